@@ -19,8 +19,8 @@
 //!    [`event::Decoder`]), stages them and appends them to its journal with one `write` ([`journal::Appender`]). Only
 //!    then does it render and send the 202s (`ack=os`), or keep them until the next group fdatasync by `exec-i`
 //!    (`ack=disk`).
-//! 2. `write-XX` reads the journals back from the page cache, and stores rows, counters and the positions of the
-//!    journals in one transaction ([`ingest::write`], [`shard::Shard::apply`]). After a crash it continues at these
+//! 2. `write-XX` reads the journals back from the page cache, and stores rows, counters and the journal positions
+//!    in one transaction ([`ingest::write`], [`shard::Shard::apply`]). After a crash it continues at these
 //!    positions.
 //! 3. A checkpoint copies the WAL into the database file and syncs it. Only then are journal segments deleted. The
 //!    journal, not SQLite, is the durability layer.
@@ -30,7 +30,7 @@
 //! # The life of an idempotent event
 //!
 //! 1. `POST /events` and `/events/bulk` are served by an executor (`lane`), which calls `events/endpoints.rs`.
-//!    `events/body.rs` parses each row separately.
+//!    `events/bulk.rs` splits rows, and `events/body.rs` has the rules of one.
 //! 2. A hash of (tenant, event id) selects the shard ([`base::keys`]). The core that feeds this shard journals the rows
 //!    in its `keyed` lane and wakes the writer. Rows of another core's shard go there through a bounded mailbox
 //!    (`lane/keyed.rs`).
@@ -44,24 +44,25 @@
 //!
 //! ```text
 //! body ─► unpack ─► orders::OrderDecoder ─► orders::OrderIngest ─► journals (`keyed`) ─► write-XX ─► summary
-//!         gzip, zstd,  one order a           staged by shard, half  hash of (tenant,     order, items, names,
-//!         zip, plain   line                  a megabyte at a time   order id)            sums: one transaction
+//!         gzip, zstd,  one order a           staged by shard,       hash of (tenant,     order, items, names,
+//!         zip, plain   line                  a portion at a time    order id)            sums: one transaction
 //! ```
 //!
 //! 1. `POST /api/v1/ingest/orders` claims its idempotency key first: one core holds the name while the ingest runs
-//!    (`orders/endpoints.rs`). A finished ingest is answered from `ingest_key`.
+//!    (`orders/endpoints/claimed.rs`). A finished ingest is answered from `ingest_key`.
 //! 2. [`unpack`] returns lines with constant memory, `orders/body.rs` parses each into an order or lists every invalid
-//!    field, and `orders/ingest.rs` stages it for its shard. A full stage is journaled. A limited number of portions
-//!    waits for commits; beyond it, the body is not read further. At the end, the journals of the rows are synced at
-//!    any ack level, and then the key is journaled, so that it never outlives the rows. If that sync fails, an ingest
-//!    at `os` gets its response and its key is not kept.
+//!    field, and `orders/ingest.rs` stages it for its shard. A full stage is journaled, and a limited number of
+//!    portions waits for commits (`orders/endpoints/row_intake.rs`); beyond it, the body is not read further. At the
+//!    end, the journals of the rows are synced at any ack level, and then the key is journaled, so that it never
+//!    outlives the rows. If that sync fails, an ingest at `os` gets its response and its key is not kept.
 //! 3. `orders/store.rs` stores an order whose id is new to the tenant, with its items and the numbers of its
 //!    names, and adds it to the groups of the batch. `orders/sums.rs` writes these groups, counts and
 //!    [`sketch`]es in the same transaction. The outcomes return through [`ingest::Verdicts`] and become the summary.
 //! 4. A full partition is sealed and gets lists of its orders by product and by customer, in slices
 //!    (`orders/seal.rs`).
-//! 5. A status change takes the same path as a record of its own kind. If it ends or reinstates a sale, it changes the
-//!    sums. If it ends one, the sketches of its groups are rebuilt.
+//! 5. A status change (`orders/endpoints/status.rs`) is one keyed record. `orders/store.rs` compares its time with
+//!    that of the last change. If it ends or reinstates a sale, it changes the sums. If it ends one, the sketches of
+//!    its groups are rebuilt.
 //!
 //! Queries: a search is a query as below, over the time index or the lists. Sales are answered from sums
 //! (`sales/query.rs`), or exactly, from every sale in windows of time. `docs/data-model.md` describes what clients
@@ -71,16 +72,16 @@
 //!
 //! 1. `PUT …/stock/bulk_update` is parsed row by row (`stock/body.rs`), grouped by product (`stock/batch.rs`) and
 //!    journaled as one record per product, in the `keyed` lane of the shard that hash(tenant, product) selects.
-//! 2. The shard's writer decides one record after the other (`stock/store.rs`): duplicate, conflict, rejected or applied,
-//!    with the next version. The changes of a product are therefore serial without a lock.
+//! 2. The shard's writer decides one record at a time (`stock/store.rs`): duplicate, conflict, rejected or applied,
+//!    with the next version. A product's changes are therefore serial without a lock.
 //! 3. The decisions are stored under the request's number (`stock_answer`) and read back after the commit, so a
 //!    response belongs to its own commit, not to a later one. Levels equal the result of the events.
 //!
 //! # The life of a price
 //!
 //! 1. `POST …/price-event` (`prices/endpoints.rs`) checks the signature, the buckets ([`tenants`]) and the
-//!    body (`prices/body.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices one
-//!    after the other. The record contains the tenant's limits, so a replay decides the same.
+//!    body (`prices/body.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices, one at
+//!    a time. The record contains the tenant's limits, so a replay reaches the same verdict.
 //! 2. `prices/store.rs` recognises a repeated id, reads the accepted prices around the event's own time and calls
 //!    `prices/detect.rs`. The price, the verdict and, for an anomaly, a numbered change are one commit. The
 //!    response is read back from what is committed, so every retry gets the same one.
@@ -99,27 +100,30 @@
 //!
 //! # The life of an export
 //!
-//! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json` (`exports/endpoints.rs`). One core
-//! runs a few jobs at a time ([`exports::run_export`]). A job records the selected orders with their statuses, then
-//! reads them in batches (`orders/read/export`), encodes each on a reader's thread and ends it with a checkpoint. A
-//! download follows the file up to that checkpoint. After a kill the job continues there and writes the same bytes as an
-//! uninterrupted one. `docs/exports.md` describes what clients may rely on.
+//! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json` (`exports/endpoints.rs`). Core 0
+//! runs a few jobs at a time (`exports/endpoints/run.rs`, `exports/job.rs`). A job records the selected orders with
+//! their statuses and syncs that list, then reads them in batches (`orders/read/export`), encodes each on a reader's
+//! thread and ends it with a checkpoint in `progress.json`, which is not synced. A download follows the file up to
+//! that checkpoint. After a kill, `exports/store.rs` takes the newer of the two states, `exports/file.rs` verifies the
+//! bytes by their digest and truncates the rest, and the job writes the same bytes as an uninterrupted one. After a
+//! power cut, `state.json` applies. `docs/exports.md` describes what clients may rely on.
 //!
 //! # The life of an erasure
 //!
 //! 1. `DELETE …/customers/{customer}` (`people/endpoints.rs`) writes a first record to every shard's `keyed`
-//!    journal, which adds the customer to the list of suppressed people. Uploads and exports with the customer are
-//!    deleted next.
+//!    journal, which adds the customer to the list of suppressed people. Next, uploads with lines of the customer are
+//!    deleted (`people/endpoints/forget.rs`), and exports lose the customer's orders or are deleted (`exports/erase.rs`).
 //! 2. A second record starts the work in every shard (`people/store.rs`). It waits until all lanes have passed their
-//!    positions at that moment, and then runs in slices of upkeep: orders, names and their words, events. Every unused
-//!    byte of the file is overwritten (`shard/scrub.rs`).
+//!    positions at that moment, and then runs in slices of upkeep (`people/active.rs` has its phases): orders, names and
+//!    their words, events, rejected records, stored responses. Every unused byte of the file is overwritten
+//!    (`shard/scrub.rs`).
 //! 3. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
 //!    segments. The progress is stored in the shard, so a crash changes nothing.
 //!
 //! # Where these walks lead
 //!
-//! Each line is one request, by the folders that its data enters on the way to the response. Calls of helpers that return
-//! at once (the parser, the clock, the memory of ids) are left out.
+//! Each line is one request, by the folders that its data enters on the way to the response. Calls to helpers that
+//! return at once (the parser, the clock, the memory of ids) are left out.
 //!
 //! | request | folders |
 //! | --- | --- |
@@ -129,101 +133,126 @@
 //! | one export | lane → exports → orders → exports → orders → exports |
 //! | one erasure | lane → people → lane → ingest → journal → ingest → shard → people → ingest → lane → people → uploads → people → exports → people → lane → ingest → journal → ingest → shard → people → orders → people → shard → people → ingest → people |
 //!
-//! When features lay in layers, each with its own file in `server`, `commerce`, `event`, `query`, `api` and `shard`, an
-//! event changed folders 11 times (10 now), an order 14 (10), a stock update 17 (10), an export 17 (5) and an erasure 32
-//! (26).
+//! These are 10 changes of folder for an event, an order and a stock update, 5 for an export and 26 for an erasure.
+//! With a layer of folders for each step instead of a folder for each feature, there were 11, 14, 17, 17 and 32.
 //!
 //! # The life of a query
 //!
-//! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do limited steps with read-only connections
+//! [`query`]: plan → fan out → partial → merge → stream. Reader threads run limited steps with read-only connections
 //! ([`shard::read`]). A query sees the rows that existed when it first read each shard, and its cursor records this.
-//! `bench/plans.md` has SQLite's plan of every statement.
+//! `bench/plans.md` has SQLite's plan for every statement.
 //!
 //! # The life of a figure
 //!
 //! Threads count in their own cells ([`ops::vitals`]), and the writer reports the state of its shard
-//! ([`shard::ShardStatus`], with its outage). `/metrics` is a page of these figures for machines. `/` is one for people
-//! (`src/status/dashboard/page`); it loads `/dashboard/state` once a second and derives rates and percentiles from the
-//! differences. No figure requires access to the disk.
+//! ([`shard::ShardStatus`], with its outage). `/metrics` is a page of these figures for machines. `/` is a page for
+//! people (`src/status/dashboard/page`); it loads `/dashboard/state` once a second and derives rates and percentiles
+//! from the differences. No figure requires access to the disk.
 //!
 //! # Upkeep
 //!
-//! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): it sorts ids into runs, erases
-//! people, builds the index by user of a sealed partition, and deletes what retention drops. No slice delays writing
-//! for longer.
+//! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
+//! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`,
+//! `orders/seal.rs`), and deletes what retention drops. No slice delays writing for longer.
 //!
 //! # Families
 //!
 //! A shard stores the records of families and names none of them. A [`Family`](shard::Family) is a feature's share of
-//! every shard: its record kinds, streams, migrations and reads. A [`Store`](shard::Store) is what one open shard keeps
-//! in memory of it, and a [`BatchWriter`](shard::BatchWriter) stores its records in one transaction. The kernel sorts a
-//! batch into runs of one family, so that a call through a trait serves a run. [`families::FAMILIES`] lists them.
+//! every shard: its record kinds, keys, streams, migrations, carry and verification. A [`Store`](shard::Store) is what
+//! one open shard keeps in memory of it, and a [`BatchWriter`](shard::BatchWriter) stores its records in one
+//! transaction. The kernel sorts a batch into runs of one family, so that a call through a trait serves a run.
+//! [`families::FAMILIES`] lists them.
 //!
 //! # Features
 //!
-//! A feature is one folder, with the same files in each as far as it has them:
+//! A feature is one folder. Each folder has those of the following files that it needs:
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `endpoints.rs` | the handlers, in the order in which a request passes them |
+//! | `mod.rs` | the feature in a few sentences, and its `Family`, with the key that selects a record's shard |
+//! | `endpoints.rs` | the handlers |
 //! | `body.rs` | a request's body: parsed, with every fault |
 //! | `record.rs` | the kinds of records and their bytes |
 //! | `schema.rs` | the tables and their migrations |
 //! | `store.rs` | records to rows, in the writer's transaction |
 //! | `read.rs` | SQL that reads rows, in one step on one shard |
-//! | `query.rs` | steps on all shards and the merge of their results; the parameters of a query |
+//! | `query.rs` | steps on the shards and the merge of their results (parameters: also `search.rs`, `plan.rs`) |
 //! | `answer.rs` | responses and refusals |
 //! | `openapi.rs`, `shapes.rs` | the description of the operations, and the shapes of bodies |
 //! | `carry.rs` | rows back to records, for a reshard |
 //! | `verify.rs` | the rows compared with a recount |
 //!
+//! [`uploads`] and [`exports`] have no rows: their `record.rs` is the state of one, `store.rs` the folder of all, and
+//! `uploads/body.rs` a file on disk.
+//!
 //! A feature imports the kernel below it, and another feature only if `tests/house.rs` lists the pair with its reason.
-//! [`people`] stands above the others, because an erasure reaches the rows of all. Two steps of the collector lie below
-//! the features: the listener decodes a click in [`event`] and journals it in [`ingest`], on a path that has no room for
-//! a call through a table.
+//! [`people`] stands above the others, because an erasure reaches the rows of all. The collector's own path lies below
+//! the features, because it has no room for a call through a table: the listener decodes a click in [`event`],
+//! journals it in [`ingest`] and answers it in `server/core_loop`.
 //!
 //! # Adding a record kind
 //!
 //! 1. Its number and properties go into `KINDS` in its family's `record.rs`. The next free number is one above the
 //!    highest in `families/tests/kinds.rs`. Rejected records and the counts of a reshard follow from the row.
-//! 2. Its encode and decode go there too. Decode returns `None` for bytes that are not a record. A table of its own is a
-//!    new version in the family's `schema.rs`, in `shard/schema.rs` and in `families/mod.rs`, and a line in
+//! 2. Its encode and decode go there too. Decode returns `None` for bytes that are not a record. A table of its own
+//!    is a new version in the family's `schema.rs`, in `shard/schema.rs` and in `families/mod.rs`, and a line in
 //!    `docs/data-model.md`.
 //! 3. Its outcome is an arm in the family's `store.rs`. Until then records of the kind are rejected.
-//! 4. Its key goes into the family's `key_of`. Its rows, as records, go into the output of the family's `carry`; a
-//!    reshard loses everything else. Personal data goes into `people/rows`.
-//! 5. A valid record of it goes into `families/tests/kinds.rs`, which compares the row, its outcome and its carry with
-//!    what a shard does.
+//! 4. Its key goes into `key_of` in the family's `mod.rs`. Its rows, as records, go into the output of the family's
+//!    `carry`; a reshard loses everything else. Personal data goes into `people/rows`, with a phase in `people/active.rs`
+//!    and a count in `people/report.rs`.
+//! 5. A valid record and the kind's number go into `families/tests/kinds.rs`, which compares the row, its outcome and
+//!    its carry with what a shard does. Tests of the store are in `families/tests`, because they need every family.
 //!
-//! A new family is a folder and an entry at the end of `families/mod.rs`.
+//! A handler writes the record with `KeyedRows::of(KIND)`, `lane::keyed::begin` and `settle`, and maps the
+//! [`Outcome`](shard::Outcome).
+//!
+//! # Changing a record or a table
+//!
+//! 1. A journal of the version before must still be read, and so must rejected records. A changed record is a new
+//!    kind, or has a flag that the old form does not have (as in `orders/record.rs`). The old form keeps its test.
+//! 2. A changed table is a new schema version: an entry in `MIGRATIONS` (`shard/schema.rs`), an arm in the family's
+//!    `schema.rs`, a line in `versions` (`families/mod.rs`), and a small folder made by the version before in
+//!    `tests/fixtures`, which `tests/old_folders.rs` serves.
+//! 3. `carry.rs`, `verify.rs` and the comparison of content in `store.rs` need the new column, too.
+//!
+//! # Adding a feature
+//!
+//! Its folder has the files above. It is entered in `src/lib.rs`, in the table and `SCHEMAS` of `server/endpoints.rs`,
+//! in `list` at the end and `versions` of `families/mod.rs` if it has records, in `server/components.rs` if it keeps
+//! something on a core, and in the ranks and features of `tests/house.rs` and `tests/house/figures.rs`. A stream, or a
+//! kind that counts as rows, also appears in `cli/reshard.rs`, `cli/shards.rs`, `status/metrics.rs` and
+//! `status/dashboard/state.rs`.
 //!
 //! # Adding an endpoint
 //!
 //! 1. Its row goes into the table in `server/endpoints.rs`: the path, and a line per method with the required access,
-//!    the treatment of a body, the handler and its description. Words precede parameters, in any order of rows. Pages
-//!    of other origins, and requests under an unknown host name, are refused unless the row permits them
-//!    (`api/callers.rs`).
+//!    the treatment of a body, the handler and its description. Words take precedence over parameters, regardless of
+//!    the order of rows. Pages of other origins, and requests under an unknown host name, are refused unless the row
+//!    permits them (`api/callers.rs`).
 //! 2. Its handler is `pub async fn name(call: Call<'_>, body: Body<'_>) -> Result<R, E>` in the `endpoints.rs` of its
 //!    feature. What it keeps on a core between requests is a [`Component`](lane::Component), listed in
 //!    `server/components.rs`. `R` is an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that
-//!    implements [`api::error::Refuse`]. By then the tenant in the path is valid, permitted and charged. Other
-//!    parameters (`call.request.parameter("order")`) may be anything, even empty.
+//!    implements [`api::error::Refuse`]. By then the tenant in the path is valid, permitted and charged; a handler of
+//!    a streamed body calls `lane::admit` itself. Other parameters (`call.request.parameter("order")`) may be
+//!    anything, even empty.
 //! 3. A handler that only reads memory is a function of [`api::Asked`]. It may be `hot` if it requires no key.
-//! 4. Its description is a function in the `openapi.rs` of its feature: its parameters with their limits, its responses,
-//!    and its own problems, from the builders of [`api::openapi`]. The lock, 401, 403 and 429 with the headers of quotas,
-//!    and the 404 of an invalid tenant follow from the row. An operation that creates something has links to those that
-//!    read it. `tests/openapi.rs` compares the server with the document.
-//! 5. Its required access goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints.rs`), and what another
-//!    tenant might try goes into `tests/isolation.rs`. Both fail until they have it. `tests/endpoints.rs` compares the
-//!    row with the running server.
+//! 4. Its description is a function in the `openapi.rs` of its feature: its parameters with their limits, its
+//!    responses, and its own problems, from the builders of [`api::openapi`]. The lock, 401, 403 and 429 with the
+//!    headers of quotas, and the 404 of an invalid tenant follow from the row. An operation that creates something has
+//!    links to those that read it. Its shapes go into the feature's `schemas`. `tests/openapi.rs` compares the server
+//!    with the document.
+//! 5. Its required access goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints/tests.rs`), and what
+//!    another tenant might try goes into `tests/isolation.rs`. Both fail until they have it. `tests/endpoints.rs`
+//!    compares the row with the running server.
 //!
 //! # The life of a connection
 //!
-//! A new connection goes to the core with the fewest. The hot lane answers `POST /event`, `/health`, `/ready` and
-//! `/receipts/…`. At the first request for anything else the socket moves to the executor, with its unread bytes, and
-//! remains there. Events posted there use the core's other journal (`keyed`). Both lanes follow the same rules because
-//! they run the same code: in front of hyper, a [`http::Gate`] follows the bytes and passes only what the hot lane
-//! would have accepted. The refusal of a request is sent in its turn.
+//! A new connection goes to the core with the fewest connections. The hot lane answers `POST /event`, `/health`,
+//! `/ready` and `/receipts/…`. At the first request for anything else the socket moves to the executor, with its
+//! unread bytes, and remains there. Events posted there use the core's other journal (`keyed`). Both lanes follow the
+//! same rules because they run the same code: in front of hyper, a [`http::Gate`] follows the bytes and passes only
+//! what the hot lane would have accepted. The refusal of a request is sent in its turn.
 //!
 //! # Folders, from the bottom up
 //!
@@ -245,10 +274,10 @@
 //! | 11 | [`gen_dataset`] | datasets generated from a seed, for `cli` alone |
 //! | 12 | [`cli`] | commands |
 //!
-//! A folder imports only lower ranks, through their `mod.rs`. No circle of imports has more than five files, and no file
+//! A folder imports only lower ranks, through their `mod.rs`. No import cycle has more than five files, and no file
 //! more than 700 lines. `tests/house.rs` checks it.
 //!
-//! # Invariants, and the tests that hold them
+//! # Invariants, and the tests that check them
 //!
 //! | id | promise | test |
 //! | --- | --- | --- |
@@ -259,44 +288,50 @@
 //! | W5 | the bytes before a reported `Upload-Offset` are stored, even after a kill | `tests/uploads.rs` |
 //! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
-//! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of a plan of events requires a tenant |
-//! | R3 | buckets and sums of sales equal a recount at every commit, whatever the status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `firehose verify --aggregates` |
-//! | T1 | stock equals the result of its events; the change of a product is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
+//! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of an event plan requires a tenant |
+//! | R3 | buckets and sums of sales equal a recount at every commit, after any status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `firehose verify --aggregates` |
+//! | T1 | stock equals the result of its events; a product's change is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
 //! | T2 | a serial order of each product explains every response, even across kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | P1 | a price event is stored once and always has the same response | `tests/prices.rs`, `src/families/tests/prices.rs` |
 //! | P2 | a stream of changes neither omits nor repeats one, across cores, shards, restarts and slow readers | `tests/prices.rs` |
 //! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs` |
-//! | D1 | the same seed generates the same bytes; the truth of a dataset equals a recount | `tests/dataset.rs` |
+//! | D1 | the same seed generates the same bytes; the expected totals of a dataset equal a recount | `tests/dataset.rs` |
 //! | E1 | an erased person is in no file of the data folder, and does not reappear | `tests/people.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
 //! | K1 | once there are keys, no endpoint reads or writes a tenant's rows without a key for them | `tests/keys.rs` |
-//! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
+//! | K2 | a tenant's or product's limit applies at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from other hosts, and shows only the data of `/health` without a required key | `tests/dashboard.rs`, `src/status/dashboard/files.rs` |
 //! | S1 | memory remains within the budget under any load | `tests/connections.rs`, `tests/memory.rs` |
 //! | S2 | in a steady state, a listener takes no lock and makes no futex call | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
+//!
 //! # Glossary
 //!
 //! | word | meaning |
 //! | --- | --- |
 //! | *core* | a pinned thread with its helpers |
 //! | *shard* | a SQLite file and its journals |
-//! | *lane* | one journal with one producer; also the producing thread |
+//! | *lane* | one journal with one producer; also the producing thread, and [`lane::Lane`], the executor of a core |
+//! | *feature* | a folder that answers one kind of request, such as `stock` |
+//! | *family* | a feature's share of a shard: its records and tables |
+//! | *store* | what an open shard keeps in memory of a family |
+//! | *component* | what a feature keeps on a core between requests |
+//! | *slice* | a few milliseconds of upkeep between two batches |
 //! | *tick* | one turn of a core's loop |
 //! | *batch* | the rows of one commit |
 //! | *partition* | a table of one shard, sealed and indexed when it is full |
 //! | *receipt* | the position of an accepted event: shard, lane and sequence |
 //! | *poison* | to stop using a connection after a failure |
-//! | *key* | a client's credential, `fh_<id>_<secret>`; also the (tenant, event id) that selects a shard |
+//! | *key* | a client's credential, `fh_<id>_<secret>`; also the tenant and an id of an event, order or product, which select a shard |
 //! | *lease* | a slice of a tenant's budget that one lane took in advance |
-//! | *stream* | clicks or service events, each in separate partitions |
+//! | *stream* | clicks, service events or orders, each in separate partitions |
 //! | *partial* | one shard's share of an answer |
 //! | *pin* | the highest row id of a shard that a query sees |
 //! | *bucket* | a count over a period |
 //! | *ingest* | one upload of orders under one idempotency key |
 //! | *sale* | an order that is neither cancelled nor refunded |
 //! | *sum* | orders, units and revenue of one hour, day, category or product |
-//! | *sketch* | the data of an estimate, stored with a sum |
+//! | *sketch* | the data for an estimate, stored with a sum |
 //! | *list* | the orders of a sealed partition by product or customer |
 //! | *minor unit* | the smallest unit of a currency, in which amounts are stored |
 //! | *level* | the stock of a product |

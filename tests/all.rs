@@ -1,7 +1,8 @@
-//! The tests of the real server, in one program: each of these files once was one, and each linked the whole server.
+//! Tests of the real server, linked into one program because each program links the whole server.
 //!
-//! `cargo test --test all prices` runs those of one file. A program of its own has what measures memory, descriptors or
-//! answers under load, mounts a disk that loses writes, or drives a browser; the manifest lists them.
+//! `cargo test --test all prices` runs the tests of one file. A test file is a program of its own if it measures
+//! memory, descriptors or responses under load, mounts a disk that loses writes, or drives a browser. The manifest
+//! lists these files.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! A stranger's SQLite reads a shard: the one of Debian 12 knows every table. A folder of the version before, whose
-//! words only a newer one knew, becomes one of those.
+//! An independent SQLite reads a shard: the version of Debian 12 understands every table. A folder of the previous
+//! schema version, whose word index only a newer SQLite could read, is migrated to such tables.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::oracle::{self, Order};
 use crate::support::{Chance, Folder, Server, rows_of, skip};
 use serde_json::{Value, json};
 
-/// Reads every table and view, finds customers by words, and says which SQLite it is.
+/// Reads every table and view, finds customers by words, and reports the version of SQLite.
 const STRANGER: &str = r#"
 import json, sqlite3, sys
 shard = sqlite3.connect("file:" + sys.argv[1] + "?mode=ro", uri=True)
@@ -25,7 +25,7 @@ print(json.dumps({
 }))
 "#;
 
-/// What python3 and its SQLite read, where there is one.
+/// Returns the result of [`STRANGER`], or `None` if python3 is not installed.
 fn read_by_a_stranger(shard: &Path, words: &str) -> Option<Value> {
     let output = match Command::new("python3").args(["-c", STRANGER]).arg(shard).arg(words).output() {
         Ok(output) => output,
@@ -40,7 +40,7 @@ fn read_by_a_stranger(shard: &Path, words: &str) -> Option<Value> {
     Some(read)
 }
 
-/// No table asks for what SQLite has only since 3.43, whatever this one is.
+/// Checks that no table needs a feature that SQLite has only since 3.43, whichever version python3 uses.
 #[track_caller]
 fn check_tables(folder: &Folder) {
     let sql = "SELECT name FROM sqlite_schema WHERE sql LIKE '%contentless_delete%'";
@@ -64,7 +64,7 @@ fn an_older_sqlite_reads_every_table_and_finds_words() {
     assert_eq!(counts(&ingested(&server, "k", &oracle::body(&orders)))[1], 3);
     server.wait_until_stored();
     check_tables(&folder);
-    // While the server runs, and once it has stopped.
+    // Checked while the server runs and again after it has stopped.
     let look = || {
         let Some(read) = read_by_a_stranger(&folder.database(0), "name : smith") else { return };
         assert_eq!(read["found"], json!(["Ann Smith", "Änne O'Neil-Smith"]), "{read}");
@@ -81,7 +81,7 @@ fn an_older_sqlite_reads_every_table_and_finds_words() {
     look();
 }
 
-/// The orders that a search for these words finds.
+/// Returns the ids of the orders that a search for these words finds.
 fn found(server: &Server, words: &str) -> Vec<String> {
     let rows = search_all(server, "acme", &format!("q={words}&fields=order_id"));
     let mut ids: Vec<String> =
@@ -90,8 +90,8 @@ fn found(server: &Server, words: &str) -> Vec<String> {
     ids
 }
 
-/// Made by the version before: `c-1` of `acme` has two names, and there is a `c-1` of `beta`; `c-3` was erased, `c-4`
-/// became a pseudonym.
+/// The fixture was made by the previous version: `c-1` of `acme` has two names, and `beta` has a `c-1` of its own;
+/// `c-3` was erased, and `c-4` was pseudonymised.
 #[test]
 fn a_folder_of_schema_version_5_finds_and_forgets_as_before() {
     let folder = Folder::of_fixture("folder-v5");
@@ -123,7 +123,7 @@ fn a_folder_of_schema_version_5_finds_and_forgets_as_before() {
     verify(&folder);
     check_tables(&folder);
 
-    // A second start has nothing to do; what comes now is found.
+    // A second start has nothing to migrate, and new orders are found.
     let server = folder.serve(&[]);
     check(&server);
     let new = named(&mut Chance::seeded(1), 9, "Annabel Smith");

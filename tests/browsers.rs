@@ -1,5 +1,5 @@
-//! What pages of a browser may do to this server, and under which names it answers: on both lanes, on the operators'
-//! port, behind proxies, in a browser.
+//! What a browser's pages may do to this server, and the host names under which it answers: on both lanes, on the
+//! operators' port, behind proxies, and in a real browser.
 
 #[path = "browsers/chromium.rs"]
 mod chromium;
@@ -16,7 +16,7 @@ const FOREIGN: &str = "https://evil.example";
 const LISTED: &str = "https://console.example";
 const EVENTS: [&str; 3] = ["/event", "/events", "/events/bulk"];
 
-/// A path of a template.
+/// Returns a path that matches the template.
 fn path(template: &str) -> String {
     let filled = template.split('/').map(|part| match part {
         "{user_id}" => "7",
@@ -28,7 +28,7 @@ fn path(template: &str) -> String {
     filled.collect::<Vec<_>>().join("/")
 }
 
-/// Every operation that is answered: method and target.
+/// Returns the method and target of every operation that the server answers.
 fn operations() -> Vec<(String, String)> {
     let word = |method: Method| format!("{method:?}").to_uppercase();
     let mut all: Vec<_> =
@@ -43,13 +43,13 @@ fn appends(method: &str, target: &str) -> bool {
     method == "POST" && EVENTS.contains(&target)
 }
 
-/// A request on a connection of its own or on the executor, with these lines.
+/// Sends a request with these header lines on a new connection, to the executor or to the listener.
 #[track_caller]
 fn ask(server: &Server, executor: bool, method: &str, target: &str, lines: &[&str], body: &str) -> Answer {
     on(&mut connect(server, executor), method, target, lines, body)
 }
 
-/// A connection on which the next request is the executor's, or the listener's.
+/// Opens a connection whose next request the executor serves, or the listener.
 #[track_caller]
 fn connect(server: &Server, executor: bool) -> Client {
     let mut client = server.client();
@@ -103,13 +103,13 @@ fn b1_a_page_of_another_origin_posts_events_and_does_nothing_else() {
                     assert_eq!(answer.json()["type"], "/docs/problems/foreign-origin", "{what}");
                 }
             }
-            // Nobody but a browser says where a page came from.
+            // Only browsers send an `Origin`; a request without one is not refused.
             let answer = ask(&server, executor, &method, &target, &[], "");
             assert_ne!(answer.status, 403, "{method} {target}");
             let own = ["Host: 127.0.0.1:8000", "Origin: http://127.0.0.1:8000"];
             assert_ne!(ask(&server, executor, &method, &target, &own, "").status, 403, "{method} {target}");
         }
-        // The refused body is gone, and the connection stays.
+        // The refused body is consumed, and the connection stays open.
         let mut client = connect(&server, executor);
         let foreign = format!("Origin: {FOREIGN}");
         let targets = ["/api/v1/tenants/acme/stock/bulk_update", "/clicks/users/7", "/receipts/0-64"];
@@ -205,7 +205,8 @@ fn a_listed_origin_may_ask_for_everything_and_caches_keep_pages_apart() {
             if method == "OPTIONS" {
                 assert_eq!(answer.header("Access-Control-Allow-Headers"), Some("authorization,x-any"));
             }
-            // The same for nobody's page, or a cache would give one the other's.
+            // A request without an `Origin` gets the same `Vary`. Otherwise a cache would serve one page's response to
+            // another.
             let answer = ask(&server, executor, &method, &target, &[], "");
             assert!(cors_lines(&answer).is_empty() && vary(&answer), "{what}: {answer:?}");
         }
@@ -222,7 +223,7 @@ fn a_listed_origin_may_ask_for_everything_and_caches_keep_pages_apart() {
     server.stop();
 }
 
-/// What is answered under whatever name.
+/// Returns `true` if the server answers the operation under every host name.
 fn is_open_to_every_name(method: &str, target: &str) -> bool {
     let is_probe = ["/health", "/livez", "/ready", "/readyz", "/metrics"].contains(&target);
     appends(method, target) || method == "GET" && is_probe
@@ -261,7 +262,7 @@ fn b1_without_keys_a_name_that_could_be_anybodys_is_misdirected() {
         for target in EVENTS {
             assert_eq!(ask(&server, executor, "OPTIONS", target, &["Host: evil.example"], "").status, 204);
         }
-        // A name of theirs that is pointed here: the page is of the same origin as what it asks.
+        // An attacker's name that resolves to this server: the page has the same origin as the server it calls.
         let rebound = ["Host: evil.example", "Origin: http://evil.example"];
         assert_eq!(ask(&server, executor, "DELETE", "/clicks/users/7", &rebound, "").status, 421);
         let mut old = server.client();
@@ -269,7 +270,7 @@ fn b1_without_keys_a_name_that_could_be_anybodys_is_misdirected() {
         assert_eq!(old.answer().expect("it answers").status, 404, "no browser says no name");
     }
     server.stop();
-    // With keys the key decides.
+    // With keys, the key decides.
     let (code, _) = folder.run_json(&["key", "create", "--scope", "read"]);
     assert_eq!(code, 0);
     let server = folder.serve(&["--allowed-hosts", "none"]);
@@ -291,13 +292,13 @@ fn the_operators_port_answers_no_foreign_page_and_no_foreign_name() {
     let ask = |target: &str, lines: &[&str]| {
         on(&mut Client::connect(ops).expect("it takes connections"), "GET", target, lines, "")
     };
-    // A length of zero is no body.
+    // `Content-Length: 0` does not count as a body.
     for target in ["/metrics", "/health", "/ready", "/livez", "/readyz"] {
         assert_eq!(ask(target, &["Host: prometheus.scrapes.example"]).status, 200, "{target}");
         assert_eq!(ask(target, &["Host: localhost", "Origin: https://evil.example"]).status, 403, "{target}");
     }
     for target in ["/debug/flamegraph?seconds=x", "/nowhere"] {
-        // The same page explains it as on the other port.
+        // Both ports link to the same problem page.
         for (lines, status, slug) in [
             (&["Host: evil.example"][..], 421, "misdirected-request"),
             (&["Host: localhost", "Origin: null"], 403, "foreign-origin"),
@@ -364,7 +365,7 @@ fn an_address_may_post_so_often_and_no_more_on_both_lanes() {
             assert!(limit.starts_with("\"address\";r=") && limit.ends_with(";t=1"), "{limit}");
         }
     }
-    // Another client is not held up, and nothing but posts of events is counted.
+    // Other clients are not limited, and only posted events count.
     assert_eq!(posts(false, "/event", "198.51.100.9", 1)[0].status, 202);
     for executor in [false, true] {
         for (method, target) in [("OPTIONS", "/event"), ("GET", "/health"), ("GET", "/clicks")] {
@@ -374,7 +375,7 @@ fn an_address_may_post_so_often_and_no_more_on_both_lanes() {
         }
     }
     server.stop();
-    // Who is no trusted proxy speaks for itself only; off by default.
+    // An address that is not a trusted proxy is counted as itself, whatever it forwards. The limit is off by default.
     let server = folder.serve(&["--rate-per-address", "5"]);
     let names = (0..40).map(|client| format!("X-Forwarded-For: 198.51.100.{client}"));
     let statuses: Vec<_> =

@@ -1,4 +1,4 @@
-//! What connections may cost: time limits, budgets, storms of them and peers that leave, on both lanes.
+//! The cost of connections on both lanes: time limits, memory budgets, many short connections, and peers that leave.
 
 mod edges;
 
@@ -8,8 +8,8 @@ use socket2::{Domain, Socket, Type};
 
 use edges::{EVENT, LANES, Lane, Server, eventually, is_end, plain, post};
 
-/// Sends `first`, then a byte of `rest` whenever the server may have looked, until it ends the
-/// connection; gives the status of its last word.
+/// Sends `first`, then bytes of `rest` one at a time until the server ends the connection. Returns the status of its
+/// last response.
 fn drip(server: &Server, lane: Lane, first: &[u8], rest: u8) -> Option<u16> {
     let mut client = server.connect(lane);
     client.send(first);
@@ -38,7 +38,7 @@ fn slow_heads_and_bodies_get_408_however_they_drip() {
         assert_eq!(status, Some(408), "{lane:?}: body");
         let chunked = b"POST /event HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n30000\r\n";
         assert_eq!(drip(&server, lane, chunked, b' '), Some(408), "{lane:?}: chunk");
-        // Behind an answered request, and with nothing sent after the first part.
+        // The slow request follows one that was answered, and nothing arrives after its first part.
         let mut client = server.connect(lane);
         client.send(&[post("/event", &[], EVENT.as_bytes()), b"GET /health HT".to_vec()].concat());
         assert_eq!(client.reply().status, 202);
@@ -84,7 +84,7 @@ fn a_peer_that_takes_no_answers_is_cut_off_and_costs_little() {
             for peer in &mut peers {
                 while peer.try_send(&requests).is_ok() {}
             }
-            // What cannot be written any more is either full or gone.
+            // A peer that cannot be written to is either full or closed.
             peers.retain_mut(|peer| !matches!(peer.try_send(b"G"), Err(error) if is_end(&error)));
             peers.is_empty().then_some(())
         });
@@ -99,11 +99,11 @@ fn s1_answers_that_nobody_takes_stay_within_the_budget() {
     let mut server = Server::start(&["--buffer-bytes-max", "1MiB", "--write-timeout", "1h", "--cores", "0"]);
     let before = server.resident();
     let requests = plain("GET", "/health", &[]).repeat(1500);
-    // The kernel keeps little of what is on its way to such a peer: the rest stays with the server.
+    // The kernel buffers little for such a peer, so the remaining bytes stay with the server.
     let mut peers: Vec<_> = (0..100).map(|_| (connect_with_small_segments(&server), 0)).collect();
     eventually("some are cut off", || {
         for (peer, sent) in &mut peers {
-            // A request that was taken in part goes on where it was left: bad framing would end the connection too.
+            // A partially sent request continues where it stopped, because bad framing would also end the connection.
             match peer.write(&requests[*sent % requests.len()..]) {
                 Ok(count) => *sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -121,7 +121,7 @@ fn s1_answers_that_nobody_takes_stay_within_the_budget() {
     server.assert_well();
 }
 
-/// A connection whose segments are small, and with them the kernel's buffers on both sides: those of the sender grow
+/// Connects with small segments, which also keep the kernel's buffers small on both sides. The sender's buffer grows
 /// with its window, which begins at ten segments.
 fn connect_with_small_segments(server: &Server) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -152,7 +152,7 @@ fn s1_half_sent_requests_beyond_the_budget_get_503() {
         assert!(reply.header("retry-after").is_some() && reply.says_close());
         peers[refused].expect_end();
         drop(peers);
-        // And there is room again.
+        // Memory is available again.
         eventually("large events are taken again", || {
             let reply = server.connect(lane).try_reply_to(&post("/event", &[], large.as_bytes()));
             reply.is_ok_and(|reply| reply.status == 202).then_some(())
@@ -201,7 +201,7 @@ fn thousands_of_idle_connections_and_slow_heads_hold_up_nobody() {
     }
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 64 << 20, "grown by {grown} bytes");
-    // Those who were slow are still served as soon as they are ready.
+    // The slow clients are still served as soon as their requests are complete.
     for client in &mut slow {
         let rest = format!("Length: {}\r\n\r\n{EVENT}", EVENT.len());
         assert_eq!(client.ask(rest.as_bytes()).status, 202);
@@ -215,7 +215,7 @@ fn five_thousand_short_connections_leave_nothing_behind() {
     let mut server = Server::start(&[]);
     let storm = |count: usize| {
         for at in 0..count {
-            // Some say goodbye, some vanish in the middle of a head or a body, some reset.
+            // Some clients finish, some disappear in the middle of a head or a body, some reset the connection.
             let mut client = server.connect(LANES[at % 5 / 4]);
             let event = post("/event", &[], EVENT.as_bytes());
             match at % 6 {
@@ -237,7 +237,7 @@ fn five_thousand_short_connections_leave_nothing_behind() {
                 .filter(|line| line.starts_with("firehose_connections{"))
                 .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
                 .sum();
-            // The one that asks.
+            // The connection of this request itself.
             (open <= 1.0).then_some(())
         });
         server.descriptors()

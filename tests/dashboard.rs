@@ -1,5 +1,5 @@
-//! The dashboard: its files and its numbers by HTTP, and the page itself in a browser without a screen, under load
-//! and through an outage.
+//! The dashboard: its files and its state over HTTP, and the page itself in a headless browser, under load and through
+//! an outage.
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::{
 
 const BROWSER_ACCEPT: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
-/// Asks with header lines of one's own.
+/// Sends a GET with these additional header lines.
 #[track_caller]
 fn get(client: &mut Client, target: &str, headers: &str) -> Answer {
     let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
@@ -27,7 +27,7 @@ fn get(client: &mut Client, target: &str, headers: &str) -> Answer {
     client.answer().expect("an answer")
 }
 
-/// The numbers, which always add up (W4).
+/// Returns the state and checks that received equals stored plus pending in every shard (W4).
 #[track_caller]
 fn state(server: &Server) -> Value {
     let answer = server.get("/dashboard/state");
@@ -59,7 +59,7 @@ fn browsers_get_the_page_at_the_root_and_others_what_they_got() {
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
     assert_eq!(get(&mut client, "/dashboard", "").body, page.body);
     let html = String::from_utf8(page.body).expect("text");
-    // Every file it names is there, and is not sent again to one who has it.
+    // Every file that the page names exists, and is not sent again to a client that has it.
     let files: Vec<&str> =
         html.split('"').filter(|word| word.starts_with("/dashboard/") && !word.contains("LICENSE")).collect();
     assert!(files.len() > 4, "{files:?}");
@@ -138,21 +138,21 @@ fn the_state_says_which_shard_is_not_written_since_when_and_that_it_ended() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// Where the browser's driver is installed, once.
+/// Returns the folder that the browser's driver is installed in, once.
 fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard-browser")
 }
 
-/// The driver's script, beside what it needs; `None`, and a word about it, where that cannot be installed. One test
-/// installs it for all.
+/// The driver's script, next to its dependencies. `None`, with a notice, if they cannot be installed. One test
+/// installs them for all.
 static SCRIPT: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     std::fs::create_dir_all(home()).expect("a folder");
-    // Marked when it is whole.
+    // The marker is written after the installation is complete.
     let mark = home().join("installed");
     if !mark.exists() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(home());
-        // The last of those that run on node 18.
+        // The last versions that run on node 18.
         let installed = npm.args(["puppeteer-core@24", "axe-core@4"]).output();
         if !installed.as_ref().is_ok_and(|output| output.status.success()) {
             skip(&format!("{npm:?}: {installed:?}"));
@@ -165,7 +165,7 @@ static SCRIPT: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     Some(script)
 });
 
-/// A browser and a hand to use it.
+/// A browser and the pipes that control it.
 struct Browser {
     child: Child,
     orders: Option<ChildStdin>,
@@ -173,7 +173,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// `None`, and a word about it, where there is none.
+    /// Starts a browser. Returns `None`, with a notice, if there is none.
     fn open() -> Option<Browser> {
         let is_there = |name: &&str| {
             Command::new(name).arg("--version").output().is_ok_and(|said| said.status.success())
@@ -195,7 +195,7 @@ impl Browser {
         Some(Browser { child, orders, answers })
     }
 
-    /// Has a step done; a failure is the test's.
+    /// Runs one step in the browser, and fails the test if the step fails.
     #[track_caller]
     fn does(&mut self, step: &str) {
         let orders = self.orders.as_mut().expect("it is open");
@@ -208,7 +208,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // At the end of its orders it closes the browser and ends.
+        // The driver closes the browser and exits at the end of its input.
         drop(self.orders.take());
         let _ = self.child.wait();
     }
@@ -250,7 +250,7 @@ fn the_page_shows_what_goes_on_in_a_browser() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// Two prices out of line, one of them risen from nothing, and an export.
+/// Sends prices with two anomalies, one of them a rise from zero, and starts an export.
 fn prices_and_an_export(server: &Server, tenant: &str) {
     let mut client = server.client();
     for (product, event, price) in
@@ -267,7 +267,7 @@ fn prices_and_an_export(server: &Server, tenant: &str) {
     assert_eq!(client.ask("POST", &target, r#"{"format":"csv"}"#).expect("an answer").status, 201);
 }
 
-/// Events one after another, with room between them: the browser needs the machine too.
+/// Events sent one after another with pauses, because the browser needs CPU time too.
 struct Trickle {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Report>,
@@ -276,8 +276,8 @@ struct Trickle {
 impl Trickle {
     fn start(server: &Server) -> Trickle {
         let stop = Arc::new(AtomicBool::new(false));
-        // A connection goes to the core with the fewest, and each core feeds a shard of its own: of so many every
-        // core has some.
+        // A connection goes to the core with the fewest connections, and each core feeds its own shard. With this many
+        // clients every core has some.
         let stopped = stop.clone();
         let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
         let thread = std::thread::spawn(move || {
@@ -297,7 +297,7 @@ impl Trickle {
     }
 }
 
-/// A new key.
+/// Creates a key.
 #[track_caller]
 fn key(folder: &Folder, words: &[&str]) -> String {
     let (code, said) = folder.run_json(&[&["key", "create"], words].concat());
@@ -324,7 +324,7 @@ fn k3_with_keys_the_page_is_open_and_its_numbers_are_not() {
         (format!("Authorization: Bearer {all}\r\n"), 200),
     ] {
         assert_eq!(get(&mut client, "/dashboard/state", &headers).status, status, "{headers}");
-        // As with the metrics.
+        // The metrics need the same keys.
         assert_eq!(get(&mut client, "/metrics", &headers).status, status, "{headers}");
     }
     if let Some(mut browser) = Browser::open() {

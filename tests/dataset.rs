@@ -1,5 +1,5 @@
-//! `firehose gen-dataset`: the same seed makes the same bytes, every format holds the same rows, the truth
-//! equals a recount from the files, and posting survives a server that says no for a while.
+//! `firehose gen-dataset`: the same seed makes the same bytes, every format contains the same rows, `truth.json`
+//! equals a recount from the files, and posting survives a server that refuses requests for a while.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -24,7 +24,7 @@ fn generated(flags: &str) -> TempDir {
     dir
 }
 
-/// Every file of a folder by its name.
+/// Returns every file of a folder by its name.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry"));
     let read = |entry: fs::DirEntry| {
@@ -46,7 +46,7 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_else(|| panic!("no text {name} in {value}"))
 }
 
-/// A decimal string in minor units, and how many digits it has behind the point.
+/// Returns a decimal string in minor units and its number of fraction digits.
 fn minor(decimal: &str) -> (u64, usize) {
     let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
     (format!("{whole}{fraction}").parse().expect("digits"), fraction.len())
@@ -83,8 +83,8 @@ fn d1_the_same_seed_makes_the_same_bytes_and_another_makes_others() {
     }
 }
 
-/// Pinned: bytes made before must come out again, whatever happens to a dependency, the compiler or the
-/// machine. A change on purpose raises `GENERATION` in `src/gen_dataset/spec.rs`.
+/// The bytes of a seed are pinned: they must not change with a dependency, the compiler or the machine. An intended
+/// change raises `GENERATION` in `src/gen_dataset/spec.rs`.
 #[test]
 fn d1_the_bytes_of_a_seed_never_change() {
     let dir = generated("--preset tiny --tenants 2 --customers 300 --currencies USD,JPY --seed 42");
@@ -175,7 +175,7 @@ fn nonsense_is_refused_before_any_file() {
 
 // ── the truth ───────────────────────────────────────────────────────────────────────────────────────
 
-/// Sales as a test counts them: everything kept, nothing clever.
+/// Sales as a test counts them: keeps everything and optimises nothing.
 #[derive(Default)]
 struct Sales {
     orders: HashSet<String>,
@@ -220,7 +220,7 @@ impl Sales {
     }
 }
 
-/// What `truth.json` should say of one tenant, from its orders.
+/// Returns what `truth.json` should contain for one tenant, computed from its orders.
 fn recount(orders: &[&Value]) -> Value {
     let mut all = Sales::default();
     let mut by_status: BTreeMap<&str, u64> = BTreeMap::new();
@@ -300,7 +300,7 @@ fn d1_the_truth_equals_a_recount() {
             told.as_object().map(serde_json::Map::len),
             recounted.as_object().map(serde_json::Map::len)
         );
-        // Lines of one product twice in an order are there to be counted once.
+        // Some orders contain a product twice, so that counting it once is tested.
         let repeats = own.iter().filter(|order| {
             let items = order["items"].as_array().expect("items");
             items.iter().map(|item| text(item, "product_id")).collect::<HashSet<_>>().len() < items.len()
@@ -365,7 +365,7 @@ fn sales_are_skewed_and_seasonal() {
             *products.entry(text(item, "product_id")).or_insert(0_u32) += 1;
         }
     }
-    // The share of the first tenth.
+    // Returns the share of the largest tenth.
     let share = |counts: HashMap<&str, u32>, of: usize| {
         let mut counts: Vec<u32> = counts.into_values().collect();
         counts.sort_unstable_by_key(|count| std::cmp::Reverse(*count));
@@ -460,7 +460,7 @@ fn the_script_makes_a_database_with_the_same_totals() {
         let days = told["by_day"].as_object().expect("days");
         assert_eq!(days.len() as u64, count("count(DISTINCT substr(ordered_at, 1, 10))"));
     }
-    // Names with quotes and letters beyond ASCII came through.
+    // Names with quotes and non-ASCII letters are unchanged.
     let lines = generated(MIXED);
     let wanted: BTreeSet<String> =
         ndjson(lines.path(), "customers.ndjson").iter().map(|row| text(row, "name").to_owned()).collect();
@@ -472,27 +472,27 @@ fn the_script_makes_a_database_with_the_same_totals() {
 
 // ── posting ─────────────────────────────────────────────────────────────────────────────────────────
 
-/// What the server does with one request.
+/// The server's reaction to one request.
 #[derive(Clone, Copy)]
 enum Turn {
-    /// Counts the rows, all as inserted.
+    /// Counts the rows and reports all as inserted.
     Store,
-    /// Reads it all and closes without a word.
+    /// Reads the whole request and closes without a response.
     Hang,
-    /// Says no, with `Retry-After: 0`.
+    /// Refuses with this status and `Retry-After: 0`.
     Refuse(u16),
-    /// Counts the rows, the first as failed.
+    /// Counts the rows and reports the first as failed.
     Fail,
 }
 
-/// One request as the server saw it, the body without its codings.
+/// One request as the server received it, with its body decoded.
 struct Seen {
     head: HashMap<String, String>,
     start: String,
     body: Vec<u8>,
 }
 
-/// A server that does as the turns say, one request a connection, and hands over what it saw.
+/// Starts a server that follows the turns, one request per connection, and returns what it received.
 fn serve(turns: Vec<Turn>) -> (String, JoinHandle<Vec<Seen>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

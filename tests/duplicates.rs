@@ -1,5 +1,5 @@
-//! W2: one event id of one tenant is stored once, however many clients send it, on whatever core they
-//! land, through kills and locks; and every answer agrees with what is stored in the end.
+//! W2: one event id of one tenant is stored once, however many clients send it and whichever cores they reach, through
+//! kills and locks. Every response agrees with what is stored at the end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ const TENANT: &str = "acme";
 const CLIENTS: u64 = 100;
 const IDS: u64 = 40;
 
-/// Every client sends its own content under the same ids.
+/// Returns an event whose content depends on the client, so that clients conflict under the same id.
 fn event(id: u64, client: u64) -> Value {
     json!({
         "event_id": format!("evt-{id}"), "tenant_id": TENANT, "source": "web", "event_type": "click",
@@ -22,7 +22,7 @@ fn event(id: u64, client: u64) -> Value {
     })
 }
 
-/// What one client was told of one id.
+/// The outcome of one id that one client received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Created,
@@ -33,7 +33,7 @@ enum Told {
 
 type Answers = BTreeMap<u64, Vec<(u64, Told)>>;
 
-/// Client of every stored event, by id, as the sqlite3 shell sees it.
+/// Returns the clients of every stored event by its id, as the sqlite3 shell reads them.
 fn stored(data: &Path) -> BTreeMap<String, Vec<u64>> {
     let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let sql = "SELECT event_id, payload ->> '$.client' FROM service_events WHERE tenant_id = 'acme'";
@@ -44,7 +44,7 @@ fn stored(data: &Path) -> BTreeMap<String, Vec<u64>> {
     found
 }
 
-/// Sends every id in its own order, one by one or in small batches, until the server is gone.
+/// Sends every id in a random order, one by one or in small batches, until all are answered or the server is gone.
 fn storm(server: &Server, client: u64, chance: &mut Chance, answered: &AtomicU64) -> Vec<(u64, Told)> {
     let mut told = Vec::new();
     let Ok(mut connection) = Client::connect(server.address) else { return told };
@@ -102,7 +102,7 @@ fn storm(server: &Server, client: u64, chance: &mut Chance, answered: &AtomicU64
     told
 }
 
-/// All clients at once; `meanwhile` runs beside them and may end the server.
+/// Runs all clients concurrently. `meanwhile` runs at the same time and may end the server.
 fn storms(
     server: Server,
     answers: &mut Answers,
@@ -127,7 +127,7 @@ fn storms(
     server
 }
 
-/// Every id once, and nothing said of it that is not so.
+/// Checks that every id is stored once, and that every response about it is true.
 fn check(folder: &Folder, answers: &Answers) {
     let stored = stored(&folder.data());
     for (id, told) in answers {
@@ -140,7 +140,7 @@ fn check(folder: &Folder, answers: &Answers) {
         for (client, what) in told {
             match what {
                 Told::Created => assert_eq!(*client, winner, "evt-{id}"),
-                // The same content again: the client's own, sent before a kill or answered with 202.
+                // The same content again: the client's own event, sent before a kill or answered with 202.
                 Told::Duplicate => assert_eq!(*client, winner, "evt-{id}: called the same, and is not"),
                 Told::Conflict => assert_ne!(*client, winner, "evt-{id}: called different, and is the same"),
                 Told::Accepted => {}
@@ -156,7 +156,7 @@ const TWO: &[&str] = &["--shards", "2"];
 #[test]
 fn w2_a_storm_of_duplicates_stores_each_once() {
     let (folder, mut answers) = (Folder::new(), Answers::new());
-    // Nobody is answered before the outcome is known, however slow the machine.
+    // The server waits for every outcome before it responds, however slow the machine is.
     let server = folder.serve(&[TWO, &["--cores", &cpus(2), "--commit-wait", "10m"]].concat());
     let server = storms(server, &mut answers, |_, _| {});
     assert_eq!(answers.len(), IDS as usize);

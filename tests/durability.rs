@@ -1,4 +1,4 @@
-//! W1 and W4: what was acked survives the death of the process at any moment, and the books always balance.
+//! W1 and W4: an acked event survives the death of the process at any moment, and the counts always balance.
 
 use std::fs;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::support::{Chance, Client, Folder, Load, Report, Server, break_sync, cpus, stored, wait_for};
 use firehose::base::clock;
 
-/// Kills the server at random instants, again and again on the same folder, then counts.
+/// Kills the server at random instants, repeatedly on the same folder, then counts.
 fn survive(flags: &[&str], rounds: u64) {
     let (folder, mut chance, mut all) = (Folder::new(), Chance::new(), Report::default());
     for round in 0..rounds {
         if round % 4 == 3 {
-            // Killed while it starts: recovery has to survive being interrupted, too.
+            // Kills the server while it starts: recovery must survive an interruption too.
             let starting = folder.spawn(flags);
             clock::pause(Duration::from_micros(chance.below(80_000)));
             starting.kill();
@@ -20,7 +20,7 @@ fn survive(flags: &[&str], rounds: u64) {
         let before = server.health()["total_received"].as_u64().unwrap_or_default();
         assert!(before >= all.acked.len() as u64, "{before} received before, {} acked", all.acked.len());
         let load = Load::start(server.address, 4, 1 + chance.below(12) as usize, all.next());
-        // The kill comes at a random instant, not when something has happened.
+        // The kill comes at a random instant, not after some event.
         let until = clock::now() + Duration::from_micros(20_000 + chance.below(280_000));
         let mut received = before;
         while clock::now() < until {
@@ -48,7 +48,7 @@ fn survive(flags: &[&str], rounds: u64) {
     assert_eq!(code, 0, "{said}");
 }
 
-/// Every receipt of an acked event says `stored`.
+/// Checks that every receipt of an acked event reports `stored`.
 fn check_receipts(client: &mut Client, all: &Report) {
     let receipts: Vec<&String> = all.acked.values().collect();
     for some in receipts.chunks(64) {
@@ -84,7 +84,7 @@ fn w1_an_event_acked_as_on_disk_survives() {
     survive(&["--shards", "2", "--ack", "disk"], 4);
 }
 
-/// Small segments and checkpoints all the time: kills hit the deletion of segments, too.
+/// Small segments and frequent checkpoints, so that kills also hit the deletion of segments.
 #[test]
 fn w1_an_acked_event_survives_while_segments_are_deleted() {
     survive(
@@ -120,7 +120,7 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     break_sync(&folder.newest_segment(0, "hot"));
     break_sync(&folder.newest_segment(0, "keyed"));
 
-    // On the listener: every answer in its turn, none but the promise of the disk taken back.
+    // On the listener: responses arrive in order, and only promises of the disk are withdrawn.
     let mut client = server.client();
     let asked = [
         Client::request("POST", "/event?ack=disk", &crate::support::event(2)),
@@ -145,7 +145,8 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
         answers[0]
     );
 
-    // While it is known: refused at once, and not stored; those that ask for less go on.
+    // While the failure is known, such requests are refused immediately and nothing is stored. Requests that ask for
+    // less continue.
     let detail = |answer: &crate::support::Answer| answer.json()["detail"].as_str().expect("text").to_owned();
     for number in 5..8 {
         let refused =
@@ -156,7 +157,7 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     assert_eq!(client.post(8).expect("the server answers").status, 202);
     assert_eq!(folder.segments(0, "hot").len(), 2, "it goes on in a new segment");
 
-    // On the executor, whose journal is synced by itself: the first to ask finds out.
+    // On the executor, whose journal is synced separately, the first request for the disk discovers the failure.
     let first = client.ask("POST", "/events?ack=disk", &service("b")).expect("an answer");
     assert_eq!(first.status, 503, "{first:?}");
     assert!(detail(&first).contains("a retry is safe"), "{first:?}");
@@ -173,7 +174,8 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     assert_eq!(kept.iter().filter(|number| ![2, 4].contains(*number)).collect::<Vec<_>>(), [&1, &3, &8]);
 }
 
-/// Whoever waits for a sync whose files cannot be named is told, on both lanes, instead of waiting for ever.
+/// If the journal's files cannot be listed, a client that waits for a sync gets an error instead of no response, on
+/// both lanes.
 #[test]
 fn who_waits_for_the_disk_is_told_when_the_journal_cannot_be_listed() {
     let folder = Folder::new();
@@ -195,7 +197,7 @@ fn who_waits_for_the_disk_is_told_when_the_journal_cannot_be_listed() {
     }
 }
 
-/// What the log says of the answer to this request.
+/// Returns the log line about the response to this request.
 fn logged(server: &Server, request_id: &str) -> serde_json::Value {
     wait_for("the answer to be logged", || {
         let log = server.log();
@@ -205,7 +207,7 @@ fn logged(server: &Server, request_id: &str) -> serde_json::Value {
     })
 }
 
-/// Of an event that could not be journaled, of a promise that was taken back, and of one that was kept.
+/// Covers an event that could not be journaled, a promise that was withdrawn, and one that was kept.
 #[test]
 fn the_log_says_of_an_event_what_its_client_was_told() {
     let ask = |server: &Server, id: &str| {
@@ -218,7 +220,7 @@ fn the_log_says_of_an_event_what_its_client_was_told() {
         assert_eq!(logged(server, id)["status"], answer.status, "{answer:?}");
         answer.status
     };
-    // The first event is the one that is sampled.
+    // The log samples the first event.
     assert_eq!(ask(&Folder::new().serve(&["--shards", "1"]), "kept"), 202);
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);

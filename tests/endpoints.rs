@@ -1,5 +1,5 @@
-//! The table of endpoints against the running server: every row answers OPTIONS, 405 with a right `Allow`, and 401 or
-//! 403 as it says; `/openapi.json` names what there is.
+//! The table of endpoints against the running server: every row answers OPTIONS, 405 with the right `Allow`, and 401
+//! or 403 as declared. `/openapi.json` describes every row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use firehose::server;
 use firehose::tenants::{Need, Scope};
 use serde_json::Value;
 
-/// A path of the template.
+/// Returns a path that matches the template.
 fn path(template: &str) -> String {
     let segment = |part: &'static str, value: &str| (part, value.to_owned());
     [
@@ -34,7 +34,7 @@ fn word(method: Method) -> String {
     format!("{method:?}").to_uppercase()
 }
 
-/// What each path takes, as its rows say, with HEAD wherever there is GET.
+/// Returns the methods that each path accepts according to its rows, with HEAD wherever there is GET.
 fn methods() -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut methods: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (path, method, _) in server::operations() {
@@ -44,7 +44,7 @@ fn methods() -> BTreeMap<&'static str, BTreeSet<String>> {
             of.insert("HEAD".to_owned());
         }
     }
-    // A method that the nearer of two rows lacks is the other's.
+    // If the more specific of two rows lacks a method, the other row answers it.
     for (near, far) in [("orders/search", "orders/{order}"), ("stock/bulk_update", "stock/{product}")] {
         let full = |rest: &str| format!("/api/v1/tenants/{{tenant}}/{rest}");
         let more = methods[full(far).as_str()].clone();
@@ -78,7 +78,7 @@ fn every_row_answers_options_and_says_what_it_takes() {
         let mut client = server.client();
         let answer = ask(&mut client, "OPTIONS", &target, None);
         assert_eq!((answer.status, listed(&answer, "Allow")), (204, allowed.clone()), "{target}");
-        // What a page of a listed origin hears of it.
+        // The same list as a page of a listed origin receives it.
         let preflight =
             format!("OPTIONS {target} HTTP/1.1\r\nHost: test\r\nOrigin: https://console.example\r\n\r\n");
         client.write(preflight.as_bytes()).expect("the server takes it");
@@ -116,7 +116,7 @@ fn every_row_asks_for_the_key_it_says() {
         .map(|scope| (*scope, key(&["--scope", scope.name(), "--tenant", "acme"])))
         .collect();
     let server = folder.serve(&[]);
-    // Neither lets anybody in nor says anything else before.
+    // A request without the needed key is refused before any other error is reported. With the key it is not refused.
     let refused = |answer: &Answer| matches!(answer.status, 401 | 403);
     for (template, method, need) in server::operations() {
         let (method, mut target) = (word(method), path(template));

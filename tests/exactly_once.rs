@@ -1,4 +1,4 @@
-//! W2: after any crash or damage the journal and the database together give every row once.
+//! W2: after any crash or damage, the journal and the database together contain every row once.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -6,15 +6,15 @@ use std::path::Path;
 
 use crate::support::{Folder, Load, Report, Server, copied, hold_lock, stored, stored_in};
 
-/// One shard, and no checkpoint unless the test wants one.
+/// One shard, and no checkpoint unless the test asks for one.
 const NO_CHECKPOINT: &[&str] =
     &["--shards", "1", "--checkpoint-interval", "1h", "--checkpoint-wal-bytes", "1GiB"];
 
-/// What a journal segment begins with, and each of its records.
+/// Lengths of the headers of a journal segment and of each of its records.
 const SEGMENT_HEADER_BYTES: usize = 64;
 const RECORD_HEADER_BYTES: usize = 17;
 
-/// Where each record of a segment begins, and its bytes.
+/// Returns the offset and length of each record of a segment.
 fn records(segment: &[u8]) -> Vec<(usize, usize)> {
     let (mut at, mut found) = (SEGMENT_HEADER_BYTES, Vec::new());
     while let Some(length) = segment.get(at + 4..at + 8) {
@@ -48,7 +48,7 @@ fn post(server: &Server, report: &mut Report, count: usize) {
     }
 }
 
-/// A server that is killed with these events in the journal and none of them in the database.
+/// Kills a server that has these events in its journal and none of them in its database.
 fn killed_with_backlog(folder: &Folder, count: usize) -> Report {
     let mut report = Report::default();
     let server = folder.serve(NO_CHECKPOINT);
@@ -72,7 +72,7 @@ fn w2_a_kill_between_commit_and_checkpoint_repeats_no_row() {
         server.wait_until_stored();
         let killed = server.kill();
         assert!(!killed.log.contains("is damaged"), "round {round}: {}", killed.log);
-        // Nothing is stored twice by a start that finds nothing to do, either.
+        // A start that finds nothing to do stores nothing twice either.
         folder.serve(NO_CHECKPOINT).kill();
     }
     let server = folder.serve(NO_CHECKPOINT);
@@ -92,7 +92,7 @@ fn a_torn_tail_is_cut_and_said_and_costs_the_torn_record_only() {
     assert_eq!((cut["shard"].as_u64(), cut["lane"].as_str()), (Some(0), Some("hot")));
     assert_eq!(server.wait_until_stored()["database_events"], 49);
     let torn = all.acked.remove(&50).expect("the last one");
-    // Its place in the journal is given to the next event.
+    // The next event gets its place in the journal.
     assert_eq!(all.post(&mut server.client()), torn);
     server.wait_until_stored();
     server.stop();
@@ -119,7 +119,7 @@ fn w1_half_a_record_behind_the_tail_costs_nothing() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// The database is ahead of a journal that lost its tail: new events get numbers it has not seen.
+/// The database is ahead of a journal that lost its tail: new events get sequences that the database has not seen.
 #[test]
 fn w1_a_tail_torn_behind_the_database_costs_nothing() {
     let (folder, mut all) = (Folder::new(), Report::default());
@@ -165,7 +165,7 @@ fn w1_a_flipped_bit_in_the_wal_is_replayed_from_the_journal() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// Everything the checkpoints have not carried over is still in the journal, whatever was deleted.
+/// The journal still contains everything that no checkpoint has copied, whatever was deleted.
 #[test]
 fn w1_a_lost_wal_is_replayed_from_the_journal() {
     let flags = [

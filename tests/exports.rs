@@ -1,5 +1,5 @@
-//! Exports: every format tells what a search tells; the bytes are the same after kills and cuts; nothing that is not
-//! whole ends as if it were.
+//! Exports: every format contains the same rows as a search, the bytes are the same after kills and cut connections,
+//! and an incomplete export never ends like a complete one.
 
 #[path = "export/mod.rs"]
 mod export;

@@ -1,7 +1,6 @@
 //! S3: a full disk is answered with 507, never stops health or recovery, and costs no acked event.
 //!
-//! On a small file system mounted for the test; where that is not allowed, the tests say that they were
-//! skipped.
+//! The tests mount a small file system. Where that is not allowed, they report that they were skipped.
 
 mod support;
 
@@ -13,7 +12,7 @@ use support::{Folder, Load, SmallDisk, stored, wait_until};
 
 const DISK_BYTES: u64 = 40 << 20;
 
-/// A file that takes room until it is removed.
+/// Creates a file that occupies space until it is removed.
 fn ballast(path: &Path, bytes: u64) {
     let mut file = File::create(path).expect("the ballast is made");
     let block = vec![b'b'; 1 << 20];
@@ -38,13 +37,13 @@ fn fill_and_recover(more_flags: &[&str], ready_says: &str) {
         "--ops-listen",
         "127.0.0.1:0",
     ];
-    // What fits beside it has to fit three times without it: in the journal, the WAL and the database.
+    // What fits next to the ballast must fit three times without it: in the journal, the WAL and the database.
     ballast(&weight, DISK_BYTES / 10 * 7);
     let server = folder.serve_on(&data, &[&small, more_flags].concat());
 
     let load = Load::start_padded(server.address, 4, 4, 1, 4_000);
     wait_until("the disk to be full", || load.refused() > 100);
-    // Full or not, both listeners answer.
+    // Both listeners answer, even if the disk is full.
     let mut ops = support::Client::connect(server.ops.expect("ops listens")).expect("ops answers");
     assert_eq!(ops.get("/health").expect("an answer").status, 200);
     server.health();

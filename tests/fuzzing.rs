@@ -1,4 +1,4 @@
-//! The fuzz targets without nightly and instrumentation: good inputs, mutated for FUZZ_SECONDS each (one by default).
+//! The fuzz targets without nightly and instrumentation: valid inputs, each mutated for FUZZ_SECONDS (one by default).
 //!
 //! `fuzz/` runs the same checks guided by coverage.
 
@@ -13,13 +13,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// One change of an input.
+/// One mutation of an input.
 #[derive(Clone, Debug)]
 enum Change {
     Flip(usize, u8),
     Insert(usize, Vec<u8>),
     Cut(usize, usize),
-    /// Bytes of the input itself, copied to another place.
+    /// Copies bytes of the input to another place.
     Copy(usize, usize, usize),
 }
 
@@ -82,7 +82,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var_os(name)?.to_str()?.parse().ok()
 }
 
-/// Calls `check` with inputs made of `seeds` until the time is over; at least a thousand.
+/// Calls `check` with inputs mutated from `seeds` until the time is over, and at least a thousand times.
 fn fuzz(seeds: &[Vec<u8>], check: impl Fn(&[u8])) {
     let seconds = number("FUZZ_SECONDS").unwrap_or(1);
     let seed = number("TEST_SEED").unwrap_or_else(|| clock::unix_us().unsigned_abs());

@@ -1,5 +1,5 @@
-//! The rules of the house that a compiler does not check: which way imports point, who may read a clock
-//! or open a database, and that what the documents name exists.
+//! Rules of the project that a compiler does not check: the direction of imports, who may read a clock or open a
+//! database, and that everything the documents name exists.
 
 #[path = "house/figures.rs"]
 mod figures;
@@ -35,11 +35,11 @@ const RANKS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Folders that hold one feature each. A feature imports another only if [`SIDEWAYS`] says so.
+/// Folders that contain one feature each. A feature imports another only if [`SIDEWAYS`] lists the pair.
 const FEATURES: &[&str] =
     &["clicks", "events", "orders", "prices", "sales", "stock", "uploads", "exports", "people", "status"];
 
-/// A folder that only one other folder imports.
+/// Folders that only one other folder imports.
 const ONLY_FOR: &[(&str, &str)] = &[("gen_dataset", "cli")];
 
 /// Imports between folders of one rank, each with its reason.
@@ -54,7 +54,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below a folder with this extension.
+/// Returns every file below a folder that has this extension.
 fn files(under: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![under.to_owned()];
@@ -77,7 +77,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Source without comments: what they mention binds nobody.
+/// Returns the source without comments, which may mention anything.
 fn code(path: &Path) -> String {
     read(path).lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
@@ -86,11 +86,11 @@ fn is_name(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// The names that follow a prefix, those in braces as well: `crate::api`, `crate::{api, base::ids}`.
+/// Returns the names that follow a prefix, including those in braces: `crate::api`, `crate::{api, base::ids}`.
 fn names_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
     let mut names = Vec::new();
     for (at, _) in text.match_indices(prefix) {
-        // Not the end of a longer name.
+        // Skips the end of a longer name.
         if text[..at].ends_with(|before: char| is_name(before) || before == ':' || before == '$') {
             continue;
         }
@@ -123,7 +123,7 @@ fn rank(folder: &str) -> Option<usize> {
     RANKS.iter().position(|folders| folders.contains(&folder))
 }
 
-/// What is wrong with an import, if anything.
+/// Returns the rule that an import violates, if any.
 fn objection(from: &str, to: &str) -> Option<String> {
     let (Some(here), Some(there)) = (rank(from), rank(to)) else {
         return Some(format!("{from} or {to} has no rank: give it one in tests/house.rs"));
@@ -147,10 +147,10 @@ fn imports_only_go_down() {
     let mut seen = BTreeSet::new();
     for path in files(&src, "rs") {
         let inside = path.strip_prefix(&src).expect("it is below src");
-        // lib.rs and main.rs stand above all.
+        // lib.rs and main.rs rank above all folders and are not checked.
         let Some(folder) = inside.parent().and_then(|parent| parent.components().next()) else { continue };
         let folder = folder.as_os_str().to_str().expect("a plain name");
-        // The way round: `super` up to the root.
+        // The other way to import: `super` up to the root.
         let depth = inside.components().count() - usize::from(inside.ends_with("mod.rs"));
         let imports_of = |text: &str| -> BTreeSet<String> {
             let up =
@@ -162,7 +162,7 @@ fn imports_only_go_down() {
         let imports = imports_of(&text);
         for import in imports {
             seen.insert((folder.to_owned(), import.clone()));
-            // A test of the kernel needs something to store.
+            // A test of a lower folder needs records to store, so it may import features.
             let is_stored = FEATURES.contains(&import.as_str()) || import == "families";
             if is_stored && !shipped.contains(&import) {
                 continue;
@@ -192,7 +192,7 @@ fn the_import_rule_sees_every_way_of_writing_one() {
     assert!(objection("stock", "orders").is_some() && objection("exports", "orders").is_none());
 }
 
-/// The text of a file that is not test code; empty for a file of tests.
+/// Returns the text of a file without its test code; empty for a file of tests.
 fn without_test_code(inside: &Path, text: &str) -> String {
     let inside = inside.display().to_string();
     let is_test = inside.contains("/tests/") || inside.ends_with("tests.rs");
@@ -203,7 +203,7 @@ fn without_test_code(inside: &Path, text: &str) -> String {
     }
 }
 
-/// Source outside of tests that contains one of these.
+/// Returns the source files that contain one of these words outside of tests.
 fn users(words: &[&str]) -> Vec<String> {
     let src = root().join("src");
     let mut found = Vec::new();
@@ -262,15 +262,24 @@ fn every_file_of_tests_is_part_of_a_program() {
 
 // ── what the documents name ─────────────────────────────────────────────────────────────────────────
 
-/// The documents there are.
-fn documents() -> Vec<(&'static str, String)> {
-    ["README.md", "tuning.md"]
-        .iter()
-        .filter_map(|name| Some((*name, fs::read_to_string(root().join(name)).ok()?)))
-        .collect()
+/// Returns the documents, with the map of the source.
+fn documents() -> Vec<(String, String)> {
+    let mut found: Vec<_> = ["README.md", "tuning.md", "CONTRIBUTING.md"]
+        .into_iter()
+        .map(|name| (name.to_owned(), read(&root().join(name))))
+        .collect();
+    for path in files(&root().join("docs"), "md") {
+        let name = path.strip_prefix(root()).expect("it is below the root").display().to_string();
+        found.push((name, read(&path)));
+    }
+    // The map, as a document.
+    let map = read(&root().join("src/lib.rs"));
+    let lines = map.lines().map_while(|line| line.strip_prefix("//!"));
+    found.push(("src/lib.rs".to_owned(), lines.map(|line| line.trim_start()).collect::<Vec<_>>().join("\n")));
+    found
 }
 
-/// Code in a document: what stands between backticks, and the lines of fenced blocks.
+/// Returns the code in a document: the text between backticks, and the lines of fenced blocks, which have `true`.
 fn spans(text: &str) -> Vec<(bool, &str)> {
     let (mut spans, mut fenced) = (Vec::new(), false);
     for line in text.lines() {
@@ -285,13 +294,15 @@ fn spans(text: &str) -> Vec<(bool, &str)> {
     spans
 }
 
-/// Where `](this)` points in a document, other sites and places within a page aside.
+/// Returns the targets of links such as `](this)` in a document, without other sites and places within a page.
 fn links(text: &str) -> Vec<&str> {
     let ends = text.match_indices("](").filter_map(|(at, _)| text[at + 2..].split([')', '#']).next());
-    ends.filter(|target| !target.is_empty() && !target.contains("://") && !target.starts_with('/')).collect()
+    ends.filter(|target| !target.is_empty() && !target.contains("::") && !target.contains("://"))
+        .filter(|target| !target.starts_with('/'))
+        .collect()
 }
 
-/// Every `--flag` of every command, and what may be one of the bench driver, whose flags are fields.
+/// Returns every `--flag` of every command, and every possible flag of the bench driver, whose flags are fields.
 fn flags() -> BTreeSet<String> {
     fn collect(command: &clap::Command, flags: &mut BTreeSet<String>) {
         let longs = command.get_arguments().filter_map(clap::Arg::get_long);
@@ -305,7 +316,7 @@ fn flags() -> BTreeSet<String> {
         let fields = text.lines().filter_map(|line| line.split_once(": ")?.0.split_whitespace().last());
         let names = fields.filter(|name| name.chars().all(is_name));
         flags.extend(names.map(|name| format!("--{}", name.replace('_', "-"))));
-        // Or named otherwise: `#[arg(long = "serve")]`.
+        // A field may rename its flag: `#[arg(long = "serve")]`.
         let renamed = text.split("long = \"").skip(1).filter_map(|rest| rest.split('"').next());
         flags.extend(renamed.map(|name| format!("--{name}")));
     }
@@ -321,7 +332,7 @@ fn flags_in(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The part of a command line that this program reads.
+/// Returns the part of a command line that this program reads.
 fn ours(line: &str) -> &str {
     let starts =
         ["firehose serve", "firehose config", "firehose shards", "firehose verify", "firehose doctor"];
@@ -336,7 +347,7 @@ fn every_path_a_document_names_exists() {
     let tops = ["src/", "tests/", "bench/", "flamegraphs/", "fuzz/", ".ci/", ".cargo/"];
     let mut missing = Vec::new();
     for (name, text) in documents() {
-        let beside = root().join(name).parent().expect("a folder").to_owned();
+        let beside = root().join(&name).parent().expect("a folder").to_owned();
         for link in links(&text) {
             if !beside.join(link).exists() {
                 missing.push(format!("{name}: {link}"));
@@ -344,8 +355,13 @@ fn every_path_a_document_names_exists() {
         }
         for (_, span) in spans(&text) {
             for word in span.split(|next: char| next.is_whitespace() || "\"'(),;:".contains(next)) {
-                // `src/*/mod.rs` and `src/<folder>` are as good as what stands in front of the joker.
+                // Of `src/*/mod.rs` and `src/<folder>`, only the part before the placeholder is checked.
                 let word = word.split(['*', '<', '{', '…']).next().unwrap_or_default();
+                // The map's own paths begin below `src`.
+                let of_map = name == "src/lib.rs" && word.contains('/') && word.ends_with(".rs");
+                if of_map && !root().join(word).exists() && !root().join("src").join(word).exists() {
+                    missing.push(format!("{name}: {word}"));
+                }
                 let is_path = tops.iter().any(|top| word.starts_with(top));
                 if is_path && !root().join(word).exists() && !beside.join(word).exists() {
                     let stem = word.rsplit_once('/').map_or(word, |(folder, _)| folder);
@@ -375,7 +391,7 @@ fn every_flag_and_setting_a_document_names_exists() {
             let end = rest.find(|next: char| !next.is_ascii_uppercase() && next != '_').unwrap_or(rest.len());
             let setting = rest[..end].to_ascii_lowercase();
             let is_known = SETTINGS.iter().any(|spec| spec.name == setting);
-            // `FIREHOSE_*` and `FIREHOSE_NAME` stand for all of them.
+            // `FIREHOSE_*` and `FIREHOSE_NAME` mean all of them.
             if !is_known && !["", "name", "config"].contains(&setting.as_str()) {
                 unknown.push(format!("{name}: FIREHOSE_{}", &rest[..end]));
             }

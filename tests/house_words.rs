@@ -1,4 +1,4 @@
-//! Plain English: no text that people read contains a word that CONTRIBUTING.md lists.
+//! Plain English: no text that people read contains a phrase that CONTRIBUTING.md lists.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The table below the heading "English" whose first column is "not".
+/// Reads the table below the heading "English" whose first column is "not".
 fn rules() -> Vec<Rule> {
     let text = read(&root().join("CONTRIBUTING.md"));
     let (_, english) = text.split_once("\n## English\n").expect("the section on English");
@@ -41,7 +41,7 @@ fn rules() -> Vec<Rule> {
     .collect()
 }
 
-/// Where a phrase occurs as whole words.
+/// Returns the positions at which a phrase occurs as whole words.
 fn places(text: &str, phrase: &str) -> Vec<usize> {
     let is_word = |next: char| next.is_alphanumeric() || next == '_' || next == '\'';
     let found = text.match_indices(phrase).map(|(at, _)| at);
@@ -50,7 +50,7 @@ fn places(text: &str, phrase: &str) -> Vec<usize> {
     whole.collect()
 }
 
-/// The phrases that a text should not contain. What is in backticks is code.
+/// Returns the phrases to avoid that a text contains. Text in backticks is code and is ignored.
 fn phrases_in(text: &str, rules: &[Rule]) -> Vec<String> {
     let prose: String = text.split('`').step_by(2).collect::<Vec<_>>().join("`");
     let prose = prose.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
@@ -62,7 +62,7 @@ fn phrases_in(text: &str, rules: &[Rule]) -> Vec<String> {
     found
 }
 
-/// Collects what is wrong with the texts of one source.
+/// Collects the violations in the texts of one source.
 #[derive(Default)]
 struct Report {
     texts: usize,
@@ -85,7 +85,7 @@ impl Report {
     }
 }
 
-/// Every string in a JSON document.
+/// Collects every string in a JSON document.
 fn strings<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
     match value {
         Value::String(text) => found.push(text),
@@ -95,7 +95,7 @@ fn strings<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
     }
 }
 
-/// The paragraphs of a page without its blocks of code.
+/// Returns the paragraphs of a page without its blocks of code.
 fn paragraphs(page: &str) -> Vec<String> {
     let prose: String = page.split("```").step_by(2).collect::<Vec<_>>().join("\n\n");
     let lines = prose.lines().map(|line| if line.starts_with("    ") { "" } else { line });
@@ -114,8 +114,8 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The string literals of a source file, each with what precedes it. Comments, raw strings, characters and lifetimes
-/// are skipped.
+/// Returns the string literals of a source file, each with the source before it. Comments, raw strings, characters and
+/// lifetimes are skipped.
 fn literals(source: &str) -> Vec<(&str, String)> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -139,7 +139,7 @@ fn literals(source: &str) -> Vec<(&str, String)> {
             found.push((&source[..start], unfolded(&body[..end])));
             at = start + end + 2;
         } else if let Some(body) = rest.strip_prefix('\'') {
-            // A character has its second quote at once; a lifetime has none.
+            // The second quote of a character follows directly; a lifetime has none.
             let length = match body.strip_prefix('\\') {
                 Some(escape) => escape.find('\'').filter(|end| *end > 0).map_or(3, |end| end + 2),
                 None => body.chars().next().map_or(0, char::len_utf8),
@@ -153,7 +153,7 @@ fn literals(source: &str) -> Vec<(&str, String)> {
     found
 }
 
-/// The number of `#` if a raw string begins here.
+/// Returns the number of `#` if a raw string begins here.
 fn raw_string(before: &str, rest: &str) -> Option<usize> {
     let after = rest.strip_prefix('r')?;
     let hashes = after.len() - after.trim_start_matches('#').len();
@@ -162,21 +162,21 @@ fn raw_string(before: &str, rest: &str) -> Option<usize> {
     (is_own_word && after[hashes..].starts_with('"')).then_some(hashes)
 }
 
-/// A literal's text with its line continuations removed.
+/// Returns a literal's text with its line continuations removed.
 fn unfolded(literal: &str) -> String {
     let mut lines = literal.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
     lines.fold(first, |text, line| text + line.trim_start()).replace("\\n", "\n").replace("\\\"", "\"")
 }
 
-/// A format string without the names of its arguments.
+/// Returns a format string without the names of its arguments.
 fn without_names(text: &str) -> String {
     let mut parts = text.split('{');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| text + "{" + part.find('}').map_or(part, |end| &part[end..]))
 }
 
-/// Statements and their comments are formats on disk.
+/// Returns `true` for SQL: statements and their comments are formats on disk.
 fn is_sql(text: &str) -> bool {
     const VERBS: [&str; 10] =
         ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "WITH", "PRAGMA", "BEGIN"];
@@ -253,7 +253,7 @@ fn the_messages_in_the_code_are_plain_english() {
     for path in files {
         let name = path.strip_prefix(root()).expect("it is below the root").display().to_string();
         let source = read(&path);
-        // What only a test reads is not a message.
+        // Text that only a test reads is not a message.
         let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         if name.contains("/tests") || name.ends_with("measure.rs") {
             continue;

@@ -1,5 +1,5 @@
-//! The rules of HTTP on the wire, on both lanes: every case of one table, then what takes more than one
-//! request or more than one packet.
+//! The rules of HTTP on the wire, on both lanes: every case of one table, then cases that need several requests or
+//! several packets.
 
 #[path = "edges/mod.rs"]
 mod edges;
@@ -8,10 +8,10 @@ use edges::{
     After, Case, Client, EVENT, LANES, Lane, Reply, Server, cases, eventually, plain, post, post_chunked,
 };
 
-/// Sends a case and gives its answer, with what becomes of the connection checked.
+/// Sends a case, checks that the connection ends or stays as the case expects, and returns the response.
 fn run(server: &Server, lane: Lane, case: &Case) -> Reply {
     let mut client = server.connect(lane);
-    // A peer that is refused early may close before everything is sent.
+    // If the server refuses a peer early, it may close before everything is sent.
     let sent = client.try_send(&case.bytes);
     assert!(sent.as_ref().is_ok() || case.after == After::Closes, "{sent:?}");
     let to_head = case.bytes.starts_with(b"HEAD ");
@@ -46,7 +46,7 @@ fn every_case_of_the_table_gets_the_same_answer_on_both_lanes() {
                 std::panic::catch_unwind(|| run(&server, lane, &case))
                     .unwrap_or_else(|_| panic!("on {lane:?}"))
             });
-            // The page of metrics and the health are not the same twice; their shape is.
+            // The values of the metrics and of the health change between two responses; their shape does not.
             assert_eq!(hot.essence(), executor.essence());
         });
         if outcome.is_err() {
@@ -57,7 +57,7 @@ fn every_case_of_the_table_gets_the_same_answer_on_both_lanes() {
     server.assert_well();
 }
 
-/// Requests of many kinds, each with the status it gets and a name for the answer.
+/// Returns requests of many kinds, each with its expected status and a name for its response.
 fn mixed(count: usize) -> Vec<(Vec<u8>, u16, String)> {
     (0..count)
         .map(|at| {
@@ -103,8 +103,8 @@ fn pipelined_requests_are_answered_in_order_however_they_are_packed() {
         }
         expect_answers(&mut client, &requests);
 
-        // Cut in two at every byte; the second half follows once the first is answered as far as it is
-        // whole, so that the server really sees the cut.
+        // Cuts the bytes in two at every position. The second part follows after the complete requests of the first
+        // part are answered, so that the server really sees the cut.
         for cut in 0..=bytes.len() {
             client.send(&bytes[..cut]);
             let mut end = 0;
@@ -190,7 +190,7 @@ fn a_refusal_arrives_although_the_body_was_not_read() {
             let lines = "X-Request-Id: big\r\nOrigin: https://a.example";
             let head = format!("POST /event HTTP/1.1\r\nHost: t\r\n{lines}\r\n{length}\r\n\r\n7a1200\r\n");
             client.send(head.as_bytes());
-            // A client that only writes until it is through, or until it is cut off.
+            // The client only writes, until it has sent everything or the connection is cut.
             let _ = client.try_send(&vec![b'x'; 8_000_000]);
             let reply = client.reply();
             assert_eq!(
@@ -208,7 +208,7 @@ fn a_refusal_arrives_although_the_body_was_not_read() {
 #[test]
 fn a_client_that_sends_all_of_its_body_first_sees_the_refusal() {
     let server = Server::start(&[]);
-    // A megabyte, which is drained: nothing fails while it is sent, and the answer is there afterwards.
+    // The server drains a megabyte: nothing fails while it is sent, and the response can be read afterwards.
     let body = vec![b'x'; 1 << 20];
     let refused: [(&str, &str, u16); 5] = [
         ("POST /event", "", 413),
@@ -264,7 +264,7 @@ fn every_byte_in_a_target_or_a_header_gets_the_same_verdict_on_both_lanes() {
             let bytes = [before.as_bytes(), &[byte], after.as_bytes()].concat();
             let [hot, executor] = LANES.map(|lane| {
                 let mut client = server.connect(lane);
-                // Closes unless something was left open: a lone CR or LF may wait for more.
+                // The server closes unless the request is incomplete: a lone CR or LF may wait for more bytes.
                 client.send(&bytes);
                 client.finish();
                 client.try_reply(false).ok().map(|reply| {
@@ -299,11 +299,11 @@ fn a_head_request_is_answered_as_get_without_the_body() {
             client.send(&plain("HEAD", path, &[]));
             let head = client.reply_to_head();
             assert_eq!((head.status, &head.essence().1), (get.status, &get.essence().1), "{lane:?} {path}");
-            // The health's uptime and the problem's request id may differ in length.
+            // The uptime in the health and the request id in a problem may differ in length.
             if get.status == 200 && path != "/health" && path != "/livez" {
                 assert_eq!(head.header("content-length"), get.header("content-length"), "{lane:?} {path}");
             }
-            // And nothing of the body follows.
+            // No byte of a body follows the head.
             assert_eq!(client.ask(&plain("GET", "/ready", &[])).status, 200);
         }
     }

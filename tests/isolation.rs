@@ -1,5 +1,5 @@
-//! R2: two tenants on one server: no endpoint, with no key of the one, shows, counts or changes anything of the
-//! other; and the one at a hundred times its limit takes nothing from the other.
+//! R2: with two tenants on one server, no endpoint with any key of one tenant shows, counts or changes anything of the
+//! other. A tenant that sends a hundred times its limit takes nothing from the other.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const OWN: &str = "alpha";
 const OTHER: &str = "bravo";
 
-/// What one tenant may show.
+/// A tenant's keys and orders.
 struct Tenant {
     read: String,
     write: String,
@@ -31,7 +31,7 @@ fn key(folder: &Folder, words: &[&str]) -> String {
     made["key"].as_str().expect("a key").to_owned()
 }
 
-/// Ids meet those of the other tenant; every name has the tenant in it.
+/// Creates a tenant. Its order ids equal those of the other tenant, and every name contains the tenant.
 fn tenant(folder: &Folder, name: &str, count: u64) -> Tenant {
     assert!(folder.run(&["tenant", "add", name]).status.success());
     let mut chance = Chance::new();
@@ -72,7 +72,7 @@ fn event(tenant: &str, id: &str) -> String {
     .to_string()
 }
 
-/// The stock of a product that both tenants have.
+/// Returns an update of a product that both tenants have.
 fn stock_update(id: &str, quantity: u64) -> String {
     json!({"mode": "last_write_wins", "updates": [{"event_id": id, "product_id": "p", "quantity": quantity,
            "occurred_at": "2026-03-01T10:00:00Z"}]})
@@ -85,7 +85,7 @@ fn send(server: &Server, tenant: &Tenant, key: &str) -> Answer {
     ingest(server.address, key, &headers, &oracle::body(&tenant.orders)).expect("the server answers")
 }
 
-/// All that the other tenant sees of itself.
+/// Returns everything that a tenant sees of itself.
 fn seen(server: &Server, name: &str, tenant: &Tenant) -> Vec<Vec<u8>> {
     let mut client = server.client();
     let mut targets = vec![
@@ -102,7 +102,7 @@ fn seen(server: &Server, name: &str, tenant: &Tenant) -> Vec<Vec<u8>> {
     for target in targets {
         let answer = ask(&mut client, "GET", &target, &tenant.read, "");
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
-        // Figures come with the time they were made.
+        // Sales contain the time of their computation, so only the groups are compared.
         let groups =
             serde_json::from_slice::<Value>(&answer.body).ok().and_then(|said| said.get("groups").cloned());
         told.push(groups.map_or(answer.body, |groups| groups.to_string().into_bytes()));
@@ -114,14 +114,14 @@ fn names_other(bytes: &[u8]) -> bool {
     String::from_utf8_lossy(bytes).to_lowercase().contains(OTHER)
 }
 
-/// Paths that are none.
+/// Paths that are not endpoints.
 const NO_ENDPOINT: &str = "none";
 
-/// What is tried of the other's, by the path of an endpoint: method, target, body.
+/// Returns the attempts to reach the other tenant through an endpoint: method, target and body.
 fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
     let get = |target: String| ("GET", target, String::new());
     let below = |tenant: &str, rest: &str| format!("/api/v1/tenants/{tenant}/{rest}");
-    // The same name in other spellings.
+    // The same name in several spellings.
     let spellings = [
         OTHER.to_owned(),
         format!("%62{}", &OTHER[1..]),
@@ -217,7 +217,7 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
                 .map(|target| ("POST", target, "{\"decision\":\"approve\"}".to_owned()))
                 .collect()
         }
-        // Of no tenant; without a key as well as with one.
+        // These belong to no tenant and answer the same with and without a key.
         "/event"
         | "/receipts/{receipt}"
         | "/health"
@@ -248,11 +248,11 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
     let mut client = server.client();
     for tenant in [&own, &other] {
         let count = tenant.orders.len() as u64;
-        // The key is the same, and each has its own.
+        // Both tenants use the same idempotency key, and each has its own ingest.
         assert_eq!(counts(&send(&server, tenant, "same").json()), [count, count, 0, 0]);
     }
     for (name, tenant, count) in [(OWN, &own, 5), (OTHER, &other, 40)] {
-        // The same product and the same event, and each has its own.
+        // Both tenants use the same product and event ids, and each has its own.
         let target = format!("/api/v1/tenants/{name}/stock/bulk_update");
         let answer = ask(&mut client, "PUT", &target, &tenant.write, &stock_update("same", count));
         assert!(matches!(answer.status, 200 | 202), "{answer:?}");
@@ -276,7 +276,7 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
             for key in [&own.read, &own.write] {
                 let answer = ask(&mut server.client(), method, &target, key, &body);
                 assert!(answer.status >= 400, "{method} {target}: {answer:?}");
-                // It is told what it asked for, at most.
+                // The response repeats the request at most.
                 let mut said = answer.json();
                 said["instance"] = Value::Null;
                 assert!(!names_other(said.to_string().as_bytes()), "{method} {target}: {said}");
@@ -286,7 +286,7 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
             }
         }
     }
-    // Whether there is such a tenant, order or row is nothing a refusal depends on.
+    // A refusal does not depend on whether the tenant, order or row exists.
     for target in
         [format!("/api/v1/tenants/{OTHER}/orders/order-1"), "/api/v1/tenants/none/orders/order-1".to_owned()]
     {
@@ -296,7 +296,8 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
     }
     assert_eq!(refusals.iter().filter(|(route, _)| *route == "patch").count(), 1, "{refusals:?}");
 
-    // Orders of the other one among own ones, and own ones that are the other's by id.
+    // An ingest that contains the other tenant's orders, and status changes of own orders whose ids the other also
+    // has.
     let mixed: Vec<Order> = other.orders.iter().take(20).cloned().collect();
     let headers = format!("{NDJSON}{}", bearer(&own.write));
     let said = ingest(server.address, "mixed", &headers, &oracle::body(&mixed)).expect("an answer").json();
@@ -310,7 +311,7 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
         let body = format!("{{\"status\":\"{}\"}}", STATUSES[chance.below(6) as usize]);
         assert_eq!(ask(&mut client, "PATCH", &target, &own.write, &body).status, 200);
     }
-    // Every row of the other stands as it stood.
+    // Every row of the other tenant is unchanged.
     assert!(seen(&server, OTHER, &other) == before, "something of the other's has changed");
     server.stop();
     verify(&folder);
@@ -321,7 +322,7 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
     let folder = Folder::new();
     let (own, other) = (tenant(&folder, OWN, 60), tenant(&folder, OTHER, 700));
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "90"]);
-    // The other comes first: its rows are in front of the own ones everywhere.
+    // The other tenant sends first, so its rows precede the own rows everywhere.
     for tenant in [&other, &own] {
         assert_eq!(send(&server, tenant, "k").status, 200);
     }
@@ -335,7 +336,7 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
     let rows = |answer: &Answer| answer.body.iter().filter(|byte| **byte == b'\n').count() - 1;
     let search = |query: &str| format!("/api/v1/tenants/{OWN}/orders/search?{query}");
     assert_eq!(rows(&get(&search("limit=100000"))), 60);
-    // What is the other's, and what the index calls tenants.
+    // Names of the other tenant, and the terms that the index uses for tenants.
     for query in ["q=", "q=tenant1", "q=tenant2", "q=kim&product_id=", "q=tenant*", "product_id=", "q=kim%20"]
     {
         let answer = get(&search(&format!(
@@ -352,11 +353,11 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
                     .json();
             let groups = oracle::sales(&own.orders, by, &jiff::tz::TimeZone::UTC, (None, None));
             assert_eq!(said["groups"].as_array().expect("groups").len(), groups.len());
-            // How much was looked at is how much of the own there is.
+            // The number of scanned rows counts own rows only.
             assert!(said["meta"]["rows_scanned"].as_u64().expect("a count") <= 60, "{said}");
         }
     }
-    // A cursor shows neither its pins, which count all tenants' rows, nor whether they have moved.
+    // A cursor reveals neither its pins, which count the rows of all tenants, nor whether they have moved.
     let cursor_of = |answer: &Answer| {
         let end =
             answer.body.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).expect("a last line");
@@ -376,7 +377,7 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
         }
         assert!(!names_other(&bytes));
     }
-    // Nor can the other go on with it.
+    // The other tenant cannot continue with the cursor either.
     for name in [OWN, OTHER] {
         let target = format!("/api/v1/tenants/{name}/orders/search?limit=5&cursor={}", cursors[0]);
         let answer = ask(&mut server.client(), "GET", &target, &other.read, "");
@@ -385,7 +386,7 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
     server.stop();
 }
 
-/// The highest number of an order's row in every shard.
+/// Returns the highest row number of an order in every shard.
 fn pins(data: &Path) -> Vec<i64> {
     let shards = ["shard-00", "shard-01"].map(|shard| data.join(shard).join("shard.db"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -453,7 +454,7 @@ fn a_tenant_far_over_its_limit_takes_nothing_from_the_other() {
             assert!(answer.header("RateLimit").is_none());
         }
     }
-    // What was saved up, and what came in since; a lease of each core beside it.
+    // The full bucket, what was added since, and one lease of each core.
     let allowed = LIMIT as f64 * (2.0 + started.elapsed().as_secs_f64()) + 2.0;
     assert!(f64::from(taken) <= allowed, "{taken} were taken where {allowed} may be");
     assert!(refused > 0 && taken + refused == (LIMIT * FACTOR) as i32);
@@ -488,7 +489,7 @@ fn an_upload_of_the_other_is_none_for_anybody_else() {
                 [("GET", "", &b""[..]), ("PATCH", patch, &body), ("DELETE", "", b"")]
             {
                 let answer = say(&mut server.client(), method, target, key, lines, bytes);
-                // Whoever reads for the tenant sees how its uploads stand, and changes none.
+                // A reading key of the same tenant sees the upload's state and cannot change it.
                 let is_seen = *key == other.read && method == "GET" && !target.ends_with("none");
                 let wanted = match method {
                     _ if is_seen => 200,
@@ -501,7 +502,7 @@ fn an_upload_of_the_other_is_none_for_anybody_else() {
             }
         }
     }
-    // It is still whole, and still at its beginning.
+    // The upload is still complete and still at its beginning.
     let answer = say(&mut client, "PATCH", target, &other.write, patch, &body);
     assert_eq!(answer.status, 204, "{answer:?}");
     let summary = say(&mut client, "GET", target, &other.write, "", b"").json();
@@ -509,7 +510,7 @@ fn an_upload_of_the_other_is_none_for_anybody_else() {
     server.stop();
 }
 
-/// Bytes are waited for where they are an upload's; nobody else waits.
+/// Only the upload waits for its tenant's byte limit; other requests do not wait.
 #[test]
 fn an_upload_that_waits_for_its_bytes_holds_up_nobody_else() {
     let folder = Folder::new();
@@ -517,7 +518,7 @@ fn an_upload_that_waits_for_its_bytes_holds_up_nobody_else() {
     let server = folder.serve(&["--shards", "1"]);
     assert_eq!(send(&server, &other, "k").status, 200);
     let bytes = oracle::body(&own.orders).len();
-    // A few seconds' worth.
+    // The upload needs a few seconds at this rate.
     let rate = (bytes / 3).to_string();
     assert!(folder.run(&["tenant", "set", OWN, "--bytes-per-second", &rate]).status.success());
     let target = format!("/api/v1/tenants/{OTHER}/orders/search?limit=3");

@@ -1,5 +1,5 @@
-//! Keys and quotas on the real server: every endpoint on both lanes, rotation, revocation while it runs,
-//! limits and their headers, and no public address without a key.
+//! Keys and quotas on the real server: every endpoint on both lanes, rotation, revocation while it runs, limits and
+//! their headers, and no public address without a key.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 const CHALLENGE: &str = "Bearer realm=\"firehose\"";
 
-/// The text and the id of a new key.
+/// Creates a key and returns its text and its id.
 #[track_caller]
 fn key(folder: &Folder, words: &[&str]) -> (String, String) {
     let (code, made) = folder.run_json(&[&["key", "create"], words].concat());
@@ -43,7 +43,7 @@ fn bearer(key: &str) -> String {
     format!("Authorization: Bearer {key}\r\n")
 }
 
-/// A connection on which the next request is the executor's.
+/// Opens a connection whose next request the executor serves.
 #[track_caller]
 fn on_executor(server: &Server) -> Client {
     let mut client = server.client();
@@ -51,7 +51,7 @@ fn on_executor(server: &Server) -> Client {
     client
 }
 
-/// The status of a HEAD, whose answer has no body although it has a length.
+/// Returns the status of a HEAD, whose response has a length but no body.
 #[track_caller]
 fn head(server: &Server, target: &str, headers: &str) -> u16 {
     let mut stream = TcpStream::connect(server.address).expect("the server takes connections");
@@ -78,7 +78,7 @@ fn assert_problem(answer: &Answer, status: u16, slug: &str, what: &str) {
     assert!(challenge.is_none_or(|challenge| challenge.starts_with(CHALLENGE)), "{what}");
 }
 
-/// What a request needs: its method, target, body, scope, and whether a key of one tenant is enough.
+/// A request and what it needs: a scope, and whether a key of one tenant is enough.
 struct Asked {
     method: &'static str,
     target: &'static str,
@@ -143,7 +143,7 @@ fn k1_every_endpoint_wants_its_key_on_both_lanes() {
             let connect = || if executor { on_executor(&server) } else { server.client() };
             let (own, other, off_scope) = match asked.scope {
                 "write" => (&write_a, &write_b, &read_a),
-                // A key that a public page may hold.
+                // A key that a public page may contain.
                 "manage" => (&manage_a, &manage_b, &write_a),
                 _ => (&read_a, &read_b, &write_a),
             };
@@ -164,7 +164,7 @@ fn k1_every_endpoint_wants_its_key_on_both_lanes() {
             assert_problem(&denied, 403, "forbidden", &what);
             assert!(denied.json()["detail"].as_str().is_some_and(|said| said.contains(asked.scope)));
             if asked.target == "/event" {
-                // A click is no one tenant's: whoever may write may send it.
+                // A click belongs to no tenant, so any key with the scope `write` may send it.
                 assert_eq!(say(&bearer(other)).status, 202);
             } else if asked.target == "/events/bulk" {
                 let answer = say(&bearer(other));
@@ -190,7 +190,7 @@ fn k1_every_endpoint_wants_its_key_on_both_lanes() {
             }
         }
     }
-    // No secret in the log, whatever was refused.
+    // The log contains no secret, whatever was refused.
     let log = server.stop().log;
     for key in [&write_a, &admin, &revoked, &wrong] {
         assert!(!log.contains(&key[20..]), "a secret is in the log");
@@ -212,7 +212,7 @@ fn what_is_open_stays_open_and_a_refusal_keeps_the_connection() {
         let receipt = ask(&mut client, "POST", "/event", &bearer(&admin), &event(1));
         let receipt = receipt.header("Firehose-Receipt").expect("it was taken").to_owned();
         assert_eq!(ask(&mut client, "GET", &format!("/receipts/{receipt}"), "", "").status, 200);
-        // The refused body is gone, and what follows it is understood.
+        // The refused body is consumed, and the next request is understood.
         for body in [event(1), "not json".to_owned(), "x".repeat(60_000)] {
             assert_eq!(ask(&mut client, "POST", "/event", "", &body).status, 401);
             let chunked = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
@@ -231,7 +231,7 @@ fn what_is_open_stays_open_and_a_refusal_keeps_the_connection() {
         assert_eq!(ask(&mut client, "GET", "/", "", "").status, 303);
         assert_eq!(ask(&mut client, "GET", "/nowhere", "", "").status, 404);
         assert_eq!(ask(&mut client, "DELETE", "/events", "", "").status, 405);
-        // Too large is too large, whoever sends it.
+        // A body that is too large is refused regardless of the key.
         let huge = "Content-Length: 99999999\r\n\r\n";
         client.write(format!("POST /event HTTP/1.1\r\nHost: test\r\n{huge}").as_bytes()).expect("taken");
         assert_eq!(client.answer().expect("an answer").status, 413);
@@ -313,7 +313,7 @@ fn keys_are_made_rotated_and_ended_while_the_server_runs() {
     wait_until("the first key to count", || status(None) == 401);
     assert_eq!(status(Some(&old)), 202);
 
-    // The new one at once, the old one for a while longer.
+    // The new key is valid immediately, the old one for a few more seconds.
     let (new, _) = key(&folder, &["--scope", "write", "--label", "new"]);
     run(&folder, &["key", "revoke", &old_id, "--in", "4s"]);
     let (_, keys) = folder.run_json(&["key", "list"]);
@@ -323,7 +323,7 @@ fn keys_are_made_rotated_and_ended_while_the_server_runs() {
     wait_until("the old key to end", || status(Some(&old)) == 401);
     assert_eq!(status(Some(&new)), 202);
 
-    // A client that stays connected is refused as well.
+    // A client on an open connection is refused as well.
     let mut connected = server.client();
     assert_eq!(ask(&mut connected, "POST", "/event", &bearer(&new), &event(1)).status, 202);
     let (_, keys) = folder.run_json(&["key", "list"]);
@@ -333,7 +333,7 @@ fn keys_are_made_rotated_and_ended_while_the_server_runs() {
     wait_until("the key to end", || {
         ask(&mut connected, "POST", "/event", &bearer(&new), &event(1)).status == 401
     });
-    // Two seconds are promised; a busy machine gets as much again.
+    // The server promises two seconds; a busy machine gets twice as much.
     assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
     assert_eq!(status(None), 401, "the last key's end opens nothing");
     server.stop();
@@ -350,11 +350,12 @@ fn commands_say_what_they_did_and_what_is_wrong() {
     assert_eq!(folder.run_json(&["key", "list"]), (0, Value::Array(Vec::new())));
     assert!(!folder.data().exists(), "looking makes nothing");
     let made = folder.run(&["key", "create", "--scope", "read,write"]);
-    // The key alone, for scripts; what people must know of it beside it.
+    // Stdout contains only the key, for scripts; stderr contains the notes for people.
     let (said, aside) = (String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
     assert!(said.starts_with("fh_") && said.trim_end().len() == 63, "{said}");
     assert!(aside.contains("shown only once"), "{aside}");
-    // One key may hold several scopes, in either spelling; only what can do nothing but append is for public pages.
+    // One key may have several scopes, in either spelling. Only a key that can do nothing but append is for public
+    // pages.
     for (words, scopes, public) in [
         (&["--scope", "manage,write"][..], "write,manage", false),
         (&["--scope", "read", "--scope", "write", "--scope", "read"], "write,read", false),
@@ -397,7 +398,7 @@ fn commands_say_what_they_did_and_what_is_wrong() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
         assert!(said.contains(named), "{words:?}: {said}");
     }
-    // A folder with keys in it is still a new one, and a backup has them, too.
+    // A folder that contains only keys is still a new one, and a backup contains the keys too.
     let server = folder.serve(&[]);
     assert_eq!(ask(&mut server.client(), "POST", "/event", "", &event(1)).status, 401);
     server.wait_until_stored();
@@ -446,12 +447,12 @@ fn a_limit_is_kept_over_all_cores_and_says_where_it_stands() {
             admitted += sender.join().expect("it does not panic");
         }
     });
-    // A full bucket, and what has come since.
+    // A full bucket, and what was added since.
     let due = PER_S as f64 * (1.0 + since.elapsed().as_secs_f64());
     let error = admitted as f64 / due - 1.0;
     assert!(error < 0.05 && error > -0.15, "{admitted} of {due}");
 
-    // Nobody else is held up.
+    // Other clients are not limited.
     let mut client = server.client();
     for _ in 0..300 {
         assert_eq!(ask(&mut client, "POST", "/event", &bearer(&free), &event(1)).status, 202);
@@ -492,7 +493,7 @@ fn a_body_that_nobody_wants_is_charged_however_it_is_framed() {
         let number = said.split("r=").nth(1).and_then(|rest| rest.split(';').next()?.parse::<u64>().ok());
         left.push(number.expect("a number"));
     }
-    // A byte or two come back meanwhile.
+    // A few bytes are added meanwhile.
     assert!((2_100..2_200).contains(&left[0]) && (1_200..1_300).contains(&left[1]), "{left:?}");
     assert!((1_200..1_300).contains(&left[2]), "{left:?}");
     server.stop();
@@ -523,7 +524,7 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
     server.wait_until_stored();
     let mut client = server.client();
 
-    // Requests and bytes that are left, of answers of every kind.
+    // The remaining requests and bytes in responses of every kind.
     let mut left: Vec<[u64; 2]> = Vec::new();
     let (one, bulk) = (service_event("a", "1"), format!("{{\"events\":[{}]}}", service_event("a", "2")));
     let ingest = "Content-Type: application/x-ndjson\r\nIdempotency-Key: k\r\n";
@@ -556,7 +557,7 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
         let [requests, requests_s, bytes, bytes_s] = numbers[..] else { panic!("{said}") };
         let expected = format!("\"requests\";r={requests};t={requests_s}, \"bytes\";r={bytes};t={bytes_s}");
         assert_eq!(said, expected);
-        // One request and ten bytes come a second, so this is how long the used ones take.
+        // One request and ten bytes are added per second, so this is the time until the used ones are restored.
         assert!((300..=301).contains(&(requests + requests_s)), "{said}");
         assert!((3_000..=3_010).contains(&(bytes + bytes_s * 10)), "{said}");
         left.push([requests, bytes]);
@@ -571,13 +572,13 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
         assert_eq!(both.0, both.1, "{answer:?}");
         both.0
     };
-    // What the path names is charged where the key is bound to no tenant; and what is refused says its own.
+    // If the key is bound to no tenant, the tenant in the path is charged. A refused request reports its own limit.
     let search = "/api/v1/tenants/b/orders/search";
     let answers: Vec<Answer> = (0..6).map(|_| ask(&mut client, "GET", search, &bearer(&every), "")).collect();
     assert_eq!(answers[0].header("RateLimit-Policy"), Some("\"requests\";q=3;w=3"), "{:?}", answers[0]);
     assert!(answers.iter().all(told));
     assert_limited(&answers[5], "\"requests\";q=3;w=3");
-    // Who has no quota, and what is not charged, hears of none. Clicks neither, on either lane.
+    // Without a quota, and if nothing is charged, there are no such headers. Clicks never have them, on either lane.
     for (method, target, headers, body) in [
         ("POST", "/events", bearer(&free), service_event("free", "1")),
         ("POST", "/events", bearer(&every), service_event("a", "3")),
@@ -594,7 +595,7 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
     server.stop();
 }
 
-/// A server on an address that others can reach.
+/// Starts a server on an address that others can reach.
 fn public(folder: &Folder, log: &str, flags: &[&str]) -> Child {
     let mut serve = command();
     serve.arg("serve").arg("--data").arg(folder.data());
@@ -622,7 +623,7 @@ fn a_public_address_is_served_with_keys_only_or_when_told_to() {
             let said = std::fs::read_to_string(folder.beside(log)).expect("a log");
             said.contains("\"serving\"")
         });
-        // Our own child, of this test.
+        // This test started the child itself.
         server.kill().and_then(|()| server.wait()).expect("it ends");
     };
     ends(public(&folder, "log-a", &[]), "log-a");
@@ -632,7 +633,7 @@ fn a_public_address_is_served_with_keys_only_or_when_told_to() {
     serves(public(&folder, "log-c", &[]), "log-c");
     run(&folder, &["key", "revoke", &id]);
     ends(public(&folder, "log-d", &[]), "log-d");
-    // Nor is a file that cannot be read taken for one without keys.
+    // A file that cannot be read is not treated as one without keys.
     std::fs::write(folder.data().join("tenants.db"), "no database").expect("it is written");
     let ended = folder.refused(&["--shards", "1"]);
     assert_eq!(ended.code, Some(78), "{}", ended.log);

@@ -1,4 +1,4 @@
-//! S1 for what is unpacked: windows, lines that do not end and decoders are counted, however many clients hold them.
+//! S1 for unpacking: windows, lines that do not end and decoders are counted, however many clients keep them open.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{Chance, Client, Folder, Server, cpus, wait_until};
 
 const RSS_BYTES_MAX: u64 = 400 << 20;
 
-/// Peak of the resident memory, in bytes.
+/// Returns the peak of the resident memory, in bytes.
 fn peak_bytes(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
@@ -25,15 +25,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed.finish().expect("memory takes it")
 }
 
-/// A frame that asks for a window of so many bits, and fills it and more with a line that does not end.
+/// Returns a frame that asks for a window of this many bits, and exceeds it with a line that does not end.
 fn zstd_frame(window_log: u8, blocks: usize) -> Vec<u8> {
-    // RFC 8878: no size, a window of a power of two; runs of 128 KiB of one byte, none of them the last.
+    // RFC 8878: no size, a window of a power of two, then runs of 128 KiB of one byte, none of them the last block.
     let run = ((128_u32 << 10) << 3 | 1 << 1).to_le_bytes();
     let run = [run[0], run[1], run[2], b'a'];
     [&[0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3][..], &run.repeat(blocks)].concat()
 }
 
-/// So many connections, each in the middle of a body that begins with `bytes`.
+/// Opens this many connections, each in the middle of a body that begins with `bytes`.
 fn hold(server: &Server, count: usize, name: &str, bytes: &[u8]) -> Vec<Client> {
     let mut clients = Vec::new();
     for number in 0..count {
@@ -44,7 +44,7 @@ fn hold(server: &Server, count: usize, name: &str, bytes: &[u8]) -> Vec<Client> 
             bytes.len()
         );
         client.write(head.as_bytes()).expect("the server takes it");
-        // One that is refused already may have been closed.
+        // The server may have refused and closed this connection already.
         let _ = client.write(bytes).and_then(|()| client.write(b"\r\n"));
         clients.push(client);
     }
@@ -58,7 +58,7 @@ fn s1_what_ingests_hold_stays_within_the_budget() {
     let mut chance = Chance::seeded(3);
     let orders: Vec<Order> = (0..500).map(|id| Order::random(&mut chance, "acme", id)).collect();
     let body = oracle::body(&orders);
-    // A line of 2 MiB that never ends, in 2 KB; twice packed, which takes another decoder.
+    // A line of 2 MiB that never ends, compressed to 2 KB. Packed twice, it needs another decoder.
     let line = gzip(&vec![b'a'; (2 << 20) - 16]);
     let line = &line[..line.len() - 8];
     let loads: [(&str, usize, Vec<u8>); 4] = [
@@ -70,12 +70,12 @@ fn s1_what_ingests_hold_stays_within_the_budget() {
     for (name, count, bytes) in &loads {
         assert!(bytes.len() < 5_000, "{name}: {}", bytes.len());
         let clients = hold(&server, *count, &name.replace(' ', "-"), bytes);
-        // Whoever came last was looked at: everybody before them was.
+        // Once the server answers this request, it has read the bytes of all earlier clients.
         wait_until("the load to be taken", || server.health()["status"] == "healthy");
         let peak = peak_bytes(&server);
         assert!(peak < RSS_BYTES_MAX, "{name}: {} MiB", peak >> 20);
         drop(clients);
-        // What they held is free again.
+        // The memory of these clients is free again.
         wait_until("room for others", || {
             let answer = ingest(server.address, "after", NDJSON, &body).expect("the server answers");
             assert!(matches!(answer.status, 200 | 409 | 503), "{answer:?}");
@@ -130,7 +130,7 @@ fn s1_rows_of_bulk_requests_on_their_way_stay_within_the_budget() {
     server.stop();
 }
 
-/// Raw blocks in a frame that has no end.
+/// Returns raw blocks in a frame that has no end.
 fn zstd_frame_of(bytes: &[u8]) -> Vec<u8> {
     let header = ((bytes.len() as u32) << 3).to_le_bytes();
     [&[0x28, 0xb5, 0x2f, 0xfd, 0, (20 - 10) << 3][..], &header[..3], bytes].concat()
@@ -148,7 +148,7 @@ fn an_ingest_beyond_the_budget_is_refused_and_may_come_again() {
     let window = zstd_frame(23, 100);
     let first = hold(&server, 1, "first", &window);
     wait_until("its window to be counted", || held_bytes() > f64::from(8 << 20));
-    // Each holds more than 8 MiB: a second one does not fit.
+    // Each holds more than 8 MiB, so a second one does not fit.
     for client in &mut hold(&server, 8, "more", &window) {
         let answer = client.answer().expect("the server answers");
         let said = support::commerce::problem(&answer, 503, "overloaded");

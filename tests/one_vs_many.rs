@@ -1,5 +1,5 @@
-//! R1: N shards answer as one. The same random work on 1, 2 and 8 shards gives the same answers, and they
-//! are those of a model in memory.
+//! R1: N shards answer as one. The same random work on 1, 2 and 8 shards gives the same responses, and they equal
+//! those of a model in memory.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-/// Everything in it is small, so that ids, times and filters meet often.
+/// All sets are small, so that ids, times and filters often coincide.
 const TENANTS: [&str; 3] = ["acme", "beta", "β & co"];
 const SOURCES: [&str; 3] = ["web", "ios", "shop floor"];
 const TYPES: [&str; 4] = ["click", "view", "purchase", "ünusual"];
-/// 2024-03-30T00:00:00Z: the days around a change to summer time in Berlin.
+/// 2024-03-30T00:00:00Z: the days around the change to summer time in Berlin.
 const START_S: i64 = 1_711_756_800;
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -33,7 +33,7 @@ impl Event {
     fn random(chance: &mut Chance, ids: u64) -> Event {
         let mut pick = |count: usize| chance.below(count as u64) as usize;
         let (tenant, source, kind) = (TENANTS[pick(3)], SOURCES[pick(3)], TYPES[pick(4)]);
-        // Few distinct times, some before others' minutes, so that ties and empty buckets are there.
+        // Few distinct times, some earlier than others by minutes, so that there are ties and empty buckets.
         let at_us = START_S * 1_000_000 + pick(400) as i64 * 611_000_001 / 1_000 * 1_000;
         let id = format!("e{}", pick(ids as usize));
         let payload = format!("{{\"n\": {}, \"text\":\"\\u00e4 {}\"}}", pick(3), pick(2));
@@ -49,7 +49,7 @@ impl Event {
     }
 }
 
-/// What the servers should hold, and what they should have said.
+/// The events that the servers should contain, and the outcomes that they should have reported.
 #[derive(Default)]
 struct Model {
     events: BTreeMap<(&'static str, String), Event>,
@@ -139,7 +139,7 @@ impl Filter {
     }
 }
 
-/// A row as it should be, without the time it arrived.
+/// Returns a row as the server should return it, without its time of arrival.
 fn row(event: &Event) -> Value {
     json!({
         "event_id": event.id, "tenant_id": event.tenant, "source": event.source, "event_type": event.kind,
@@ -158,7 +158,7 @@ fn rows(page: &Value) -> Vec<Value> {
     page["events"].as_array().expect("events").iter().cloned().map(without_arrival).collect()
 }
 
-/// The pages of one filter by number, by cursor and as a stream agree with the model.
+/// Checks that a filter's pages by number and by cursor and its stream agree with the model.
 fn check_reads(server: &Server, model: &Model, filter: &Filter, page_size: usize) {
     let mut client = server.client();
     let wanted: Vec<_> = filter.of(model).into_iter().map(row).collect();
@@ -199,7 +199,7 @@ fn check_reads(server: &Server, model: &Model, filter: &Filter, page_size: usize
     assert_eq!(streamed, wanted, "{target} as a stream");
 }
 
-/// Buckets of the size, counted from the model.
+/// Returns the buckets of this size, counted from the model.
 fn buckets(model: &Model, filter: &Filter, size: &str, zone: Option<&str>) -> Vec<Value> {
     let zone = jiff::tz::TimeZone::get(zone.unwrap_or("UTC")).expect("a zone");
     let start_of = |us: i64| {
@@ -246,11 +246,11 @@ fn check_buckets(server: &Server, model: &Model, filter: &Filter, size: &str, zo
     assert_eq!((said["tenant_id"].as_str(), said["bucket_size"].as_str()), (Some(filter.tenant), Some(size)));
 }
 
-/// Sends the rows and checks what is said of each.
+/// Sends the rows and checks the outcome of each.
 fn send(server: &Server, events: &[Event], expected: &[&str]) {
     let rows: Vec<_> = events.iter().map(Event::body).collect();
     let mut client = server.client();
-    // Half of the batches as NDJSON.
+    // Half of the batches are NDJSON.
     let answer = if events.len().is_multiple_of(2) {
         client.post_as("/events/bulk", "application/json", &format!("{{\"events\":[{}]}}", rows.join(",")))
     } else {
@@ -276,7 +276,7 @@ fn send(server: &Server, events: &[Event], expected: &[&str]) {
 fn r1_one_two_and_eight_shards_answer_alike_and_r2_no_row_crosses_tenants() {
     let folders: Vec<_> = [1, 2, 8].map(|shards| (shards, Folder::new())).into();
     let serve = |(shards, folder): &(u16, Folder)| {
-        // Partitions of 150 rows: every answer comes from several.
+        // Partitions of 150 rows, so that every answer combines several.
         folder.serve(&["--shards", &shards.to_string(), "--cores", &cpus(2), "--partition-rows-max", "150"])
     };
     let mut servers: Vec<_> = folders.iter().map(serve).collect();
@@ -306,7 +306,7 @@ fn r1_one_two_and_eight_shards_answer_alike_and_r2_no_row_crosses_tenants() {
             servers.iter().for_each(|server| check_buckets(server, &model, &filter, size, zone));
         }
         if round == 3 {
-            // The answers are in the files, not in the process.
+            // A restart shows that the answers come from the files, not from the process.
             servers = servers
                 .into_iter()
                 .zip(&folders)
@@ -423,11 +423,11 @@ fn clicks_read_back_as_they_were_sent() {
     }
 }
 
-/// Hours of 15 minutes' offset, days of 23 and 25 hours, hours of 30 and 90 minutes.
+/// Zones with an offset of 45 minutes, with days of 23 and 25 hours, and with hours of 30 and 90 minutes.
 const ZONES: [&str; 5] =
     ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New_York"];
 
-/// The first and the last date of a question, each there or not, where the clocks change.
+/// Returns the first and the last date of a query near a change of the clocks. Either may be absent.
 fn dates(chance: &mut Chance) -> (Option<Date>, Option<Date>) {
     let changes =
         ["2025-12-31", "2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25", "2026-11-01"];
@@ -442,7 +442,7 @@ fn dates(chance: &mut Chance) -> (Option<Date>, Option<Date>) {
     }
 }
 
-/// One grouping in one zone: exact, counted and approximate, the same everywhere and as in memory.
+/// Checks one grouping in one zone: the exact, counted and approximate answers of all servers agree with the model.
 fn check_sales(servers: &[Server], orders: &[Order], by: &str, zone: &str, chance: &mut Chance) {
     let (tenant, dates) = (["acme", "beta"][chance.below(2) as usize], dates(chance));
     let currency = ["USD", "JPY", "KWD"].get(chance.below(6) as usize);
@@ -461,7 +461,7 @@ fn check_sales(servers: &[Server], orders: &[Order], by: &str, zone: &str, chanc
         let counted = sales(server, tenant, &format!("{query}&fields=orders,revenue"));
         let approx = sales(server, tenant, &format!("{query}&precision=approx"));
         let fields = ["key", "currency", "orders", "units", "revenue"];
-        // Of a dozen customers an estimate is the number itself.
+        // For a dozen customers, the estimate equals the number.
         for (answer, fields) in
             [(&counted, &fields[..]), (&approx, &[&fields[..], &["unique_customers"]].concat())]
         {
@@ -476,7 +476,7 @@ fn check_sales(servers: &[Server], orders: &[Order], by: &str, zone: &str, chanc
     }
 }
 
-/// One search: the same bytes everywhere, and by pages what the model has.
+/// Checks one search: all servers return the same bytes, and the pages contain the model's rows.
 fn check_search(servers: &[Server], orders: &[Order], chance: &mut Chance) {
     let tenant = ["acme", "beta"][chance.below(2) as usize];
     let status = STATUSES[chance.below(6) as usize];

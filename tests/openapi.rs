@@ -1,23 +1,23 @@
-//! The OpenAPI document is what the server does: schemathesis asks every operation for what its description promises.
+//! The OpenAPI document matches the server: schemathesis checks every operation against its description.
 //!
-//! What it is held to and what is left out, with the reasons, is in `tests/openapi/schemathesis.toml`; what a schema
-//! cannot say is in `tests/openapi/hooks.py`. `TEST_EXAMPLES` is the number of examples an operation (100),
-//! `TEST_SEED` makes others (1), and with `TEST_SECONDS` each test goes on for so long.
+//! `tests/openapi/schemathesis.toml` lists the checks and the exceptions with their reasons. `tests/openapi/hooks.py`
+//! contains what a schema cannot express. `TEST_EXAMPLES` is the number of examples per operation (100), `TEST_SEED`
+//! selects other examples (1), and with `TEST_SECONDS` each test runs for this time.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Folder, cpus, python, skip};
 
-/// The second makes the examples: with another version the same seed makes others.
+/// hypothesis generates the examples: another version makes other examples from the same seed.
 const PACKAGES: &[&str] = &["schemathesis==4.32.5", "hypothesis==6.170.17"];
 
-/// An environment variable, unless it is not there.
+/// Returns an environment variable, or `None` if it is not set.
 fn variable(name: &str) -> Option<String> {
     std::env::vars_os().find(|(known, _)| known == name).and_then(|(_, value)| value.into_string().ok())
 }
 
-/// What the made-up requests of one test are about: the tags of the operations. The rest is the last test's.
+/// The tags of the operations that one test calls. The last test calls the remaining operations.
 const EVENTS: &[&str] = &["collector", "events", "people", "operations", "documentation"];
 const ORDERS: &[&str] = &["orders", "uploads", "sales", "stock"];
 
@@ -41,7 +41,7 @@ fn made_up_requests_about_all_the_rest_are_answered_as_the_document_says() {
     ask("fuzzing", "--exclude-tag", &[EVENTS, ORDERS].concat());
 }
 
-/// Asks a server of its own in these phases: what one test sends is no other's data.
+/// Runs these phases against a new server, so that no test sees another's data.
 fn ask(phases: &str, chosen: &str, tags: &[&str]) {
     let python = match python(PACKAGES, "import schemathesis") {
         Ok(python) => python,
@@ -60,20 +60,20 @@ fn ask(phases: &str, chosen: &str, tags: &[&str]) {
     st.arg("--header").arg(format!("Authorization: Bearer {}", key.trim()));
     st.args(["--phases", phases]).args(tags.iter().flat_map(|tag| [chosen, tag]));
     st.arg("--seed").arg(variable("TEST_SEED").unwrap_or_else(|| "1".to_owned()));
-    // Python runs one thread at a time, and its compiler of syntax trees breaks down where several use it: tests
-    // beside each other are faster than workers.
+    // Python runs one thread at a time, and its compiler of syntax trees fails if several threads use it. Concurrent
+    // tests are faster than workers.
     st.args(["--workers", "1"]);
     st.arg("--max-examples").arg(variable("TEST_EXAMPLES").unwrap_or_else(|| "100".to_owned()));
     if let Some(seconds) = variable("TEST_SECONDS") {
         st.arg("--max-time").arg(seconds);
     }
-    // Beside the data: it writes down what fails where it runs.
+    // It runs next to the data folder, because it writes its failures into the current folder.
     let output = st.env("PYTHONPATH", &rules).current_dir(folder.beside("")).output().expect("st runs");
     let said = String::from_utf8_lossy(&output.stdout);
     let failures = ["= ERRORS =", "= FAILURES ="].iter().filter_map(|title| said.find(title)).min();
     let told: Vec<&str> = said[failures.unwrap_or_default()..].lines().take(400).collect();
     assert!(output.status.success(), "{}\n{}", told.join("\n"), String::from_utf8_lossy(&output.stderr));
-    // No answer was cut off by a thread that ended.
+    // No response was cut off by a thread that panicked.
     assert!(server.logged("panicked").is_none(), "{}", server.log());
     server.stop();
     let summary = said.find("= SUMMARY =").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What an operator is told and who may look: modes of files, lines of the log, durations, a reader that pins the WAL.
+//! What an operator sees and who may read the data: file modes, log lines, durations, and a reader that pins the WAL.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777)
 }
 
-/// Everything in a folder, itself included.
+/// Collects everything in a folder, including the folder.
 fn walk(path: PathBuf, found: &mut Vec<PathBuf>) {
     if path.is_dir() {
         let entries: Vec<_> =
@@ -24,7 +24,7 @@ fn walk(path: PathBuf, found: &mut Vec<PathBuf>) {
     found.push(path);
 }
 
-/// Fills the places that a server makes files in, and checks the modes of all of them.
+/// Fills every place that a server creates files in, and checks the modes of all of them.
 #[track_caller]
 fn check_modes(folder: &Folder, flags: &[&str], folder_mode: u32, file_mode: u32) {
     let added = folder.run(&["tenant", "add", "acme"]);
@@ -42,7 +42,7 @@ fn check_modes(folder: &Folder, flags: &[&str], folder_mode: u32, file_mode: u32
             _ if path.is_dir() => folder_mode,
             _ => file_mode,
         };
-        // SQLite's own files come and go.
+        // SQLite creates and removes its own files.
         assert!([wanted, 0].contains(&mode(path)), "{} is {:o}", path.display(), mode(path));
     }
     for secret in ["tenants.db", "cursors.key"] {
@@ -55,7 +55,7 @@ fn check_modes(folder: &Folder, flags: &[&str], folder_mode: u32, file_mode: u32
 fn nobody_else_may_read_the_data_folder() {
     let folder = Folder::new();
     check_modes(&folder, &["--shards", "1"], 0o700, 0o600);
-    // One that is opened up later is complained of, by the start and by doctor.
+    // The start and `doctor` report a folder or file that is opened up later.
     fs::set_permissions(folder.data(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     fs::set_permissions(folder.data().join("cursors.key"), fs::Permissions::from_mode(0o644))
         .expect("it is ours");
@@ -77,7 +77,7 @@ fn nobody_else_may_read_the_data_folder() {
 
 #[test]
 fn a_group_may_read_shards_and_never_secrets() {
-    // Each folder is made under one mode.
+    // Each folder is created with one mode.
     let folder = Folder::new();
     fs::create_dir(folder.data()).expect("a folder");
     fs::set_permissions(folder.data(), fs::Permissions::from_mode(0o750)).expect("it is ours");
@@ -102,7 +102,7 @@ fn a_group_may_read_shards_and_never_secrets() {
     server.stop();
 }
 
-/// The lines about answers of a route.
+/// Returns the log lines about responses of a route.
 fn answered(server: &Server, route: &str) -> Vec<Value> {
     let log = server.log();
     let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
@@ -173,7 +173,7 @@ fn what_changed_something_is_a_line_of_the_log_with_its_idempotency_key() {
         assert_eq!(line["idempotency_key"], "import-17", "{line}");
         assert!(line["duration_us"].is_u64() && line["request_id"].is_string(), "{line}");
     }
-    // Of events one a second for each status, however many there are; a refusal is among them.
+    // For events, the log has one line per second and status, however many there are. The refusal is among them.
     let mut client = server.client();
     for number in 0..200 {
         client.post(number).expect("the server answers");
@@ -235,7 +235,7 @@ fn a_reader_outside_that_pins_the_wal_is_named() {
         reason(&server).contains("has pinned the WAL of shard 0")
     });
     assert_eq!(server.get("/ready").status, 200, "everything is stored all the same");
-    // The log is written by another thread.
+    // Another thread writes the log.
     wait_until("the log to say so", || server.logged("the WAL cannot be checkpointed").is_some());
     drop(reader);
     wait_until("it to be over", || {

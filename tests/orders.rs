@@ -1,5 +1,5 @@
-//! R3 and W2 for orders: every number that a dataset knows of itself comes back, also after changes of status,
-//! kills, a backup and a redistribution.
+//! R3 and W2 for orders: the server returns every figure that a dataset states about itself, also after status
+//! changes, kills, a backup and a reshard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,7 +29,7 @@ const DATASET: [&str; 14] = [
     "USD,JPY",
 ];
 
-/// Small enough that orders fill several partitions, sealed ones and open ones.
+/// Small enough that orders fill several partitions, sealed and open ones.
 const PARTITION: [&str; 2] = ["--order-partition-rows-max", "400"];
 
 type ByTenant = BTreeMap<String, Vec<Order>>;
@@ -47,7 +47,7 @@ fn groups(answer: &Value) -> &[Value] {
     answer["groups"].as_array().expect("groups")
 }
 
-/// Every figure in truth.json is what the server says.
+/// Checks that the server returns every figure in `truth.json`.
 fn check_truth(server: &Server, truth: &Value) {
     for (tenant, told) in truth["tenants"].as_object().expect("tenants") {
         for (by, name) in [("day", "by_day"), ("category", "by_category")] {
@@ -79,7 +79,7 @@ fn check_truth(server: &Server, truth: &Value) {
     }
 }
 
-/// Exact figures, approximate ones within their bounds, and every row.
+/// Checks the exact figures, the approximate ones within their bounds, and every row.
 fn check_orders(server: &Server, tenants: &ByTenant) {
     for (tenant, orders) in tenants {
         for by in ["day", "hour", "category", "product"] {
@@ -87,7 +87,7 @@ fn check_orders(server: &Server, tenants: &ByTenant) {
             let exact = sales(server, tenant, &format!("group_by={by}"));
             assert_eq!(exact["meta"]["precision"], "exact");
             assert_eq!(groups(&exact), wanted, "{tenant} by {by}");
-            // Counts alone come from the sums.
+            // Counts alone are answered from the sums.
             let counted = sales(server, tenant, &format!("group_by={by}&fields=orders,units,revenue"));
             let approx = sales(server, tenant, &format!("group_by={by}&precision=approx"));
             assert_eq!(counted["meta"]["preaggregated"], true, "{tenant} by {by}");
@@ -107,7 +107,7 @@ fn check_orders(server: &Server, tenants: &ByTenant) {
     }
 }
 
-/// Estimates are as near as the answer says they are.
+/// Checks that the estimates are within the bounds that the response states.
 fn check_bounds(approx: &Value, wanted: &[Value], orders: &[Order], by: &str) {
     let bounds = &approx["meta"]["error_bounds"];
     let bound = |pointer: &str| bounds.pointer(pointer).and_then(Value::as_f64).expect("a bound");
@@ -127,7 +127,7 @@ fn check_bounds(approx: &Value, wanted: &[Value], orders: &[Order], by: &str) {
     }
     for (group, wanted) in groups(approx).iter().zip(wanted) {
         let [found, known] = [group, wanted].map(|it| it["unique_customers"].as_f64().expect("a count"));
-        // Four standard errors; and it is told as a whole number.
+        // Four standard errors; the estimate is rounded to a whole number.
         assert!((found - known).abs() <= 4.0 * customers * known + 0.5, "{group} instead of {wanted}");
         let key = wanted["key"].as_str().expect("a key");
         let totals = &totals[key];
@@ -139,7 +139,8 @@ fn check_bounds(approx: &Value, wanted: &[Value], orders: &[Order], by: &str) {
             let rank = |is_it: &dyn Fn(f64) -> bool| {
                 totals.iter().filter(|total| is_it(**total as f64)).count() as f64 / totals.len() as f64
             };
-            // Between two values there is none: one rank to both sides. Half a unit is rounding.
+            // No value lies between two neighbours, so one rank is allowed on both sides. Half a unit allows for
+            // rounding.
             let slack = bound(&format!("/order_value/rank_error/{name}")) + 1.0 / totals.len() as f64;
             let (below, upto) =
                 (rank(&|total| total < value * digits - 0.5), rank(&|total| total <= value * digits + 0.5));
@@ -227,7 +228,7 @@ fn r3_a_dataset_stays_what_it_is_through_kills_a_backup_and_other_shards() {
         let server = folder.serve(&flags[2..]);
         server.wait_until_stored();
         check_orders(&server, &tenants);
-        // What was sent before is known under its number of shards of today.
+        // Orders that were sent before are recognised with the current number of shards.
         let file = fs::read(dataset.join("orders.ndjson")).expect("the orders are there");
         let summary = ingested(&server, &format!("again-{to}"), &file);
         assert_eq!(counts(&summary), [ORDERS as u64, 0, ORDERS as u64, 0], "{summary}");

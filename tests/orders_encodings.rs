@@ -1,5 +1,5 @@
-//! However orders come packed, the result is the same; what is too much, cut short or wrong is refused with what
-//! was stored by then, and costs the server nothing.
+//! The result of an ingest does not depend on how its orders are packed. A body that is too large, cut short or
+//! invalid is refused with the counts of the orders stored so far, and costs the server nothing.
 
 use std::fs;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const ORDERS: u64 = 600;
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=\"a b'c\"\r\n";
 
-/// A form with a field that is no file, and these files.
+/// Returns a form that contains these files and a field that is not a file.
 fn form(files: &[&[u8]]) -> Vec<u8> {
     let mut body = b"--a b'c\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nnot orders\n".to_vec();
     for (at, file) in files.iter().enumerate() {
@@ -99,7 +99,7 @@ fn every_packing_brings_the_same_orders() {
         assert_eq!(counts(&answer.json()), [ORDERS, ORDERS, 0, 0], "{tenant}");
         assert!(search_all(&server, tenant, "limit=1000") == oracle::rows(&sent), "{tenant}: other rows");
     }
-    // The framing of HTTP is nobody's business here.
+    // The chunks of HTTP do not affect the result.
     let sent = orders("chunked", ORDERS);
     for (key, step) in [("all", 1 << 20), ("large", 9_001), ("small", 61)] {
         let mut client = server.client();
@@ -124,7 +124,7 @@ fn every_packing_brings_the_same_orders() {
     verify(&folder);
 }
 
-/// Peak of the resident memory, in bytes.
+/// Returns the peak of the resident memory, in bytes.
 fn peak_bytes(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
@@ -139,7 +139,7 @@ fn u1_a_bomb_is_refused_and_memory_stays_flat() {
     let file = oracle::body(&good);
     assert_eq!(counts(&ingested(&server, "before", &file)), [50, 50, 0, 0]);
     let before = peak_bytes(&server);
-    // 10 GB of zeros each, behind good lines where that can be.
+    // 10 GB of zeros each, after valid lines where the format allows it.
     let zeros = vec![0; 100_000_000];
     let again = |packed: Vec<u8>| std::iter::repeat_n(packed, 100).collect::<Vec<_>>().concat();
     let (gzips, zstds) = (again(gzip(&zeros)), again(zstd(&zeros)));
@@ -154,7 +154,7 @@ fn u1_a_bomb_is_refused_and_memory_stays_flat() {
         let answer = ingest(server.address, key, headers, bomb).expect("the server answers");
         let said = problem(&answer, 413, "payload-too-large");
         assert_eq!(answer.header("Connection"), Some("close"), "{key}");
-        // Lines before it were taken in, and are told; the zeros are one line that was too long, if any.
+        // The lines before the zeros were accepted and are counted. The zeros are at most one line, which is too long.
         let wanted = if *key == "zip" { 0 } else { 50 };
         assert_eq!(said["rows_duplicate"], wanted, "{key}: {said}");
     }
@@ -185,7 +185,7 @@ fn u1_a_damaged_upload_says_how_far_it_came_and_can_be_sent_again() {
         let said = problem(&answer, 400, "damaged-upload");
         let [received, inserted, duplicate, failed] = counts(&said);
         assert!(received > 0 && received < count && failed <= 1, "{what}: {said}");
-        // One key, so what came with an attempt before is its own.
+        // All attempts have the same key, so rows of an earlier attempt are recognised as the ingest's own.
         assert_eq!((inserted, duplicate), (received - failed, 0), "{what}: {said}");
         (last, inserted_before) = (received, inserted_before.max(inserted));
     }
@@ -194,7 +194,7 @@ fn u1_a_damaged_upload_says_how_far_it_came_and_can_be_sent_again() {
     assert_eq!(stored, inserted_before);
     assert_eq!(counts(&ingested(&server, "k", &file)), [count, count, 0, 0]);
 
-    // A bit in the middle: what comes behind it is other text, until the checksum tells.
+    // A flipped bit in the middle: the text after it is different, until the checksum shows the damage.
     let mut broken = gzip(&oracle::body(&orders("beta", count)));
     broken[middle] ^= 0x10;
     let answer = ingest(server.address, "b", "", &broken).expect("the server answers");
@@ -202,7 +202,7 @@ fn u1_a_damaged_upload_says_how_far_it_came_and_can_be_sent_again() {
     let [received, inserted, duplicate, failed] = counts(&said);
     assert!(received > 0 && inserted + duplicate + failed == received, "{said}");
 
-    // A body that ends before its length says: half of a plain file.
+    // A body that ends before its declared length: half of a plain file.
     let mut client = server.client();
     client.write(ingest_head("half", NDJSON, file.len()).as_bytes()).expect("the server takes it");
     client.write(&file[..file.len() / 2]).expect("the server takes it");
@@ -267,7 +267,7 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
         let padding = " ".repeat(bytes - line.len() + 1);
         format!("{}{padding}\n", line.trim_end()).into_bytes()
     };
-    /// Code, pointer and order of what is wrong with a line.
+    /// Code, pointer and order id of an invalid line's error.
     type Wrong = Option<(&'static str, &'static str, Option<u64>)>;
     let lines: Vec<(Vec<u8>, Wrong)> = vec![
         (good(0), None),
@@ -321,9 +321,9 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
     };
     let said = ingested(&server, "k", &body);
     assert_eq!(shown(&said), told);
-    // The conflict is a duplicate that differs.
+    // The conflict is counted as a duplicate.
     assert_eq!(counts(&said), [wrong + 4, 3, 2, wrong - 1]);
-    // Lines are counted over all files of an upload.
+    // Lines are numbered across all files of an upload.
     let first = [good(0), good(10)].concat();
     let answer =
         ingest(server.address, "form", MULTIPART, &form(&[&first, &gzip(&body)])).expect("an answer");
@@ -362,7 +362,7 @@ fn rows_of_another_tenant_fail_one_by_one() {
     server.stop();
 }
 
-/// A time limit for a body is not one for an upload: it ends one that stands still.
+/// An upload has no time limit as a whole: the body's limit ends it only if it makes no progress.
 #[test]
 fn an_upload_may_take_long_but_not_stand_still() {
     let folder = Folder::new();
@@ -372,7 +372,7 @@ fn an_upload_may_take_long_but_not_stand_still() {
     client.write(ingest_head("slow", NDJSON, file.len()).as_bytes()).expect("the server takes it");
     let (first, rest) = file.split_at(file.len() / 2);
     client.write(first).expect("the server takes it");
-    // Longer than the limit; what has come by then has earned more.
+    // Longer than the limit, but the bytes that have arrived extended it.
     clock::pause(Duration::from_millis(1_300));
     client.write(rest).expect("the server takes it");
     let said = client.answer().expect("the server answers").json();

@@ -1,5 +1,5 @@
-//! W2 for orders: each is stored once and counted once, whoever sends it how often, however often connections
-//! break and the server dies; and what was answered to a key is answered again.
+//! W2 for orders: each order is stored once and counted once, regardless of how many clients send it and how often,
+//! and through broken connections and kills. A key's response is always the same.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use serde_json::Value;
 const ORDERS: u64 = 2_500;
 const CLIENTS: u64 = 5;
 
-/// Orders of two tenants, with so many more that the same file has twice.
+/// Returns orders of two tenants, `twice` of which occur twice in the file.
 fn file(chance: &mut Chance, twice: u64) -> Vec<u8> {
     let order = |id: u64, chance: &mut Chance| Order::random(chance, ["acme", "beta"][id as usize % 2], id);
     let mut orders: Vec<_> = (0..ORDERS).map(|id| order(id, chance)).collect();
@@ -27,7 +27,7 @@ fn file(chance: &mut Chance, twice: u64) -> Vec<u8> {
     oracle::body(&orders)
 }
 
-/// Every order as the sqlite3 shell sees it, with how often it is there.
+/// Returns every order as the sqlite3 shell reads it, with its number of rows.
 #[track_caller]
 fn stored(data: &Path) -> Vec<((String, String), u64)> {
     let mut found = BTreeMap::new();
@@ -38,13 +38,13 @@ fn stored(data: &Path) -> Vec<((String, String), u64)> {
     found.into_iter().collect()
 }
 
-/// What one client has sent, and how it is packed.
+/// One client's key and packed body.
 struct Sender {
     key: String,
     headers: &'static str,
     body: Vec<u8>,
     chance: Chance,
-    /// Body and summary of the one that was finished.
+    /// The summary of the finished ingest.
     finished: Option<Vec<u8>>,
 }
 
@@ -82,7 +82,7 @@ impl Sender {
         }
     }
 
-    /// Sends the beginning of the body and goes away.
+    /// Sends the beginning of the body and disconnects.
     fn cut(&mut self, address: SocketAddr, sent: &AtomicU64) -> std::io::Result<()> {
         let mut client = Client::connect(address)?;
         client.write(ingest_head(&self.key, self.headers, self.body.len()).as_bytes())?;
@@ -98,7 +98,7 @@ impl Sender {
         let mut client = Client::connect(address)?;
         client.write(ingest_head(&self.key, self.headers, self.body.len()).as_bytes())?;
         for piece in self.body.chunks(20_000) {
-            // Refused before its end: then the answer says why.
+            // The server refused the body before its end; the response has the reason.
             if client.write(piece).is_err() {
                 break;
             }
@@ -107,7 +107,7 @@ impl Sender {
         client.answer()
     }
 
-    /// Cuts and retries until it is finished, or the server is gone.
+    /// Cuts and retries until the ingest is finished or the server is gone.
     fn storm(mut self, address: SocketAddr, sent: &AtomicU64) -> Sender {
         let mut cuts = self.chance.below(4);
         while self.finished.is_none() {
@@ -121,7 +121,7 @@ impl Sender {
             let Ok(answer) = self.whole(address, sent) else { return self };
             match answer.status {
                 200 => self.finished = Some(answer.body),
-                // The cut one is still being noticed; or the journal is behind.
+                // The server has not noticed the cut yet, or the journal is behind.
                 409 | 429 | 503 => assert!(answer.header("Retry-After").is_some(), "{answer:?}"),
                 _ => panic!("{answer:?}"),
             }
@@ -149,7 +149,7 @@ fn w2_five_clients_with_cuts_and_kills_store_each_order_once() {
             })
             .collect();
         if round < 3 {
-            // Somewhere on the way: of the finished ones nothing more is sent.
+            // A kill at a random point. Finished clients send nothing more.
             let until = chance.below(file.len() as u64 * 2);
             wait_until("some bytes or all answers", || {
                 sent.load(Ordering::Relaxed) > until || threads.iter().all(|thread| thread.is_finished())
@@ -183,7 +183,7 @@ fn w2_five_clients_with_cuts_and_kills_store_each_order_once() {
     assert_eq!(stored.len() as u64, ORDERS);
     assert!(stored.iter().all(|(_, times)| *times == 1), "an order is there twice");
 
-    // Another process, and still the same answers.
+    // A new process returns the same responses.
     let server = folder.serve(&flags);
     for sender in &senders {
         for (headers, body) in [(sender.headers, &sender.body), (NDJSON, &file)] {
@@ -209,7 +209,7 @@ fn a_key_names_one_ingest() {
     let first = ingested(&server, "k", &file);
     assert_eq!(counts(&first), [ORDERS, ORDERS, 0, 0]);
 
-    // Other content: more, less, changed, in another order.
+    // Other content: more, less, changed, or in another order.
     let more = [&file[..], &oracle::body([&Order::random(&mut chance, "acme", ORDERS)])].concat();
     let less = file.split_inclusive(|byte| *byte == b'\n').skip(1).collect::<Vec<_>>().concat();
     let mut changed = file.clone();
@@ -226,7 +226,7 @@ fn a_key_names_one_ingest() {
     // Nothing of it was stored.
     assert_eq!(stored(&folder.data()).len() as u64, ORDERS);
 
-    // Under another key everything is there already; a quoted key is the same as a bare one.
+    // With another key, every order is a duplicate. A quoted key equals a bare one.
     assert_eq!(counts(&ingested(&server, "l", &file)), [ORDERS, 0, ORDERS, 0]);
     let again = ingest(server.address, "\"l\"", NDJSON, &file).expect("the server answers");
     assert_eq!((again.status, again.header("Idempotent-Replayed")), (200, Some("true")));
@@ -250,7 +250,7 @@ fn a_key_that_is_being_worked_under_is_not_worked_under_twice() {
     let mut client = server.client();
     let head = ingest_head("k", "Expect: 100-continue\r\nContent-Type: application/x-ndjson\r\n", file.len());
     client.write(head.as_bytes()).expect("the server takes it");
-    // Whoever is asked to go on has the key.
+    // A client that is asked for its body holds the key.
     assert_eq!(client.answer().expect("the server asks for the body").status, 100);
     client.write(&file[..file.len() / 2]).expect("the server takes it");
     // From both cores.
@@ -266,7 +266,7 @@ fn a_key_that_is_being_worked_under_is_not_worked_under_twice() {
     assert_eq!(counts(&answer.json()), [ORDERS, ORDERS, 0, 0]);
     let again = ingest(server.address, "k", NDJSON, &file).expect("the server answers");
     assert!(again.body == answer.body && again.header("Idempotent-Replayed") == Some("true"), "{again:?}");
-    // The connection that brought it goes on.
+    // The connection of the ingest stays usable.
     assert_eq!(client.get("/ready").expect("the server answers").status, 200);
     server.stop();
 }

@@ -1,5 +1,5 @@
-//! S3 for orders: an ingest waits for a locked shard, or says after its patience that it does not know; meanwhile
-//! everything that reads goes on; a full disk costs no order.
+//! S3 for orders: an ingest waits for a locked shard, or reports after its patience that the outcome is unknown.
+//! Meanwhile all reads continue. A full disk costs no order.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -35,7 +35,7 @@ fn s3_an_ingest_waits_for_a_locked_shard_and_reads_go_on() {
     let body = oracle::body(&later);
     let ingesting = std::thread::spawn(move || ingest(address, "later", NDJSON, &body));
     wait_until("the lock to be noticed", || server.health()["status"] == "degraded");
-    // Nothing of it is there yet, and what was there is read as ever.
+    // None of the new orders is visible yet, and the earlier ones are read as usual.
     let mut reads = 0;
     while drill.try_wait().expect("it can be asked").is_none() {
         let answer = server.get(&search_path("acme", "limit=1000"));
@@ -77,7 +77,7 @@ fn an_ingest_whose_shard_stays_locked_says_that_it_does_not_know() {
     let [received, inserted, duplicate, failed] = counts(&said);
     assert!(inserted < 400 && received == inserted && duplicate + failed == 0, "{said}");
     drop(lock);
-    // The rows were in the journal; the key still names them.
+    // The rows were in the journal, and the key still identifies them.
     assert_eq!(counts(&ingested(&server, "k", &body)), [400, 400, 0, 0]);
     assert_eq!(search_all(&server, "acme", "limit=1000&fields=order_id").len(), 400);
     server.stop();
@@ -93,7 +93,7 @@ fn an_ingest_over_the_high_water_mark_is_told_to_come_back() {
     let body = oracle::body(&orders(0, 4_000));
     assert!(body.len() > 1 << 20);
     let lock = hold_lock(&folder.database(0));
-    // In the middle: what came before is journaled, and counted as far as it is known.
+    // In the middle of a body: the rows before it are journaled, and counted as far as their outcome is known.
     for what in ["in the middle", "at the beginning"] {
         let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");
         let said = problem(&answer, 429, "queue-full");
@@ -107,7 +107,7 @@ fn an_ingest_over_the_high_water_mark_is_told_to_come_back() {
     server.wait_until_stored();
     wait_until("the ingest to be taken", || {
         let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");
-        // Its own portions may be more than this mark allows.
+        // The ingest's own portions may exceed this limit.
         assert!(matches!(answer.status, 200 | 429), "{answer:?}");
         answer.status == 200 && counts(&answer.json()) == [4_000, 4_000, 0, 0]
     });
@@ -115,7 +115,7 @@ fn an_ingest_over_the_high_water_mark_is_told_to_come_back() {
     verify(&folder);
 }
 
-/// Whether a refusal has the counts of rows.
+/// Returns `true` if a refusal has the counts of rows.
 fn counts_or_none(said: &Value) -> bool {
     said.get("rows_received").is_some() && counts(said)[3] == 0
 }
@@ -141,7 +141,7 @@ fn s3_a_full_disk_costs_no_order() {
     assert_eq!(counts(&ingested(&server, "first", &oracle::body(&first))), [500, 500, 0, 0]);
     taken.extend(first);
     let mut file = File::create(&ballast).expect("the ballast is made");
-    // Until the disk is as full as it gets; what is left is what nobody can write any more.
+    // Fills the disk until no more can be written.
     let block = vec![b'b'; 64 << 10];
     while file.write_all(&block).is_ok() {}
     let more = orders(500, 4_000);

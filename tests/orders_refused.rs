@@ -1,5 +1,6 @@
-//! An ingest that stores nothing is refused and says what to send instead; its key takes the mended file. What of a
-//! form or an archive was not read is named; what is packed twice is unpacked within the limits of what is packed once.
+//! An ingest that stores nothing is refused with advice on what to send instead, and its key accepts the corrected
+//! file. Parts of a form or an archive that were not read are named. Data that is packed twice is unpacked within the
+//! limits of data that is packed once.
 
 use crate::support::Folder;
 use crate::support::commerce::{NDJSON, counts, ingest, ingested, problem, search_all};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=b\r\n";
 
-/// A form of parts, each with what stands behind `form-data`.
+/// Returns a form of parts, each with the text after `form-data`.
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (disposition, bytes) in parts {
@@ -34,7 +35,7 @@ fn names(said: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Name, headers, body, lines received, words of the advice, names of what was skipped.
+/// Name, headers, body, lines received, words of the advice, names of the skipped parts.
 type Case = (&'static str, &'static str, Vec<u8>, u64, &'static str, Vec<&'static str>);
 
 #[test]
@@ -82,13 +83,13 @@ fn a_body_without_an_order_is_refused_with_advice_and_leaves_its_key_free() {
             );
             assert_eq!(names(&said), skipped, "{what}");
         }
-        // Mended, under the same key.
+        // The corrected file, with the same key.
         let said = ingested(&server, &key, &file);
         assert_eq!(counts(&said)[3], 0, "{what}: {said}");
         assert_eq!(said["skipped"], json!([]), "{what}");
     }
     assert!(search_all(&server, "acme", "limit=1000") == oracle::rows(&sent));
-    // Known already is known: no refusal.
+    // An ingest of nothing but duplicates is not refused.
     assert_eq!(counts(&ingested(&server, "again", &file)), [40, 0, 40, 0]);
     server.stop();
 }
@@ -158,13 +159,13 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_three_times_is_refused() 
             "{what}: {said}"
         );
     }
-    // Many codings in the head are refused before anything is read.
+    // Several codings in the head are refused before the body is read.
     for coding in ["gzip, gzip", "deflate"] {
         let headers = format!("{NDJSON}Content-Encoding: {coding}\r\n");
         let answer = ingest(server.address, "k", &headers, &gzip(&file)).expect("the server answers");
         problem(&answer, 415, "unsupported-media-type");
     }
-    // A bomb in a bomb is one.
+    // A bomb in a bomb is refused like a single one.
     let zeros = gzip(&vec![0; 100 << 20]);
     let bomb = gzip(&std::iter::repeat_n(zeros, 100).collect::<Vec<_>>().concat());
     problem(&ingest(server.address, "k", "", &bomb).expect("an answer"), 413, "payload-too-large");
@@ -185,13 +186,13 @@ fn a_form_whose_part_has_no_end_of_its_head_is_refused_while_it_comes() {
         );
         client.write(request.as_bytes()).expect("the server takes it");
         client.write(head).expect("the server takes it");
-        // Whoever is refused already may be told so by a reset.
+        // The server may already have refused the request with a reset.
         let _ = client.write(&vec![b'a'; 1 << 20]);
         let said = problem(&client.answer().expect("the server answers"), 400, "damaged-upload");
         let detail = said["detail"].as_str().expect("a detail");
         assert!(detail.contains("the head of a part exceeds"), "{said}");
     }
-    // What stands behind the form is no part.
+    // Bytes after the form do not belong to any part.
     let file = oracle::body(&orders("acme", 20));
     let body = [form(&[("; filename=a", &file)]), vec![b'a'; 1 << 20]].concat();
     let answer = ingest(server.address, "k", MULTIPART, &body).expect("the server answers");

@@ -1,5 +1,5 @@
-//! R1 for searches: they find what a plain look through all orders finds, byte for byte the same from one shard
-//! and three; pages neither shift nor repeat; a broken stream cannot be taken for a whole one.
+//! R1 for searches: they find what a scan of all orders finds, byte for byte the same from one shard and from three.
+//! Pages neither shift nor repeat. An aborted stream never looks complete.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ fn asked(times: Vec<i64>, orders: Vec<String>) -> impl Strategy<Value = Asked> {
         })
 }
 
-/// Words as the index takes text apart: letters and digits, without case and accents.
+/// Splits text into words as the index does: letters and digits, without case and accents.
 fn tokens(text: &str) -> Vec<String> {
     let plain = text.to_lowercase().replace('ü', "u").replace('é', "e");
     plain
@@ -89,7 +89,7 @@ fn tokens(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether the words of `phrase` follow each other in the text, the last one as a prefix if it has a star.
+/// Returns `true` if the words of `phrase` follow each other in the text, the last one as a prefix if it has a star.
 fn has_phrase(text: &str, phrase: &str) -> bool {
     let (wanted, is_prefix) = (tokens(phrase), phrase.ends_with('*'));
     tokens(text).windows(wanted.len()).any(|found| {
@@ -120,7 +120,7 @@ impl Asked {
     }
 
     fn takes(&self, order: &Order) -> bool {
-        // In thousandths, which all three currencies have room for.
+        // In thousandths, which all three currencies fit into.
         let scale = match order.currency.as_str() {
             "JPY" => 1_000,
             "KWD" => 1,
@@ -195,13 +195,13 @@ fn r1_a_search_finds_what_a_look_at_every_order_finds() {
                 prop_assert!(rows == wanted, "{target}: {} rows instead of {}", rows.len(), wanted.len());
                 prop_assert_eq!(cursor, None);
                 bodies.push(answer.body);
-                // The same as an object.
+                // The same rows as a JSON object.
                 let object = client.get_as(&target, "application/json").expect("the server answers").json();
                 prop_assert!(object["orders"].as_array() == Some(&wanted), "{} as an object", &target);
                 prop_assert_eq!(&object["rows"], &Value::from(wanted.len()));
             }
             prop_assert!(bodies[0] == bodies[1], "{target}: other bytes from other shards");
-            // Page by page, the pages meeting where rows are equal in time.
+            // Page by page; rows of equal time occur on both sides of a page's end.
             for server in &servers {
                 let paged = search_all(server, asked.tenant, &format!("{query}limit={}", asked.limit));
                 prop_assert!(paged == wanted, "{target} by {}", asked.limit);
@@ -221,7 +221,7 @@ fn one_order_is_what_a_search_finds_of_it() {
     let serve = || folder.serve(&["--shards", "3", "--cores", &cpus, "--order-partition-rows-max", "120"]);
     let server = serve();
     let mut all = orders(600);
-    // Its path is that of the search.
+    // The path of this order equals that of the search.
     all[0].id = "search".to_owned();
     all[1].id = "a/b c?".to_owned();
     ingested(&server, "all", &oracle::body(&all));
@@ -249,7 +249,7 @@ fn one_order_is_what_a_search_finds_of_it() {
         }
     };
     check(&server);
-    // A status is told as soon as it is acked.
+    // A status is visible as soon as it is acked.
     let body = r#"{"status":"refunded"}"#;
     let mut client = server.client();
     assert_eq!(client.ask("PATCH", &path("acme", "search"), body).expect("an answer").status, 200);
@@ -310,7 +310,7 @@ fn a_cursor_is_for_its_question_only_and_cannot_be_made() {
         search_path(tenant, &format!("{query}limit=5&cursor={cursor}"))
     };
     assert_eq!(ask(&with("acme", "", &cursor)).status, 200);
-    // Fields and limits may change on the way.
+    // Fields and limits may change between pages.
     assert_eq!(ask(&with("acme", "fields=order_id&", &cursor)).status, 200);
     for (tenant, query) in [
         ("beta", ""),
@@ -340,7 +340,7 @@ fn a_cursor_is_for_its_question_only_and_cannot_be_made() {
             (400, &"invalid_cursor".into()),
             "{at}"
         );
-        // An empty field is an absent one: the first page again.
+        // An empty field counts as absent and returns the first page.
         let cut = if at == 0 { 200 } else { 400 };
         assert_eq!(ask(&with("acme", "", &cursor[..at])).status, cut, "{at}");
     }
@@ -350,9 +350,9 @@ fn a_cursor_is_for_its_question_only_and_cannot_be_made() {
     server.stop();
 }
 
-/// Reads until the connection ends, one way or another.
+/// Reads until the connection ends, cleanly or not.
 fn read_to_end(address: SocketAddr, target: &str, meanwhile: impl FnOnce()) -> Vec<u8> {
-    // Little is taken in at once, so that most of the answer is still the server's when it dies.
+    // A small receive buffer, so that most of the response is still in the server when it dies.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
     socket.connect(&address.into()).expect("the server takes connections");
@@ -374,7 +374,7 @@ fn read_to_end(address: SocketAddr, target: &str, meanwhile: impl FnOnce()) -> V
 fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
-    // Large rows: more than the buffers between the two take.
+    // Rows larger than the buffers between server and client.
     let mut all = orders(1_200);
     for order in &mut all {
         order.tenant = "acme".to_owned();
@@ -407,12 +407,12 @@ fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
         broken.len()
     );
 
-    // A shard that cannot be read in the middle of it: the server goes on, the answer does not.
+    // A shard becomes unreadable in the middle of a response: the server continues, the response does not.
     let server = folder.serve(&["--cores", &cpus(2)]);
     server.wait_until_stored();
     let damaged = folder.database(1);
     let broken = read_to_end(server.address, &target, || {
-        // What is in the page cache of a reader is not read again, so the file goes, not its bytes.
+        // A reader does not read cached pages again, so the file is replaced instead of its bytes.
         std::fs::rename(&damaged, folder.beside("gone")).expect("it is there");
         std::fs::write(&damaged, vec![7; 1 << 16]).expect("a file in its place");
     });

@@ -1,5 +1,5 @@
-//! The status of an order follows the time at which it became so, whatever order the changes come in; a folder of the
-//! version before goes on with what it knows.
+//! The status of an order is the one of the latest change by its own time, in whatever order the changes arrive. A
+//! folder of the previous version keeps its statuses.
 
 use crate::support::commerce::{counts, encoded, ingested, problem, search_all, verify};
 use crate::support::oracle::{self, Order};
@@ -20,7 +20,7 @@ fn change(client: &mut Client, order: &str, status: &str, at: Option<&str>) -> V
     said
 }
 
-/// Whether it changed, and whether it was too old.
+/// Returns whether the status changed, and whether the change was superseded.
 fn changed(said: &Value) -> (bool, bool) {
     (said["changed"] == true, said["superseded"] == true)
 }
@@ -40,13 +40,13 @@ fn an_older_status_changes_nothing_whatever_order_they_come_in() {
     assert_eq!(counts(&ingested(&server, "k", &oracle::body(&orders)))[1], 4);
     let mut client = server.client();
     let [noon, one, two] = ["2020-03-01T12:00:00Z", "2020-03-01T13:00:00Z", "2020-03-01T14:00:00Z"];
-    // Before the first change any time applies, long before the order as well.
+    // The first change may have any time, even long before the order.
     assert_eq!(changed(&change(&mut client, "order-0", "shipped", Some(one))), (true, false));
     assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(noon))), (false, true));
     assert_eq!(status_of(&mut client, "order-0"), "shipped");
-    // Of two at the same time the later one to come stands.
+    // Of two changes at the same time, the one that arrives later applies.
     assert_eq!(changed(&change(&mut client, "order-0", "cancelled", Some(one))), (true, false));
-    // The status it has, but later: what is older than that is too old.
+    // The same status at a later time: changes before that time are superseded.
     assert_eq!(changed(&change(&mut client, "order-0", "cancelled", Some(two))), (false, false));
     assert_eq!(
         changed(&change(&mut client, "order-0", "paid", Some("2020-03-01T14:30:00+01:00"))),
@@ -54,10 +54,10 @@ fn an_older_status_changes_nothing_whatever_order_they_come_in() {
     );
     assert_eq!(changed(&change(&mut client, "order-0", "refunded", None)), (true, false), "now");
     assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(two))), (false, true));
-    // The others have times of their own.
+    // Each order has its own time.
     assert_eq!(changed(&change(&mut client, "order-1", "paid", Some(noon))), (true, false));
 
-    // One that has the status it came with again.
+    // An order returns to the status that it was ingested with.
     assert_eq!(changed(&change(&mut client, "order-2", "paid", Some(noon))), (true, false));
     assert_eq!(changed(&change(&mut client, "order-2", "pending", Some(one))), (true, false));
 
@@ -74,7 +74,7 @@ fn an_older_status_changes_nothing_whatever_order_they_come_in() {
     );
     assert_eq!(changed(&change(&mut client, "order-1", "paid", None)), (false, true));
 
-    // Over a kill, and into another number of shards.
+    // The times survive a kill and a reshard.
     server.kill();
     let server = folder.serve(&[]);
     assert_eq!(changed(&change(&mut server.client(), "order-0", "paid", Some(two))), (false, true));
@@ -102,7 +102,7 @@ fn a_folder_of_schema_version_4_opens_and_knows_of_no_times() {
     let mut client = server.client();
     assert_eq!(statuses.len(), 3);
     assert_eq!(status_of(&mut client, "o-1"), "cancelled");
-    // It was changed, but nobody knows when: any time is newer, once.
+    // The status was changed at an unknown time: any time is later, but only once.
     assert_eq!(changed(&change(&mut client, "o-1", "paid", Some("1970-01-01T00:00:01Z"))), (true, false));
     assert_eq!(changed(&change(&mut client, "o-1", "shipped", Some("1970-01-01T00:00:00Z"))), (false, true));
     server.stop();

@@ -1,5 +1,5 @@
-//! A database that is locked, gone, replaced or broken is weather: events are taken all the same, health
-//! says so, and everything is stored when it is over.
+//! A database that is locked, missing, replaced or damaged is an expected condition: events are accepted nevertheless,
+//! health reports the outage, and everything is stored when it ends.
 
 use std::fs;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use serde_json::Value;
 const ONE_SHARD: &[&str] = &["--shards", "1"];
 const TWO_SHARDS: &[&str] = &["--shards", "2"];
 
-/// The state of one shard, as `/health` has it.
+/// Returns the state of one shard in `/health`.
 fn state(health: &Value, shard: usize) -> String {
     health["shards"][shard]["state"].as_str().expect("a state").to_owned()
 }
 
-/// Posts until every shard of two has more rows than before, so that none of them is left out.
+/// Posts until each of two shards has more rows than before.
 fn post_until_both_grow(server: &Server, all: &mut Report) {
     let rows = |health: &Value, shard: usize| health["shards"][shard]["database_events"].as_u64();
     let (before, mut client) = (server.health(), server.client());
@@ -108,14 +108,14 @@ fn a_database_absent_at_the_start_is_made_anew_from_the_journal() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// SQLite goes on answering OK into a file without a name; the server must not.
+/// SQLite keeps reporting success for an unlinked file; the server must not.
 #[test]
 fn a_database_unlinked_while_running_is_noticed_before_the_next_commit() {
     let folder = Folder::new();
     let server = folder.serve(ONE_SHARD);
     let load = Load::start(server.address, 2, 4, 1);
     for round in 1..=3 {
-        // Events are taken before the database is open; this is about one that is.
+        // Events are accepted before the database is open; this test needs an open one.
         wait_until("the shard to be open", || server.get("/ready").status == 200);
         let acked = load.acked();
         wait_until("load", || load.acked() > acked + 100);
@@ -212,7 +212,7 @@ fn s3_a_shard_corrupt_at_the_start_does_not_keep_the_others_from_serving() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// What the journal still holds is stored again in the file that takes the place of one moved away.
+/// The records in the journal are stored again in the file that replaces a removed one.
 #[test]
 fn a_quarantined_shard_that_is_moved_away_is_made_anew_from_the_journal() {
     let (folder, mut all) = (Folder::new(), Report::default());
@@ -235,7 +235,7 @@ fn a_quarantined_shard_that_is_moved_away_is_made_anew_from_the_journal() {
     all.check_all_accepted(&stored(&folder.data()));
 }
 
-/// Posts 4 KiB events until one is not accepted.
+/// Posts events with this padding until one is not accepted.
 fn post_until_refused(client: &mut Client, all: &mut Report, padding: usize) -> Answer {
     let deadline = clock::now() + PATIENCE;
     while clock::now() < deadline {
@@ -276,7 +276,7 @@ fn time_in_which_nothing_came_is_not_time_behind() {
     let mut client = server.client();
     client.post(1).expect("the server answers");
     server.wait_until_stored();
-    // The time itself is what is looked at: the newest stored event grows old.
+    // The test needs real time to pass: the newest stored event becomes older.
     clock::pause(Duration::from_secs(4));
     let lock = hold_lock(&folder.database(0));
     let locked = clock::now();

@@ -1,5 +1,5 @@
-//! Many clients at once, valid, hostile and vanishing: everyone gets their own answers only, nothing
-//! accepted is lost, and the process is as well afterwards as before.
+//! Many clients at once, valid, hostile and vanishing: each gets only its own responses, no accepted event is lost,
+//! and the process is as healthy afterwards as before.
 
 mod edges;
 
@@ -10,7 +10,7 @@ use edges::{After, Client, EVENT, LANES, Lane, Server, cases, plain, post, post_
 const CLIENTS: usize = 24;
 const ROUNDS: usize = 120;
 
-/// A small generator of its own for every client (splitmix64), so that a run can be repeated.
+/// A small generator for each client (splitmix64), so that a run can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -23,7 +23,7 @@ impl Dice {
     }
 }
 
-/// One request of a kind, named so that its answer can be told from every other.
+/// Returns one request of a random kind with its expected status. Its id distinguishes its response from all others.
 fn request(dice: &mut Dice, id: &str) -> (Vec<u8>, u16) {
     let line = format!("X-Request-Id: {id}");
     let lines = [line.as_str()];
@@ -38,7 +38,7 @@ fn request(dice: &mut Dice, id: &str) -> (Vec<u8>, u16) {
     }
 }
 
-/// Several requests in pieces of any size on a connection that stays; how many events were accepted.
+/// Sends several requests in pieces of any size on one connection, and returns the number of accepted events.
 fn talk(client: &mut Client, dice: &mut Dice, name: &str) -> u64 {
     let requests: Vec<_> = (0..1 + dice.roll(20))
         .map(|at| {
@@ -76,7 +76,7 @@ fn valid_clients_among_hostile_ones_get_their_own_answers_and_nothing_is_lost() 
                 let lane = LANES[number % 2];
                 let mut client = server.connect(lane);
                 for round in 0..ROUNDS {
-                    // A third of the clients is as bad as the table gets, the others must not notice.
+                    // A third of the clients sends the invalid cases of the table, and the others must not notice.
                     if number % 3 != 0 {
                         let events = talk(&mut client, &mut dice, &format!("c{number}-{round}"));
                         accepted.fetch_add(events, Ordering::Relaxed);
@@ -85,7 +85,7 @@ fn valid_clients_among_hostile_ones_get_their_own_answers_and_nothing_is_lost() 
                     let case = &table[dice.roll(table.len())];
                     let mut hostile = server.connect(lane);
                     let end = 1 + dice.roll(case.bytes.len());
-                    // Cut short, or whole and then not even waited for.
+                    // Sends a part of the request, or all of it and then sometimes does not wait for the response.
                     let whole = dice.roll(2) == 0;
                     let sent = hostile.try_send(if whole { &case.bytes } else { &case.bytes[..end] });
                     if whole && dice.roll(2) == 0 && (sent.is_ok() || case.after == After::Closes) {
@@ -124,7 +124,7 @@ fn rubbish_of_every_kind_harms_nobody() {
             }
         }
         let mut client = server.connect(LANES[round % 2]);
-        // Whatever it is, it is answered or not, and the connection ends.
+        // Such bytes are answered or not, and the connection ends.
         let _ = client.try_send(&bytes);
         let _ = client.socket.shutdown(std::net::Shutdown::Write);
         let to_head = bytes.starts_with(b"HEAD");

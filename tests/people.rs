@@ -1,5 +1,5 @@
-//! E1: who was erased is in no file of the data folder any more, whatever was under way; nobody else is touched, and
-//! every figure equals a recount.
+//! E1: after an erasure, no file of the data folder contains the person, whatever was running. No other person's data
+//! changes, and every figure equals a recount.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ const TENANT: &str = "acme";
 const ID: &str = "cust-Zq7x9";
 const NAMES: [&str; 2] = ["Zaphodius Beeblebroxley", "Z. Beeblebroxley"];
 const EMAIL: &str = "zaphodius@heartofgold.example";
-/// Whatever of the person could be seen in a file, in one spelling or another.
+/// Texts that would show the person in a file, in any spelling.
 const TRACES: [&str; 5] = ["Zq7x9", "aphodius", "eeblebrox", "heartofgold", "zq7x9"];
 const ORDERS: usize = 260;
 
@@ -33,7 +33,7 @@ fn serve(folder: &Folder) -> Server {
     ])
 }
 
-/// Orders of one tenant; every seventh is the person's, now under one name, now under another.
+/// Returns orders of one tenant. Every seventh is the person's, under one of two names.
 fn orders(tenant: &str) -> Vec<Order> {
     let order = |number: usize| {
         let is_theirs = number % 7 == 3;
@@ -76,7 +76,7 @@ fn event(number: usize, payload: &Value) -> String {
     .to_string()
 }
 
-/// Events of which every fifth speaks of the person, in one way or another.
+/// Returns events. Every fifth mentions the person in some form.
 fn events() -> Vec<String> {
     let payload = |number: usize| match number % 25 {
         0 => json!({"customer": {"id": ID, "name": NAMES[0]}}),
@@ -96,11 +96,11 @@ fn post(client: &mut Client, target: &str, body: &str) -> Value {
     answer.json()
 }
 
-/// Everything there is of both tenants, in shards, partitions, journals.
+/// Fills shards, partitions and journals with orders and events, and returns the orders of [`TENANT`].
 fn fill(server: &Server) -> Vec<Order> {
     let all = orders(TENANT);
     assert_eq!(counts(&ingested(server, "first", &oracle::body(&all))), [ORDERS as u64, ORDERS as u64, 0, 0]);
-    // Conflicts: their ids are in the kept answer.
+    // Conflicts: the kept response contains their ids.
     let mut other: Vec<Order> = all.iter().filter(is_theirs).take(3).cloned().collect();
     other.iter_mut().for_each(|order| order.items[0].price += 1);
     assert_eq!(counts(&ingested(server, "conflicts", &oracle::body(&other))), [3, 0, 3, 0]);
@@ -109,7 +109,7 @@ fn fill(server: &Server) -> Vec<Order> {
         post(&mut client, "/events", &event);
     }
     server.wait_until_stored();
-    // A full partition is sealed when more comes, which the conflicts may not have done in every shard.
+    // A full partition is sealed when more rows arrive, and the conflicts may not have reached every shard.
     ingested(server, "sealing", &oracle::body(&others(&orders("gamma"))));
     server.wait_until_stored();
     all
@@ -122,14 +122,14 @@ fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// Which files of the data folder show something of the person.
+/// Returns the files of the data folder that show the person.
 fn traces(folder: &Folder) -> Vec<String> {
     let mut files = Vec::new();
     walk(&folder.data(), &mut files);
     assert!(files.len() > 4);
     let mut found = Vec::new();
     for path in files {
-        // One that goes while it is looked for shows nothing.
+        // A file that is removed meanwhile shows nothing.
         let Ok(bytes) = fs::read(&path) else { continue };
         let lower = bytes.to_ascii_lowercase();
         for trace in TRACES {
@@ -158,7 +158,7 @@ fn sum(certificate: &Value, name: &str) -> u64 {
     shards.iter().map(|shard| shard[name].as_u64().unwrap_or_else(|| panic!("{name} in {shard}"))).sum()
 }
 
-/// Everything that has nothing to do with the person, as the sqlite3 shell sees it.
+/// Returns all rows that do not concern the person, as the sqlite3 shell reads them.
 fn rows_of_others(data: &Path) -> Vec<Vec<Cell>> {
     let mut found = Vec::new();
     for sql in [
@@ -184,7 +184,7 @@ fn figures(server: &Server, tenant: &str, precision: &str) -> Value {
     json!([by("day"), by("hour"), by("product"), by("category")])
 }
 
-/// Nothing of the person anywhere, and everything of the others as before.
+/// Checks that nothing of the person is left, and that all other data is as before.
 #[track_caller]
 fn check_erased(folder: &Folder, server: &Server, all: &[Order], before: &[Vec<Cell>]) {
     assert_eq!(traces(folder), Vec::<String>::new());
@@ -203,7 +203,7 @@ fn check_erased(folder: &Folder, server: &Server, all: &[Order], before: &[Vec<C
         assert_eq!(groups, json!(oracle::sales(&left, by, &zone, (None, None))), "{by}");
     }
     assert_eq!(rows_of_others(&folder.data()), before);
-    // Rows are gone from the midst of every partition; an export misses none of the others.
+    // Rows were removed from the middle of every partition, and an export misses none of the others.
     for status in [None, Some("paid")] {
         let is_wanted = |order: &&Order| status.is_none_or(|status| order.status == status);
         let wanted: BTreeSet<String> = left.iter().filter(is_wanted).map(|order| order.id.clone()).collect();
@@ -212,7 +212,7 @@ fn check_erased(folder: &Folder, server: &Server, all: &[Order], before: &[Vec<C
     }
 }
 
-/// The ids of the orders that an export made now has.
+/// Returns the ids of the orders in a new export.
 fn exported(server: &Server, wish: &Value) -> BTreeSet<String> {
     let exports = format!("/api/v1/tenants/{TENANT}/reports/export");
     let export = post(&mut server.client(), &exports, &wish.to_string());
@@ -232,7 +232,8 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     let server = serve(&folder);
     let all = fill(&server);
     let theirs = all.iter().filter(is_theirs).count();
-    // Uploads half-way: with lines of theirs, packed ones of which nobody can tell, and with lines of others only.
+    // Unfinished uploads: one with lines of the person, a packed one whose content is unknown, and one with lines of
+    // others only.
     let mut client = server.client();
     let plain = upload(&mut client, &oracle::body(all.iter().filter(is_theirs).take(2)), 90_000);
     let foreign = upload(&mut client, &oracle::body(&others(&all)[..2]), 90_000);
@@ -280,13 +281,13 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     assert_eq!(client.get(&plain).expect("an answer").status, 404);
     assert_eq!(client.get(&foreign).expect("an answer").status, 200);
 
-    // The same certificate for whoever asks later; no other tenant's key or path gets at it.
+    // A later request returns the same certificate. Another tenant's path does not reach it.
     let id = certificate["id"].as_str().expect("an id");
     let told = server.get(&format!("/api/v1/tenants/{TENANT}/erasures/{id}")).json();
     assert_eq!((&told["state"], &told["certificate"]), (&json!("finished"), &certificate));
     problem(&server.get(&format!("/api/v1/tenants/beta/erasures/{id}")), 404, "no-such-erasure");
     problem(&server.get(&format!("/clicks/erasures/{id}")), 404, "no-such-erasure");
-    // Once more there is nothing.
+    // A second erasure finds nothing.
     let again = erased(&server, &customer(TENANT, "erase"));
     assert_eq!(
         (sum(&again, "orders"), sum(&again, "events"), sum(&again, "customers")),
@@ -295,7 +296,8 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     );
     assert_ne!(again["id"], certificate["id"]);
 
-    // What comes again stays out: under the same key, under another one, and single events.
+    // The person's rows are suppressed when they are sent again: with the same key, with another one, and as single
+    // events.
     let replayed = ingest(server.address, "first", NDJSON, &oracle::body(&all)).expect("an answer");
     assert_eq!((replayed.status, replayed.header("idempotent-replayed")), (200, Some("true")));
     let summary = ingested(&server, "second", &oracle::body(&all));
@@ -309,13 +311,13 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     }
     let new = Order { id: "new".to_owned(), ..all[3].clone() };
     assert_eq!(counts(&ingested(&server, "third", &oracle::body([&new]))), [1, 0, 0, 1]);
-    // The journals have it for a while; an erasure takes it out of them.
+    // The journals contain the rows for a while; an erasure removes them.
     erased(&server, &customer(TENANT, "erase"));
     check_erased(&folder, &server, &all, &before);
     server.stop();
     verify(&folder);
 
-    // A restart knows all of it, also where the memory of ids is made anew from the rows.
+    // A restart still recognises them, even if the memory of ids is rebuilt from the rows.
     for index in 0..2 {
         let connection = Connection::open(folder.database(index)).expect("the shard opens");
         connection.execute_batch("DELETE FROM order_id_recent; DELETE FROM id_recent;").expect("ids go");
@@ -329,7 +331,7 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     verify(&folder);
 }
 
-/// An upload of so many bytes that has these.
+/// Starts an upload of `length` bytes and sends these.
 fn upload(client: &mut Client, bytes: &[u8], length: usize) -> String {
     let head = format!(
         "POST /api/v1/ingest/orders/uploads HTTP/1.1\r\nHost: test\r\nTus-Resumable: 1.0.0\r\nUpload-Length: {length}\r\n\
@@ -350,7 +352,7 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let all = fill(&server);
     let before = rows_of_others(&folder.data());
     let ids = || rows_of(&folder.data(), "SELECT id FROM erasure", |row| row.get::<_, String>(0));
-    // A reader that stays keeps the WAL from being cut, so that the end cannot come.
+    // An open reader prevents the truncation of the WAL, so the erasure cannot finish.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let readers: Vec<Connection> = (0..2)
         .map(|index| Connection::open_with_flags(folder.database(index), flags).expect("the shard opens"))
@@ -360,7 +362,7 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     }
     let mut client = server.client();
     client.write(Client::request("DELETE", &customer(TENANT, "erase"), "").as_bytes()).expect("it is sent");
-    // Killed again and again, wherever it is, once every shard has the order.
+    // Once every shard has the erasure's order, the server is killed repeatedly, at any step.
     wait_until("both shards to know of it", || ids().len() == 2);
     server.kill();
     for _ in 0..3 {
@@ -372,7 +374,7 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let server = serve(&folder);
     let target = format!("/api/v1/tenants/{TENANT}/erasures/{}", ids()[0]);
     assert_eq!(server.get(&target).json()["state"], "running");
-    // An export of the tenant waits for the end, without being in the way of others'.
+    // An export of the tenant waits for the erasure; exports of other tenants do not wait.
     let export = |tenant: &str| {
         let exports = format!("/api/v1/tenants/{tenant}/reports/export");
         let said = post(&mut server.client(), &exports, r#"{"format":"ndjson"}"#);
@@ -384,11 +386,11 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     for export in &waiting {
         assert_eq!(server.get(export).json()["state"], "queued");
     }
-    // Who it is, masked, with the secret that masks it.
+    // The subject is stored masked, together with the secret of its mask.
     let sql = "SELECT subject FROM erasure WHERE subject IS NOT NULL";
     let subjects: Vec<Vec<u8>> = rows_of(&folder.data(), sql, |row| row.get(0));
     assert!(!subjects.is_empty());
-    // Last: a process that closes a file lets go of all its locks on it, those of the readers too.
+    // This comes last: a process that closes a file releases all its locks on it, including those of the readers.
     assert!(!traces(&folder).is_empty());
     drop(readers);
     let told = wait_for("the erasure to be finished", || {
@@ -426,15 +428,15 @@ fn e1_what_comes_again_leaves_the_journals_too() {
         }
         server.wait_until_stored();
     };
-    // One record, so that the minute begins behind it.
+    // One record, so that the minute begins after it.
     let one = all.iter().find(is_theirs).expect("an order of theirs");
     assert_eq!(counts(&ingested(&server, "second", &oracle::body([one]))), [1, 0, 0, 1]);
     wait_until("the journals to be begun again", || traces(&folder).is_empty());
-    // Within the same minute it stays for a while; a clean stop takes it along.
+    // Within the same minute the record stays for a while; a clean stop removes it.
     again(&server, "third");
     server.stop();
     assert_eq!(traces(&folder), Vec::<String>::new());
-    // And after a kill the next start does.
+    // After a kill, the next start removes it.
     let server = serve(&folder);
     again(&server, "fourth");
     server.kill();
@@ -481,7 +483,7 @@ fn e1_a_pseudonym_keeps_every_figure() {
     assert_eq!(search_all(&server, TENANT, "q=zaphodius"), Vec::<Value>::new());
     let token = (*tokens.first().expect("a token")).to_owned();
 
-    // What comes again is known; what is new is the token's, whose number of customers stays one.
+    // Rows that are sent again are recognised. New rows get the token, so the number of customers stays one.
     let summary = ingested(&server, "second", &oracle::body(&all));
     assert_eq!(counts(&summary), [ORDERS as u64, 0, ORDERS as u64, 0]);
     let new = Order { id: "new".to_owned(), ..all[3].clone() };
@@ -492,7 +494,7 @@ fn e1_a_pseudonym_keeps_every_figure() {
     let by_token = |rows: &[Value]| rows.iter().filter(|row| row["customer_id"] == token.as_str()).count();
     assert_eq!(by_token(&search_all(&server, TENANT, "limit=1000")), theirs + 1);
 
-    // Erased after that, the token's orders go as well.
+    // A later erasure also removes the token's orders.
     let certificate = erased(&server, &customer(TENANT, "erase"));
     assert_eq!(sum(&certificate, "orders"), theirs as u64 + 1, "{certificate}");
     assert_eq!(by_token(&search_all(&server, TENANT, "limit=1000")), 0);
@@ -530,7 +532,7 @@ fn e1_another_tenants_customer_of_the_same_id_stays_and_a_reshard_carries_the_li
             assert_eq!(post(&mut client, "/events", &event)["status"], "duplicate");
         }
         assert_eq!(search_all(&server, "beta", "limit=100"), oracle::rows(&beta));
-        // Nobody is told that it is erased while rows lie beside it.
+        // An erasure is refused while the shards from before the reshard are still kept next to the new ones.
         let answer = server.client().ask("DELETE", &customer("beta", "erase"), "").expect("an answer");
         if data == folder.data() {
             let said = problem(&answer, 409, "erasure-blocked");
@@ -595,7 +597,7 @@ fn e1_a_users_clicks_go_from_open_and_sealed_partitions() {
     let told = server.get(&format!("/clicks/erasures/{}", certificate["id"].as_str().expect("an id"))).json();
     assert_eq!(told["certificate"], certificate);
     problem(&server.client().ask("DELETE", "/clicks/users/x", "").expect("an answer"), 404, "not-found");
-    // Ids go on, and the user may come again: that is new.
+    // Ids continue, and the user may send new clicks, which are kept.
     for number in 420..480 {
         post(&mut client, "/event", &click(number));
     }

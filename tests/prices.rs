@@ -1,5 +1,6 @@
-//! Price events on the real server: each once with its first answer for ever, reviews, lists, signatures, limits, and
-//! a stream of changes that misses none and repeats none, over cores, shards, kills and slow readers.
+//! Price events on the real server: each is stored once and always gets its first response. Also reviews, lists,
+//! signatures, limits, and a stream of changes that misses none and repeats none, over cores, shards, kills and slow
+//! readers.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,7 @@ fn post(client: &mut Client, tenant: &str, product: &str, body: &str) -> Answer 
     ask(client, "POST", &target(tenant, product), "", body)
 }
 
-/// The anomaly of an event that is stored now.
+/// Posts an event that is new and returns its anomaly.
 #[track_caller]
 fn recorded(client: &mut Client, tenant: &str, product: &str, body: &str) -> Value {
     let answer = post(client, tenant, product, body);
@@ -42,7 +43,7 @@ fn recorded(client: &mut Client, tenant: &str, product: &str, body: &str) -> Val
     said["anomaly"].clone()
 }
 
-/// A first price of 10.00, and so many anomalies of it: their ids, in the order of the events.
+/// Posts a first price of 10.00 if `first` is 0, then `count` anomalies. Returns their ids in the order of the events.
 #[track_caller]
 fn anomalies(client: &mut Client, tenant: &str, product: &str, first: u32, count: u32) -> Vec<String> {
     if first == 0 {
@@ -56,7 +57,7 @@ fn anomalies(client: &mut Client, tenant: &str, product: &str, first: u32, count
         .collect()
 }
 
-/// Every anomaly of a list, page by page.
+/// Reads every anomaly of a list, page by page.
 #[track_caller]
 fn listed(server: &Server, path: &str, limit: usize) -> Vec<Value> {
     let (mut client, mut found, mut cursor) = (server.client(), Vec::new(), None::<String>);
@@ -94,7 +95,7 @@ struct Reader {
     lagged: usize,
 }
 
-/// What came: its kind and its anomaly.
+/// A received event: its kind and its anomaly.
 type Event = (String, Value);
 
 impl Reader {
@@ -116,7 +117,7 @@ impl Reader {
         reader
     }
 
-    /// The next block of lines; `None` at a clean end.
+    /// Returns the next block of lines; `None` at a clean end.
     fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
@@ -133,7 +134,7 @@ impl Reader {
         }
     }
 
-    /// Its id is known: whatever is committed from here on comes.
+    /// Waits for the stream's first id. Every later commit is delivered.
     fn begun(mut self) -> Reader {
         while self.last_id.is_empty() {
             let block = self.block().expect("the stream goes on");
@@ -159,7 +160,7 @@ impl Reader {
         data.map(|data| (kind, data))
     }
 
-    /// The next event; `None` at the end.
+    /// Returns the next event; `None` at the end.
     fn next(&mut self) -> Option<Event> {
         loop {
             let block = self.block()?;
@@ -169,7 +170,7 @@ impl Reader {
         }
     }
 
-    /// The ids of so many anomalies.
+    /// Returns the ids of the next `count` anomalies.
     #[track_caller]
     fn take(&mut self, count: usize) -> Vec<String> {
         (0..count)
@@ -208,7 +209,7 @@ fn p1_an_event_is_stored_once_and_answered_alike_for_ever() {
     // The same id of another product or tenant is another event.
     assert!(recorded(&mut client, "t", "q", &event("e2", "15.00", 2)).is_null());
     assert!(recorded(&mut client, "u", "p", &event("e2", "15.00", 2)).is_null());
-    // A header stands for the id; the body's own comes first.
+    // A header may replace the id; an id in the body has precedence.
     let bare = event("e3", "10.00", 3).replace(r#""event_id":"e3","#, "");
     let with = |client: &mut Client, headers: &str, body: &str| {
         ask(client, "POST", &target("t", "p"), headers, body)
@@ -255,12 +256,12 @@ fn a_key_stands_for_one_event_of_its_product() {
         server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
         server.wait_until_stored();
         assert_eq!(post(&server, product, key, Some("b")), 409, "{key}");
-        // Without the key, or under another, it is another event; of another product all the more.
+        // Without the key, or with another key, it is another event. So is an event of another product.
         assert_eq!(post(&server, product, "", Some("b")), 201);
         assert_eq!(post(&server, product, "Idempotency-Key: other\r\n", Some("c")), 201);
         assert_eq!(post(&server, &format!("not-{product}"), key, Some("b")), 201);
     }
-    // One that was an event's id itself.
+    // A key that is also used as the id of an event.
     assert_eq!(post(&server, "p", "Idempotency-Key: x\r\n", None), 201);
     assert_eq!(post(&server, "p", "Idempotency-Key: x\r\n", Some("y")), 409);
     assert_eq!(post(&server, "p", "Idempotency-Key: x\r\n", Some("x")), 200);
@@ -357,7 +358,7 @@ fn lists_are_whole_newest_first_and_one_tenants_alone() {
     );
     let of_product = listed(&server, "/api/v1/tenants/t/products/p3/price-anomalies", 2);
     assert_eq!(names(&of_product), all[9..12].iter().cloned().collect());
-    // A cursor is of its question.
+    // A cursor belongs to its query.
     let page = client.get(&format!("{of_t}?limit=1")).expect("an answer").json();
     let cursor = page["next_cursor"].as_str().expect("there are more");
     for path in [
@@ -372,7 +373,7 @@ fn lists_are_whole_newest_first_and_one_tenants_alone() {
     let found = listed(&server, &format!("{of_t}?since={since}"), 10);
     assert!(found.contains(newest) && found.len() < 18);
 
-    // Reviews: once, by whoever's it is.
+    // An anomaly is reviewed once, and only by its tenant.
     let path = |tenant: &str, id: &str| format!("/api/v1/tenants/{tenant}/price-anomalies/{id}/review");
     problem(&review(&server, &path("u", &all[0]), "approve"), 404, "no-such-anomaly");
     let below =
@@ -387,7 +388,7 @@ fn lists_are_whole_newest_first_and_one_tenants_alone() {
     for (status, count) in [("open", 16), ("approved", 1), ("rejected", 1)] {
         assert_eq!(listed(&server, &format!("{of_t}?status={status}"), 5).len(), count, "{status}");
     }
-    // The approved price is the accepted one now; that of the rejected is not.
+    // The approved price is now the accepted one; the rejected price is not.
     assert!(recorded(&mut client, "t", "p0", &event("next", "21.00", 3)).is_null());
     assert_eq!(recorded(&mut client, "t", "p1", &event("next", "21.00", 3))["baseline"], "10.00");
     server.stop();
@@ -402,7 +403,7 @@ fn one_shard_and_many_answer_alike() {
         let mut client = server.client();
         let mut said = Vec::new();
         let without = |mut value: Value| {
-            // Ids are of the folder, arrivals of the moment.
+            // Ids differ between folders, and arrival times between runs.
             for name in ["id", "created_at", "reviewed_at"] {
                 if let Some(found) = value.get_mut(name) {
                     *found = Value::Null;
@@ -458,7 +459,7 @@ fn signed_price_events_are_their_senders() {
     let at = now_s();
     let good = headers("m1", at, &old.sign("m1", at, body.as_bytes()));
     assert_eq!(send(&mut client, &good, &body).status, 201);
-    // Another tenant needs none.
+    // Another tenant needs no signature.
     assert_eq!(post(&mut client, "u", "p", &body).status, 201);
     let bad = old.sign("m1", at, b"another body");
     let old_time = at - 400;
@@ -475,17 +476,17 @@ fn signed_price_events_are_their_senders() {
         assert!(said["detail"].as_str().is_some_and(|detail| detail.contains(says)), "{said}");
         assert!(answer.header("WWW-Authenticate").is_some());
     }
-    // A body that changed on its way, though it means the same.
+    // A changed body with the same meaning.
     problem(&send(&mut client, &good, &body.replace("10.00", "10.0")), 401, "bad-signature");
 
-    // Of the headers only the signed one stands for an id: with another key it is no other event.
+    // Only the signed header replaces the id: another key does not make it another event.
     let bare = event("", "10.00", 3).replace(r#""event_id":"","#, "");
     let signed = headers("m3", at, &old.sign("m3", at, bare.as_bytes()));
     for (key, status) in [("", 201), ("Idempotency-Key: another\r\n", 200)] {
         assert_eq!(send(&mut client, &format!("{key}{signed}"), &bare).status, status, "{key}");
     }
 
-    // Rotated: both hold, then the new one alone. The server follows within two seconds.
+    // During a rotation both secrets are valid, then only the new one. The server notices within two seconds.
     let new = secret(&run(&["tenant", "secret", "add", "t"]));
     let mut number = 1;
     let mut signed = |client: &mut Client, by: &WebhookSecret, also: &str| {
@@ -520,13 +521,13 @@ fn products_and_tenants_have_limits_of_their_own() {
     assert_eq!((code, &said["change_percent"], &said["score"]), (0, &json!(80.0), &Value::Null), "{said}");
     let flags = ["--product-events-per-second", "1", "--shards", "2", "--cores"];
     let server = folder.serve(&[&flags[..], &[&cpus(2)]].concat());
-    // One a second: of two that follow each other one is refused, sooner or later.
+    // The limit is one per second, so one of two consecutive events is refused sooner or later.
     let refused = |tenant: &str, product: &dyn Fn(u32) -> String| {
         let mut number = 0;
         wait_for("a limit to be met", || {
             number += 1;
             let id = format!("e{number}");
-            // On connections of their own, so on any core.
+            // New connections, so any core may serve them.
             let answer = post(&mut server.client(), tenant, &product(number), &event(&id, "10.00", 1));
             assert!(matches!(answer.status, 201 | 429), "{answer:?}");
             (answer.status == 429).then_some(answer)
@@ -537,11 +538,11 @@ fn products_and_tenants_have_limits_of_their_own() {
     assert_eq!(of_product.header("Retry-After"), Some("1"));
     assert_eq!(of_product.header("RateLimit-Policy"), Some("\"product-price-events\";q=1;w=1"));
     assert_eq!(of_product.header("RateLimit"), Some("\"product-price-events\";r=0;t=1"));
-    // Another product of the tenant is not held up by it.
+    // The limit does not affect another product of the tenant.
     assert_eq!(post(&mut server.client(), "t", "q", &event("e", "10.00", 1)).status, 201);
     let of_tenant = refused("small", &|number| format!("p{number}"));
     assert_eq!(of_tenant.header("RateLimit-Policy"), Some("\"price-events\";q=1;w=1"));
-    // What was refused was not stored: the id is free. The limit of 80 % is the tenant's own.
+    // A refused event is not stored, and its id is free. The limit of 80 % is the tenant's own.
     let stored = |body: &str| {
         wait_for("room for one", || {
             let answer = post(&mut server.client(), "small", "own", body);
@@ -565,7 +566,7 @@ fn p2_a_stream_on_any_core_gets_what_any_core_takes_once() {
     let mut of_other = open("/api/v1/tenants/u/price-anomalies");
     let mut sent = Vec::new();
     for product in 0..5 {
-        // On connections of their own, so on any core.
+        // New connections, so any core may serve them.
         sent.extend(anomalies(&mut server.client(), "t", &format!("p{product}"), 0, 4));
     }
     let others = anomalies(&mut server.client(), "u", "p1", 0, 1);
@@ -573,13 +574,13 @@ fn p2_a_stream_on_any_core_gets_what_any_core_takes_once() {
     for reader in &mut readers {
         let got = reader.take(sent.len());
         assert_eq!(got.iter().cloned().collect::<BTreeSet<_>>(), expected);
-        // Of one product in their order.
+        // The events of one product arrive in their order.
         let of_p0: Vec<_> = got.iter().filter(|id| sent[..4].contains(id)).collect();
         assert_eq!(of_p0, sent[..4].iter().collect::<Vec<_>>());
     }
     assert_eq!(of_product.take(4), sent[4..8]);
     assert_eq!(of_other.take(1), others);
-    // A decision follows its anomaly, and is the next thing everybody hears.
+    // A decision follows its anomaly, and every reader receives it next.
     let review_path = format!("{path}/{}/review", sent[5]);
     assert_eq!(review(&server, &review_path, "reject").status, 200);
     for reader in readers.iter_mut().chain([&mut of_product]) {
@@ -590,7 +591,7 @@ fn p2_a_stream_on_any_core_gets_what_any_core_takes_once() {
         );
         assert!(anomaly["reviewed_at"].is_string());
     }
-    // A HEAD has no stream behind it, and a stream takes no filter of a list.
+    // A HEAD starts no stream, and a stream accepts no filter of a list.
     let mut client = server.client();
     client
         .write(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n").as_bytes())
@@ -620,12 +621,12 @@ fn p2_a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
     let path = "/api/v1/tenants/t/price-anomalies";
     let mut server = serve(2);
     let mut sent = Vec::new();
-    // Before anybody reads: not told.
+    // Anomalies before the stream was opened are not delivered.
     for product in 0..4 {
         anomalies(&mut server.client(), "t", &format!("p{product}"), 0, 1);
     }
     let reader = Reader::open(server.client(), path, None).begun();
-    // Its first id is one to come back with, too.
+    // A stream can also be resumed from its first id.
     let (mut last_id, mut got) = (reader.last_id.clone(), Vec::new());
     drop(reader);
     for turn in 0..4_u32 {
@@ -635,7 +636,7 @@ fn p2_a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
             sent.extend(anomalies(&mut client, "t", &format!("p{product}"), first, 5));
             anomalies(&mut client, "u", &format!("p{product}"), if turn == 0 { 0 } else { turn * 2 }, 2);
         }
-        // Read some of what there is, and then the server dies; the last reads all.
+        // Each reader reads a part, then the server dies; the last one reads the rest.
         let mut reader = Reader::open(server.client(), path, Some(&last_id));
         let wanted = if turn == 3 { sent.len() - got.len() } else { 9 };
         got.extend(reader.take(wanted));
@@ -647,11 +648,11 @@ fn p2_a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
     }
     assert_eq!(got.len(), sent.len());
     assert_eq!(got.iter().collect::<BTreeSet<_>>(), sent.iter().collect::<BTreeSet<_>>());
-    // By the query as well; and what comes next is live.
+    // The query string also accepts the id, and later changes are live.
     let mut reader = Reader::open(server.client(), &format!("{path}?last_event_id={last_id}"), None).begun();
     let more = anomalies(&mut server.client(), "t", "p0", 100, 1);
     assert_eq!(reader.take(1), more);
-    // An id is of its tenant and of this folder.
+    // An id is valid only for its tenant and this folder.
     let twice = format!("{last_id}\r\nLast-Event-ID: {last_id}");
     for (path, id) in
         [("/api/v1/tenants/u/price-anomalies", last_id.as_str()), (path, "x"), (path, "AAAA"), (path, &twice)]
@@ -673,7 +674,7 @@ fn p2_a_slow_reader_is_told_and_then_gets_everything() {
     let server =
         folder.serve(&["--shards", "2", "--product-events-per-second", "1000000", "--write-timeout", "1h"]);
     let path = "/api/v1/tenants/t/price-anomalies";
-    // A window that is full after a few events, so that the rest waits in the server.
+    // A receive window that is full after a few events, so that the rest waits in the server.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
     socket.connect(&server.address.into()).expect("the server takes connections");
@@ -689,7 +690,7 @@ fn p2_a_slow_reader_is_told_and_then_gets_everything() {
         count.expect("the page has it") > 0.0
     };
     assert!(!has_lagged());
-    // As many as the ring has and then as many as the kernel keeps.
+    // Enough to fill the ring and then the kernel's buffers.
     while number < 9_000 {
         sent.extend(anomalies(&mut client, "t", "p", number, 500));
         number += 500;
@@ -697,7 +698,7 @@ fn p2_a_slow_reader_is_told_and_then_gets_everything() {
     let got = slow.take(sent.len());
     assert_eq!(got, sent);
     assert!(slow.lagged > 0 && has_lagged(), "{}", slow.lagged);
-    // And it follows again.
+    // The reader follows the live changes again.
     let more = anomalies(&mut client, "t", "p", number, 1);
     assert_eq!(slow.take(1), more);
     drop(slow);
@@ -713,15 +714,15 @@ fn p2_a_stream_of_one_product_comes_back_behind_what_others_had() {
     let mut reader = Reader::open(server.client(), of_product, None).begun();
     let first_id = reader.last_id.clone();
     anomalies(&mut server.client(), "t", "p", 0, 20);
-    // With the comment of its next quarter of a minute.
+    // The comment that follows every quarter of a minute contains a newer id.
     while reader.last_id == first_id {
         let block = reader.block().expect("the stream goes on");
         assert_eq!(reader.note(&block), None, "{block}");
     }
-    // An id is of its tenant: a stream of all products shows how far this one has come.
+    // An id is valid for all streams of its tenant: a stream of all products shows how far this one has read.
     let mut reader = Reader::open(server.client(), path, Some(&reader.last_id));
     let own = anomalies(&mut server.client(), "t", "quiet", 0, 1);
-    // The comment may have come while they were still being sent.
+    // The comment may have arrived while the anomalies were still being delivered.
     let again = std::iter::repeat_with(|| reader.take(1)).take_while(|got| *got != own).count();
     assert!(again < 20, "{again}");
     drop(reader);
@@ -733,7 +734,7 @@ fn a_stream_ends_with_the_key_it_was_opened_with() {
     let folder = Folder::new();
     let server = folder.serve(&["--cores", &cpus(1)]);
     let path = "/api/v1/tenants/t/price-anomalies";
-    // Opened while nobody needed a key.
+    // The stream was opened while no key was needed.
     let mut of_nobody = Reader::open(server.client(), path, None).begun();
     let key = || {
         let (code, made) = folder.run_json(&["key", "create", "--scope", "admin"]);
@@ -742,7 +743,7 @@ fn a_stream_ends_with_the_key_it_was_opened_with() {
         (format!("X-API-Key: {}\r\n", text("key")), text("id"))
     };
     let (first, first_id) = key();
-    // The server looks at its keys once a second.
+    // The server checks its keys once a second.
     assert_eq!(of_nobody.next(), None);
     let (second, _) = key();
     wait_until("the second key to hold", || {
@@ -774,8 +775,8 @@ fn replays_that_are_cut_off_hold_up_no_other() {
     for product in ["p", "q"] {
         sent.extend(anomalies(&mut client, "t", product, 0, 1_000));
     }
-    // Many times the replays that may ask at once; each leaves with most of it unread, and so by a reset, while the
-    // server reads and writes.
+    // Many more replays than may run at once. Each client leaves most of it unread, which resets the connection while
+    // the server reads and writes.
     for _ in 0..60 {
         let mut reader = Reader::open(server.client(), path, Some(&first_id)).begun();
         reader.take(1);
@@ -814,7 +815,7 @@ fn a_key_whose_shard_is_behind_stands_for_one_event() {
         let header = format!("Idempotency-Key: warm-{key}\r\n");
         ask(client, "POST", &target("t", "warm"), &header, &event(&format!("warm-e-{key}"), "1.00", 1))
     };
-    // Both shards have been read.
+    // Waits until both shards have been read.
     for key in 0..16 {
         wait_until("the shards to be there", || matches!(warm(&mut client, key).status, 200 | 201));
     }
@@ -832,7 +833,7 @@ fn a_key_whose_shard_is_behind_stands_for_one_event() {
         let answer = send(key, &format!("first-{key}"));
         assert_eq!(answer.status, 201, "{answer:?}");
     }
-    // Half of the keys are in the shard that is locked.
+    // The locked shard contains half of the keys.
     for key in 0..16 {
         let answer = send(key, &format!("second-{key}"));
         assert_eq!(answer.status, 409, "{answer:?}");
@@ -877,13 +878,13 @@ fn another_number_of_shards_keeps_events_anomalies_and_decisions() {
     assert_eq!((again.status, &again.body), (200, &first.body));
     problem(&post(&mut client, "t", "p2", &event("odd-0", "21.00", 2)), 409, "price-event-conflict");
     problem(&review(&server, &format!("{path}/{}/review", ids[0]), "reject"), 409, "already-reviewed");
-    // The numbers began anew: an old id is refused and not misread.
+    // The numbers begin again, so an old id is refused instead of misread.
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\nLast-Event-ID: {last_id}\r\n\r\n"
     );
     client.write(request.as_bytes()).expect("the server takes it");
     problem(&client.answer().expect("an answer"), 400, "bad-parameter");
-    // What was accepted is what new prices are held against.
+    // New prices are compared with the accepted ones.
     assert!(recorded(&mut client, "t", "p0", &event("after", "20.50", 20)).is_null());
     assert_eq!(recorded(&mut client, "t", "p1", &event("after", "20.50", 20))["baseline"], "10.00");
     let before = sorted(&server);

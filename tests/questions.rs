@@ -1,4 +1,4 @@
-//! What a query string or a header asks for means the same on every route, and is answered truly at the edges: odd
+//! A query parameter or a header has the same meaning on every route, and edge cases are answered correctly: unusual
 //! dates, sums beyond 64 bits, empty fields, weights of media types, a byte order mark.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use firehose::base::clock;
 use firehose::event::parse_rfc3339;
 use serde_json::{Value, json};
 
-/// One order of one item.
+/// Returns an order of one item.
 fn order(id: &str, at: &str, price: &str) -> String {
     json!({
         "order_id": id, "tenant_id": "t", "customer_id": format!("c-{id}"), "customer_name": "Smith & Sons",
@@ -70,7 +70,7 @@ fn sales_count_the_groups_that_hold_sales_not_the_span_between_them() {
             }
         }
     }
-    // Every key is a day or a time of RFC 3339, whatever the zone makes of the first and the last day there are.
+    // Every key is a day or a time of RFC 3339, whatever the zone makes of the first and the last possible day.
     for zone in
         ["UTC", "America/New_York", "Europe/Berlin", "Asia/Tokyo", "Asia/Kolkata", "Pacific/Kiritimati"]
     {
@@ -98,7 +98,7 @@ fn sales_count_the_groups_that_hold_sales_not_the_span_between_them() {
             }
         }
     }
-    // Found by a search, in the order of their times; what no time out can say is refused on the way in.
+    // A search finds all of them in the order of their times. A time that cannot be rendered is refused at ingest.
     for range in ["", "from=0000-01-01&to=9999-12-31", "start_date=0000-01-01&end_date=9999-12-31"] {
         let (rows, _) = page_of(&server.get(&search_path("t", range)));
         assert_eq!(rows.len(), 6, "{range}");
@@ -112,7 +112,7 @@ fn sales_count_the_groups_that_hold_sales_not_the_span_between_them() {
     assert_eq!((counts(&said)[3], &said["errors"][0]["code"]), (1, &json!("out_of_range")));
 }
 
-/// The most that fits into 64 bits.
+/// The largest amount that fits into 64 bits.
 const MOST: &str = "92233720368547758.07";
 
 #[test]
@@ -127,7 +127,7 @@ fn money_sums_are_exact_or_the_order_is_refused_with_amount_out_of_range() {
         said["errors"].as_array().unwrap().iter().map(|error| (&error["line"], &error["code"])).collect();
     let refused = json!("amount_out_of_range");
     assert_eq!(told, [(&json!(2), &refused), (&json!(3), &refused)], "{said}");
-    // Another day has room of its own; what adds both up needs more than 64 bits.
+    // Another day has its own sum; the sum of both needs more than 64 bits.
     assert_eq!(
         counts(&ingested(&server, "next", order("d", "2026-03-02T00:00:00Z", MOST).as_bytes())),
         [1, 1, 0, 0]
@@ -155,12 +155,12 @@ fn money_sums_are_exact_or_the_order_is_refused_with_amount_out_of_range() {
         assert_eq!(revenue("day", how), [pair("2026-03-02", MOST)], "{how}");
         assert_eq!(revenue("product", how), [pair("p", MOST)], "{how}");
     }
-    // There is room again, until another order has taken it.
+    // The amount fits again, until another order uses it up.
     assert_eq!(counts(&ingested(&server, "again", order("b", first_day, MOST).as_bytes())), [1, 1, 0, 0]);
     let said = status("a", "paid");
     assert_eq!(problem(&said, 422, "invalid-status")["errors"][0]["code"], "amount_out_of_range");
     assert_eq!(server.get("/api/v1/tenants/t/orders/a").json()["status"], "cancelled");
-    // A change that is refused is not the last one: an older one applies.
+    // A refused change does not count as the latest one, so an earlier one applies.
     let ahead = clock::rfc3339(clock::unix_us() + 3_600_000_000);
     assert_eq!(patch("a", json!({"status": "paid", "occurred_at": ahead})).status, 422);
     let mut status = |id: &str, status: &str| patch(id, json!({"status": status}));
@@ -173,7 +173,7 @@ fn money_sums_are_exact_or_the_order_is_refused_with_amount_out_of_range() {
     verify(&folder);
 }
 
-/// The routes that take a stretch of time, each with what else it needs.
+/// The routes with a range of times, each with its other required parameters.
 const RANGED: [&str; 5] = [
     "/events?tenant_id=t",
     "/clicks?",
@@ -222,7 +222,7 @@ fn a_stretch_of_time_is_asked_for_alike_on_every_route_and_an_empty_field_is_an_
     }
     let mut client = server.client();
     assert_eq!(client.ask("POST", "/event?ack=", &crate::support::event(1)).expect("an answer").status, 202);
-    // Sorted by time, and not by how it was asked for.
+    // The order is found by its time in the given zone, and by its words in any spelling of the query.
     ingested(&server, "k", order("o", "2026-03-01T23:30:00Z", "1.00").as_bytes());
     let found = |query: &str| page_of(&server.get(&search_path("t", query))).0.len();
     assert_eq!(found("start_date=2026-03-02&end_date=2026-03-02&tz=Europe/Berlin"), 1);
@@ -288,7 +288,7 @@ fn the_weights_of_accept_decide_on_every_route() {
     let anomalies = "/api/v1/tenants/t/price-anomalies";
     assert_eq!(media(anomalies, "text/event-stream;q=0, application/json").1, one);
     assert_eq!(media(anomalies, "text/event-stream;q=0.1, application/json").1, one);
-    // A stream goes on and on: its head is enough. Its last id comes in whatever spelling.
+    // A stream does not end, so only its head is read. Its last id may have any of these spellings.
     for query in ["", "?lastEventId=", "?Last-Event-ID="] {
         let mut client = server.client();
         let head =
@@ -345,7 +345,7 @@ fn a_byte_order_mark_before_a_body_is_skipped() {
         let answer = ask(&mut server.client(), method, target, &headers, &marked);
         assert_eq!(answer.status, *status, "{target}: {}", String::from_utf8_lossy(&answer.body));
     }
-    // Under a content coding, and on a connection that has left the hot lane.
+    // With a content coding, and on a connection that has left the hot lane.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packed
         .write_all(b"\xef\xbb\xbf")
@@ -444,7 +444,7 @@ fn health_counts_events_and_orders_and_nothing_else() {
     two(&server);
 }
 
-/// The answer to a GET with these header lines.
+/// Sends a GET with these header lines.
 fn got(server: &Server, target: &str, headers: &str) -> crate::support::Answer {
     let mut client = server.client();
     client
@@ -483,12 +483,12 @@ fn answers_over_a_kilobyte_are_compressed_where_the_client_asks() {
     };
     let lines = "Accept: application/x-ndjson\r\n";
     for (target, accept, wanted) in [
-        // Rows that are read while they are sent, pages, a document of the binary.
+        // Rows that are read while they are sent, pages, and a document in the binary.
         (search.as_str(), lines, true),
         (&search_path("t", "limit=100"), "", true),
         (&search_path("t", "limit=5"), "", true),
         ("/openapi.json", "", true),
-        // Too short, and a file whose ranges and digest are of its bytes.
+        // A response that is too short, and a file whose ranges and digest refer to its bytes.
         ("/ready", "", false),
         (export.as_str(), "", false),
     ] {
@@ -513,7 +513,7 @@ fn answers_over_a_kilobyte_are_compressed_where_the_client_asks() {
             assert_eq!(answer.header("Content-Encoding"), coding, "{target}: {codings}");
             assert_eq!(varies(&answer), wanted, "{target}: {codings}");
             let unpacked = unpack(&answer);
-            // Cursors differ each time, and nothing else.
+            // Only the cursors differ.
             let is_equal =
                 |(one, other): (&u8, &u8)| one == other || one.is_ascii_alphanumeric() || b"-_".contains(one);
             assert_eq!(unpacked.len(), plain.body.len(), "{target}: {codings}");

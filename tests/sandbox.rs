@@ -1,10 +1,10 @@
-//! A sandbox may lack `/tmp`, `/sys`, `/proc` and a root that can be written: what is accepted there is stored there,
-//! and what cannot be used is said before the server serves.
+//! A sandbox may lack `/tmp`, `/sys`, `/proc` and a writable root. What the server accepts there is stored there, and
+//! it reports what it cannot use before it serves.
 
 use crate::support::{Folder, Report, Sandbox, stored};
 use serde_json::Value;
 
-/// Posts and finds everything stored, over batches large enough for SQLite to want files of its own.
+/// Checks that posted events are stored and found, in batches large enough that SQLite needs temporary files.
 fn check_stores(folder: &Folder, sandbox: &Sandbox) {
     let mut server = folder.spawn_as(sandbox.command(), &sandbox.data, &["--shards", "1"]);
     server.wait_until_serving();
@@ -24,7 +24,7 @@ fn check_stores(folder: &Folder, sandbox: &Sandbox) {
     let answer = client.ask("POST", "/events/bulk", &bulk).expect("the server answers");
     assert_eq!((answer.status, &answer.json()["rejected"]), (200, &Value::from(0)), "{answer:?}");
     server.wait_until_stored();
-    // An answer that sorts: readers want temporary files, too.
+    // A sorted response: readers need temporary files too.
     let read = server.get("/events?tenant_id=t&page_size=1000&order=desc");
     assert_eq!((read.status, &read.json()["total"]), (200, &Value::from(2_000)));
     let line = server.logged_exactly("serving").expect("it says that it serves");
@@ -36,7 +36,7 @@ fn check_stores(folder: &Folder, sandbox: &Sandbox) {
     all.check(&stored(&folder.data()));
 }
 
-/// `doctor` there: the verdict and words of one check.
+/// Runs `doctor` in the sandbox and returns the verdict and the text of one check.
 fn finding(sandbox: &Sandbox, check: &str) -> (String, String) {
     let mut command = sandbox.command();
     let output = command.args(["doctor", "--json", "--data"]).arg(&sandbox.data).output().expect("it runs");

@@ -1,5 +1,5 @@
-//! Settings and folders that cannot be served end the start with 78 and a message that names what is
-//! wrong; the commands beside `serve` say what is there.
+//! Settings and folders that cannot be served end the start with 78 and a message that names the cause. The other
+//! commands report what exists.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::support::{Folder, Report, command};
 use serde_json::Value;
 
-/// What a start that is refused says, for people, on stderr.
+/// Returns the message for people that a refused start writes to stderr.
 #[track_caller]
 fn refusal(folder: &Folder, flags: &[&str]) -> String {
     let ended = folder.refused(flags);
@@ -91,7 +91,7 @@ fn a_port_in_use_is_said_with_its_address() {
         assert_eq!(output.status.code(), Some(78), "{flag}: {said}");
         assert_says(&said, &["cannot listen on", &address]);
     }
-    // The port of another server is in use, although its sockets share theirs.
+    // The port of another server is in use, although its own sockets share it.
     let server = folder.serve(&[]);
     let mut second = command();
     second.arg("serve").arg("--data").arg(folder.beside("other"));

@@ -1,8 +1,8 @@
-//! Our sketches beside Apache DataSketches, on the same values: an independent program agrees with ours, and
-//! errs no less.
+//! Our sketches compared with Apache DataSketches on the same values: an independent program agrees with ours and is
+//! not more accurate.
 //!
-//! It is installed from PyPI into `target/` on first use; without python3, venv or a network the test says
-//! so and compares nothing.
+//! It is installed from PyPI into `target/` on first use. Without python3, venv or a network the test reports it and
+//! compares nothing.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -15,9 +15,9 @@ use firehose::sketch::{HyperLogLog, TDigest};
 
 const PACKAGE: &str = "datasketches==5.2.0";
 
-/// Reads a line a trial and answers it with one. `count seed values`: how many different values there are
-/// among so many of SplitMix64, from two merged halves. `quantiles name seed values parts`: of so many
-/// values, in digests of one part each, merged.
+/// Reads one trial per line and answers each with one line. `count seed values`: estimates the number of distinct
+/// values among this many of SplitMix64, from two merged halves. `quantiles name seed values parts`: estimates the
+/// quantiles of this many values, from merged digests of one part each.
 const PROGRAM: &str = r#"
 import sys
 import datasketches
@@ -81,7 +81,7 @@ fn value(name: &str, number: u64) -> f64 {
     }
 }
 
-/// One line of numbers for each line asked.
+/// Returns one line of numbers for each question.
 fn ask(python: &Path, questions: String) -> Vec<Vec<f64>> {
     let mut program = Command::new(python);
     program.args(["-c", PROGRAM]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -119,7 +119,7 @@ fn counts_err_no_more_than_theirs() {
         let mut merged = HyperLogLog::new();
         for half in [1..=count / 2, count / 2 + 1..=count] {
             let mut bytes = Vec::new();
-            // Theirs hashes once more; these numbers are as good as hashes.
+            // DataSketches hashes each value again; these values are as good as hashes.
             half.map(|at| number(seed, at)).collect::<HyperLogLog>().encode(&mut bytes);
             merged.merge_encoded(&bytes).expect("our own bytes");
         }
@@ -127,7 +127,7 @@ fn counts_err_no_more_than_theirs() {
         let (ours, theirs) = (error(merged.estimate()), error(theirs[0]));
         let sigmas = if count > 4_096 { HyperLogLog::RELATIVE_STANDARD_ERROR } else { 0.000_3 };
         assert!(ours <= 3.5 * sigmas, "{count}: {ours}");
-        // An answer that far off would mean that the two did not see the same values.
+        // A larger error would mean that the two did not receive the same values.
         assert!(theirs <= 0.06, "{count}: theirs is off by {theirs}");
         errors.push((count, ours, theirs));
     }
@@ -177,7 +177,7 @@ fn quantiles_err_no_more_than_theirs() {
         };
         let pairs = QUANTILES.into_iter().zip(theirs).map(|(q, theirs)| {
             let ours = error(q, merged.quantile(q).expect("there are values"));
-            // Half of what one centroid may hold there.
+            // Half of what one centroid may contain there.
             let bound = std::f64::consts::PI / 200.0 * (q * (1.0 - q)).sqrt();
             assert!(ours <= bound, "{name}, {count} in {parts}: {ours} at {q}");
             let theirs = error(q, *theirs);
@@ -192,7 +192,7 @@ fn quantiles_err_no_more_than_theirs() {
             let theirs = median(same.iter().map(|(_, pairs)| pairs[at].1).collect());
             let (name, count, parts) = same[0].0;
             println!("{name}, {count} in {parts}, {q}: median rank error {ours:.6}, theirs {theirs:.6}");
-            // And one rank, which is what the two definitions of a quantile may differ by.
+            // Plus one rank, the possible difference between the two definitions of a quantile.
             let rank = 1.0 / count as f64;
             assert!(ours <= 1.5 * theirs + rank, "{name}, {count} in {parts}, {q}: {ours}, theirs {theirs}");
         }

@@ -1,5 +1,5 @@
-//! T1: stock over HTTP: every product as a whole or not at all and by itself, each event once, whatever is sent, how
-//! often, to how many shards, and whatever happens to the server.
+//! T1: stock over HTTP. A product's updates are applied together or not at all, independently of other products, and
+//! each event once, whatever is sent, how often, to how many shards, and whatever happens to the server.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ fn asked(client: &mut Client, mode: &str, updates: Value) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// An update at so many seconds.
+/// Returns an update that sets a quantity at a time in seconds.
 fn set(event: &str, product: &str, quantity: i64, at_s: i64) -> Value {
     json!({"event_id": event, "product_id": product, "quantity": quantity,
            "occurred_at": clock::rfc3339(at_s * 1_000_000)})
@@ -42,7 +42,7 @@ fn expecting(mut update: Value, version: i64) -> Value {
     update
 }
 
-/// result, code, quantity, version of every product.
+/// Returns the result, code, quantity and version of every product.
 fn results(said: &Value) -> Vec<(String, String, i64, i64)> {
     let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
     let number = |row: &Value, name: &str| row[name].as_i64().unwrap_or(-1);
@@ -55,7 +55,7 @@ fn is(result: &str, code: &str, quantity: i64, version: i64) -> (String, String,
     (result.to_owned(), code.to_owned(), quantity, version)
 }
 
-/// Quantity and version of a product, if it has any.
+/// Returns the quantity and version of a product, if it has any.
 #[track_caller]
 fn level(server: &Server, tenant: &str, product: &str) -> Option<(i64, i64)> {
     let answer = server.get(&target(tenant, &encoded(product)));
@@ -83,7 +83,8 @@ fn t1_every_mode_does_what_it_says() {
     let client = &mut client;
     assert_eq!(level(&server, "acme", "p"), None);
 
-    // The newest stands, in whatever order; of one time the greater id; of several in one request the newest.
+    // The newest update applies in any order of arrival. At equal times the greater id applies, and within one request
+    // the newest update.
     let (status, said) =
         asked(client, "last_write_wins", json!([set("b", "p", 20, 20), set("a", "q", 1, 1)]));
     assert_eq!((status, results(&said)), (200, vec![is("applied", "", 20, 1), is("applied", "", 1, 1)]));
@@ -92,7 +93,7 @@ fn t1_every_mode_does_what_it_says() {
     let more = json!([set("c", "p", 21, 20), set("e", "p", 15, 15), set("d", "p", 30, 20)]);
     assert_eq!(results(&asked(client, "last_write_wins", more.clone()).1), [is("applied", "", 30, 3)]);
 
-    // Deltas add up; not below zero; all of a product or nothing of it, and of the others all the same.
+    // Deltas add up, but not below zero. All deltas of a product apply or none, independently of other products.
     let deltas = json!([
         add("m1", "p", -5),
         add("n1", "q", -9),
@@ -107,7 +108,7 @@ fn t1_every_mode_does_what_it_says() {
     assert_eq!((&said["applied"], &said["failed"]), (&json!(2), &json!(1)));
     assert_eq!(level(&server, "acme", "q"), Some((1, 1)));
 
-    // On top of the version that is there, and none else; told what is there.
+    // An update applies only to the current version. A conflict reports the current quantity and version.
     let (status, said) = asked(client, "reject", json!([expecting(set("x1", "p", 7, 1), 3)]));
     assert_eq!((status, results(&said)), (409, vec![is("conflict", "stale_version", 27, 4)]));
     assert_eq!((&said["applied"], &said["failed"]), (&json!(0), &json!(1)));
@@ -120,12 +121,12 @@ fn t1_every_mode_does_what_it_says() {
     assert_eq!(results(&asked(client, "reject", new).1), expected);
     assert_eq!(level(&server, "acme", "newer"), None);
 
-    // What was answered is answered again, with the first quantity and version.
+    // A repeated request gets its first response, with the quantity and version of that time.
     let (status, said) = asked(client, "last_write_wins", more);
     assert_eq!((status, results(&said)), (200, vec![is("duplicate", "", 30, 3)]));
     assert_eq!((&said["applied"], &said["duplicates"], &said["failed"]), (&json!(0), &json!(1), &json!(0)));
     assert_eq!(results(&asked(client, "reject", both).1), [is("duplicate", "", 12, 5)]);
-    // One that was refused was not seen.
+    // A rejected event may be sent again.
     assert_eq!(results(&asked(client, "merge", json!([add("n2", "q", 3)])).1), [is("applied", "", 4, 2)]);
     for (mode, update, code) in [
         ("last_write_wins", set("b", "p", 21, 20), "event_id_reused"),
@@ -137,11 +138,11 @@ fn t1_every_mode_does_what_it_says() {
     }
     let (status, said) = asked(client, "merge", json!([add("m1", "p", -5), add("m9", "p", 1)]));
     assert_eq!((status, results(&said)), (409, vec![is("conflict", "partly_seen", 12, 5)]));
-    // The same id of another product is another event; the same row twice is one.
+    // The same id of another product is another event; the same row twice is one event.
     let (_, said) = asked(client, "merge", json!([add("m1", "r", 1), add("m1", "r", 1)]));
     assert_eq!(results(&said), [is("applied", "", 5, 2)]);
 
-    // Read with its version; not again where it is known.
+    // A product is read with its version, and not sent again to a client that has this version.
     let path = target("acme", "p");
     let answer = client.get(&path).expect("an answer");
     assert_eq!(answer.header("ETag"), Some("\"5\""));
@@ -212,7 +213,7 @@ fn wrong_updates_fail_their_product_only_and_are_named() {
     assert_eq!(level(&server, "acme", "good"), Some((2, 1)));
     assert_eq!(level(&server, "acme", "bad"), None);
 
-    // Nothing but wrong ones; too many; no request at all.
+    // Only invalid updates; too many; an invalid request.
     let body = json!({"mode": "merge", "updates": [set("b", "bad", 1, 1), 7]}).to_string();
     let said = problem(&put(&mut client, "acme", &body).expect("an answer"), 422, "invalid-stock-update");
     let errors: Vec<_> =
@@ -248,7 +249,7 @@ fn ten_thousand_updates_of_half_as_many_products_at_once() {
     let body = json!({"mode": "last_write_wins", "updates": updates}).to_string();
     assert!(body.len() > 1_200_000, "{}", body.len());
     let first = put(&mut client, "acme", &body).expect("an answer");
-    // On a slow machine some of it is committed later.
+    // On a slow machine, some of the updates are committed later.
     assert!(matches!(first.status, 200 | 202), "{first:?}");
     server.wait_until_stored();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -269,7 +270,7 @@ fn ten_thousand_updates_of_half_as_many_products_at_once() {
     );
     assert_eq!(level(&server, "acme", "p-4999"), Some((9_999, 1)));
 
-    // All of one product, as one change; and more of it than a record takes.
+    // All updates of one product become one change; then more than fit into a record.
     let one: Vec<_> = (0..10_000).map(|n| add(&format!("d{n}"), "one", 1)).collect();
     let body = json!({"mode": "merge", "updates": one}).to_string();
     let answer = put(&mut client, "acme", &body).expect("an answer");
@@ -284,7 +285,7 @@ fn ten_thousand_updates_of_half_as_many_products_at_once() {
     // Beyond the limit of a body.
     let body = format!("{{\"updates\":[],\"x\":\"{}\"}}", "x".repeat(21 << 20));
     let head = Client::request("PUT", &target("acme", "bulk_update"), &body);
-    // It may be answered before it is sent.
+    // The response may arrive before the body is sent.
     let mut other = server.client();
     let written = other.write(head.as_bytes());
     let answer = other.answer().unwrap_or_else(|error| panic!("{error}, {written:?}"));
@@ -304,7 +305,7 @@ fn what_is_pending_is_safe_and_told_when_it_is_asked_again() {
     let (status, said) = asked(&mut server.client(), "merge", json!(updates));
     assert_eq!((status, &said["pending"], &said["applied"]), (202, &json!(10), &json!(0)));
     assert!(results(&said).iter().all(|(result, ..)| result == "pending"), "{said}");
-    // Before anything of it is in a database.
+    // None of the updates is in a database yet.
     server.kill();
     drop(locks);
     let server = folder.serve(&flags);
@@ -336,7 +337,7 @@ fn one_shard_that_is_locked_holds_up_its_own_products_only() {
     assert_eq!((status, &said["duplicates"]), (200, &json!(40)));
 }
 
-/// Everything small, so that products, events and versions meet often.
+/// Everything is small, so that products, events and versions often coincide.
 fn random(chance: &mut Chance) -> (&'static str, String) {
     let mode = ["last_write_wins", "merge", "reject"][chance.below(3) as usize];
     let updates: Vec<Value> = (0..1 + chance.below(12))
@@ -348,7 +349,7 @@ fn random(chance: &mut Chance) -> (&'static str, String) {
                 true => add(&event, &product, number - 25),
                 false => set(&event, &product, number, chance.below(9) as i64),
             };
-            // Now and then what is wrong.
+            // Some updates are invalid.
             match chance.below(30) {
                 0 => set("", &product, 1, 1),
                 _ => expecting(update, chance.below(6) as i64),
@@ -391,7 +392,7 @@ fn r1_n_shards_answer_as_one_and_reshard_and_backup_keep_it() {
     let levels = all(&servers[0]);
     assert!(levels.iter().flatten().count() > 10, "{levels:?}");
     assert!(servers.iter().all(|server| all(server) == levels));
-    // As of one moment, while it runs.
+    // A backup of one moment, while the server runs.
     let copy = folders[1].beside("copy");
     let done = folders[1].run(&["backup", copy.to_str().expect("a name")]);
     assert!(done.status.success(), "{done:?}");
@@ -407,7 +408,7 @@ fn r1_n_shards_answer_as_one_and_reshard_and_backup_keep_it() {
     assert_eq!(verify(&folders[2]), events[0]);
     let server = folders[2].serve(&[]);
     assert_eq!(all(&server), levels);
-    // Events are known there as well.
+    // Events are recognised there as well.
     let (tenant, body) = random(&mut chance);
     let again = [folders[0].serve(&[]), server].map(|server| {
         let answer = put(&mut server.client(), tenant, &body).expect("an answer");
@@ -437,7 +438,7 @@ fn what_a_dataset_says_of_stock_is_history_that_counts() {
     command.args(words).arg("--out").arg(&files).arg("--load").arg(folder.data());
     let done = command.output().expect("the program runs");
     assert!(done.status.success(), "{done:?}");
-    // In order of time: a count says how many there are, a delta how many more or fewer.
+    // In order of time: a count is the quantity, a delta its change.
     let mut levels: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
     for line in fs::read_to_string(files.join("stock_events.ndjson")).expect("the events").lines() {
         let event: Value = serde_json::from_str(line).expect("JSON");
@@ -453,7 +454,7 @@ fn what_a_dataset_says_of_stock_is_history_that_counts() {
     for ((tenant, product), expected) in &levels {
         assert_eq!(level(&server, tenant, product).as_ref(), Some(expected), "{tenant} {product}");
     }
-    // It goes on from there.
+    // New updates continue from these levels.
     let ((tenant, product), (quantity, version)) = levels.first_key_value().expect("a product");
     let body = json!({"mode": "merge", "updates": [add("late", product, 7)]}).to_string();
     let said = put(&mut server.client(), tenant, &body).expect("an answer").json();

@@ -1,7 +1,7 @@
-//! T1, T2: many clients at once on few products, with the server killed in between and requests sent again: some
-//! serial order of each product explains every answer, and stock is what its events come to.
+//! T1, T2: many clients change few products concurrently, with the server killed meanwhile and requests repeated. Some
+//! serial order of each product explains every response, and the stock equals the result of its events.
 //!
-//! `TEST_UPDATES=100000 cargo test --test all stock_history` takes so many updates in each mode.
+//! `TEST_UPDATES=100000 cargo test --test all stock_history` sends this many updates in each mode.
 
 #[path = "serial/mod.rs"]
 mod serial;
@@ -15,7 +15,7 @@ use serial::{History, Log, Mode, check};
 
 const CLIENTS: u64 = 16;
 const KILLS: u64 = 4;
-/// Of each mode, unless told.
+/// The default number of updates in each mode.
 const UPDATES: u64 = 2_000;
 
 fn updates() -> u64 {
@@ -23,7 +23,7 @@ fn updates() -> u64 {
     given.and_then(|(_, value)| value.to_str()?.parse().ok()).unwrap_or(UPDATES)
 }
 
-/// The changes of every product as the sqlite3 shell sees them.
+/// Returns the changes of every product as the sqlite3 shell reads them.
 fn log(folder: &Folder, tenant: &str) -> Log {
     let sql = "SELECT tenant_id, product_id, version, event_id, stock FROM stock_events ORDER BY 1, 2, 3";
     let rows: Vec<(String, String, i64, String, i64)> = rows_of(&folder.data(), sql, |row| {
@@ -63,7 +63,7 @@ fn run(tenant: &str, mode: Option<Mode>) {
     for kill in 1..=KILLS {
         let mut last = 0;
         while !done(kill) {
-            // As long as it goes on there is no wake_writer.
+            // The wait times out only if no update at all is answered.
             wait_until("updates to be answered", || {
                 done(kill) || shared.answered.load(Ordering::Acquire) > last
             });
@@ -88,7 +88,7 @@ fn run(tenant: &str, mode: Option<Mode>) {
     }
     server.wait_until_stored();
 
-    // Every product as it is read is the end of its log.
+    // The level of every product is the last entry of its log.
     let log = log(&folder, tenant);
     let mut client = server.client();
     for product in 0..PRODUCTS {
@@ -117,7 +117,7 @@ fn run(tenant: &str, mode: Option<Mode>) {
         problems.len(),
         &problems[..problems.len().min(10)]
     );
-    // It was a history worth looking at.
+    // The history covers every outcome.
     let count = |wanted: &str| {
         let answers = history.attempts.iter().filter_map(|attempt| attempt.answer.as_ref());
         answers.filter(|(_, told)| told.result == wanted || told.code == wanted).count()

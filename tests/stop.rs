@@ -1,4 +1,5 @@
-//! Stopping: unready first, then open requests are finished, then everything accepted is stored.
+//! Stopping: the server first reports that it is not ready, then finishes open requests, then stores everything that
+//! it accepted.
 
 use std::io;
 
@@ -6,7 +7,7 @@ use crate::support::{Client, Folder, Load, Report, Server, event, hold_lock, sto
 
 const FLAGS: &[&str] = &["--shards", "2", "--ops-listen", "127.0.0.1:0"];
 
-/// A POST up to the middle of its body, and the rest of it.
+/// Returns a POST up to the middle of its body, and the rest of it.
 fn halves(number: u64) -> (String, String) {
     let mut request = Client::request("POST", "/event", &event(number));
     let rest = request.split_off(request.len() - 20);
@@ -19,7 +20,7 @@ fn ready_on_ops(server: &Server) -> (u16, String) {
     (answer.status, answer.json()["status"].as_str().expect("a status").to_owned())
 }
 
-/// Whether the server's port takes no connections any more.
+/// Returns `true` if the server's port no longer accepts connections.
 fn is_closed(server: &Server) -> bool {
     matches!(Client::connect(server.address), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -29,7 +30,7 @@ fn a_stop_says_unready_first_then_finishes_open_requests_and_stores_everything()
     let (folder, mut all) = (Folder::new(), Report::default());
     let server = folder.serve(&[FLAGS, &["--drain-delay", "5s", "--drain-timeout", "60s"]].concat());
     let (mut client, mut open) = (server.client(), server.client());
-    // The other lane has requests in the middle of something, too.
+    // The other lane has an unfinished request too.
     let mut handed_over = server.client();
     assert_eq!(handed_over.get("/openapi.json").expect("an answer").status, 200);
     (0..50).for_each(|_| _ = all.post(&mut client));
@@ -43,7 +44,7 @@ fn a_stop_says_unready_first_then_finishes_open_requests_and_stores_everything()
 
     server.signal("TERM");
     wait_until("/ready to say no", || ready_on_ops(&server) == (503, "draining".to_owned()));
-    // Load balancers need time to notice: meanwhile events are taken as ever.
+    // Load balancers need time to notice. Meanwhile the server accepts events as usual.
     all.post(&mut client);
     all.post(&mut server.client());
     let unready = server.get("/ready");
@@ -94,7 +95,7 @@ fn sigint_under_load_stores_everything_accepted_and_exits_0() {
     stops_under_load("INT");
 }
 
-/// A server with events that it cannot store.
+/// Starts a server that has events it cannot store.
 fn locked_out(folder: &Folder, drain_timeout: &str) -> (Server, crate::support::Locked, Report) {
     let mut all = Report::default();
     let server = folder.serve(&["--shards", "1", "--drain-timeout", drain_timeout]);
@@ -106,7 +107,7 @@ fn locked_out(folder: &Folder, drain_timeout: &str) -> (Server, crate::support::
     (server, lock, all)
 }
 
-/// The next start stores what the last one could not.
+/// Checks that the next start stores the events that the last one could not.
 fn check_next_start(folder: &Folder, all: &Report) {
     assert_eq!(stored(&folder.data()), [0; 0]);
     let server = folder.serve(&["--shards", "1"]);

@@ -1,4 +1,4 @@
-//! Every write says how durable it is; and what a power cut or a failure left half-done is said as what it is.
+//! Every write reports its durability, and the server reports correctly what a power cut or a failure left incomplete.
 
 use std::fs::{self, File};
 
@@ -12,7 +12,7 @@ const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 const TUS: &str = "Tus-Resumable: 1.0.0";
 const PIECE: &str = "Content-Type: application/offset+octet-stream";
 
-/// Sends a request with these header lines and reads the answer.
+/// Sends a request with these header lines and reads the response.
 fn ask(
     client: &mut Client,
     method: &str,
@@ -28,7 +28,7 @@ fn ask(
     client.answer()
 }
 
-/// Every write that there is, each with the status of its answer.
+/// Sends one of every kind of write and returns each with its response.
 fn writes(server: &Server, level: &str) -> Vec<(String, Answer)> {
     let query = if level == "disk" { "?ack=disk" } else { "" };
     let mut client = server.client();
@@ -125,7 +125,7 @@ fn a_reshard_whose_new_shards_are_gone_says_so_and_touches_nothing() {
     let server = folder.serve(&["--shards", "1"]);
     ingested(&server, "k", lines(0..10).as_bytes());
     server.stop();
-    // As a cut leaves it that kept the marker and lost what it speaks of.
+    // The state after a cut that kept the marker and lost the new shards.
     fs::write(folder.data().join("reshard.json"), r#"{"to":2,"swapping":true}"#).expect("a marker");
     let output = folder.run(&["reshard", "--to", "2"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -140,14 +140,14 @@ fn a_reshard_whose_new_shards_are_gone_says_so_and_touches_nothing() {
 fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2"]);
-    // Some of the customer's are in either shard.
+    // Both shards contain orders of the customer.
     ingested(&server, "k", lines(0..140).as_bytes());
     let mut client = server.client();
     let created = ask(&mut client, "POST", UPLOADS, &[TUS, "Upload-Length: 1000"], b"");
     assert_eq!(created.expect("the server answers").status, 201);
     let body = upload_folder(&folder).join("body");
     fs::remove_file(&body).expect("the body is there");
-    // Nobody can look through it.
+    // The erasure cannot read this upload.
     fs::create_dir(&body).expect("a folder in its place");
     let failed = client.ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "").expect("the server answers");
     assert_eq!(failed.status, 500, "{}", String::from_utf8_lossy(&failed.body));
@@ -156,7 +156,7 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{output:?}");
     assert!(said.contains("an erasure failed") && !said.contains("damaged"), "{said}");
-    // It can be served and brought to its end.
+    // The folder can be served, and the erasure finishes.
     fs::remove_dir(&body).expect("it is empty");
     File::create(&body).expect("the body is made again");
     let server = folder.serve(&[]);
@@ -167,7 +167,8 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// At `os`, too, what lasts and names rows waits for their sync. Whoever asks does not wait, and is not refused.
+/// At `os` too, a durable key or checkpoint is written only after the rows that it names are synced. The client does
+/// not wait and is not refused.
 #[test]
 fn w1_after_a_failed_sync_no_key_and_no_upload_outlives_its_rows() {
     let folder = Folder::new();
@@ -212,7 +213,7 @@ fn w1_after_a_failed_sync_no_key_and_no_upload_outlives_its_rows() {
     assert_eq!(search_all(&server, "acme", "limit=1000").len(), 8, "which are there");
     let refused = patch(&mut client, &format!("{upload}?ack=disk"), file.len(), file.len());
     assert_eq!(refused.status, 503, "who asks for the disk is refused: {refused:?}");
-    // A stop carries the rows into the database, durably.
+    // A stop writes the rows into the database, durably.
     server.stop();
     fs::rename(segment.with_extension("aside"), &segment).expect("the segment is back");
     let server = folder.serve(&flags);

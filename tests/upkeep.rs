@@ -1,4 +1,4 @@
-//! A folder's life beyond serving: backups of a running server, another number of shards, retention.
+//! A folder apart from serving: backups of a running server, reshards, and retention.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn post(server: &Server, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// Everything a server gives back, by event id; the number of clicks.
+/// Returns every event of a server by its id, and the number of clicks.
 fn all(server: &Server) -> (BTreeMap<String, Value>, u64) {
     let mut found = BTreeMap::new();
     for tenant in 0..3 {
@@ -69,21 +69,21 @@ fn a_backup_of_a_running_server_is_a_folder_that_serves() {
     let output = folder.run(&["backup", dest.to_str().expect("a path")]);
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("400 rows"), "{output:?}");
-    // What comes later is not in it, and it is never written over.
+    // Later events are not in the backup, and no backup overwrites it.
     post(&server, 200..300);
     let again = folder.run(&["backup", dest.to_str().expect("a path")]);
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not empty"));
     server.stop();
     let restored = serve(&folder, &dest, &[]);
     assert_eq!(all(&restored), before);
-    // A cursor that was given out continues on the copy.
+    // A cursor that the server issued before the backup continues on the copy.
     if let Some(cursor) = page["next_cursor"].as_str() {
         let next = restored.get(&format!("/events?tenant_id=tenant-1&page_size=50&cursor={cursor}"));
         assert_eq!(next.status, 200, "{next:?}");
     } else {
         panic!("there is more than a page: {page}");
     }
-    // It goes on as a server of its own: ids are known, new ones are taken.
+    // The copy works as a server of its own: it recognises old ids and accepts new events.
     let answer = restored.client().ask("POST", "/events", &event(7).to_string()).expect("an answer");
     assert_eq!(answer.json()["status"], "duplicate");
     post(&restored, 500..600);
@@ -156,10 +156,10 @@ fn an_interrupted_reshard_goes_on_where_it_was() {
     server.stop();
 }
 
-/// Bytes that are a row of no kind.
+/// Bytes that are not a row of any kind.
 const NO_ROW: &[u8] = b"\xff\xfe\xfd";
 
-/// Records in memory, as a journal would hand them out.
+/// Records in memory, in the form that a journal returns them.
 struct Lane(Vec<(u8, Vec<u8>)>);
 
 impl Records for Lane {
@@ -169,7 +169,7 @@ impl Records for Lane {
     }
 }
 
-/// A click, an event, and an order with a later status: a row of every count, and one of none.
+/// A click, an event, and an order with a later status: a row for every count, and one for none.
 fn good_records() -> Vec<(u8, Vec<u8>)> {
     let (at, tenant_id, order_id) = (1_705_312_800_000_000, "tenant-1", "o-1");
     let click = [&encode_header(7, at, at)[..], b"{}"].concat();
@@ -202,7 +202,7 @@ fn good_records() -> Vec<(u8, Vec<u8>)> {
     records.map(|(kind, payload)| (kind.number(), payload)).into()
 }
 
-/// Kind, payload and reason of every rejected record of a folder.
+/// Returns the kind, payload and reason of every rejected record of a folder.
 fn rejected_records(folder: &Folder, shards: u16) -> Vec<(u8, Vec<u8>, String)> {
     let mut found = Vec::new();
     for shard in 0..shards {
@@ -218,9 +218,9 @@ fn rejected_records(folder: &Folder, shards: u16) -> Vec<(u8, Vec<u8>, String)> 
 
 #[test]
 fn a_reshard_carries_a_rejected_record_of_every_kind() {
-    // And a number that no kind has, as a newer program writes one.
+    // Also a number that no kind has, as a newer program would write.
     let kinds: Vec<u8> = FAMILIES.kinds().map(|row| row.kind.number()).chain([200]).collect();
-    // Each kind by itself, so that no two wrong counts hide each other, and all at once.
+    // Each kind separately, so that two wrong counts cannot hide each other, and all together.
     let mut cases: Vec<Vec<u8>> = kinds.iter().map(|kind| vec![*kind]).collect();
     cases.push(kinds);
     let mut refused = Vec::new();
@@ -279,7 +279,7 @@ fn what_is_only_in_a_journal_is_not_left_behind() {
 #[test]
 fn rows_leave_when_their_time_is_over() {
     let folder = Folder::new();
-    // The shortest there is.
+    // The shortest possible retention.
     let flags = [
         "--shards",
         "1",
@@ -295,7 +295,7 @@ fn rows_leave_when_their_time_is_over() {
     server.wait_until_stored();
     let total = || all(&server);
     assert_eq!(total().0.len(), 100);
-    // Sealed as if long ago: what a minute would bring.
+    // Makes the partitions look sealed long ago, instead of waiting a minute.
     let database = folder.database(0);
     wait_until("partitions to be sealed", || {
         let connection = rusqlite::Connection::open(&database).expect("the shard opens");

@@ -1,4 +1,4 @@
-//! What a process and the cores did between two moments, from /proc: CPU by thread, busy ratios, memory.
+//! CPU by thread, busy ratios and memory of a process and of cores between two moments, from /proc.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,18 +10,18 @@ use crate::process;
 /// CPU times of one process at one moment.
 pub(crate) struct CpuTimes {
     total_ns: u64,
-    /// by thread id: name and time on the CPU
+    /// Name and CPU time by thread id.
     threads: BTreeMap<u32, (String, u64)>,
 }
 
 impl CpuTimes {
-    /// Reads `/proc/PID/task/*/schedstat`; about 20 us a thread.
+    /// Reads `/proc/PID/task/*/schedstat`, which takes about 20 us per thread.
     pub(crate) fn of(pid: u32) -> Result<CpuTimes> {
         let mut threads = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/task")).context("the server is gone")? {
             let path = entry?.path();
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
-            // a thread may end between the listing and the reading
+            // A thread may end between the listing and the reading.
             let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };
             let Ok(stat) = fs::read_to_string(path.join("schedstat")) else { continue };
             let ns = stat.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
@@ -34,7 +34,8 @@ impl CpuTimes {
         self.total_ns.saturating_sub(before.total_ns)
     }
 
-    /// Nanoseconds since `before` of the threads called `role` or `role-<number>…`; None without one.
+    /// Returns the CPU time in nanoseconds since `before` of the threads named `role` or `role-<number>…`. `None` if
+    /// there are none.
     pub(crate) fn role_since(&self, before: &CpuTimes, role: &str) -> Option<u64> {
         let mut sum = None;
         for (id, (name, ns)) in &self.threads {
@@ -70,7 +71,7 @@ impl CoreTimes {
         Ok(CoreTimes(cores))
     }
 
-    /// How busy these cores were since `before`, as a ratio of their time.
+    /// Returns the busy time of these cores since `before` as a ratio of their total time.
     pub(crate) fn busy_since(&self, before: &CoreTimes, cores: &[usize]) -> f64 {
         let (mut busy, mut total) = (0, 0);
         for core in cores {
@@ -82,17 +83,17 @@ impl CoreTimes {
     }
 }
 
-/// Resident bytes of a process.
+/// Returns the resident bytes of a process.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
     memory_bytes(pid, "VmRSS:")
 }
 
-/// Those of them that are no file's: heap, stacks, SQLite's caches.
+/// Returns the resident bytes that belong to no file: heap, stacks, SQLite's caches.
 pub(crate) fn anon_bytes(pid: u32) -> Result<u64> {
     memory_bytes(pid, "RssAnon:")
 }
 
-/// The most resident bytes a process has had since it started.
+/// Returns the peak of the resident bytes of a process since it started.
 pub(crate) fn peak_rss_bytes(pid: u32) -> Result<u64> {
     memory_bytes(pid, "VmHWM:")
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Readiness that is reported once per arrival, not for as long as bytes are left.
+/// Reports readiness once per arrival, not while bytes are left.
 pub(crate) const EDGE: u32 = libc::EPOLLET as u32;
 pub(crate) const READABLE: u32 = libc::EPOLLIN as u32;
 
@@ -25,12 +25,12 @@ impl Epoll {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor is fresh and owned by nobody else.
+        // SAFETY: the descriptor is new and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Epoll { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX] })
     }
 
-    /// Watches a descriptor; `key` comes back from [`Epoll::wait`]. Closing the descriptor ends it.
+    /// Watches a descriptor. [`Epoll::wait`] returns `key`. Closing the descriptor ends the watch.
     pub(crate) fn add(&self, fd: RawFd, interest: u32, key: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest, u64: key };
         // SAFETY: `event` outlives the call, which only reads it.
@@ -40,8 +40,8 @@ impl Epoll {
         Ok(())
     }
 
-    /// Waits until something is ready or the time is over (-1: for ever), and gives how many keys
-    /// [`Epoll::key`] has. A signal counts as nothing ready.
+    /// Waits until a descriptor is ready or the time is over (-1 waits without a limit), and returns the number of
+    /// keys for [`Epoll::key`]. After a signal it returns 0.
     pub(crate) fn wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
         let (events, room) = (self.events.as_mut_ptr(), self.events.len() as i32);
         // SAFETY: `events` points at `room` writable entries for the duration of the call.

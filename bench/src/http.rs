@@ -1,4 +1,4 @@
-//! The little HTTP the driver needs: requests as bytes, where a message ends, one blocking exchange.
+//! The HTTP that the driver needs: requests as bytes, the end of a message, one blocking exchange.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ pub(crate) const EVENT: &str = concat!(
     r#""referrer":"https://example.com/search?q=shoes","session":"5f2d8e0a91c34b7e","button":"add_to_cart","ms":1384}}"#
 );
 
-/// The bytes of `POST /event`, keep-alive.
+/// Returns the bytes of `POST /event`, keep-alive.
 pub(crate) fn event_request(addr: SocketAddr) -> Vec<u8> {
     format!(
         "POST /event HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{EVENT}",
@@ -23,13 +23,13 @@ pub(crate) fn event_request(addr: SocketAddr) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Length of the first message in `bytes`, head and `Content-Length` body, or None while some of it
-/// is missing. Good for what this program itself sends and for what its peers answer; no chunks.
+/// Returns the length of the first message in `bytes`, head and `Content-Length` body, or `None` while a part of it is
+/// missing. Suitable for the messages of this program and its peers; does not support chunks.
 #[inline]
 pub(crate) fn message_length(bytes: &[u8]) -> Option<usize> {
     static HEAD_END: OnceLock<Finder<'static>> = OnceLock::new();
     static LENGTH: OnceLock<Finder<'static>> = OnceLock::new();
-    // without its first letters, because hyper and uvicorn write the name in lower case
+    // Without its first letters, because hyper and uvicorn write the name in lower case.
     const NAME: &[u8] = b"ength: ";
     let head = HEAD_END.get_or_init(|| Finder::new(b"\r\n\r\n")).find(bytes)? + 4;
     let mut body = 0usize;
@@ -42,7 +42,7 @@ pub(crate) fn message_length(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= end).then_some(end)
 }
 
-/// Status of an answer whose head is complete; 0 if it is not HTTP.
+/// Returns the status of a response whose head is complete; 0 if it is not HTTP.
 #[inline]
 pub(crate) fn status(bytes: &[u8]) -> u16 {
     match bytes {
@@ -65,8 +65,8 @@ pub(crate) fn status(bytes: &[u8]) -> u16 {
     }
 }
 
-/// Sends one request on a connection of its own and reads the whole answer: status, bytes of the
-/// answer with its head, body.
+/// Sends one request on a new connection and reads the whole response. Returns the status, the bytes of the response
+/// with its head, and the body.
 pub(crate) fn exchange(addr: SocketAddr, request: &[u8]) -> Result<(u16, usize, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

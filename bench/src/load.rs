@@ -1,8 +1,8 @@
-//! A closed-loop load of its own, for what wrk cannot say: latency by 100 ms window, an exact count, a pace.
+//! A closed-loop load with what wrk lacks: latency by 100 ms window, an exact count, a pace.
 //!
-//! One thread, one epoll, N keep-alive connections with one request on the way on each. Without a
-//! rate every connection sends as soon as it has its answer. With a rate, requests are due at fixed
-//! times and latency counts from when one was due, so that a server that stalls is not spared.
+//! One thread, one epoll, N keep-alive connections with one request in flight on each. Without a rate, every
+//! connection sends as soon as it has its response. With a rate, requests are due at fixed times, and latency counts
+//! from the due time, so that the stalls of a server are included.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,7 +19,7 @@ use crate::epoll::{EDGE, Epoll, READABLE};
 use crate::{http, process};
 
 const WINDOW_US: u64 = 100_000;
-/// How long answers may still come after the last request was sent.
+/// Time in which responses may still arrive after the last request was sent.
 const LAST_ANSWERS_US: u64 = 5_000_000;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -29,19 +29,19 @@ struct Window {
     refused: u64,
 }
 
-/// What came back, by the time it came back.
+/// The responses, by their time of arrival.
 pub(crate) struct Answers {
     start_us: u64,
     windows: Vec<Window>,
-    /// answers of 202
+    /// Responses with 202.
     pub(crate) accepted: u64,
-    /// answers of any other status
+    /// Responses with any other status.
     pub(crate) refused: u64,
-    /// requests whose connection failed or never answered
+    /// Requests whose connection failed or that were never answered.
     pub(crate) lost: u64,
 }
 
-/// The answers between two moments of `clock::monotonic_us`, in whole windows.
+/// The responses between two moments of `clock::monotonic_us`, in whole windows.
 pub(crate) struct Span {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -84,7 +84,7 @@ impl Answers {
             answered += window.answered;
             refused += window.refused;
         }
-        // Windows in which nothing was answered at the very end of the span count as time, too.
+        // Windows without responses at the very end of the span count as time, too.
         let seconds = end.saturating_sub(first).max(1) as f64 * WINDOW_US as f64 / 1e6;
         Ok(Span {
             p50_us: latency_us.value_at_quantile(0.5) as f64,
@@ -102,7 +102,7 @@ pub(crate) struct RunningLoad {
     thread: JoinHandle<Result<Answers>>,
 }
 
-/// Starts the load on a thread of its own, kept on `cores`.
+/// Starts the load on a new thread that runs on `cores`.
 pub(crate) fn start(
     addr: SocketAddr,
     connections: usize,
@@ -120,7 +120,7 @@ pub(crate) fn start(
 }
 
 impl RunningLoad {
-    /// Stops sending, waits for the answers on their way, and gives everything that came back.
+    /// Stops sending, waits for the outstanding responses, and returns all responses.
     pub(crate) fn stop(self) -> Result<Answers> {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.join() {
@@ -132,7 +132,7 @@ impl RunningLoad {
 
 struct Connection {
     stream: TcpStream,
-    /// when the request on the way was due; None while there is none
+    /// The due time of the request in flight; `None` while there is none.
     due_us: Option<u64>,
     partial: Vec<u8>,
 }
@@ -140,7 +140,7 @@ struct Connection {
 struct Loop {
     epoll: Epoll,
     connections: Vec<Option<Connection>>,
-    /// connections without a request on the way
+    /// Connections without a request in flight.
     idle: Vec<usize>,
     request: Vec<u8>,
     rate: Option<f64>,
@@ -178,7 +178,7 @@ impl Loop {
                 Some(end_us) if now_us >= end_us || self.on_the_way() == 0 => break,
                 Some(_) => {}
             }
-            // with a pace to keep, the loop spins: a sleep of 1 ms would be in every latency
+            // With a pace to keep, the loop spins: a sleep of 1 ms would be in every latency.
             let timeout_ms = if self.rate.is_some() { 0 } else { 10 };
             for index in 0..self.epoll.wait(timeout_ms)? {
                 self.read(self.epoll.key(index) as usize, &mut bytes)?;
@@ -192,7 +192,7 @@ impl Loop {
         self.connections.iter().flatten().filter(|connection| connection.due_us.is_some()).count() as u64
     }
 
-    /// Sends what is due on connections that are free.
+    /// Sends the due requests on idle connections.
     fn send_due(&mut self, now_us: u64) -> Result<()> {
         while let Some(key) = self.idle.pop() {
             let due_us = match self.rate {
@@ -206,7 +206,7 @@ impl Loop {
             let Some(connection) = self.connections[key].as_mut() else { continue };
             self.sent += 1;
             connection.due_us = Some(due_us);
-            // one small request on an empty socket: the kernel takes all of it or the peer is gone
+            // One small request on an empty socket: the kernel accepts all of it or the peer is gone.
             if !connection.stream.write(&self.request).is_ok_and(|sent| sent == self.request.len()) {
                 self.give_up(key);
             }
@@ -243,7 +243,7 @@ impl Loop {
             partial.as_slice()
         };
         let status = match http::message_length(whole) {
-            // one request on the way: one answer, and nothing after it
+            // One request in flight: one response, and nothing after it.
             Some(length) if length == whole.len() => http::status(whole),
             None if whole.len() < ANSWER_BYTES_MAX => {
                 if partial.is_empty() {
@@ -258,7 +258,7 @@ impl Loop {
         };
         partial.clear();
         let Some(due_us) = due_us.take() else {
-            // an answer nobody asked for
+            // A response without a request.
             self.give_up(key);
             return Ok(());
         };
@@ -273,7 +273,7 @@ impl Loop {
 mod tests {
     use super::*;
 
-    /// A server that answers `count` requests on one connection, the second with a 503.
+    /// Starts a server that answers `count` requests on one connection, the second with a 503.
     fn server(count: usize) -> Result<(SocketAddr, JoinHandle<Result<()>>)> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;
@@ -291,7 +291,7 @@ mod tests {
                     answered += 1;
                     let status = if answered == 2 { "503 Busy" } else { "202 Accepted" };
                     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok");
-                    // in two pieces, so that the reading side has to put them together
+                    // In two pieces, so that the reading side must join them.
                     stream.write_all(&answer.as_bytes()[..10])?;
                     stream.write_all(&answer.as_bytes()[10..])?;
                 }
@@ -306,7 +306,7 @@ mod tests {
         let (addr, thread) = server(5)?;
         let load = Loop::connect(addr, 1, None)?;
         let start_us = load.answers.start_us;
-        // the server leaves after five answers; the sixth request is lost and ends the load
+        // The server closes after five responses. The sixth request is lost and ends the load.
         let stop = AtomicBool::new(false);
         let mut load = load;
         let mut bytes = vec![0u8; ANSWER_BYTES_MAX];

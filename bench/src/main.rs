@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::report::Report;
 use crate::setup::Setup;
 
-/// Measures firehose against its peers. Ends with 0 when every bar is met, 1 when one is missed.
+/// Measures firehose against its peers. Exits with 0 if every bar is met, and with 1 if one is missed.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -35,15 +35,15 @@ struct Cli {
 enum Scenario {
     /// CPU per event, throughput and latency against a bare epoll loop, may_minihttp and nginx.
     Accept(Setup),
-    /// Events per second into SQLite, the queue while it lasts, the drain afterwards.
+    /// Events per second into SQLite, the queue during the load, and the time to drain it.
     Store(Setup),
-    /// The same against FastAPI + deque + aiosqlite.
+    /// The same as `store`, against FastAPI + deque + aiosqlite.
     Seed(Setup),
     /// --ack os against --ack disk at 1, 64 and 256 connections.
     Ack(Setup),
-    /// Every shard locked for five seconds from outside while events keep coming.
+    /// All shards locked from outside for five seconds while events keep arriving.
     Outage(Setup),
-    /// 10,000 idle connections and 500 slow heads beside a normal load.
+    /// 10,000 idle connections and 500 slow heads next to a normal load.
     Connections(Setup),
     /// Work per event on one core against two, and on eight shards.
     Scale(Setup),
@@ -55,25 +55,25 @@ enum Scenario {
     Merge(Setup),
     /// Idempotent inserts by the writer alone, at 1, 5 and 10 million UUIDs in the shard.
     Idempotent(Setup),
-    /// What keeping buckets costs a row.
+    /// The cost per row of keeping buckets.
     Buckets(Setup),
     /// 1 M orders as NDJSON in chunks of 50,000, against Django + DRF and a bare insert loop.
     IngestOrders(Setup),
-    /// One order an ingest, each under a key of its own, with both acks.
+    /// One order per ingest, each with its own key, with both acks.
     SingleOrders(Setup),
     /// A tenant's 100,000 orders as one stream, against the sqlite3 shell.
     Search(Setup),
-    /// Memory under four searches, ingests and questions about sales at once.
+    /// Memory under four concurrent searches, ingests and sales queries.
     CommerceMemory(Setup),
-    /// A tenant's latency beside another that sends a hundred times what it may.
+    /// A tenant's latency next to another tenant that sends a hundred times its limit.
     Neighbours(Setup),
-    /// Figures of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
+    /// Sales of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
     Sales(Setup),
-    /// Stock changed by 16 clients, of 20 products and of 100,000, against a bare transaction loop.
+    /// Stock updates by 16 clients, of 20 products and of 100,000, against a bare transaction loop.
     Stock(Setup),
-    /// Price events per second, each answered when it is committed and compared.
+    /// Price events per second, each answered after it is committed and compared.
     Prices(Setup),
-    /// 5,000 readers of a stream of price changes: memory, and how long an anomaly takes to reach all.
+    /// 5,000 readers of a stream of price changes: memory, and the time until an anomaly has reached all of them.
     Sse(Setup),
     /// 10 M order items as CSV and Parquet, against DuckDB's COPY and the sqlite3 shell.
     Export(Setup),

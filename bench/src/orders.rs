@@ -1,5 +1,5 @@
-//! The orders that the commerce scenarios work on: made by `gen-dataset`'s generator, as journal records, as
-//! NDJSON, or loaded into a data folder.
+//! The orders of the commerce scenarios, made by the generator of `gen-dataset`: as journal records, as NDJSON, or
+//! loaded into a data folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,18 +22,18 @@ use crate::setup::Folder;
 use firehose::families::FAMILIES;
 use firehose::orders::ORDERS;
 
-/// Orders of one transaction where they are loaded in-process.
+/// Orders of one transaction of an in-process load.
 const LOAD_BATCH: usize = 10_000;
 const UPKEEP_SLICE: Duration = Duration::from_millis(100);
 
-/// Parameters of a dataset as `gen-dataset` takes them.
+/// Parameters of a dataset as `gen-dataset` parses them.
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
     spec: SpecArgs,
 }
 
-/// The dataset of these flags of `gen-dataset`, about three items an order.
+/// Returns the dataset of these flags of `gen-dataset`, with about three items per order.
 pub(crate) fn world(flags: &str, orders: usize) -> Result<World> {
     let orders = format!("--items-mean 3 --price-samples 0 --stock-events 0 --orders {orders}");
     let words = ["gen-dataset"].into_iter().chain(flags.split_whitespace()).chain(orders.split_whitespace());
@@ -41,17 +41,17 @@ pub(crate) fn world(flags: &str, orders: usize) -> Result<World> {
     Ok(World::new(spec))
 }
 
-/// Records of orders as a journal holds them, numbered without gaps.
+/// Records of orders as in a journal, numbered without gaps.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) ends: Vec<usize>,
-    /// Records that came before the first.
+    /// Number of records before the first.
     pub(crate) before: u64,
 }
 
 impl Batch {
-    /// Appends an order; `line` is its place in the dataset, from 1.
+    /// Appends an order; `line` is its position in the dataset, from 1.
     pub(crate) fn push(&mut self, order: &Order<'_>, line: u64) -> Result<()> {
         let currency = Currency::parse(order.currency.code).context("an unknown currency")?;
         let at_us = order.ordered_at_ms * 1_000;
@@ -80,7 +80,7 @@ impl Batch {
         self.ends.len()
     }
 
-    /// So many payloads from the one after `first`.
+    /// Returns `count` payloads, from index `first` on.
     pub(crate) fn payloads(&self, first: usize, count: usize) -> impl Iterator<Item = &[u8]> {
         (first..(first + count).min(self.ends.len())).map(|n| {
             let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -88,7 +88,7 @@ impl Batch {
         })
     }
 
-    /// The next batch begins behind this one.
+    /// Empties the batch. The next one begins after this one.
     fn clear(&mut self) {
         self.before += self.ends.len() as u64;
         self.bytes.clear();
@@ -103,7 +103,7 @@ impl Records for Batch {
     }
 }
 
-/// All orders of a dataset as records.
+/// Returns all orders of a dataset as records.
 pub(crate) fn records(world: &World) -> Result<Batch> {
     let mut batch = Batch::default();
     let mut orders = Orders::new(world);
@@ -113,7 +113,7 @@ pub(crate) fn records(world: &World) -> Result<Batch> {
     Ok(batch)
 }
 
-/// A data folder that a server may be started on, again and again. Deleted when this is dropped.
+/// A data folder that servers may be started on repeatedly. Dropping it deletes the folder.
 pub(crate) struct Loaded {
     folder: Folder,
     pub(crate) shards: usize,
@@ -121,8 +121,8 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Loads the dataset through [`Shard::apply`], as a server of so many shards would have stored it, with all
-    /// upkeep done and nothing left in a WAL. `seen` is shown every order, in order.
+    /// Loads the dataset through [`Shard::apply`], as a server with this many shards would have stored it, with all
+    /// upkeep done and nothing left in a WAL. Calls `seen` with every order, in order.
     pub(crate) fn new(
         root: &Path,
         shards: usize,
@@ -175,7 +175,7 @@ impl Loaded {
         self.folder.path()
     }
 
-    /// The file of a shard.
+    /// Returns the path of a shard's database.
     pub(crate) fn database(&self, shard: usize) -> PathBuf {
         self.data().join(format!("shard-{shard:02}/shard.db"))
     }
@@ -193,8 +193,8 @@ fn store(shard: &mut Shard, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
-/// Until every sealed partition has its tables. A thread sorts them, so that nothing is due for a while; and one shard
-/// at a time may have it sorted, so that each waits for the others.
+/// Waits until every sealed partition has its tables. A background thread sorts them, so that nothing is due for a
+/// while, and it sorts for one shard at a time, so that each waits for the others.
 fn finish_upkeep(shards: &mut [Shard]) -> Result<()> {
     let unfinished = "SELECT count(*) FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL";
     process::poll("the sealed partitions are indexed", Duration::from_secs(120), || {
@@ -232,15 +232,15 @@ struct SentItem<'o> {
     unit_price: String,
 }
 
-/// The dataset as NDJSON, in chunks of so many orders.
+/// The dataset as NDJSON, in chunks of a fixed number of orders.
 pub(crate) struct Lines {
     bytes: Vec<u8>,
-    /// Where each chunk ends, and how many orders it has.
+    /// The end of each chunk, and its number of orders.
     chunks: Vec<(usize, usize)>,
 }
 
 impl Lines {
-    /// About 3 us and 540 bytes an order.
+    /// Renders the dataset, in about 3 us and 540 bytes per order.
     pub(crate) fn new(world: &World, chunk_orders: usize) -> Result<Lines> {
         let mut lines = Lines { bytes: Vec::new(), chunks: Vec::new() };
         let (mut orders, mut in_chunk) = (Orders::new(world), 0);
@@ -258,7 +258,7 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Puts one text in the place of another of the same length, in every line.
+    /// Replaces a text by another of the same length in every line.
     pub(crate) fn replace(&mut self, from: &[u8], to: &[u8]) {
         assert_eq!(from.len(), to.len(), "the chunks stay where they are");
         let found: Vec<usize> = memchr::memmem::find_iter(&self.bytes, from).collect();
@@ -271,7 +271,7 @@ impl Lines {
         self.chunks.len()
     }
 
-    /// A chunk and how many orders it has.
+    /// Returns a chunk and its number of orders.
     pub(crate) fn chunk(&self, number: usize) -> (&[u8], usize) {
         let start = number.checked_sub(1).map_or(0, |before| self.chunks[before].0);
         let (end, orders) = self.chunks[number];

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::process::Process;
 
-/// Counts over a stretch of time; None where this machine cannot count.
+/// Counts over a period; `None` if this machine cannot count.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Counts {
     pub(crate) system_calls: Option<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct Counts {
 
 const EVENTS: &str = "raw_syscalls:sys_enter,context-switches,instructions:u";
 
-/// Whether there is a perf that may trace system calls here.
+/// Returns `true` if perf is installed and may trace system calls.
 pub(crate) fn is_available() -> bool {
     let mut command = Command::new("perf");
     command.args(["stat", "-e", "raw_syscalls:sys_enter", "true"]);
@@ -26,8 +26,8 @@ pub(crate) fn is_available() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Counts a process for some seconds. Tracing slows every system call, so nothing else may be
-/// measured meanwhile. The output file goes into `folder`.
+/// Counts the events of a process for some seconds. Tracing slows every system call, so nothing else may be measured
+/// meanwhile. The output file is written into `folder`.
 pub(crate) fn count(pid: u32, seconds: u64, folder: &Path, cores: &[usize]) -> Result<Counts> {
     let path = folder.join("perf.csv");
     let mut command = Command::new("perf");

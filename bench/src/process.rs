@@ -1,4 +1,4 @@
-//! Child processes: started on chosen cores in a group of their own, and gone when the driver goes.
+//! Child processes: started on chosen cores in a process group of their own, and ended when the driver ends.
 #![allow(
     unsafe_code,
     reason = "affinity, the death signal and signals to a group have no safe wrapper in std"
@@ -15,8 +15,8 @@ use firehose::base::clock;
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// The first Ctrl-C ends the scenario at its next wait, so that every guard cleans up; a second one
-/// ends the driver at once, and the kernel ends its children with it.
+/// Handles Ctrl-C: the first one ends the scenario at its next wait, so that every guard cleans up. A second one ends
+/// the driver immediately, and the kernel ends its children with it.
 pub(crate) fn watch_interrupts() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [libc::SIGINT, libc::SIGTERM] {
@@ -30,7 +30,7 @@ pub(crate) fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
-/// Waits, in steps short enough that Ctrl-C is noticed.
+/// Waits, in steps that are short enough to notice Ctrl-C.
 pub(crate) fn pause(time: Duration) -> Result<()> {
     let end = clock::now() + time;
     loop {
@@ -43,7 +43,7 @@ pub(crate) fn pause(time: Duration) -> Result<()> {
     }
 }
 
-/// Runs so many clients at once on these cores, each told its number from 0; what each brought, in their order.
+/// Runs this many concurrent clients on these cores. Each gets its number from 0. Returns their results in this order.
 pub(crate) fn clients<T: Send>(
     cores: &[usize],
     count: usize,
@@ -60,7 +60,7 @@ pub(crate) fn clients<T: Send>(
     })
 }
 
-/// Polls `ready` every 10 ms until it gives something, at most `limit` long.
+/// Polls `ready` every 10 ms until it returns a value, for at most `limit`.
 pub(crate) fn poll<T>(
     what: &str,
     limit: Duration,
@@ -83,14 +83,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command with every thread allowed on `cores` only. Must be called on the main
-    /// thread: the death signal follows the thread that started the child, not the process.
+    /// Starts the command with every thread allowed on `cores` only. Must be called on the main thread: the death
+    /// signal follows the thread that started the child, not the process.
     pub(crate) fn start(name: &str, command: &mut Command, cores: &[usize]) -> Result<Process> {
         let set = cpu_set(cores)?;
         let parent = std::process::id();
         command.process_group(0);
-        // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls on
-        // values it owns: no allocation, no lock.
+        // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls on values that it
+        // owns: no allocation, no lock.
         unsafe {
             command.pre_exec(move || {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
@@ -112,18 +112,18 @@ impl Process {
         self.child.id()
     }
 
-    /// None while it runs.
+    /// Returns the exit status; `None` while the child runs.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until the child exits.
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let name = self.name.clone();
         poll(&format!("{name} ends"), limit, || self.ended())
     }
 
-    /// What it wrote to its piped standard output, once it has ended.
+    /// Waits until the child exits and returns its piped standard output.
     pub(crate) fn output(&mut self, limit: Duration) -> Result<String> {
         let mut pipe = self.child.stdout.take().context("standard output is not piped")?;
         let status = self.wait(limit)?;
@@ -135,9 +135,9 @@ impl Process {
         Ok(text)
     }
 
-    /// SIGTERM, then waits for it to end by itself.
+    /// Sends SIGTERM and waits until the child exits.
     pub(crate) fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
-        // SAFETY: takes no pointer; the child has not been reaped, so the number is still its own.
+        // SAFETY: takes no pointer; the child has not been reaped, so its id is still valid.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
         self.wait(limit)
     }
@@ -145,7 +145,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: takes no pointer; the group was made for this child by `start`.
+        // SAFETY: takes no pointer; `start` made the group for this child.
         unsafe { libc::kill(-(self.child.id() as i32), libc::SIGKILL) };
         let _ = self.child.wait();
     }
@@ -153,7 +153,7 @@ impl Drop for Process {
 
 fn cpu_set(cores: &[usize]) -> Result<libc::cpu_set_t> {
     ensure!(!cores.is_empty(), "no core named");
-    // SAFETY: a CPU set is an array of bits; all zero is the empty set.
+    // SAFETY: a CPU set is an array of bits, and all zeros are the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     for core in cores {
         ensure!(*core < libc::CPU_SETSIZE as usize, "core {core} is beyond what a CPU set holds");
@@ -163,7 +163,7 @@ fn cpu_set(cores: &[usize]) -> Result<libc::cpu_set_t> {
     Ok(set)
 }
 
-/// Keeps the calling thread on these cores.
+/// Pins the calling thread to these cores.
 pub(crate) fn pin_here(cores: &[usize]) -> Result<()> {
     let set = cpu_set(cores)?;
     // SAFETY: `set` outlives the call, which only reads it.
@@ -172,10 +172,10 @@ pub(crate) fn pin_here(cores: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// Raises the soft limit of open files to the hard one (children inherit it) and returns it.
+/// Raises the soft limit of open files to the hard limit, which children inherit, and returns it.
 pub(crate) fn raise_file_limit() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a pointer to a live, properly typed value.
+    // SAFETY: both calls get a pointer to a live value of the right type.
     unsafe {
         ensure!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0, "cannot read the file limit");
         limit.rlim_cur = limit.rlim_max;
@@ -184,11 +184,11 @@ pub(crate) fn raise_file_limit() -> Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// CPU time of a process so far, in nanoseconds: all its threads, ended ones too.
+/// Returns the CPU time of a process so far in nanoseconds, including its ended threads.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: both calls get pointers to live, properly typed values.
+    // SAFETY: both calls get pointers to live values of the right types.
     let result = unsafe {
         match libc::clock_getcpuclockid(pid as i32, &raw mut clock) {
             0 => libc::clock_gettime(clock, &raw mut time),
@@ -199,10 +199,10 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-/// CPU time of the calling thread so far, in nanoseconds.
+/// Returns the CPU time of the calling thread so far, in nanoseconds.
 pub(crate) fn thread_cpu_ns() -> Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call gets a pointer to a live, properly typed value.
+    // SAFETY: the call gets a pointer to a live value of the right type.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     ensure!(result == 0, "no CPU clock for this thread");
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)

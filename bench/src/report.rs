@@ -1,4 +1,4 @@
-//! Collects rounds, takes medians, holds them against the bars, prints the table, writes the result file.
+//! Collects rounds, computes medians, compares them with the bars, prints the table and writes the result file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ struct Raw {
     fault: Option<String>,
 }
 
-/// A bar to clear: stated beforehand, and judged by the valid rounds only.
+/// A bar to meet, stated in advance and judged by the valid rounds only.
 #[derive(Serialize)]
 struct Bar {
     bar: String,
@@ -52,7 +52,7 @@ struct Machine {
     memory_bytes: u64,
 }
 
-/// Everything one scenario found.
+/// All results of one scenario.
 pub(crate) struct Report {
     scenario: &'static str,
     rounds: Vec<Raw>,
@@ -64,7 +64,7 @@ impl Report {
         Report { scenario, rounds: Vec::new(), bars: Vec::new() }
     }
 
-    /// Keeps a round, and says at once what it was.
+    /// Stores a round and prints it immediately.
     pub(crate) fn record(&mut self, case: &str, system: &str, round: usize, result: Round) {
         let Round { figures, fault } = result;
         let shown: Vec<String> =
@@ -88,12 +88,12 @@ impl Report {
         self.spread(case, system, figure).map(|spread| spread.median)
     }
 
-    /// The largest value of a figure over the valid rounds.
+    /// Returns the largest value of a figure over the valid rounds.
     pub(crate) fn worst(&self, case: &str, system: &str, figure: &str) -> Option<f64> {
         self.spread(case, system, figure).map(|spread| spread.max)
     }
 
-    /// Median over the rounds of one side's figure divided by the other's in the same round.
+    /// Returns the median over the rounds of one side's figure divided by the other's in the same round.
     pub(crate) fn ratio(&self, above: (&str, &str, &str), below: (&str, &str, &str)) -> Option<f64> {
         let ratios = self.valid(above.0, above.1).filter_map(|raw| {
             let other = self.valid(below.0, below.1).find(|other| other.round == raw.round)?;
@@ -102,7 +102,7 @@ impl Report {
         spread(ratios.collect()).map(|spread| spread.median)
     }
 
-    /// States a bar and what was measured for it; nothing measured is a bar not met.
+    /// States a bar and its measured value. Without a measured value, the bar is not met.
     pub(crate) fn bar(&mut self, text: impl Into<String>, limit: Limit, measured: Option<f64>) {
         let (limit, met) = match limit {
             Limit::AtMost(limit) => (limit, measured.is_some_and(|measured| measured <= limit)),
@@ -131,7 +131,7 @@ impl Report {
         names
     }
 
-    /// One block a case: a line a figure, a column a system, median and extremes; then the bars.
+    /// Prints one block per case, with a line per figure and a column per system, median and extremes; then the bars.
     fn print(&self) {
         let mut cases: Vec<&str> = self.keys().into_iter().map(|(case, _)| case).collect();
         cases.dedup();
@@ -178,7 +178,7 @@ impl Report {
         }
     }
 
-    /// Prints the table and writes `<out>/<scenario>.json`; true when every bar is met.
+    /// Prints the table and writes `<out>/<scenario>.json`. Returns `true` if every bar is met.
     pub(crate) fn finish(self, setup: &Setup) -> Result<bool> {
         self.print();
         let mut medians: BTreeMap<&str, BTreeMap<&str, BTreeMap<&str, Spread>>> = BTreeMap::new();
@@ -225,7 +225,7 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
     Some(Spread { median, min, max })
 }
 
-/// Three to four digits are what a measurement is worth.
+/// Formats three to four digits, the precision of a measurement.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -234,7 +234,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The settings without the paths of this machine.
+/// Returns the settings without the paths of this machine.
 fn settings(setup: &Setup) -> serde_json::Value {
     serde_json::json!({
         "rounds": setup.rounds,
@@ -247,7 +247,7 @@ fn settings(setup: &Setup) -> serde_json::Value {
     })
 }
 
-/// The commit of the working tree, and whether anything but results differs from it.
+/// Returns the commit of the working tree, and whether the tree has changes other than results.
 fn commit() -> (Option<String>, bool) {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(repository()).output().ok()?;

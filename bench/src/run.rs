@@ -1,4 +1,4 @@
-//! One round of one system under wrk, and the numbers taken from it.
+//! One round of one system under wrk, and its figures.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use crate::peer::{Running, System};
 use crate::setup::Setup;
 use crate::wrk::{self, Load};
 
-/// Named numbers of one round; the unit is the last word of the name.
+/// Named figures of one round; the last word of the name is the unit.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
-/// Threads of the server whose CPU is shown by itself, by the first part of their names.
+/// Threads of the server whose CPU is shown separately, by the first part of their names.
 pub(crate) const ROLES: [(&str, &str); 3] =
     [("listen", "listen_cpu_us"), ("write", "write_cpu_us"), ("exec", "exec_cpu_us")];
 
-/// What one round gave.
+/// The result of one round.
 pub(crate) struct Round {
     pub(crate) figures: Figures,
-    /// why its numbers must not be used
+    /// The reason why its figures are invalid.
     pub(crate) fault: Option<String>,
 }
 
-/// A second of load that is not measured: connections' first pages, caches, the CPU's clock.
+/// Loads for one second without measuring: first pages of the connections, caches, the CPU's clock.
 pub(crate) fn warm_up(running: &Running, setup: &Setup, load: &Load) -> Result<()> {
     let load = Load { seconds: 1, ..load.clone() };
     wrk::finish(wrk::start(&load, &running.url(), &setup.load_cores)?, &load)?;
     Ok(())
 }
 
-/// Starts a system in a fresh folder, warms it up, loads it, lets it drain and stops it.
+/// Starts a system in a new folder, warms it up, loads it, drains it and stops it.
 pub(crate) fn round(setup: &Setup, system: &System, load: &Load) -> Result<Round> {
     let mut running = system.start(setup)?;
     warm_up(&running, setup, load)?;
@@ -42,8 +42,8 @@ pub(crate) fn round(setup: &Setup, system: &System, load: &Load) -> Result<Round
     Ok(round)
 }
 
-/// Loads a running system once. CPU per request counts the listening threads to the end of the load
-/// and everything behind them until the queue is empty, so that work put off is not work saved.
+/// Loads a running system once. The CPU per request includes the listening threads until the end of the load, and all
+/// other threads until the queue is empty, so that deferred work counts too.
 pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &Load) -> Result<Round> {
     let pid = running.process.pid();
     let server_cores = match system {
@@ -58,7 +58,7 @@ pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &
 
     let mut figures = Figures::new();
     figures.insert("requests_per_s", report.rate());
-    // several requests deep, wrk's correction leaves its percentiles without meaning (they fall to 0)
+    // With several pipelined requests, wrk's correction makes its percentiles invalid (they fall to 0).
     if load.script != "pipelined.lua" {
         figures.insert("p50_us", report.p50_us as f64);
         figures.insert("p99_us", report.p99_us as f64);
@@ -72,7 +72,7 @@ pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &
         let drain = running.drain(Duration::from_secs(120))?;
         let drained = CpuTimes::of(pid)?;
         figures.insert("drain_ms", drain.as_secs_f64() * 1e3);
-        // asking for the state of the queue must not count as work on events
+        // Polling the state of the queue must not count as work on events.
         let asking = drained.role_since(&cpu, "listen").unwrap_or(0);
         let total = drained.total_since(&cpu_before).saturating_sub(asking);
         figures.insert("cpu_us", per_request(total));
@@ -86,7 +86,7 @@ pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &
     Ok(Round { figures, fault: report.faults() })
 }
 
-/// Rounds of all systems in turn, so that a drift of the machine meets all of them alike.
+/// Runs the rounds of all systems in turns, so that a drift of the machine affects all of them equally.
 pub(crate) fn interleave(
     rounds: usize,
     systems: &[System],

@@ -1,4 +1,4 @@
-//! Settings of a run, and what it needs from the machine: the server's binary, folders, free ports.
+//! Settings of a run, and its needs: the server's binary, folders, free ports.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::wrk::Load;
 
-/// The same for every scenario.
+/// The settings that all scenarios have.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub(crate) struct Setup {
     /// Rounds of each system, interleaved: A B C A B C.
@@ -20,10 +20,10 @@ pub(crate) struct Setup {
     /// Seconds of measured load in a round.
     #[arg(long, default_value_t = 8)]
     pub(crate) seconds: u64,
-    /// Connections, instead of those the scenario is defined with.
+    /// Number of connections, instead of the scenario's own.
     #[arg(long)]
     pub(crate) connections: Option<usize>,
-    /// Orders, instead of those the scenario is defined with.
+    /// Number of orders, instead of the scenario's own.
     #[arg(long)]
     pub(crate) orders: Option<usize>,
     /// Cores for the server, and for each peer in its place.
@@ -32,16 +32,16 @@ pub(crate) struct Setup {
     /// Cores for the load and for the driver itself.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(crate) load_cores: Vec<usize>,
-    /// The server to measure [default: the release build beside this program, built if missing].
+    /// The server to measure [default: the release build next to this program, built if missing].
     #[arg(long)]
     pub(crate) binary: Option<PathBuf>,
-    /// Where the servers keep their data; each folder in it is deleted afterwards.
+    /// Folder for the data of the servers. Each folder in it is deleted afterwards.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench-data"))]
     pub(crate) data_root: PathBuf,
-    /// Where the result file goes.
+    /// Folder for the result file.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     pub(crate) out: PathBuf,
-    /// One more setting for `firehose serve`, as `flag=value`; may be given several times.
+    /// An additional setting for `firehose serve`, as `flag=value`; may be given several times.
     #[arg(long = "serve", value_name = "FLAG=VALUE")]
     pub(crate) serve_extra: Vec<String>,
 }
@@ -66,7 +66,7 @@ impl Setup {
         Load { script, connections, seconds: self.seconds }
     }
 
-    /// The connection counts of a scenario, or the one asked for on the command line.
+    /// Returns the connection counts of a scenario, or the one given on the command line.
     pub(crate) fn connection_counts(&self, defined: &[usize]) -> Vec<usize> {
         self.connections.map_or_else(|| defined.to_vec(), |one| vec![one])
     }
@@ -97,7 +97,7 @@ fn remove_left_behind(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A fresh folder that is deleted when this is dropped.
+/// A new folder. Dropping it deletes the folder.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -120,7 +120,7 @@ impl Drop for Folder {
     }
 }
 
-/// A loopback address whose port was free a moment ago.
+/// Returns a loopback address whose port was free a moment ago.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
@@ -135,7 +135,7 @@ pub(crate) fn serve_argument(text: &str) -> Result<[String; 2]> {
     }
 }
 
-/// The folder of the workspace this program was built from.
+/// Returns the folder of the workspace that this program was built from.
 pub(crate) fn repository() -> PathBuf {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())

@@ -1,4 +1,4 @@
-//! One run of wrk: started on the load core, its one line of JSON read back.
+//! One run of wrk: started on the load cores, its one line of JSON parsed.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::Process;
 
-/// What the load looks like; the scripts are in `bench/wrk/`.
+/// The parameters of the load; the scripts are in `bench/wrk/`.
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) script: &'static str,
@@ -17,14 +17,14 @@ pub(crate) struct Load {
     pub(crate) seconds: u64,
 }
 
-/// What `report.lua` prints at the end of a run.
+/// The line that `report.lua` prints at the end of a run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct WrkReport {
     pub(crate) seconds: f64,
-    /// answers read to their end; what was in flight when the time was over is not in it
+    /// Responses read to their end, without those in flight when the time was over.
     pub(crate) requests: u64,
     pub(crate) bytes: u64,
-    /// answers of 400 and above
+    /// Responses of 400 and above.
     pub(crate) non_2xx: u64,
     pub(crate) connect_errors: u64,
     pub(crate) read_errors: u64,
@@ -43,7 +43,7 @@ impl WrkReport {
         self.requests as f64 / self.seconds.max(1e-9)
     }
 
-    /// What makes a run worthless where only good answers are expected.
+    /// Returns the errors that invalidate a run where only good responses are expected.
     pub(crate) fn faults(&self) -> Option<String> {
         let errors = self.connect_errors + self.read_errors + self.write_errors;
         let mut faults = Vec::new();
@@ -63,7 +63,7 @@ impl WrkReport {
     }
 }
 
-/// Starts wrk with one thread; the report comes from [`finish`].
+/// Starts wrk with one thread; [`finish`] returns the report.
 pub(crate) fn start(load: &Load, url: &str, cores: &[usize]) -> Result<Process> {
     let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/wrk")).join(load.script);
     let mut command = Command::new("wrk");
@@ -88,7 +88,7 @@ fn parse(output: &str) -> Result<WrkReport> {
     serde_json::from_str(line).with_context(|| format!("wrk printed an unreadable result: {line}"))
 }
 
-/// Whether wrk is there at all, and how to get it.
+/// Checks that wrk is installed, and otherwise reports how to install it.
 pub(crate) fn check() -> Result<()> {
     let found = Command::new("wrk").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
     ensure!(found.is_ok(), "wrk is not installed: apt-get install wrk");

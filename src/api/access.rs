@@ -1,4 +1,4 @@
-//! Responses to requests that are refused, and the headers that report quotas.
+//! Responses to refused requests, and the headers that report quotas.
 
 use super::error::problem;
 use super::problem::Problem;
@@ -6,7 +6,7 @@ use crate::base::counters::Cell;
 use crate::http::Answer;
 use crate::tenants::{Denied, Limited, Quota, Standing};
 
-/// The response to a refused request: 401, 403 or 429.
+/// Returns the response to a refused request: 401, 403 or 429.
 #[must_use]
 pub fn denied(denied: Denied, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match denied {
@@ -20,7 +20,7 @@ pub fn denied(denied: Denied, request_id: &str, problems: &[Cell]) -> Answer {
     };
     let answer = problem(kind, denied.detail(), request_id, &[], &[], problems);
     match denied {
-        // RFC 6750 §3: no error code if the request has no key.
+        // RFC 6750 §3: there is no error code if the request has no key.
         Denied::NoKey => answer.with("WWW-Authenticate", "Bearer realm=\"firehose\""),
         Denied::Limited(limited) => limits(answer, &limited),
         _ if kind == Problem::Unauthorized => {
@@ -30,7 +30,7 @@ pub fn denied(denied: Denied, request_id: &str, problems: &[Cell]) -> Answer {
     }
 }
 
-/// The fields of draft-ietf-httpapi-ratelimit-headers-10: the violated policy, and its state.
+/// Adds the fields of draft-ietf-httpapi-ratelimit-headers-10: the violated policy, and its state.
 fn limits(answer: Answer, limited: &Limited) -> Answer {
     let Limited { quota, capacity, window_s, available, .. } = *limited;
     let wait_s = limited.wait_s();
@@ -55,7 +55,7 @@ fn state(quota: Quota, available: u64, seconds: u64) -> String {
 
 fn named(quota: Quota) -> (&'static str, &'static str) {
     match quota {
-        // The default unit.
+        // This is the draft's default unit.
         Quota::Requests => ("requests", ""),
         Quota::Bytes => ("bytes", ";qu=\"content-bytes\""),
         Quota::PriceEvents => ("price-events", ""),
@@ -64,7 +64,8 @@ fn named(quota: Quota) -> (&'static str, &'static str) {
     }
 }
 
-/// The same fields if nothing was violated, for every quota that exists. The fields of a refusal remain.
+/// Adds the quota fields to a response that violated no quota, for every quota that exists. A refusal keeps its own
+/// fields.
 #[must_use]
 pub fn standing(answer: Answer, quotas: [Option<Standing>; 2]) -> Answer {
     let quotas: Vec<Standing> = quotas.into_iter().flatten().collect();

@@ -10,12 +10,12 @@ use super::error::{Asker, Refuse, problem};
 use crate::config::{Config, is_safe_host, is_same_authority};
 use crate::http::{Answer, Cors, Method};
 
-/// The browsers that an operation answers: a column of the table of endpoints.
+/// The browsers that an operation answers. This is a column of the endpoint table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
     /// Pages of this server and of listed origins, under a known name.
     Own,
-    /// The same under any name: probes and scrapes, which reveal no row.
+    /// Pages of this server and of listed origins, under any name: probes and scrapes, which reveal no row.
     OwnByAnyName,
     /// Pages of every origin, under any name: posted events.
     Every,
@@ -24,13 +24,13 @@ pub enum Pages {
 /// The page that a request comes from, and the host name that it uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caller<'a> {
-    /// `None`: HTTP/1.0 without a `Host`, which no browser sends.
+    /// The `Host`. `None` for HTTP/1.0 without one, which no browser sends.
     pub host: Option<&'a [u8]>,
-    /// Empty if there are several `Origin` lines, because none of them can be trusted.
+    /// The `Origin`. It is empty if there are several `Origin` lines, because none of them can be trusted.
     pub origin: Option<&'a [u8]>,
 }
 
-/// The content of the response to a browser's OPTIONS.
+/// What a browser's OPTIONS request asks for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Preflight<'a> {
     pub cors: Cors<'a>,
@@ -41,9 +41,9 @@ pub struct Preflight<'a> {
 /// Why a request is not answered at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCalled {
-    /// 421: not under this name.
+    /// 421: the request uses a host name that this server does not answer to.
     ByThisName,
-    /// 403: not from this page.
+    /// 403: the request comes from a page that may not call the operation.
     ByThisPage,
 }
 
@@ -79,13 +79,13 @@ impl Refuse for NotCalled {
 }
 
 impl<'a> Caller<'a> {
-    /// From the lines of a head.
+    /// Creates a caller from the lines of a head.
     pub fn new(host: Option<&'a [u8]>, mut origins: impl Iterator<Item = &'a [u8]>) -> Caller<'a> {
         let origin = origins.next().map(|first| if origins.next().is_some() { &b""[..] } else { first });
         Caller { host, origin }
     }
 
-    /// Which pages may read the response.
+    /// Returns the pages that may read the response.
     #[must_use]
     pub fn cors(&self, config: &Config, pages: Pages, method: Method) -> Cors<'a> {
         let every = pages == Pages::Every;
@@ -100,10 +100,10 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Whether the request is answered at all. `is_open`: there are no keys.
+    /// Checks that the request is answered at all. `is_open` means that there are no keys.
     ///
     /// # Errors
-    /// [`NotCalled`].
+    /// Returns [`NotCalled`] if the page or the host name is not permitted.
     pub fn check(
         &self,
         config: &Config,
@@ -212,7 +212,8 @@ mod tests {
         {
             assert_eq!(asked(host, Pages::Own, true), Ok(()), "{host}");
         }
-        // A name that a foreign name server points here: its pages have the same origin, and are refused.
+        // An attacker's name server points this name here. Its pages have the same origin as the host, and are
+        // refused.
         let rebound = caller("evil.example", Some("http://evil.example"));
         assert_eq!(rebound.check(&config, Pages::Own, Method::Get, || true), Err(NotCalled::ByThisName));
         assert_eq!(rebound.check(&config, Pages::Own, Method::Options, || true), Err(NotCalled::ByThisName));

@@ -15,7 +15,7 @@ pub struct Page {
     pub body: Cow<'static, [u8]>,
 }
 
-/// The page at the requested path; 404 if there is none.
+/// Returns the page at the requested path, or 404 if there is none.
 #[must_use]
 pub fn answer(asked: &Asked<'_>) -> Answer {
     match page(asked.path) {
@@ -26,8 +26,8 @@ pub fn answer(asked: &Asked<'_>) -> Answer {
 
 pub const NO_PAGE: &str = "no page has this path";
 
-/// The page at a path under `/docs`; `None` if there is none. `path` is the request's path without its query. Assets
-/// borrow from the binary; other pages are rendered each time.
+/// Returns the page at a path under `/docs`, or `None` if there is none. `path` is the request's path without its
+/// query. Assets borrow from the binary; other pages are rendered each time.
 #[must_use]
 pub fn page(path: &str) -> Option<Page> {
     let below = path.strip_prefix("/docs")?;
@@ -41,7 +41,8 @@ pub fn page(path: &str) -> Option<Page> {
     }
 }
 
-/// The index has relative links to its assets, which `/docs` without a slash would resolve against the root.
+/// Returns the index of Swagger UI. It has relative links to its assets, which `/docs` without a slash would resolve
+/// against the root.
 fn swagger_ui_index() -> Option<Page> {
     let page = swagger_ui("index.html")?;
     let index = String::from_utf8_lossy(&page.body)
@@ -52,11 +53,11 @@ fn swagger_ui_index() -> Option<Page> {
 }
 
 fn swagger_ui(file: &str) -> Option<Page> {
-    // For the library these two mean the index.
+    // The library treats these two as the index.
     if matches!(file, "" | "/") {
         return None;
     }
-    // Its own validator badge would contact another server.
+    // Swagger UI's own validator badge would contact another server.
     let config = utoipa_swagger_ui::Config::from("/openapi.json")
         .deep_linking(true)
         .display_request_duration(true)
@@ -118,7 +119,7 @@ fn problem_page(slug: &str) -> Option<String> {
     ))
 }
 
-/// All inserted texts come from this program and contain no `<`, `>` or `&`.
+/// Renders a page. All inserted text comes from this program and contains no `<`, `>` or `&`.
 fn layout(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -140,7 +141,7 @@ mod tests {
             .unwrap()
     }
 
-    /// The values of `src` and `href` in a page.
+    /// Returns the values of `src` and `href` in a page.
     fn links(page: &str) -> Vec<String> {
         let mut links = Vec::new();
         for attribute in ["src=\"", "href=\""] {

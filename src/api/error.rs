@@ -1,4 +1,5 @@
-//! The one map from every error to its response: status, problem, headers.
+//! Refusals that several features share, as responses: status, problem, headers. A feature implements [`Refuse`] for its
+//! own errors.
 
 use std::borrow::Cow;
 
@@ -17,26 +18,26 @@ pub enum EventRefused {
     AckParameter,
     /// The `Content-Encoding` is not supported.
     UnknownCoding,
-    /// Possibly stored, but not synced: an earlier fdatasync failed.
+    /// The event is possibly stored, but not synced: an earlier fdatasync failed.
     Unsynced,
-    /// The same for records with an id.
+    /// Records with an id are possibly stored, but not synced: an earlier fdatasync failed.
     UnsyncedKeyed,
     Refused(Refused),
     /// An invalid bulk request.
     Bulk(BulkError),
     /// A bulk request without one valid row.
     Rows(Vec<RowErrors>),
-    /// The core of the key has too many waiting requests.
+    /// The core that handles the key has too many waiting requests.
     CoreBusy,
     /// The memory for requests in progress is exhausted.
     MemorySpent,
-    /// The core of the key did not respond.
+    /// The core that handles the key did not respond.
     OutcomeUnknown,
-    /// The caller has no access, or not now.
+    /// The caller has no access, or has exceeded a quota.
     Denied(Denied),
 }
 
-/// Why rows were refused while others of the request were accepted.
+/// Why rows were refused while other rows of the request were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowRefusal {
     QueueFull,
@@ -46,7 +47,7 @@ pub enum RowRefusal {
 }
 
 impl RowRefusal {
-    /// The code in a response.
+    /// Returns the code for a response.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -58,20 +59,20 @@ impl RowRefusal {
     }
 }
 
-/// The errors of one row of a bulk request.
+/// The errors in one row of a bulk request.
 #[derive(Debug)]
 pub struct RowErrors {
     pub index: usize,
-    /// From 1, if the body has lines.
+    /// The line number, from 1, if the body has lines.
     pub line: Option<usize>,
     pub error: DecodeError,
 }
 
-/// Errors listed for one request; the counts cover all.
+/// The maximum number of errors listed for one request. The counts cover all of them.
 const ROW_ERRORS_MAX: usize = 1_000;
 
 impl RowErrors {
-    /// Every invalid field of the row, or the row as a whole.
+    /// Returns every invalid field of the row, or the row as a whole.
     fn items(&self) -> Vec<ErrorItem<'_>> {
         let row = ErrorItem { index: Some(self.index), line: self.line, ..ErrorItem::default() };
         match &self.error {
@@ -87,7 +88,7 @@ impl RowErrors {
     }
 }
 
-/// The detail for a row that is not an event at all.
+/// Returns the detail for a row that is not an event at all.
 fn whole_row(error: &DecodeError) -> &'static str {
     match error {
         DecodeError::Empty => "the row is empty",
@@ -110,13 +111,13 @@ impl From<Denied> for EventRefused {
     }
 }
 
-/// The recipient of a refusal, and the parts of the request that it needs.
+/// The recipient of a refusal, and the parts of the request that the refusal needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     pub request_id: &'a str,
-    /// The calling thread's own counters of problems.
+    /// The calling thread's own problem counters.
     pub problems: &'a [Cell],
-    /// Maximum decoded bytes of a body at the endpoint.
+    /// The endpoint's limit on the decoded bytes of a body.
     pub body_bytes_max: u64,
 }
 
@@ -167,10 +168,10 @@ pub fn problem(
     }
 }
 
-/// The `Retry-After` if nothing better is known.
+/// The value of `Retry-After` if nothing better is known.
 const RETRY_AFTER_S: &str = "2";
 
-/// The response to events that were not accepted. `body_bytes_max` is the endpoint's limit.
+/// Returns the response to events that were not accepted. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let tell = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
@@ -248,7 +249,7 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
     }
 }
 
-/// The response to bytes that are not a request. The connection closes after it.
+/// Returns the response to bytes that are not a request. The connection closes after it.
 #[must_use]
 pub fn refusal(refusal: Refusal, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refusal {

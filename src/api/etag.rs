@@ -11,12 +11,12 @@ pub enum Comparison {
     Weak,
 }
 
-/// Whether the header, on one or more lines, lists this tag or is a star.
+/// Returns `true` if the header, on one or more lines, lists this tag or is a star.
 pub fn header_lists(headers: &HeaderMap, name: &str, tag: &str, comparison: Comparison) -> bool {
     headers.get_all(name).iter().any(|value| lists(value.as_bytes(), tag, comparison))
 }
 
-/// The same for one line.
+/// Returns `true` if one header line lists this tag or is a star.
 pub fn lists(line: &[u8], tag: &str, comparison: Comparison) -> bool {
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|known| {
         let known = match comparison {

@@ -1,7 +1,8 @@
-//! The clients' view: endpoints, problem documents, the shapes of responses, the OpenAPI document.
+//! The clients' view: endpoints, problem documents, the OpenAPI document, and what the responses of features share.
 //!
-//! In: a path and a method; errors and numbers of the layers below. Out: an [`crate::http::Answer`]. Owns: the
-//! catalogue of problems and the one map from every error to it. Never: I/O, text of a payload.
+//! In: a path and a method; errors and figures from the layers below. Out: an [`crate::http::Answer`]. Owns: the
+//! problem catalogue and the mapping from shared errors to problems. Never: does I/O, or shows any part of a
+//! payload.
 
 pub mod access;
 mod callers;

@@ -29,13 +29,13 @@ use crate::tenants::{Need, Scope};
 /// Adds the schemas of one feature.
 pub type AddSchemas = fn(ComponentsBuilder) -> ComponentsBuilder;
 
-/// The document of these endpoints as JSON: a few milliseconds, for the first request.
+/// Returns the document of these endpoints as JSON. Takes a few milliseconds, at the first request.
 #[must_use]
 pub fn document<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> String {
     build(endpoints, schemas).to_json().unwrap_or_default()
 }
 
-/// The problems of any request for rows.
+/// The problems of every request for rows.
 pub const READING: &[Problem] = &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
 
 fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
@@ -90,7 +90,7 @@ fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
         .build()
 }
 
-/// The field of an operation in its path item.
+/// Returns an operation's field in its path item.
 fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
     match method {
         Method::Get | Method::Other => &mut item.get,
@@ -103,7 +103,7 @@ fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
     }
 }
 
-/// The description of an operation: its own part, and what follows from its row.
+/// Returns an operation's description: its own part, and what follows from its row.
 fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Operation {
     let described = (operation.describe)();
     let locked = |described, scopes: &[Scope]| {
@@ -120,7 +120,7 @@ fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Oper
         add_problems(&mut described, &[Problem::MisdirectedRequest]);
     }
     if endpoint.has_tenant() && operation.need != Need::Nothing {
-        // An invalid tenant name has no rows.
+        // A path with an invalid tenant name is a 404.
         add_problems(&mut described, &[Problem::NotFound]);
     }
     if operation.lane != Lane::Hot {
@@ -164,7 +164,7 @@ pub fn get_docs() -> OperationBuilder {
         .response("200", answer("Swagger UI.", text(), "text/html"))
 }
 
-/// An asset of the page.
+/// Describes an asset of the documentation page.
 #[must_use]
 pub fn get_docs_file() -> OperationBuilder {
     let operation = OperationBuilder::new()
@@ -183,7 +183,7 @@ pub fn get_docs_file() -> OperationBuilder {
     with_problems(operation, &[Problem::NotFound])
 }
 
-/// A file as one of these types.
+/// Describes a file that has one of these types.
 pub fn file(content_types: &[&str]) -> Response {
     let file = ResponseBuilder::new().description("The file.").header("X-Request-Id", request_id());
     content_types.iter().fold(file, |file, content_type| file.content(*content_type, text())).build()
@@ -234,7 +234,7 @@ pub fn text() -> Content {
     ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String).build())).build()
 }
 
-/// Raw bytes.
+/// Describes a body of raw bytes.
 pub fn bytes() -> Content {
     let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
     let schema = ObjectBuilder::new().schema_type(Type::String).format(Some(binary));
@@ -257,11 +257,11 @@ pub fn request_id() -> utoipa::openapi::Header {
     header("The request's id: the client's own, or one that the server generates.", &[])
 }
 
-/// Path, method and description.
+/// The path, method and description of an operation.
 #[cfg(test)]
 pub(crate) type OneOperation = (&'static str, Method, fn() -> OperationBuilder);
 
-/// The document of a few operations, for the tests of each.
+/// Returns the document of a few operations, for the tests of each.
 #[cfg(test)]
 pub(crate) fn document_of(operations: &[OneOperation], schemas: &[AddSchemas]) -> serde_json::Value {
     let endpoint = |(path, method, describe): &OneOperation| {

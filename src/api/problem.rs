@@ -9,13 +9,13 @@ use crate::event::{BulkError, DecodeError, FieldError};
 /// One entry of a document's `errors`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorItem<'a> {
-    /// Index of the row, if the request has many.
+    /// The index of the row, if the request has many rows.
     pub index: Option<usize>,
-    /// Line number of the row, from 1, if the body has lines.
+    /// The line number of the row, from 1, if the body has lines.
     pub line: Option<usize>,
-    /// The query parameter.
+    /// The name of the query parameter.
     pub parameter: Option<&'a str>,
-    /// JSON Pointer within the event.
+    /// A JSON Pointer within the event.
     pub pointer: Option<&'a str>,
     pub code: &'a str,
     pub detail: &'a str,
@@ -58,7 +58,7 @@ impl From<&BulkError> for Problem {
 }
 
 /// Appends the document to `out`: always `type`, `title`, `status`, `detail` and `instance` (the request's id),
-/// `errors` if there are any, then the `extra` members. Everything is escaped. No text of a payload may be in it.
+/// `errors` if there are any, then the `extra` members. Everything is escaped. No part of a payload may be in it.
 pub fn write(
     out: &mut Vec<u8>,
     problem: Problem,

@@ -1,4 +1,4 @@
-//! The responses of reads, and their refusals.
+//! The responses to reads, and their refusals.
 
 use serde::Serialize;
 
@@ -9,21 +9,21 @@ use crate::base::counters::Cell;
 use crate::http::Answer;
 use crate::query::{Page, QueryError, RowsPlan};
 
-/// A document that no cache keeps.
+/// Creates a JSON response that no cache keeps.
 pub fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     let body = serde_json::to_vec(body).unwrap_or_default();
     Answer::new(status, "application/json", body).with("Cache-Control", "no-store")
 }
 
-/// The head of a stream of rows, one per line.
+/// Creates the head of a stream of rows, one per line.
 #[must_use]
 pub fn lines() -> Answer {
     Answer::new(200, "application/x-ndjson", &b""[..]).with("Cache-Control", "no-store")
 }
 
-/// One page of rows.
+/// Creates the response for one page of rows.
 #[must_use]
-pub fn page(plan: &RowsPlan, page: &Page) -> Answer {
+pub fn events_page(plan: &RowsPlan, page: &Page) -> Answer {
     #[derive(Serialize)]
     struct Rest<'p> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ pub fn page(plan: &RowsPlan, page: &Page) -> Answer {
     body.extend_from_slice(b"{\"events\":[");
     body.extend_from_slice(&page.rows);
     body.extend_from_slice(b"],");
-    // Its members, without the opening brace.
+    // The document's other members follow, without their opening brace.
     body.extend_from_slice(
         serde_json::to_vec(&rest).unwrap_or_default().strip_prefix(b"{").unwrap_or_default(),
     );
@@ -55,7 +55,7 @@ impl Refuse for QueryError {
     }
 }
 
-/// The response to a failed query.
+/// Returns the response to a failed query.
 #[must_use]
 pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answer {
     match error {

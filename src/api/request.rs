@@ -1,5 +1,5 @@
-//! What endpoints read of a request besides its body: identifiers in paths, headers that must not be repeated, the
-//! idempotency key.
+//! The parts of a request that endpoints read besides its body: identifiers in paths, headers that must not be
+//! repeated, the idempotency key.
 
 use std::borrow::Cow;
 
@@ -13,22 +13,22 @@ use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::config::AckLevel;
 use crate::http::Answer;
 
-/// Maximum length of an idempotency key.
+/// The maximum length of an idempotency key.
 pub(super) const KEY_BYTES_MAX: usize = 255;
 
 /// A header that must not be repeated is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated;
 
-/// The value of a header that must not be repeated.
+/// Returns the value of a header that must not be repeated.
 pub fn header<'h>(headers: &'h hyper::HeaderMap, name: &str) -> Result<Option<&'h [u8]>, Repeated> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().map(hyper::header::HeaderValue::as_bytes);
     if values.next().is_some() { Err(Repeated) } else { Ok(value) }
 }
 
-/// Whether the response must wait for the disk: the server's level, or the stronger one of `?ack=disk`. A weaker
-/// request changes nothing.
+/// Returns `true` if the response must wait for the disk: because of the server's level, or because of `?ack=disk`.
+/// The parameter can only strengthen the server's level.
 #[inline]
 pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRefused> {
     let mut disk = level == AckLevel::Disk;
@@ -43,8 +43,8 @@ pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRef
     Ok(disk)
 }
 
-/// The key of a request, without its quotes.
-pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, WriteRefused> {
+/// Returns a request's idempotency key, without its quotes.
+pub fn idempotency_key(headers: &hyper::HeaderMap) -> Result<String, WriteRefused> {
     let key = header(headers, "idempotency-key").map_err(|Repeated| WriteRefused::KeyMalformed)?;
     let key = key.ok_or(WriteRefused::KeyMissing)?;
     let key = match key {
@@ -59,13 +59,13 @@ pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, WriteRefused> {
     }
 }
 
-/// Whether a text is a valid id of a tenant, an order or a product.
+/// Returns `true` if a string is a valid tenant, order or product id.
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
     (1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// Percent-decodes a part of a path. A result that is not UTF-8 is not a valid identifier either.
+/// Percent-decodes a part of a path. A result that is not UTF-8 is never a valid identifier.
 pub(super) fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8().map(Cow::into_owned).unwrap_or_default()
 }
@@ -76,7 +76,7 @@ pub fn encoded(part: &str) -> String {
     percent_encode(part.as_bytes(), NON_ALPHANUMERIC).to_string()
 }
 
-/// The response to a path with an invalid tenant.
+/// Returns the response to a path with an invalid tenant.
 #[must_use]
 pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
     let detail = format!(
@@ -86,7 +86,7 @@ pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
     problem(Problem::NotFound, &detail, request_id, &[], &[], problems)
 }
 
-/// The response to a path with an invalid product.
+/// Returns the response to a path with an invalid product.
 #[must_use]
 pub fn no_such_product(request_id: &str, problems: &[Cell]) -> Answer {
     let detail = "a product id must have 1 to 200 bytes without control characters";
@@ -112,7 +112,7 @@ mod tests {
             for value in values {
                 headers.append("idempotency-key", value.parse().unwrap());
             }
-            ingest_key(&headers)
+            idempotency_key(&headers)
         };
         assert_eq!(key(&["abc"]).unwrap(), "abc");
         assert_eq!(key(&["\"a b\""]).unwrap(), "a b");

@@ -1,4 +1,4 @@
-//! The shapes of responses: serialised from these types, and described by them in the OpenAPI document.
+//! The shape of a problem document, and strings that many shapes share. Features have their own shapes.
 
 pub mod texts;
 
@@ -9,15 +9,15 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDocument {
-    /// Path of a page that explains this type of problem. Stable.
+    /// Path of a page that explains this type of problem. It never changes.
     #[schema(example = "/docs/problems/invalid-event")]
     pub r#type: String,
     /// The type of problem in a few words.
     pub title: String,
-    /// The HTTP status code, repeated.
+    /// The HTTP status code of the response.
     #[schema(example = 422)]
     pub status: u16,
-    /// The fault of this request.
+    /// What is wrong with this request.
     pub detail: String,
     /// The request's id, as in the `X-Request-Id` header.
     pub instance: String,

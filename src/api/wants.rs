@@ -1,23 +1,23 @@
-//! The headers that decide between a page for people and data for programs.
+//! The headers that decide whether the response is a page for people or data for programs.
 
 use crate::http::{Media, preferred, takes_coding};
 
-/// The headers of a request that matter to pages.
+/// The request headers that matter to pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants<'a> {
-    /// A page for people: the request names `text/html`, as browsers do.
+    /// Set if the request wants a page for people: it names `text/html`, as browsers do.
     pub html: bool,
-    /// The response may be compressed with gzip.
+    /// Set if the response may be compressed with gzip.
     pub gzip: bool,
-    /// Entity tags the client has (`If-None-Match`).
+    /// The entity tags that the client has (`If-None-Match`).
     pub known: Option<&'a str>,
 }
 
 impl<'a> Wants<'a> {
-    /// From the headers `Accept`, `Accept-Encoding` and `If-None-Match`.
+    /// Creates the value from the headers `Accept`, `Accept-Encoding` and `If-None-Match`.
     #[must_use]
     pub fn new(accept: &[&str], accept_encoding: &[&str], known: Option<&'a str>) -> Wants<'a> {
-        // Everything that is not a page is JSON, or leads to JSON.
+        // Everything that is not a page is JSON, or redirects to JSON.
         let offers = [Media::new("text/html"), Media::new("application/json")];
         Wants { html: preferred(accept, &offers, 1) == 0, gzip: takes_coding(accept_encoding, "gzip"), known }
     }

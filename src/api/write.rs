@@ -1,5 +1,5 @@
-//! Why a journaled write is refused: reasons common to orders and their status, uploads, prices, exports and
-//! erasures.
+//! The reasons for refusing a journaled write, common to every feature that writes. Those about the format of a body apply
+//! to ingests only.
 
 use std::borrow::Cow;
 
@@ -58,8 +58,8 @@ impl From<Refusal> for WriteRefused {
     }
 }
 
-/// The response to a refused write. If the body was not read to its end, the next request cannot be found, and the
-/// connection closes.
+/// Returns the response to a refused write. If the body was not read to its end, the next request cannot be found, so
+/// the connection closes.
 #[must_use]
 pub fn refused(error: &WriteRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match error {
@@ -98,11 +98,4 @@ pub fn refused(error: &WriteRefused, request_id: &str, problems: &[Cell]) -> Ans
         Problem::IngestRunning => answer.with("Retry-After", Cow::Borrowed("2")),
         _ => answer,
     }
-}
-
-/// Whether the disk is full.
-#[must_use]
-pub fn is_full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

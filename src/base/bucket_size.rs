@@ -1,6 +1,6 @@
-//! The lengths of the stretches of time that events and sales are counted in.
+//! The lengths of the time buckets in which events and sales are counted.
 
-/// How long a bucket is. UTC; a bucket begins where its length divides the time since 1970.
+/// A bucket's length. Buckets are in UTC, and each starts at a multiple of its length since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BucketSize {
     Minute,
@@ -20,7 +20,7 @@ impl BucketSize {
         }
     }
 
-    /// The beginning of the bucket a time falls into, before 1970 too.
+    /// Returns the start of the bucket that contains a time. Times before 1970 are supported too.
     #[must_use]
     pub const fn floor(self, us: i64) -> i64 {
         us - us.rem_euclid(self.us())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// Microseconds since 1970 UTC.
+/// Returns the microseconds since 1970 UTC.
 #[must_use]
 pub fn unix_us() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -17,7 +17,7 @@ pub fn unix_us() -> i64 {
     }
 }
 
-/// Microseconds of monotonic time since the first call in this process. About 25 ns.
+/// Returns the microseconds of monotonic time since the first call in this process. Takes about 25 ns.
 #[must_use]
 pub fn monotonic_us() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -25,36 +25,36 @@ pub fn monotonic_us() -> u64 {
     now.duration_since(*START.get_or_init(|| now)).as_micros() as u64
 }
 
-/// The monotonic clock, for deadlines that a library requires as an [`Instant`].
+/// Reads the monotonic clock, for deadlines that a library requires as an [`Instant`].
 #[must_use]
 pub fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     Instant::now()
 }
 
-/// Blocks the calling thread. For threads that own their time (writers), never for a core's loop.
+/// Blocks the calling thread. Writers may call it, because they own their thread's time. A core's loop must not.
 pub fn pause(time: Duration) {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     std::thread::sleep(time);
 }
 
-/// RFC 3339 in UTC, with microseconds only if there are any: `2024-01-14T10:30:00Z`. A time outside the years 0000 to
-/// 9999 has no such spelling and is written as the nearest one that has.
+/// Formats a time as RFC 3339 in UTC, with microseconds only if they are not zero: `2024-01-14T10:30:00Z`. A time
+/// outside the years 0000 to 9999 has no such form, so the nearest time that has one is written.
 #[must_use]
 pub fn rfc3339(unix_us: i64) -> String {
     timestamp(unix_us).to_string()
 }
 
-/// Converts a stored time, or the nearest one that can be stored.
+/// Converts a stored time. A time that cannot be stored becomes the nearest one that can.
 #[must_use]
 pub fn timestamp(unix_us: i64) -> jiff::Timestamp {
     let us = unix_us.clamp(TIME_US_MIN, TIME_US_MAX);
-    // From microseconds alone, the library accepts all times but those of the last second.
+    // If it gets only microseconds, the library rejects the times of the last second.
     let nanosecond = us.rem_euclid(1_000_000) as i32 * 1_000;
     jiff::Timestamp::new(us.div_euclid(1_000_000), nanosecond).unwrap_or_default()
 }
 
-/// The 29 bytes of an HTTP `Date` (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Formats a time as the 29 bytes of an HTTP `Date` (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[must_use]
 pub fn http_date(unix_us: i64) -> [u8; 29] {
     let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";

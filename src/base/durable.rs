@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The temporary name of a file until it replaces the previous one.
+/// Returns the temporary name under which a file is written before it replaces the previous one.
 #[must_use]
 pub fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
@@ -20,12 +20,12 @@ pub fn draft_of(path: &Path) -> PathBuf {
 /// Syncs the names in a folder.
 ///
 /// # Errors
-/// Errors of the disk.
+/// Disk errors.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The folder that contains a name.
+/// Returns the folder that contains a name.
 #[must_use]
 pub fn holder_of(path: &Path) -> &Path {
     match path.parent() {
@@ -37,7 +37,7 @@ pub fn holder_of(path: &Path) -> &Path {
 /// Creates a folder if it is missing, with every missing parent, and syncs each new name.
 ///
 /// # Errors
-/// Errors of the disk.
+/// Disk errors.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut at = folder;
@@ -56,10 +56,10 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// Writes a new file, or replaces one, and syncs its bytes. Does not sync the name.
+/// Writes a new file, or replaces one, and syncs its bytes. The name is not synced.
 ///
 /// # Errors
-/// Errors of the disk.
+/// Disk errors.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fill(File::create(path)?, bytes)
 }
@@ -73,14 +73,14 @@ fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
 /// is the new one.
 ///
 /// # Errors
-/// Errors of the disk. The file is then the old one or the new one.
+/// Disk errors. In that case, the file is either the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
     write(&draft, bytes)?;
     rename(&draft, path)
 }
 
-/// Replaces a file that never has broader permissions than `mode`.
+/// Replaces a file. At no time does the new file have broader permissions than `mode`.
 ///
 /// # Errors
 /// See [`replace`].
@@ -98,7 +98,7 @@ pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>
 /// Renames a synced file, and syncs the folders of the new and of the old name.
 ///
 /// # Errors
-/// Errors of the disk. Either name may then be valid after a power cut.
+/// Disk errors. In that case, either name may be valid after a power cut.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(holder_of(to))?;
@@ -108,12 +108,19 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Removes a file, if it exists, and syncs the removal of the name.
 ///
 /// # Errors
-/// Errors of the disk.
+/// Disk errors.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => sync_folder(holder_of(path)),
     }
+}
+
+/// Whether the disk is full.
+#[must_use]
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 #[cfg(test)]
@@ -143,7 +150,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(draft_of(&path), dir.path().join("state.json.new"));
         assert!(!draft_of(&path).exists());
-        // Even if the draft that a crash left has broad permissions.
+        // This holds even if a crash left a draft with broad permissions.
         write(&draft_of(&path), b"half").unwrap();
         replace_with_mode(&path, b"three", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// 128 random bits in 32 lower-case hexadecimal digits.
+/// Returns 128 random bits as 32 lower-case hexadecimal digits.
 ///
 /// # Errors
 /// The system provides no random bytes.
@@ -13,7 +13,7 @@ pub fn random_hex() -> Result<String, getrandom::Error> {
     Ok(format!("{:032x}", u128::from_be_bytes(bits)))
 }
 
-/// Lower-case hexadecimal digits, two per byte.
+/// Encodes bytes as lower-case hexadecimal digits, two per byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
@@ -24,7 +24,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether a text has the form of [`random_hex`] and can therefore name a folder.
+/// Returns `true` if a string has the form of [`random_hex`] and can therefore name a folder.
 #[must_use]
 pub fn is_random_hex(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -44,12 +44,13 @@ pub struct ShardId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u8);
 
-/// Number of a record within its lane. The first is 1, and numbers have no gaps. [`Sequence::NONE`] precedes the first.
+/// A record's number within its lane. The first is 1, and there are no gaps. [`Sequence::NONE`] precedes the
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    /// Precedes the first record.
+    /// The number that precedes the first record.
     pub const NONE: Sequence = Sequence(0);
 
     #[must_use]
@@ -59,7 +60,7 @@ impl Sequence {
 }
 
 impl LaneId {
-    /// Maximum number of lanes of a shard. The low six bits of a receipt's number name the lane.
+    /// The maximum number of lanes in a shard. The low six bits of a receipt's number identify the lane.
     pub const COUNT_MAX: u64 = 64;
 
     #[must_use]
@@ -77,7 +78,7 @@ impl LaneId {
         self.0.is_multiple_of(2)
     }
 
-    /// The folder of this lane within the shard's folder.
+    /// Returns the name of this lane's folder in the shard's folder.
     #[must_use]
     pub fn folder(self) -> String {
         let name = if self.is_hot() { "hot" } else { "keyed" };
@@ -87,7 +88,7 @@ impl LaneId {
         }
     }
 
-    /// The lane of a folder; `None` if [`LaneId::folder`] never returns this name.
+    /// Returns a folder's lane. `None` if [`LaneId::folder`] never returns this name.
     #[must_use]
     pub fn from_folder(name: &str) -> Option<LaneId> {
         let (kind, index) = match name.split_once('-') {
@@ -107,7 +108,7 @@ impl LaneId {
 }
 
 impl ShardId {
-    /// The folder of this shard within the data folder.
+    /// Returns the name of this shard's folder in the data folder.
     #[must_use]
     pub fn folder(self) -> String {
         format!("shard-{:02}", self.0)
@@ -142,7 +143,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The number after the dash.
+    /// Returns the number after the dash.
     #[must_use]
     pub fn number(self) -> u64 {
         self.sequence.0 * LaneId::COUNT_MAX + u64::from(self.lane.0)
@@ -155,7 +156,7 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// The text is not a receipt that this server could have issued.
+/// The string is not a receipt that this server could have issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAReceipt;
 

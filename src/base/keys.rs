@@ -1,5 +1,5 @@
-//! The shard of a key: one stable hash of (tenant, key) selects the shard, and a shard remembers the hashes of the ids
-//! that it has seen.
+//! Maps keys to shards: a stable hash of (tenant, key) selects the shard, and each shard remembers the hashes of the
+//! ids that it has seen.
 //!
 //! The hash is SipHash-1-3 with 128 bits of output (Aumasson, Bernstein 2012) over the tenant, a zero byte and the key.
 //! The 16 bytes of the data folder's id are its key, so the hash is stable for the life of the folder, and no outsider
@@ -18,7 +18,7 @@ pub struct KeyHasher {
     hasher: SipHasher13,
 }
 
-/// 128 bits of a (tenant, key).
+/// The 128-bit hash of a (tenant, key) pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u128);
 
@@ -28,7 +28,7 @@ impl KeyHasher {
         KeyHasher { hasher: SipHasher13::new_with_key(folder_id) }
     }
 
-    /// Neither text contains a zero byte, because identifiers have no control characters.
+    /// Hashes a tenant and a key. Neither contains a zero byte, because identifiers have no control characters.
     #[inline]
     #[must_use]
     pub fn hash(&self, tenant: &str, key: &str) -> KeyHash {
@@ -53,7 +53,7 @@ impl KeyHasher {
         KeyHash(hasher.finish128().as_u128())
     }
 
-    /// 64 bits of any bytes.
+    /// Returns a 64-bit hash of any bytes.
     #[inline]
     #[must_use]
     pub fn digest(&self, bytes: &[u8]) -> u64 {
@@ -64,8 +64,8 @@ impl KeyHasher {
 }
 
 impl KeyHash {
-    /// The shard of this key among `shards`: the upper half of the hash, scaled (Lemire 2019), so that the lower half
-    /// remains evenly distributed within a shard.
+    /// Returns this key's shard among `shards`. Scales the upper half of the hash (Lemire 2019), so that the
+    /// lower half remains evenly distributed within a shard.
     #[inline]
     #[must_use]
     pub fn shard(self, shards: u16) -> ShardId {

@@ -3,33 +3,33 @@
 //! Journals and shards both read a kind, so it lives below both. Each feature declares the kinds of its own records;
 //! `src/families` lists them all.
 
-/// The number of a record kind. It is on disk, in journals and in `rejected_record`: a number once given out keeps its
-/// meaning.
+/// The number of a record kind. It is on disk, in journals and in `rejected_record`, so an assigned number never
+/// changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind(u8);
 
 /// The shards that hold a record of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placement {
-    /// One shard, whichever. Nobody waits for the record's outcome.
+    /// Any one shard. No one waits for the record's outcome.
     AnyShard,
-    /// The one shard that the record's key names.
+    /// The shard that the record's key selects.
     KeyShard,
     /// Every shard holds a copy.
     EveryShard,
 }
 
-/// The properties of a record kind.
+/// A record kind's properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindRow {
     pub kind: Kind,
-    /// In snake case.
+    /// The name, in snake case.
     pub name: &'static str,
     pub placement: Placement,
-    /// Whether a stored record adds one to the rows of a stream. A reshard counts these; a rejected record counts as
-    /// rejected whatever its kind.
+    /// Whether a stored record adds one to a stream's row count. A reshard counts these. A rejected record counts as
+    /// rejected regardless of its kind.
     pub is_counted: bool,
-    /// The reason that `rejected_record` gives for a record of it.
+    /// The reason that `rejected_record` gives for a record of this kind.
     pub rejection: &'static str,
 }
 
@@ -39,7 +39,7 @@ impl Kind {
         Kind(number)
     }
 
-    /// The number on disk.
+    /// Returns the number on disk.
     #[must_use]
     #[inline]
     pub const fn number(self) -> u8 {
@@ -48,7 +48,8 @@ impl Kind {
 }
 
 impl KindRow {
-    /// Whether its records come through a `keyed` journal only, and the writer reports the outcome of each.
+    /// Returns `true` if records of this kind arrive only through a `keyed` journal and the writer reports the
+    /// outcome of each.
     #[must_use]
     #[inline]
     pub const fn is_keyed(&self) -> bool {

@@ -1,13 +1,14 @@
-//! Money as integers of a currency's minor unit: parsed from decimal text and written back without floating point.
+//! Money as integers of a currency's minor unit. It is parsed from decimal text and written back without floating
+//! point.
 //!
 //! In: text and a number of digits after the point. Out: `i64` minor units. Owns: [`Currency`], the list of ISO 4217.
-//! Never: rounding, a guess at the meaning of a comma.
+//! Never: rounds, or guesses the meaning of a comma.
 
 mod currency;
 
 pub use currency::Currency;
 
-/// Why a text is not an amount. The sender's fault.
+/// The reason why a string is not an amount. It is the sender's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     #[error("not a decimal like 19.99")]
@@ -20,16 +21,16 @@ pub enum MoneyError {
     TooLarge,
 }
 
-/// Length of a text whose digits always fit into 64 bits, so that no overflow check is needed.
+/// The maximum length of a string whose digits always fit into 64 bits, so that no overflow check is needed.
 const SHORT_BYTES_MAX: usize = 18;
 
-/// Parses a decimal text into minor units: digits, and optionally a point with digits after it. Leading zeros, and
-/// trailing zeros beyond `digits`, change nothing. A plus, spaces, an exponent and grouped digits are errors. About 8
-/// ns.
+/// Parses a decimal string into minor units: digits, and optionally a point with digits after it. Leading zeros, and
+/// trailing zeros beyond `digits`, change nothing. A plus, spaces, an exponent and grouped digits are errors. Takes
+/// about 8 ns.
 ///
 /// # Errors
 /// In this order: not a decimal; a minus before one (even before zero); a digit other than zero beyond those of the
-/// currency; more than an `i64` holds.
+/// currency; a number too large for an `i64`.
 #[inline]
 pub fn parse_decimal(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     match parse_short(text, digits) {
@@ -38,8 +39,8 @@ pub fn parse_decimal(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     }
 }
 
-/// [`parse_decimal`] of a number as RFC 8259 writes it. An exponent is permitted if the value is a whole number of
-/// minor units. The time depends on the length of the text, not on the exponent.
+/// Parses a number as RFC 8259 writes it, as [`parse_decimal`] does. An exponent is permitted if the value
+/// is a whole number of minor units. The time depends on the length of the text, not on the exponent.
 ///
 /// # Errors
 /// See [`parse_decimal`].
@@ -51,7 +52,7 @@ pub fn parse_number(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     }
 }
 
-/// Parses short plain texts without excess digits. `None` says nothing about the others.
+/// Parses short plain numbers without excess digits. `None` means that [`parse_exactly`] has to decide.
 #[inline]
 fn parse_short(text: &[u8], digits: u8) -> Option<i64> {
     if text.len() > SHORT_BYTES_MAX {
@@ -86,7 +87,7 @@ enum Exponent {
     Taken,
 }
 
-/// Larger exponents are clamped to this: far more than the digits of any text, far less than an overflow.
+/// Larger exponents are clamped to this. It is far more than the digits of any input and far less than an overflow.
 const EXPONENT_MAX: i64 = 1 << 60;
 
 /// Parses a decimal of any length.
@@ -115,7 +116,7 @@ fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, Mon
     if is_negative {
         return Err(MoneyError::Negative);
     }
-    // From the first digit that is not zero to the last one, and the power of ten of the last one.
+    // The digits from the first nonzero one to the last nonzero one, and the power of ten of the last one.
     let all = || whole.iter().chain(fraction);
     let zeros_front = all().take_while(|&&digit| digit == b'0').count();
     let count = all().count();
@@ -139,7 +140,7 @@ fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, Mon
     i64::try_from(value * 10_u128.pow(power as u32)).map_err(|_| MoneyError::TooLarge)
 }
 
-/// The digits at the start, and the rest.
+/// Splits text into its leading digits and the rest.
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
@@ -167,7 +168,7 @@ pub fn write_decimal(minor: i64, digits: u8, out: &mut Vec<u8>) {
     write_magnitude(minor.unsigned_abs(), digits, out);
 }
 
-/// [`write_decimal`] of a sum of amounts, which may exceed the range of an amount.
+/// Appends a sum of amounts as [`write_decimal`] does. A sum may exceed the range of an amount.
 pub fn write_sum(minor: i128, digits: u8, out: &mut Vec<u8>) {
     if minor < 0 {
         out.push(b'-');
@@ -175,12 +176,12 @@ pub fn write_sum(minor: i128, digits: u8, out: &mut Vec<u8>) {
     write_point(itoa::Buffer::new().format(minor.unsigned_abs()).as_bytes(), digits, out);
 }
 
-/// [`write_decimal`] of a non-negative amount.
+/// Appends a non-negative amount as [`write_decimal`] does.
 pub fn write_magnitude(minor: u64, digits: u8, out: &mut Vec<u8>) {
     write_point(itoa::Buffer::new().format(minor).as_bytes(), digits, out);
 }
 
-/// The digits of a number with a point before the last few.
+/// Appends the digits of a number, with a point before the last few.
 #[inline]
 fn write_point(text: &[u8], digits: u8, out: &mut Vec<u8>) {
     let digits = usize::from(digits);

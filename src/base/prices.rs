@@ -1,7 +1,8 @@
-//! Limits for price anomalies, set by a tenant as whole numbers, so that a verdict is the same everywhere and at any
-//! time.
+//! Limits for price anomalies. A tenant sets them as whole numbers, so that a verdict is the same everywhere and at
+//! any time.
 
-/// The limits in force when a price event is accepted. They are journaled with it, so that a replay decides the same.
+/// The limits in force when a price event is accepted. They are journaled with it, so that a replay reaches the same
+/// verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceRules {
     /// Maximum difference from the previous accepted price, in hundredths of a percent.

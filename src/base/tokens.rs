@@ -1,18 +1,18 @@
-//! A limit on concurrent work across threads: a holder of a token runs, and others wait in order.
+//! A limit on concurrent work across threads: a holder of a token runs, and others wait their turn.
 
-/// The tokens; clones share them.
+/// A pool of tokens. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     give: async_channel::Sender<()>,
     take: async_channel::Receiver<()>,
 }
 
-/// Permission to run. Dropping it passes the token on, at whatever point the holder ends.
+/// Permission to run. Dropping it passes the token on, no matter how its holder ends.
 #[derive(Debug)]
 pub struct Token(async_channel::Sender<()>);
 
 impl Tokens {
-    /// Creates at least one token.
+    /// Creates `count` tokens, but at least one.
     #[must_use]
     pub fn new(count: usize) -> Tokens {
         let (give, take) = async_channel::bounded(count.max(1));
@@ -25,7 +25,7 @@ impl Tokens {
 
     /// Waits for a token.
     pub async fn token(&self) -> Token {
-        // Both ends of the channel are in this struct, so this waits and never fails.
+        // Both ends of the channel are in this struct, so the channel stays open and this never fails.
         let _ = self.take.recv().await;
         Token(self.give.clone())
     }

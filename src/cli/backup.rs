@@ -16,8 +16,8 @@ use crate::tenants::Store;
 use crate::uploads::copy_uploads;
 
 /// Copies the data folder's uploads, every shard, its tenants and its keys to `dest`, in this order. `dest` must be
-/// absent or empty. Rows that an upload reports as stored are in a shard that is copied later. The manifest is written
-/// last, so that an interrupted copy is not mistaken for a complete one.
+/// absent or empty. Rows that an upload reports as stored are in a shard that is copied later. The manifest is
+/// written last, so that an interrupted copy is not mistaken for a complete one.
 #[must_use]
 pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
     let loaded = match args.load() {
@@ -41,8 +41,8 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         return Err(format!("{} is not empty; use a separate folder for each backup", dest.display()));
     }
     let began_us = clock::unix_us();
-    // Before the shards, so that no row that an upload reports as stored is missing in them. Later rows of a shard are
-    // recognised by their ingest and line when they arrive again.
+    // Uploads precede the shards, so that every row that an upload reports as stored is in a copied shard. Later rows
+    // of a shard are recognised by their ingest and line when they arrive again.
     let uploads = copy_uploads(data, dest).map_err(failed)?;
     for id in &uploads.unreadable {
         eprintln!("upload {id}: it cannot be read and is not in the backup; its committed rows are");
@@ -50,7 +50,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     let (mut rows, mut bytes, mut backlog) = (0, uploads.bytes, 0);
     for (id, source) in folder.shards() {
         if !source.database().exists() {
-            // Not served yet: an empty shard is created when the copy is served.
+            // This shard was never served. Serving the copy creates an empty one.
             continue;
         }
         let copy = dest.join(id.folder()).join("shard.db");
@@ -73,7 +73,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         bytes += fs::metadata(&copy).map_err(failed)?.len();
         backlog += waiting(&source, &copy);
     }
-    // Before the manifest: a copy that could be served without its keys would admit every request.
+    // This precedes the manifest, because a copy that could be served without its keys would admit every request.
     if let Some(tenants) = Store::open(data).map_err(|error| error.to_string())? {
         tenants.copy_to(dest).map_err(|error| error.to_string())?;
     }
@@ -97,7 +97,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Accepted events that are not in the copy. Unreadable journals count as empty.
+/// Returns the number of accepted events that are not in the copy. Unreadable journals count as empty.
 fn waiting(source: &shard::ShardFolder, copy: &Path) -> u64 {
     let Ok(copied) = shard::inspect(copy, &FAMILIES) else { return 0 };
     let lanes = source.lanes().unwrap_or_default();

@@ -13,7 +13,7 @@ use super::tenant::{Absent, with_store};
 use crate::base::clock;
 use crate::tenants::{KeyRow, KeyWish, NewKey, Scopes, Store, TenantsError};
 
-/// Characters of a label.
+/// The maximum length of a label, in characters.
 const LABEL_CHARS_MAX: usize = 200;
 
 #[derive(Debug, Subcommand)]
@@ -30,17 +30,17 @@ pub enum KeyCommand {
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
 
-        /// Scopes of the key: write (append clicks and events only; safe in a public page), manage (ingest
-        /// orders; change order status, stock and prices), read, admin (everything). Separate several with
-        /// commas, or repeat the flag.
+        /// The key's scopes: write (append clicks and events only; safe in a public page), manage (ingest orders;
+        /// change order status, stock and prices), read, admin (everything). Separate several with commas, or repeat
+        /// the flag.
         #[arg(long, value_name = "SCOPES", required = true)]
         scope: Vec<Scopes>,
 
-        /// Expiry of the key: after a time (90d, 12h) or at a date (2027-01-31, RFC 3339). Default: never.
+        /// When the key expires: after a time (90d, 12h) or at a date (2027-01-31, RFC 3339). Default: never.
         #[arg(long, value_name = "WHEN", value_parser = time)]
         expires: Option<When>,
 
-        /// Purpose of the key, for people.
+        /// What the key is for, as a note for people.
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = label)]
         label: String,
     },
@@ -48,15 +48,14 @@ pub enum KeyCommand {
     /// Lists the keys without their secrets: scopes, tenant, state, last use, and whether a public page may
     /// contain them.
     ///
-    /// A key with the scope write that is older than the scope manage has both, and must not be in a public
+    /// A key with the scope write that is older than the scope manage has both scopes, and must not be in a public
     /// page.
     List {
         #[command(flatten)]
         folder: FolderArgs,
     },
 
-    /// Revokes a key: within two seconds, or later, so that the old and the new key overlap while clients
-    /// change.
+    /// Revokes a key: within two seconds, or later, so that the old and the new key overlap while clients change.
     Revoke {
         #[command(flatten)]
         folder: FolderArgs,
@@ -64,7 +63,7 @@ pub enum KeyCommand {
         /// The key's id: 16 hexadecimal digits, as shown by `list` and contained in the key.
         id: String,
 
-        /// How long the key remains valid (24h), or until when.
+        /// How long the key remains valid (24h), or when it ends.
         #[arg(long = "in", value_name = "WHEN", value_parser = time)]
         later: Option<When>,
     },
@@ -82,7 +81,7 @@ pub(super) fn time(text: &str) -> Result<When, String> {
     })
 }
 
-/// A duration from now, a date or a date-time, if it is in the future.
+/// Parses a duration from now, a date or a date-time. Returns the time if it is in the future.
 fn moment(text: &str, now_us: i64) -> Option<When> {
     let at = match text.parse::<Span>() {
         Ok(span) => {
@@ -106,7 +105,7 @@ pub(super) fn label(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Runs one of the commands.
+/// Runs one of the key commands.
 #[must_use]
 pub fn key(command: &KeyCommand) -> ExitCode {
     match command {
@@ -151,7 +150,7 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
         });
         return format!("{shown}\n");
     }
-    // On stderr, so that `$(firehose key create ...)` is the key.
+    // This goes to stderr, so that `$(firehose key create ...)` is the key.
     eprintln!(
         "This key is shown only once and is not stored. Send it as `Authorization: Bearer` or `X-API-Key`."
     );
@@ -187,7 +186,7 @@ fn list(folder: &FolderArgs, store: &Store) -> Result<String, TenantsError> {
         "key", "state", "scopes", "public page", "last used", "ends", "tenant", "label"
     );
     for row in &rows {
-        // To the second, for people.
+        // Times are shown to the second, for people.
         let shown = |time: Option<i64>| time.map(|us| clock::rfc3339(us / 1_000_000 * 1_000_000));
         let ends = [row.expires_us, row.revoked_us].into_iter().flatten().min();
         _ = writeln!(

@@ -1,7 +1,7 @@
 //! The command line: its tree, its help, its exit codes.
 //!
-//! In: arguments. Out: settings for the layers below, lines on stdout, an exit code. Owns: the text of `--help`. Never:
-//! work that the server or the shards should do.
+//! In: arguments. Out: settings for the layers below, lines on stdout, an exit code. Owns: the text of `--help`.
+//! Never: does work that belongs to the server or the shards.
 
 mod backup;
 mod doctor;
@@ -61,22 +61,22 @@ pub enum Command {
 
     /// Lists the shards of a data folder: path, rows, bytes, journal backlog, position.
     ///
-    /// Read-only. Works while a server runs on the folder.
+    /// Read-only. It works while a server runs on the folder.
     Shards(FolderArgs),
 
     /// Checks every shard (SQLite's integrity check and a recount) and the checksum of every journal record.
     ///
-    /// Exits with 1 if something is damaged. Read-only. Takes minutes per gigabyte on a slow disk.
+    /// Exits with 1 if something is damaged. Read-only. It takes minutes per gigabyte on a slow disk.
     Verify {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// Also recounts buckets and sums from the rows, compares the words of customers, and looks for ids
-        /// that are stored twice.
+        /// Also recounts buckets and sums from the rows, compares the words of customers, and looks for ids that are
+        /// stored twice.
         #[arg(long)]
         aggregates: bool,
 
-        /// Replays the stock events of every product in order and compares the levels.
+        /// Replays every product's stock events in order of version and compares the levels.
         #[arg(long)]
         stock: bool,
     },
@@ -95,7 +95,7 @@ pub enum Command {
         dest: PathBuf,
     },
 
-    /// Distributes the rows of a stopped server's folder over another number of shards.
+    /// Redistributes the rows in a stopped server's folder over another number of shards.
     ///
     /// Needs space for a second copy. It can be interrupted and repeated. It verifies every count before the
     /// new shards replace the old ones, which are kept in before-reshard/. Existing receipts and cursors
@@ -109,11 +109,11 @@ pub enum Command {
         to: u16,
     },
 
-    /// Adds tenants and sets their limits. Works while a server runs on the folder.
+    /// Adds tenants and sets their limits. It works while a server runs on the folder.
     #[command(subcommand)]
     Tenant(TenantCommand),
 
-    /// Creates, lists and revokes keys. Works while a server runs on the folder.
+    /// Creates, lists and revokes keys. It works while a server runs on the folder.
     #[command(subcommand)]
     Key(KeyCommand),
 
@@ -129,22 +129,22 @@ pub enum Command {
 
     /// Generates a commerce dataset: customers, products, orders, price samples, stock events.
     ///
-    /// The same seed and parameters generate the same bytes on every machine. truth.json has the totals that
-    /// a correct system must report for the dataset. `--post` sends the orders to a server, with or without
-    /// writing files.
+    /// The same seed and parameters generate the same bytes on every machine. truth.json contains the totals that a
+    /// correct system must report for the dataset. `--post` sends the orders to a server, with or without writing
+    /// files.
     GenDataset(GenArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Drill {
-    /// Locks every shard of a data folder, as a forgotten transaction of another program would.
+    /// Locks every shard of a data folder, as another program's forgotten transaction would.
     ///
-    /// The server must continue to accept events meanwhile, and store the backlog afterwards.
+    /// Meanwhile, the server must continue to accept events. Afterwards, it must store the backlog.
     Lock {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// Time for which the locks are held.
+        /// How long the locks are held.
         #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
     },
@@ -153,11 +153,11 @@ pub enum Drill {
 /// The data folder of commands that need nothing else.
 #[derive(Clone, Debug, Default, Args)]
 pub struct FolderArgs {
-    /// The data folder. Default: that of the settings.
+    /// The data folder. Default: the one in the settings.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 
-    /// Settings file that names the folder. Default: ./firehose.toml, if it exists.
+    /// The settings file that names the folder. Default: ./firehose.toml, if it exists.
     #[arg(long = "config", value_name = "PATH")]
     pub file: Option<PathBuf>,
 
@@ -167,10 +167,11 @@ pub struct FolderArgs {
 }
 
 impl FolderArgs {
-    /// The settings with this folder. Files that the command creates from now on have the permissions in them.
+    /// Loads the settings with this folder. Files that the command creates from now on have the permissions that the
+    /// settings specify.
     ///
     /// # Errors
-    /// Every invalid setting of the file and the environment.
+    /// Returns every invalid setting in the file and the environment.
     pub fn load(&self) -> Result<Loaded, Vec<ConfigError>> {
         let mut raw = Raw::default();
         if let Some(data) = &self.data {

@@ -1,7 +1,7 @@
-//! `firehose reshard`: distributes the rows of a stopped server's folder over another number of shards.
+//! `firehose reshard`: redistributes the rows in a stopped server's folder over another number of shards.
 //!
 //! Every record gets a number, in a fixed order of source shards and rows. Each new shard applies its records as if
-//! they came from a journal, and stores its last number in the same transaction. After an interruption it therefore
+//! they came from a journal, and stores its last number in the same transaction. After an interruption, it therefore
 //! continues where it was, and applies nothing twice. Then everything is verified and counted, and the folders are
 //! swapped. Each step of the swap can be repeated too.
 
@@ -28,7 +28,7 @@ use crate::shard::{
     ShardOptions,
 };
 
-/// Records per transaction of each new shard.
+/// The number of records per transaction of each new shard.
 const BATCH_RECORDS: usize = 10_000;
 const LANE: LaneId = LaneId(0);
 
@@ -36,7 +36,7 @@ const LANE: LaneId = LaneId(0);
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
 struct Marker {
     to: u16,
-    /// Everything is copied and verified: the folders are being swapped.
+    /// Set once everything is copied and verified, and the folders are being swapped.
     swapping: bool,
 }
 
@@ -94,7 +94,7 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         let records = match copy(config, &folder, &fresh, to) {
             Ok(records) => records,
             Err(CopyFault::Failed(reason)) => return Err(reason),
-            // A retry would fail again. The folder can be served as it is until that is resolved.
+            // A retry would fail again. Until that is resolved, the folder can be served as it is.
             Err(fault) => {
                 fs::remove_dir_all(&fresh).and_then(|()| durable::remove(&marker_path)).map_err(text)?;
                 return Err(fault.to_string());
@@ -118,7 +118,7 @@ fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
     durable::replace(path, &bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Syncs the new shards: once the marker says that they are being swapped, they cannot be rebuilt.
+/// Syncs the new shards. Once the marker reports that they are being swapped, they cannot be rebuilt.
 fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
     for of in (0..to).map(|shard| new_shard(fresh, shard)) {
         fs::File::open(of.database())?.sync_all()?;
@@ -128,7 +128,8 @@ fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
     durable::sync_folder(folder.dir())
 }
 
-/// An erasure would have to restart in the new shards, without the old ones' state.
+/// Refuses a folder with unfinished erasures. They would have to restart in the new shards, without the old shards'
+/// state.
 fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards().filter(|(_, of)| of.database().exists()) {
         let reader = shard::open_reader(&of.database()).map_err(|error| format!("shard {id}: {error}"))?;
@@ -139,7 +140,7 @@ fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     Ok(())
 }
 
-/// Records that are only in a journal would be lost.
+/// Refuses a folder whose journals contain records that no shard has, because those would be lost.
 fn check_journals(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards() {
         let positions = match of.database().exists() {
@@ -178,7 +179,7 @@ fn options(config: &Config, folder_id: [u8; 16]) -> ShardOptions {
     }
 }
 
-/// One new shard's records of a batch.
+/// The records of one batch that belong to one new shard.
 #[derive(Default)]
 struct Share<'b>(Vec<(Sequence, &'b Carried)>);
 
@@ -221,12 +222,12 @@ impl Share<'_> {
     }
 }
 
-/// Whether every shard holds a copy of a record of this kind.
+/// Returns `true` if every shard stores a copy of a record of this kind.
 fn has_every_shard(kind: Kind) -> bool {
     FAMILIES.kind(kind.number()).is_some_and(|row| row.placement == Placement::EveryShard)
 }
 
-/// Copies every record to its new shard. Returns the number that the counts of the new shards must equal.
+/// Copies every record to its new shard. Returns the number that the new shards' counts must add up to.
 fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, CopyFault> {
     let folder_id = folder.manifest().folder_id();
     let keys = KeyHasher::new(&folder_id);
@@ -252,7 +253,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                         continue;
                     }
                     Carried::Row(kind, payload) => FAMILIES.key_of(&keys, *kind, payload),
-                    // Only its bytes are known.
+                    // Only the bytes of this record are known.
                     Carried::Rejected(..) => None,
                 };
                 // Records without a key are distributed evenly.
@@ -263,7 +264,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                 let (mut twice, mut suppressed, mut too_large) = (0, 0, 0);
                 shard.apply(&[(LANE, share)], &mut |_, sequence, outcome| match outcome {
                     Outcome::Inserted | Outcome::Rejected => {}
-                    // A status that the order already has: only its time is new.
+                    // The order already has this status. Only the time is new.
                     Outcome::Duplicate if share.is_status(sequence) => {}
                     Outcome::Suppressed => suppressed += 1,
                     Outcome::SumTooLarge => too_large += 1,
@@ -299,7 +300,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
     Ok(rows)
 }
 
-/// Verifies the new shards and compares their counts with the old ones'.
+/// Verifies the new shards and compares their counts with those of the old shards.
 fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<String, String> {
     let count = |paths: Vec<PathBuf>| -> Result<[u64; 4], String> {
         let mut sum = [0; 4];
@@ -344,8 +345,8 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     ))
 }
 
-/// Moves the old shards out and the new ones in, then writes the manifest. Each step is on disk before the next, and
-/// any of them may have been done before.
+/// Moves the old shards out and the new ones in, then writes the manifest. Each step is on disk before the next
+/// starts, and each may already have been done by an earlier run.
 fn swap(
     folder: &DataFolder,
     options: &ShardOptions,
@@ -354,7 +355,7 @@ fn swap(
 ) -> std::io::Result<()> {
     for shard in 0..to {
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
-        // An old shard in its place does not count.
+        // If this is still the old shard, it does not count.
         let is_in = before.join(ShardId(shard).folder()).exists() || shard >= from || from == to;
         if !(there.database().exists() || is_in && place.database().exists()) {
             let message = format!(
@@ -367,7 +368,7 @@ fn swap(
         }
     }
     durable::create_folder(before)?;
-    // Once the manifest has the new number, all old ones have been moved out.
+    // Once the manifest has the new number, all old shards have been moved out.
     if folder.manifest().shards != to || fs::read_dir(before)?.next().is_none() {
         for shard in 0..from {
             let (there, out) =
@@ -375,7 +376,7 @@ fn swap(
             match (out.exists(), there.exists()) {
                 (true, _) => {}
                 (false, true) => durable::rename(&there, &out)?,
-                // A shard that was never served: its name shows that it was moved out.
+                // This shard was never served. An empty folder of its name shows that it was moved out.
                 (false, false) => durable::create_folder(&out)?,
             }
         }
@@ -383,7 +384,7 @@ fn swap(
     for shard in 0..to {
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
         if there.dir().exists() {
-            // Only after the copy, because this number is the position of the copy.
+            // This follows the copy, because this number is the position of the copy.
             let mut opened = Shard::open(&there, options, &FAMILIES).map_err(std::io::Error::other)?;
             opened.number_from(LANE).map_err(std::io::Error::other)?;
             opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;

@@ -1,4 +1,4 @@
-//! `firehose serve` and `firehose config`: settings in, a server or a page of them out.
+//! `firehose serve` and `firehose config`: read the settings, then run a server or print the settings.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use crate::ops::{self, LogSettings};
 use crate::server::{self, ServeError};
 use crate::shard;
 
-/// Serves until it is stopped. Errors of the start are written to stderr, for people, and to the log.
+/// Serves until it is stopped. Startup errors are written to stderr, for people, and to the log.
 #[must_use]
 pub fn serve(flags: &Flags) -> ExitCode {
     let loaded = match config::load(flags) {

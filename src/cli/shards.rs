@@ -16,7 +16,7 @@ use crate::ops::output::{EXIT_FAILED, complain, say};
 use crate::orders::ORDERS;
 use crate::shard::{self, DataFolder, ShardFolder};
 
-/// Opens the folder read-only; returns the exit code if that fails.
+/// Opens the folder read-only. Returns the exit code if that fails.
 fn open_folder(args: &FolderArgs) -> Result<DataFolder, ExitCode> {
     let loaded = args.load().map_err(|errors| complain(&errors))?;
     DataFolder::read_only(&loaded.config.data).map_err(|error| {
@@ -33,7 +33,7 @@ fn print(args: &FolderArgs, rows: &[Value], text: &str) {
     }
 }
 
-/// Path, rows, bytes, backlog and position of every shard. Works while a server runs.
+/// Prints the path, rows, bytes, backlog and position of every shard. It works while a server runs.
 #[must_use]
 pub fn shards(args: &FolderArgs) -> ExitCode {
     let folder = match open_folder(args) {
@@ -93,7 +93,7 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
 
 fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     let lanes = folder.lanes().map_err(|error| error.to_string())?;
-    // Before the database: everything that it applies later was appended before.
+    // The journals are read before the database: everything that it applies later was appended before.
     let mut journals = Vec::new();
     for lane in lanes {
         journals.push((lane, journal::inspect(&folder.lane(lane)).map_err(|error| error.to_string())?));
@@ -126,8 +126,8 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     }))
 }
 
-/// SQLite's integrity check and a recount of every shard, of its sums and its stock if requested, and a checksum scan
-/// of every journal.
+/// Runs SQLite's integrity check on every shard, recounts its rows and, if requested, its sums and its stock, and
+/// checks the checksum of every journal record.
 #[must_use]
 pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
     let folder = match open_folder(args) {
@@ -184,7 +184,7 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
     if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
 }
 
-/// Locks every shard at once for `seconds`, as a forgotten transaction of another program would.
+/// Locks every shard at once for `seconds`, as another program's forgotten transaction would.
 #[must_use]
 pub fn drill_lock(args: &FolderArgs, seconds: u64) -> ExitCode {
     let folder = match open_folder(args) {

@@ -14,20 +14,20 @@ use crate::tenants::{Limits, Rate, Store, TenantRow, TenantsError};
 
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
-    /// Adds a tenant, so that keys can be bound to it and limits set for it.
+    /// Adds a tenant, so that it can have keys of its own and limits.
     Add {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// 1 to 200 bytes: the tenant_id of its events.
+        /// The tenant_id of its events: 1 to 200 bytes.
         name: String,
 
         #[command(flatten)]
         limits: LimitArgs,
     },
 
-    /// Changes a tenant's limits. Limits that are not given remain. A running server applies them within two
-    /// seconds.
+    /// Changes a tenant's limits. Limits that are not given stay the same. A running server applies the change within
+    /// two seconds.
     Set {
         #[command(flatten)]
         folder: FolderArgs,
@@ -39,7 +39,7 @@ pub enum TenantCommand {
         limits: LimitArgs,
     },
 
-    /// Changes how a tenant's price events are checked and limited. Values that are not given remain.
+    /// Changes how a tenant's price events are checked and limited. Values that are not given stay the same.
     Prices {
         #[command(flatten)]
         folder: FolderArgs,
@@ -55,14 +55,14 @@ pub enum TenantCommand {
     #[command(subcommand)]
     Secret(SecretCommand),
 
-    /// Lists the tenants that were added, with their limits and valid keys.
+    /// Lists the added tenants, with their limits and valid keys.
     List {
         #[command(flatten)]
         folder: FolderArgs,
     },
 }
 
-/// The limits to set; `None` for those that do not change.
+/// The limits to set. `None` for those that do not change.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct LimitArgs {
     /// Requests per second, over all keys and cores, or "off".
@@ -73,7 +73,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = limit)]
     bytes_per_second: Option<Limit>,
 
-    /// Size of a burst: the number of seconds of unused quota that can accumulate. Default: 1.
+    /// How long unused quota accumulates for a burst, in seconds. Default: 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=Rate::WINDOW_S_MAX))]
     burst_seconds: Option<u64>,
 }
@@ -102,7 +102,7 @@ impl LimitArgs {
     }
 }
 
-/// Runs one of the commands.
+/// Runs one of the tenant commands.
 #[must_use]
 pub fn tenant(command: &TenantCommand) -> ExitCode {
     match command {
@@ -120,7 +120,7 @@ pub fn tenant(command: &TenantCommand) -> ExitCode {
     }
 }
 
-/// The behaviour of a command if the folder has no tenants and no keys.
+/// What a command does if the folder has no tenants and no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
     Make,

@@ -15,19 +15,19 @@ use crate::base::prices::PriceRules;
 use crate::config::{decimal, decimal_text};
 use crate::tenants::{PriceLimits, SecretRow, Store, TenantsError, WebhookSecret};
 
-/// The limits to set; `None` for those that do not change.
+/// The limits to set. `None` for those that do not change.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct PriceArgs {
-    /// Maximum difference in percent between a price and the accepted price before it; or "default", as for
-    /// the other four.
+    /// The maximum difference in percent between a price and the accepted price before it. "default" uses the
+    /// server's setting, as for the other four.
     #[arg(long, value_name = "PERCENT", value_parser = change)]
     change_percent: Option<Wanted<u32>>,
 
-    /// Maximum modified z-score of a price among the accepted prices.
+    /// The maximum modified z-score of a price among the accepted prices.
     #[arg(long, value_name = "SCORE", value_parser = score)]
     score: Option<Wanted<u32>>,
 
-    /// Number of accepted prices that the score uses. Below 5 there is no score.
+    /// How many accepted prices the score uses. No score is computed from fewer than 5.
     #[arg(long, value_name = "N", value_parser = window)]
     window: Option<Wanted<u16>>,
 
@@ -35,7 +35,7 @@ pub struct PriceArgs {
     #[arg(long, value_name = "N", value_parser = rate)]
     events_per_second: Option<Wanted<u64>>,
 
-    /// Price events per second of each product.
+    /// Price events per second for each product.
     #[arg(long, value_name = "N", value_parser = rate)]
     product_events_per_second: Option<Wanted<u64>>,
 }
@@ -94,7 +94,7 @@ pub(super) fn prices(folder: &FolderArgs, name: &str, args: PriceArgs) -> ExitCo
     with_store(folder, Absent::Fail, |store| {
         let before = store.price_limits(name)?;
         let limits = args.over(before);
-        // Even without changes, to check that the tenant exists.
+        // This runs even without changes, to check that the tenant exists.
         store.set_price_limits(name, &limits)?;
         Ok(shown(folder, name, &limits))
     })
@@ -128,8 +128,7 @@ fn shown(folder: &FolderArgs, name: &str, limits: &PriceLimits) -> String {
 
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Creates a webhook secret and prints it once. From then on, every price event of the tenant must be
-    /// signed.
+    /// Creates a webhook secret and prints it once. From then on, all of the tenant's price events must be signed.
     ///
     /// A tenant may have several secrets, so that both sides can rotate them: add the new one, change the
     /// sender, revoke the old one.
@@ -144,7 +143,7 @@ pub enum SecretCommand {
         #[arg(long)]
         stdin: bool,
 
-        /// Purpose of the secret, for people.
+        /// What the secret is for, as a note for people.
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = label)]
         label: String,
     },
@@ -155,21 +154,21 @@ pub enum SecretCommand {
         folder: FolderArgs,
     },
 
-    /// Revokes a webhook secret: within two seconds, or later. Signatures remain required even after the last
-    /// secret is revoked.
+    /// Revokes a webhook secret: within two seconds, or later. Signatures remain required even after the last secret
+    /// is revoked.
     Revoke {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// 16 hexadecimal digits, as shown by `list`.
+        /// The secret's id: 16 hexadecimal digits, as shown by `list`.
         id: String,
 
-        /// How long the secret remains valid (24h), or until when.
+        /// How long the secret remains valid (24h), or when it ends.
         #[arg(long = "in", value_name = "WHEN", value_parser = time)]
         later: Option<When>,
     },
 
-    /// Deletes a tenant's webhook secrets. Its price events then need no signature.
+    /// Deletes a tenant's webhook secrets. After that, its price events need no signature.
     Clear {
         #[command(flatten)]
         folder: FolderArgs,
@@ -179,7 +178,7 @@ pub enum SecretCommand {
     },
 }
 
-/// Runs one of the commands.
+/// Runs one of the secret commands.
 pub(super) fn secret(command: &SecretCommand) -> ExitCode {
     match command {
         SecretCommand::Add { folder, name, stdin, label } => with_store(folder, Absent::Fail, |store| {
@@ -211,10 +210,10 @@ pub(super) fn secret(command: &SecretCommand) -> ExitCode {
     }
 }
 
-/// The secret on standard input.
+/// Reads the secret from standard input.
 fn given() -> Result<WebhookSecret, TenantsError> {
     let mut text = String::new();
-    // Far longer than a secret.
+    // This is far longer than a secret.
     let read = std::io::stdin().take(1_024).read_to_string(&mut text);
     read.map_err(|_| TenantsError::BadSecret)?;
     WebhookSecret::parse(&text)
@@ -225,7 +224,7 @@ fn shown_once(folder: &FolderArgs, name: &str, id: &str, secret: Option<String>)
         return format!("{}\n", json!({"id": id, "tenant": name, "secret": secret}));
     }
     match secret {
-        // On stderr, so that `$(firehose tenant secret add ...)` is the secret.
+        // This goes to stderr, so that `$(firehose tenant secret add ...)` is the secret.
         Some(secret) => {
             eprintln!("Webhook secret {id} of {name}. It is shown only once.");
             format!("{secret}\n")

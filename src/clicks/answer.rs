@@ -1,4 +1,4 @@
-//! The 202 of `POST /event`, from either lane.
+//! The 202 for `POST /event`, from either lane.
 
 use memchr::memmem;
 
@@ -14,13 +14,13 @@ const _: () = assert!(BODY.len() == 61, "the template below contains the length"
 const PLAIN_MIDDLE: &[u8] = b"\r\nAccess-Control-Allow-Origin: *\r\nContent-Type: application/json\r\n\
     Content-Length: 61\r\nFirehose-Ack: os\r\nFirehose-Receipt: ";
 
-/// The 202 of the hot lane, without an allocation; about 40 ns.
+/// Writes the hot lane's 202. Takes about 40 ns, without an allocation.
 #[inline]
 pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: Receipt) {
     let mut number = itoa::Buffer::new();
     let is_plain = to.keep_alive && to.minor == 1 && matches!(to.cors, Cors::Every { has_origin: false });
     if is_plain && level == AckLevel::Os {
-        // Nearly every response; the same bytes in fewer pieces.
+        // Nearly every response takes this branch, which writes the same bytes in fewer pieces.
         out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nDate: ");
         out.extend_from_slice(to.date);
         out.extend_from_slice(b"\r\nX-Request-Id: ");
@@ -40,8 +40,8 @@ pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: 
     out.extend_from_slice(BODY);
 }
 
-/// Rendered responses in which every 202 that promises the disk is replaced by the result of `refuse` for its request
-/// id. No other response has the same lines, because no client text is in one with a line end.
+/// Returns the rendered responses with every 202 that promises the disk replaced by the result of `refuse` for its
+/// request id. No other response has the same lines, because client text never appears together with a line end.
 #[must_use]
 pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u8> {
     const FIRST: &[u8] = b"HTTP/1.1 202 Accepted\r\n";
@@ -72,7 +72,7 @@ pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u
     out
 }
 
-/// The same response for the executor.
+/// Creates the same 202 for the executor.
 #[must_use]
 pub(super) fn accepted(level: AckLevel, receipt: Receipt) -> Answer {
     Answer::new(202, "application/json", BODY)

@@ -1,11 +1,11 @@
 //! Clicks: the collector's events, from any client, stored in order of arrival.
 //!
-//! In: records of `POST /event`, the parameters of `GET /clicks`. Out: rows in order of arrival, an index by user for every
-//! sealed partition, the 202 of a click. Owns: the stream [`CLICKS`]. Never: looks for duplicates, because a click has no
-//! id.
+//! In: records of `POST /event`, the parameters of `GET /clicks`. Out: rows in order of arrival, an index by user for
+//! every sealed partition, the 202 for a click. Owns: the stream [`CLICKS`]. Never: looks for duplicates, because a
+//! click has no id.
 //!
-//! The listener decodes and journals a click without a call into this folder (`event/fields.rs`, `ingest/click.rs`): its
-//! path has a budget of some hundred nanoseconds.
+//! The listener decodes and journals a click without a call into this folder (`event/fields.rs`, `ingest/click.rs`),
+//! because its path has a budget of a few hundred nanoseconds.
 
 mod answer;
 pub mod endpoints;

@@ -119,7 +119,7 @@ const LINKS: [Next; 2] = [
     Next { operation: "eraseClickUser", parameters: &[("user_id", "$request.body#/user_id")] },
 ];
 
-/// With its own example, because a property of any type cannot have one.
+/// Describes the body of a click. It has its own example, because a property of any type cannot have one.
 fn click_event() -> Content {
     let example = json!({
         "user_id": 12345,

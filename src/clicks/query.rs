@@ -8,7 +8,7 @@ use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
 use crate::shard::read::{self, Partial};
 use crate::shard::{ShardError, Stream};
 
-/// In order of (timestamp, user, shard, id).
+/// Selects clicks in order of (timestamp, user, shard, id).
 impl Selection for ClickFilter {
     fn stream(&self) -> &'static Stream {
         &CLICKS
@@ -31,7 +31,7 @@ impl Selection for ClickFilter {
 /// Parses the query of `GET /clicks`.
 ///
 /// # Errors
-/// Every invalid parameter.
+/// Returns every invalid parameter.
 pub fn rows_plan(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
     let known =
         &["user_id", "from", "to", "start_date", "end_date", "tz", "order", "page", "page_size", "cursor"];

@@ -1,4 +1,4 @@
-//! Reads of clicks in order of (timestamp, user, id), and their number.
+//! Reads and counts clicks. They are read in order of (timestamp, user, id).
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -7,7 +7,7 @@ use super::schema::CLICKS;
 use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339};
 use crate::shard::{PartitionInfo, ShardError, Stream, partitions_of};
 
-/// A selection of clicks: those of one user, or all.
+/// A selection of clicks: one user's clicks, or all clicks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClickFilter {
     pub user_id: Option<i64>,
@@ -44,8 +44,8 @@ impl Source for ClickFilter {
             ),
             Some(user_id) => {
                 values.push(user_id.into());
-                // The user is fixed, so only time and id are compared. The order is that of the index. The plus keeps
-                // the planner from dropping the user from the order and then sorting.
+                // The user is fixed, so only time and id are compared, in the order of the index. The plus keeps the
+                // planner from dropping the user from the order and then sorting.
                 let (index, user, then) = if partition.indexed {
                     ("user", "user_id", String::new())
                 } else {
@@ -84,8 +84,8 @@ impl Source for ClickFilter {
     }
 }
 
-/// Counts the clicks in the range. Partitions that lie inside it contribute their counters; an index counts the rows
-/// of the others.
+/// Counts the clicks in the range. Partitions inside the range contribute their counters. In the other partitions,
+/// the rows are counted in an index.
 pub(super) fn count(
     connection: &Connection,
     of: &ClickFilter,
@@ -125,8 +125,7 @@ fn count_sql(of: &ClickFilter, partition: &PartitionInfo) -> String {
     }
 }
 
-/// Returns every SQL text that reads of clicks can issue against a partition, with its name, to check the query
-/// plans.
+/// Returns every SQL statement that can read clicks from a partition, with its name, to check the query plans.
 #[must_use]
 pub fn click_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();

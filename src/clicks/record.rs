@@ -20,7 +20,7 @@ pub struct ClickRow<'a> {
     pub timestamp_us: i64,
     /// The time of acceptance.
     pub received_us: i64,
-    /// JSON, byte for byte as received.
+    /// JSON, with exactly the bytes received.
     pub metadata: &'a str,
 }
 

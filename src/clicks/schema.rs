@@ -39,8 +39,8 @@ fn live_index_sql(partition: &str) -> String {
     format!("CREATE INDEX {partition}_time ON {partition} (timestamp_us, user_id)")
 }
 
-/// Version 1 creates the view. Version 2 indexes every partition by time from its first row. It builds the index of
-/// the existing partitions once, which takes about half a second per million rows.
+/// Runs the migration to a version. Version 1 creates the view. Version 2 indexes every partition by time from its
+/// first row. It builds the existing partitions' indexes once, which takes about half a second per million rows.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         1 => connection.execute_batch(&events_sql())?,
@@ -55,7 +55,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// Returns the SQL of `CREATE VIEW events`. The view reads `click`, so it does not change when partitions are added.
+/// Returns the SQL for `CREATE VIEW events`. The view reads `click`, so it does not change when partitions are added.
 fn events_sql() -> String {
     format!(
         "

@@ -1,10 +1,10 @@
-//! The index by user of a sealed partition of clicks. It is built in slices of a few milliseconds, so that no commit
-//! waits for it.
+//! A sealed partition's index of clicks by user. It is built in slices of a few milliseconds, so that no commit waits
+//! for it.
 //!
 //! A separate thread reads the users of the partition, which no longer changes, and sorts them. The writer appends
-//! them in order to a WITHOUT ROWID table. The b-tree of this table equals that of the index byte for byte: both
+//! them in index order to a WITHOUT ROWID table. This table's b-tree equals that of the index byte for byte: both
 //! store the key columns and the row id as one record (SQLite's file format, section 2.4). Once the table is
-//! complete, one change of the catalogue (`PRAGMA writable_schema`) turns it into the index. Every connection notices
+//! complete, one change to the catalogue (`PRAGMA writable_schema`) turns it into the index. Every connection notices
 //! the change by the schema version, and the planner of the sqlite3 shell uses the index. `CREATE INDEX` would hold
 //! the write lock for 0.6 s per million rows.
 
@@ -20,7 +20,7 @@ use crate::base::clock;
 use crate::shard::partition::{self, to_index};
 use crate::shard::{BuiltIndex, Shard, ShardError, SortPermit, open_reader};
 
-/// The number of rows read in one transaction, small enough that no checkpoint waits long.
+/// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
 /// The number of rows written between two reads of the clock.
 const WRITE_ROWS: usize = 256;
@@ -58,7 +58,7 @@ impl ClickStore {
         self.seal_due && !self.sealing.as_ref().is_some_and(Sealing::is_waiting)
     }
 
-    /// Runs one slice, about `budget` long, of building the index that is due. Returns the index with the slice that
+    /// Runs one slice, about `budget` long, of building the index that is due. Returns the index if this slice
     /// completes it. Call it between batches. The state is in the file, so the work continues after a crash.
     pub(super) fn seal(
         &mut self,
@@ -76,7 +76,7 @@ impl ClickStore {
             }
             if let Some(sort) = sealing.sort.take() {
                 let gone = |_| ShardError::Other("the thread that sorts users is gone".to_owned());
-                // After an error the shard is reopened, and the index is begun again.
+                // After an error, the shard is reopened and the index is restarted.
                 sealing.keys = sort.join().map_err(gone)??;
             }
             let build = format!("{}_user_build", sealing.partition);
@@ -91,7 +91,7 @@ impl ClickStore {
                     |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
                 )
                 .optional()?;
-            // The rows up to `last` are from an earlier build that a crash ended.
+            // The rows up to `last` are from an earlier build that a crash interrupted.
             sealing.written = last.map_or(0, |last| sealing.keys.partition_point(|key| *key <= last));
         }
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -121,7 +121,7 @@ impl ClickStore {
         if !done {
             return Ok(None);
         }
-        // Reloads the catalogue, in which a table is now an index.
+        // This reloads the catalogue, in which a table is now an index.
         shard.connection().execute_batch("PRAGMA writable_schema = RESET")?;
         shard.connection().flush_prepared_statement_cache();
         let Some(sealing) = self.sealing.take() else { return Ok(None) };
@@ -134,7 +134,7 @@ impl ClickStore {
         }))
     }
 
-    /// Stops building an index because rows are about to be deleted. The index is begun again later. Returns the name
+    /// Stops building an index because rows are about to be deleted. The index is restarted later. Returns the name
     /// of the table in which it was built.
     pub fn stop_sealing(&mut self) -> Option<String> {
         self.sealing.take().map(|sealing| format!("{}_user_build", sealing.partition))
@@ -170,7 +170,7 @@ impl ClickStore {
         self.sealing = Some(Sealing {
             partition: name,
             started_us: clock::monotonic_us(),
-            // If the thread cannot start, the index is begun again later.
+            // If the thread cannot start, the index is restarted later.
             sort: Some(sort?),
             keys: Vec::new(),
             written: 0,
@@ -180,7 +180,7 @@ impl ClickStore {
     }
 }
 
-/// Returns the entries of the index in order.
+/// Returns the sorted entries of the index.
 fn sort(path: PathBuf, partition: &str) -> Result<Vec<Key>, ShardError> {
     let reader = open_reader(&path)?;
     let mut keys = Vec::new();
@@ -203,7 +203,7 @@ fn sort(path: PathBuf, partition: &str) -> Result<Vec<Key>, ShardError> {
     Ok(keys)
 }
 
-/// Turns the finished table into the index by a change of the catalogue.
+/// Turns the finished table into the index by changing the catalogue.
 fn become_index(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
     let version: i64 = transaction.pragma_query_value(None, "schema_version", |row| row.get(0))?;
     transaction.execute_batch("PRAGMA writable_schema = ON")?;

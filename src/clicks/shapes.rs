@@ -9,10 +9,10 @@ pub struct ClickEvent {
     /// A 64-bit signed integer, written without fraction or exponent.
     #[schema(example = 12345)]
     pub user_id: i64,
-    /// An ISO 8601 date-time. Without an offset it is UTC. Stored to the microsecond.
+    /// An ISO 8601 date-time. Without an offset, it is in UTC. It is stored to the microsecond.
     #[schema(format = DateTime, example = "2024-01-14T10:30:00Z")]
     pub timestamp: String,
-    /// Any JSON value, including null, nested at most 127 levels deep. Stored byte for byte.
+    /// Any JSON value, including null, nested at most 127 levels deep. It is stored byte for byte.
     #[schema(value_type = Value)]
     pub metadata: Box<serde_json::value::RawValue>,
 }
@@ -29,18 +29,18 @@ pub struct Accepted {
 /// The body of every 202 of `POST /event`.
 pub const ACCEPTED: Accepted = Accepted { status: "accepted", message: "Event queued for processing" };
 
-/// A stored event of the collector.
+/// A stored click.
 #[derive(Serialize, ToSchema)]
 pub struct StoredClick {
     #[schema(example = 12345)]
     pub user_id: i64,
-    /// UTC.
+    /// The event's time, in UTC.
     #[schema(format = DateTime, example = "2024-01-14T10:30:00Z")]
     pub timestamp: String,
-    /// The bytes that were sent.
+    /// Exactly the bytes that were sent.
     #[schema(value_type = Value)]
     pub metadata: Box<serde_json::value::RawValue>,
-    /// Time of acceptance, UTC.
+    /// When the event was accepted, in UTC.
     #[schema(format = DateTime, example = "2024-01-14T10:30:00.123456Z")]
     pub received_at: String,
 }
@@ -52,7 +52,7 @@ pub struct ClickPage {
     /// The requested page number. Absent if the request had a cursor.
     pub page: Option<u64>,
     pub page_size: u64,
-    /// Number of rows in the whole result, as of its first page.
+    /// Number of rows in the whole result, as of when its first page was read.
     pub total: u64,
     /// Cursor of the next page. Null on the last page.
     pub next_cursor: Option<String>,

@@ -1,4 +1,4 @@
-//! Rules for the values of settings, alone and together.
+//! Rules for the values of settings, alone and in combination.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::settings::Config;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// What a journal record adds to its event, with space to spare.
+/// The bytes that a journal record adds to its event, with space to spare.
 const RECORD_ROOM_BYTES: u64 = 4 * KIB;
 
 impl Config {
     /// Checks settings whose layers are merged.
     ///
     /// # Errors
-    /// Every invalid setting, with its place and its allowed values.
+    /// Every invalid setting, with its source and its allowed values.
     pub fn check(raw: &Raw) -> Result<Config, Vec<ConfigError>> {
         let mut complaints = Complaints::default();
         let config = Config::check_into(raw, &mut complaints);

@@ -1,4 +1,4 @@
-//! The errors of settings, and the list that collects them.
+//! Settings errors, and the list that collects them.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub enum ConfigError {
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     errors: Vec<ConfigError>,
-    /// Settings that already have an error. They get no second error that only follows from the first.
+    /// Settings that already have an error. A further error that only follows from the first is not reported.
     spoilt: Vec<&'static str>,
 }
 
@@ -42,10 +42,10 @@ impl Complaints {
         self.errors
     }
 
-    /// The value of one setting, or its default and an error.
+    /// Returns a setting's value. If it is invalid, records an error and returns the default.
     ///
     /// # Panics
-    /// If the table's own default cannot be parsed, which a test excludes.
+    /// Panics if the table's own default cannot be parsed. A test rules this out.
     pub(super) fn read<C: Codec>(&mut self, raw: &Raw, name: &'static str, default: &str) -> C::Value {
         if let Some(setting) = raw.get(name) {
             match C::read(&setting.text) {

@@ -11,7 +11,7 @@ use super::suggest::nearest;
 /// The command line: every setting as a flag, and the file to read.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Settings file. Default: ./firehose.toml, if it exists. Also FIREHOSE_CONFIG.
+    /// Settings file. Default: ./firehose.toml, if it exists. Also set by FIREHOSE_CONFIG.
     #[arg(long = "config", value_name = "PATH")]
     pub file: Option<PathBuf>,
 
@@ -23,7 +23,7 @@ pub struct Flags {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// The values that were set, with their places. All others are defaults.
+    /// The values that were set, with their sources. All others are defaults.
     pub raw: Raw,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Loaded {
 
 const FILE_VARIABLE: &str = "FIREHOSE_CONFIG";
 const FILE_DEFAULT: &str = "firehose.toml";
-/// A settings file is a page or two. A larger file is not one.
+/// The maximum size of a settings file. A real one is a page or two.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) fn load(
@@ -54,7 +54,7 @@ pub(super) fn load(
     if errors.is_empty() { Ok(Loaded { config, raw, file }) } else { Err(errors) }
 }
 
-/// The `FIREHOSE_*` variables, and the file that one of them names.
+/// Reads the `FIREHOSE_*` variables. One of them may name a settings file.
 fn from_environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     complaints: &mut Complaints,
@@ -78,8 +78,9 @@ fn from_environment(
     (raw, file)
 }
 
-/// Container platforms describe every service to every container by variables named after it. A service called
-/// `firehose` sets `FIREHOSE_SERVICE_HOST`, `FIREHOSE_PORT_8000_TCP` and more. These are not settings.
+/// Returns `true` for a variable of a container platform. These platforms describe every service to every container
+/// by variables named after it. A service called `firehose` sets `FIREHOSE_SERVICE_HOST`, `FIREHOSE_PORT_8000_TCP`
+/// and more. These are not settings.
 fn is_service_link(name: &str) -> bool {
     let name = format!("_{name}_");
     name.ends_with("_SERVICE_HOST_")
@@ -114,7 +115,7 @@ fn from_file(path: &Path, complaints: &mut Complaints) -> Raw {
             complaints.push(ConfigError::Unknown { place: source.place(key), nearest: known.to_owned() });
             continue;
         };
-        // A decimal number, if the setting is one.
+        // A decimal number is read if the setting takes a number.
         let decimal = value.as_float().filter(|_| spec.bare).map(|number| number.to_string());
         match decimal.or_else(|| as_text(value)) {
             Some(text) => _ = raw.set(spec.name, &text, source.clone()),
@@ -136,7 +137,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// A value as written on the command line. A list of numbers is separated by commas.
+/// Returns a value as it is written on the command line. A list of numbers is separated by commas.
 fn as_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),

@@ -1,8 +1,8 @@
 //! Settings: flag > `FIREHOSE_*` > `firehose.toml` > default, read as text, checked together, frozen.
 //!
-//! In: the command line's [`Raw`], the environment, one TOML file. Out: a [`Config`] that never changes, and the source
-//! of each value. Owns: the one table of settings. Never: a default hidden elsewhere, an unknown name ignored, one
-//! error at a time.
+//! In: the command line's [`Raw`], the environment, one TOML file. Out: a [`Config`] that never changes, and the
+//! source of each value. Owns: the one table of settings. Never: hides a default elsewhere, ignores an unknown name,
+//! or reports only one error at a time.
 
 mod check;
 mod error;

@@ -9,7 +9,7 @@ pub struct Network {
     prefix_bits: u8,
 }
 
-/// The bits of an address; those of IPv4 are at the end.
+/// Returns an address's bits and their number. The bits of IPv4 are at the end.
 fn bits(address: IpAddr) -> (u128, u8) {
     match address {
         IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
@@ -50,8 +50,9 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// The client address of a request from `peer`. If `peer` is a trusted proxy, it is the last address in the
-/// `X-Forwarded-For` lines that is not one. An unreadable entry ends the search, because its author is not trusted.
+/// Returns the client address of a request from `peer`. If `peer` is a trusted proxy, this is the last address in the
+/// `X-Forwarded-For` lines that is not a trusted proxy. An unreadable entry ends the search, because its author is
+/// not trusted.
 #[must_use]
 pub fn client_address<'a>(
     peer: IpAddr,
@@ -68,7 +69,7 @@ pub fn client_address<'a>(
     client
 }
 
-/// An address as proxies write it: bare, in brackets, or with a port.
+/// Parses an address as proxies write it: bare, in brackets, or with a port.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let bare = match text.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! Settings as written: text, and its source.
+//! Settings as written, with their sources.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::settings::{SETTINGS, Spec};
 
-/// The source of a value.
+/// A value's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Default,
@@ -17,7 +17,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The setting's name in its source: `--listen`, `FIREHOSE_LISTEN`, `listen in ./firehose.toml`.
+    /// Returns the setting's name in its source: `--listen`, `FIREHOSE_LISTEN`, `listen in ./firehose.toml`.
     #[must_use]
     pub fn place(&self, name: &str) -> String {
         match self {
@@ -36,8 +36,8 @@ pub struct Setting {
     pub source: Source,
 }
 
-/// One layer of settings, or several merged ones. `None` for settings that are not set. The order is that of
-/// [`SETTINGS`].
+/// One layer of settings, or several merged ones. The entries are in the order of [`SETTINGS`]. A setting that is not
+/// set is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw(Vec<Option<Setting>>);
 
@@ -48,13 +48,13 @@ impl Default for Raw {
 }
 
 impl Raw {
-    /// The value of a setting; `None` if it is not set or unknown.
+    /// Returns a setting's value. `None` if it is not set or unknown.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.0[index(name)?].as_ref()
     }
 
-    /// Sets a value; false for an unknown name.
+    /// Sets a value. Returns `false` for an unknown name.
     pub fn set(&mut self, name: &str, text: &str, source: Source) -> bool {
         let Some(index) = index(name) else { return false };
         self.0[index] = Some(Setting { text: text.to_owned(), source });
@@ -76,7 +76,7 @@ pub(super) fn spec(name: &str) -> &'static Spec {
     SETTINGS.iter().find(|spec| spec.name == name).expect("only names of the table are asked for")
 }
 
-/// The flag of each setting without its dashes, in the order of [`SETTINGS`].
+/// Each setting's flag without its dashes, in the order of [`SETTINGS`].
 static FLAGS: LazyLock<Vec<String>> =
     LazyLock::new(|| SETTINGS.iter().map(|spec| spec.name.replace('_', "-")).collect());
 
@@ -130,7 +130,7 @@ impl clap::FromArgMatches for Raw {
     }
 }
 
-/// The placeholder after the flag in `--help`.
+/// Returns the placeholder after the flag in `--help`.
 fn value_name(spec: &Spec) -> &'static str {
     match spec.name {
         "listen" | "ops_listen" => "ADDRESS",

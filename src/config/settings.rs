@@ -16,17 +16,18 @@ use super::web::{HostName, WebOrigin};
 /// The static description of a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// The file key. `--flag` has dashes in place of its underscores; the variable is `FIREHOSE_` and capitals.
+    /// The file key. The flag has dashes in place of its underscores. The variable is `FIREHOSE_` and the key in
+    /// capitals.
     pub name: &'static str,
-    /// Its group in `--help`.
+    /// The setting's group in `--help`.
     pub heading: &'static str,
     /// The default, as a user would write it.
     pub default: &'static str,
     /// The form of a value.
     pub allowed: &'static str,
-    /// Written in a file without quotes: a number or a Boolean.
+    /// If true, a file contains the value without quotes, because it is a number or a Boolean.
     pub bare: bool,
-    /// Its effect, its unit, when to change it; one element per line.
+    /// What the setting does, its unit, and when to change it; one element per line.
     pub help: &'static [&'static str],
 }
 
@@ -49,13 +50,13 @@ macro_rules! settings {
         }
 
         impl Config {
-            /// Reads each setting. An unreadable value becomes an error, and its default takes its place so that the
+            /// Reads each setting. An unreadable value becomes an error, and the default replaces it so that the
             /// other settings can still be checked.
             pub(super) fn read(raw: &Raw, complaints: &mut Complaints) -> Config {
                 Config { $($($name: complaints.read::<values::$codec>(raw, stringify!($name), $default),)+)+ }
             }
 
-            /// Name and value of every setting, written so that they parse to the same values.
+            /// Returns the name and value of every setting, written so that they parse to the same values.
             #[must_use]
             pub fn written(&self) -> Vec<(&'static str, String)> {
                 vec![$($((stringify!($name), <values::$codec as Codec>::write(&self.$name)),)+)+]
@@ -70,25 +71,22 @@ settings! {
         /// Any address other than a loopback address requires a key (`firehose key create`), or --insecure.
         listen: SocketAddr as Address = "127.0.0.1:8000";
         /// Address and port of the operators' listener (/metrics, /health, /ready, /debug), or "off".
-        /// It has its own thread and responds while every core is busy. Keep it off public networks.
+        /// It has its own thread and responds even while every core is busy. Keep it off public networks.
         ops_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:9100";
         /// Serves without keys on addresses that other machines can reach.
-        /// This applies to listen if there is no key, and to ops_listen, which never requires one. Use it only behind a
-        /// proxy or
-        /// a network policy that authenticates clients.
+        /// This applies to listen if there is no key, and to ops_listen, which never requires one. Use it only behind
+        /// a proxy or a network policy that authenticates clients.
         insecure: bool as Truth = "false";
         /// Maximum number of open connections in the whole process. Further ones get 503.
         /// Raise it together with the open-files limit (`firehose doctor` shows both).
         connections_max: u64 as Count = "100000";
         /// Public origin of this server, such as https://events.example.com, or "none".
-        /// Set it if a proxy in front of the server forwards another host name (`Host`) than browsers use. Pages of this
-        /// origin
-        /// count as this server's own.
+        /// Set it if a proxy in front of the server forwards a different host name (`Host`) than browsers use. Pages
+        /// of this origin count as this server's own.
         public_url: Option<WebOrigin> as OriginOrNone = "none";
         /// Host names of this server, separated by commas, or "none". A name without a port applies to every port.
-        /// While there are no keys, a request under any other name gets 421, because a web page could have pointed that
-        /// name here.
-        /// Addresses, localhost and the host of public_url are always allowed.
+        /// While there are no keys, a request under any other name gets 421, because a web page could have pointed
+        /// that name here. Addresses, localhost and the host of public_url are always allowed.
         allowed_hosts: Vec<HostName> as Hosts = "none";
         /// Origins whose pages may use everything that their key permits, separated by commas, or "none".
         /// Pages of other origins, except this server's own, may only post events.
@@ -96,32 +94,31 @@ settings! {
         /// Addresses and networks of trusted proxies, separated by commas, or "none".
         /// The server uses the client address that these proxies send in X-Forwarded-For.
         trusted_proxies: Vec<Network> as Networks = "none";
-        /// Limit of posted events per second and client address, or "off". Above it: 429.
-        /// An IPv6 network of 64 bits counts as one address. Behind a proxy, set trusted_proxies too; otherwise all clients
-        /// count
-        /// as one.
+        /// Maximum posted events per second from one client address, or "off". Above it: 429.
+        /// All addresses of an IPv6 /64 network count as one. Behind a proxy, set trusted_proxies too; otherwise all
+        /// clients count as one.
         rate_per_address: Option<u64> as CountOrOff = "off";
     }
     "Data and promise" {
         /// The data folder: manifest, shards and journals. Created if it does not exist. Use a local disk, not NFS.
         data: PathBuf as Folder = "./data";
-        /// Permissions of the data folder: "0700" for its owner alone, "0750" to let its group read it too.
-        /// The group may read the shards and the manifest, with sqlite3 for example. tenants.db and cursors.key are always
-        /// accessible to the owner alone.
+        /// Permissions of the data folder: "0700" for its owner alone, "0750" if its group may read it too.
+        /// The group may read the shards and the manifest, with sqlite3 for example. Only the owner ever has access
+        /// to tenants.db and cursors.key.
         data_mode: DataMode as Privacy = "0700";
-        /// Number of shards of a new data folder, or "auto" for one per core. It is fixed once the folder exists.
+        /// Number of shards in a new data folder, or "auto" for one per core. It is fixed once the folder exists.
         /// Set it to the number of cores of the largest machine that will ever serve the folder.
         shards: Option<u16> as CountOrAuto = "auto";
-        /// What a 202 promises: "os" survives the death of the process, "disk" survives a power cut.
-        /// "disk" adds the waiting time of one shared fdatasync. A request may ask for it with ?ack=disk.
+        /// What an event survives after a 202: "os" the death of the process, "disk" also a power cut.
+        /// "disk" adds the wait for one shared fdatasync. A request may ask for it with ?ack=disk.
         ack: AckLevel as Ack = "os";
     }
     "Cores" {
         /// CPUs to serve on ("0,1" or "0-3"), or "auto" for all that this process may use.
         /// Omit a CPU to keep it free for other programs.
         cores: Option<CoreList> as CoresOrAuto = "auto";
-        /// Runtime of everything that streams or waits: "io_uring", "epoll" or "auto".
-        /// "auto" uses io_uring if the kernel permits it. `firehose doctor` reports why it does not.
+        /// Runtime for everything that streams or waits: "io_uring", "epoll" or "auto".
+        /// "auto" uses io_uring if the kernel permits it. If not, `firehose doctor` reports why.
         runtime: RuntimeChoice as Runtime = "auto";
     }
     "Requests" {
@@ -132,7 +129,7 @@ settings! {
         /// Maximum body size of POST /events/bulk and of stock updates in decoded bytes. Above it: 413.
         bulk_bytes_max: u64 as Bytes = "20MiB";
         /// Maximum time that POST /events and stock updates wait for their commit before the server responds with 202.
-        /// The duplicate check of such a request happens when the shard commits.
+        /// For such a request, duplicates are detected when the shard commits.
         commit_wait: Duration as Time = "1s";
         /// Maximum time from the first to the last byte of a request head. After it: 408.
         head_timeout: Duration as Time = "10s";
@@ -142,19 +139,19 @@ settings! {
         /// Maximum idle time of a kept-alive connection between requests.
         /// Set it higher than the idle timeout of a load balancer in front of the server.
         idle_timeout: Duration as Time = "75s";
-        /// Maximum time for which a client may leave a response unread before the server closes its connection.
+        /// Maximum time that a client may leave a response unread before the server closes its connection.
         write_timeout: Duration as Time = "30s";
         /// Memory limit of the whole process for partial requests and unsent responses, or "auto" for 64MiB per core.
-        /// It applies once to the listeners, and once more to the bodies and ingests on the executors.
-        /// Above it, new requests get 503. Raise it if many clients send slowly.
+        /// It applies once to the listeners, and once more to the bodies and ingests on the executors. Above it, new
+        /// requests get 503. Raise it if many clients send slowly.
         buffer_bytes_max: Option<u64> as BytesOrAuto = "auto";
     }
     "Journal" {
         /// Size of one segment file. Larger segments mean fewer files; smaller ones free disk space sooner.
         segment_bytes: u64 as Bytes = "64MiB";
         /// Maximum disk space of one journal (one lane of a shard). At this size: 507.
-        /// Records that are stored but whose segments are not deleted yet count too. Size it for the longest outage to
-        /// survive.
+        /// Records that are stored but whose segments are not deleted yet count too. Size it for the longest outage
+        /// to survive.
         journal_bytes_max: u64 as Bytes = "8GiB";
         /// Maximum backlog of a shard: bytes accepted but not yet stored. Above it: 429 with Retry-After.
         journal_high_water: u64 as Bytes = "2GiB";
@@ -177,16 +174,15 @@ settings! {
         shard_caches: u64 as Bytes = "32MiB";
         /// Maximum size of an ingest of orders after decompression. Orders stored before the limit is reached remain.
         ingest_bytes_max: u64 as Bytes = "64GiB";
-        /// Maximum received bytes of all running uploads. Each counts at least 64 KiB. Above it: 507.
-        /// A tenant may use at most what it leaves for the others. An upload that declares more gets 413. The bytes are in
-        /// the
-        /// data folder until the upload is finished.
+        /// Maximum received bytes of all running uploads together. Each counts as at least 64 KiB. Above it: 507.
+        /// A tenant may use at most as much as it leaves for the others. An upload that declares more gets 413. The
+        /// bytes stay in the data folder until the upload is finished.
         uploads_bytes_max: u64 as Bytes = "64GiB";
-        /// Time after which an abandoned upload expires and the record of a finished one is deleted.
+        /// Time after which an abandoned upload expires and a finished upload's record is deleted.
         upload_expiry: Duration as Time = "1d";
-        /// Maximum bytes of the files of all exports. Above it: 507, and an export that reaches it fails.
+        /// Maximum size of all export files together. Above it: 507, and an export that reaches it fails.
         exports_bytes_max: u64 as Bytes = "64GiB";
-        /// Time for which a finished export's file is kept. Its record is kept for as long again.
+        /// Time for which a finished export's file is kept. Its record is then kept for the same time again.
         export_expiry: Duration as Time = "1d";
         /// Number of rows at which a partition is sealed and gets its indexes.
         partition_rows_max: u64 as Count = "250000";
@@ -197,12 +193,12 @@ settings! {
         /// Maximum time between checkpoints while the write-ahead log is not empty.
         /// Journal segments are deleted only after a checkpoint.
         checkpoint_interval: Duration as Time = "5s";
-        /// Retention of clicks after their arrival ("30d"), or "off" to keep them indefinitely.
-        /// Whole partitions are deleted, so rows may remain an eighth longer. If the clock jumps ahead, or nothing was
-        /// written for
-        /// a week, nothing is deleted for a day.
+        /// Time for which clicks are kept after their arrival ("30d"), or "off" to keep them indefinitely.
+        /// Whole partitions are deleted, so rows may remain an eighth longer. If the clock jumps ahead, or nothing
+        /// was written for a week, nothing is deleted for a day.
         retention_clicks: Option<Duration> as TimeOrOff = "off";
-        /// Retention of the events of /events. Their ids are forgotten and their counts are removed from the buckets.
+        /// Time for which the events of /events are kept, or "off" to keep them indefinitely.
+        /// Their ids are then forgotten, and their counts are removed from the buckets.
         retention_events: Option<Duration> as TimeOrOff = "off";
     }
     "Prices" {
@@ -210,13 +206,13 @@ settings! {
         /// This and the next four settings apply to tenants without settings of their own (`firehose tenant prices`).
         price_change_percent: u32 as Hundredths = "20";
         /// Maximum modified z-score of a price among the accepted prices. Above it: an anomaly.
-        /// The inventors of the score recommend 3.5.
+        /// The authors of the score recommend 3.5.
         price_score: u32 as Thousandths = "3.5";
-        /// Number of accepted prices that the score uses. Below 5 there is no score.
+        /// Number of accepted prices that the score uses. No score is computed from fewer than 5.
         price_window: u64 as Count = "20";
-        /// Limit of price events per second of one tenant. Above it: 429.
+        /// Maximum price events per second of one tenant. Above it: 429.
         price_events_per_second: u64 as Count = "5000";
-        /// Limit of price events per second of one product. Above it: 429.
+        /// Maximum price events per second of one product. Above it: 429.
         product_events_per_second: u64 as Count = "100";
     }
     "Reading" {
@@ -241,7 +237,7 @@ settings! {
 }
 
 impl Config {
-    /// The limits for prices of a tenant without limits of its own.
+    /// Returns the price limits for a tenant without limits of its own.
     #[must_use]
     pub fn price_rules(&self) -> PriceRules {
         PriceRules {
@@ -251,8 +247,8 @@ impl Config {
         }
     }
 
-    /// Bytes that a core may hold for requests and responses in progress, once on its listener and once on its
-    /// executor.
+    /// Returns the bytes that a core may hold for requests and responses in progress, once on its listener and once
+    /// on its executor.
     #[must_use]
     pub fn buffer_bytes_a_core(&self, core_count: usize) -> usize {
         match self.buffer_bytes_max {
@@ -261,12 +257,12 @@ impl Config {
         }
     }
 
-    /// The minimum: one event that is being answered, and the next one to arrive.
+    /// Returns the minimum: the space for one event that is being answered and for the next one to arrive.
     pub(super) fn two_requests_bytes(&self) -> u64 {
         2 * (self.event_bytes_max + HEAD_BYTES_MAX as u64)
     }
 
-    /// The defaults, checked: the result of an empty file, environment and command line.
+    /// Returns the defaults, checked. They are the result of an empty file, environment and command line.
     #[must_use]
     pub fn defaults() -> Config {
         Config::read(&Raw::default(), &mut Complaints::default())

@@ -1,4 +1,4 @@
-//! The effective settings for people: a TOML page that parses to the same settings, and one line for the log.
+//! The effective settings in readable form: a TOML page that parses to the same settings, and one line for the log.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::layers::Loaded;
 use super::raw::{Source, spec};
 
 impl Loaded {
-    /// The effective settings as a `firehose.toml`, with a comment on the source of each.
+    /// Returns the effective settings as a `firehose.toml`, with a comment on the source of each.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut page = String::new();
@@ -32,7 +32,7 @@ impl Loaded {
         page
     }
 
-    /// Every effective setting in one line, for the log at the start: `listen=127.0.0.1:8000 …`.
+    /// Returns every effective setting in one line, for the log at startup: `listen=127.0.0.1:8000 …`.
     #[must_use]
     pub fn to_line(&self) -> String {
         let words: Vec<String> =
@@ -40,7 +40,7 @@ impl Loaded {
         words.join(" ")
     }
 
-    /// The settings that differ from their defaults, with their sources: `--ack=disk page_size in …=4KiB`.
+    /// Returns the settings that differ from their defaults, with their sources: `--ack=disk page_size in …=4KiB`.
     #[must_use]
     pub fn said(&self) -> String {
         let said = self.config.written().into_iter().filter_map(|(name, value)| {
@@ -50,7 +50,7 @@ impl Loaded {
     }
 }
 
-/// A TOML basic string.
+/// Quotes text as a TOML basic string.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -1,7 +1,7 @@
 //! The known name nearest to a misspelt one, by edit distance (Damerau–Levenshtein, adjacent swaps only).
 
-/// The candidate with the fewest insertions, deletions, replacements and swaps of neighbours; the first of equals. Only
-/// the first 64 bytes of a name count.
+/// Returns the candidate with the fewest insertions, deletions, replacements and swaps of neighbours, or the first of
+/// several equals. Only the first 64 bytes of a name count.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
     candidates.min_by_key(|candidate| distance(name, candidate)).unwrap_or_default()
 }

@@ -13,18 +13,18 @@ use super::web::{HostName, WebOrigin};
 pub(super) trait Codec {
     type Value;
     const ALLOWED: &'static str;
-    /// Written in TOML without quotes.
+    /// If true, TOML contains the value without quotes.
     const BARE: bool = false;
     fn read(text: &str) -> Option<Self::Value>;
     fn write(value: &Self::Value) -> String;
 }
 
-/// The promise of a 202.
+/// The guarantee that a 202 gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AckLevel {
-    /// Handed to the operating system: survives the death of the process.
+    /// The event is with the operating system. It survives the death of the process.
     Os,
-    /// Synced to the disk: survives a power cut.
+    /// The event is synced to the disk. It survives a power cut.
     Disk,
 }
 
@@ -40,13 +40,13 @@ impl AckLevel {
 pub enum RuntimeChoice {
     /// io_uring if the kernel permits it, otherwise epoll.
     Auto,
-    /// io_uring, or the start fails.
+    /// io_uring. If it is not available, the start fails.
     IoUring,
     /// epoll, even if the kernel permits io_uring.
     Epoll,
 }
 
-/// Least important level that is logged.
+/// The least important level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     Error,
@@ -59,14 +59,14 @@ pub enum LogLevel {
 /// Permissions of the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataMode {
-    /// Its owner alone.
+    /// Only the owner has access.
     Owner,
-    /// A group too, which may read.
+    /// A group may read the folder too.
     Group,
 }
 
 impl DataMode {
-    /// The mode of folders. Files have the same mode without execute permission.
+    /// Returns the mode of folders. Files have the same mode without execute permission.
     #[must_use]
     pub fn folder_mode(self) -> u32 {
         match self {
@@ -90,14 +90,14 @@ pub enum LogFormat {
 pub struct CoreList(Vec<usize>);
 
 impl CoreList {
-    /// The CPU numbers.
+    /// Returns the CPU numbers.
     #[must_use]
     pub fn cpus(&self) -> &[usize] {
         &self.0
     }
 }
 
-/// Largest CPU number of a list: the size of the kernel's own mask.
+/// The largest CPU number in a list: the size of the kernel's own mask.
 const CPU_NUMBER_MAX: usize = 1023;
 
 impl FromStr for CoreList {
@@ -183,7 +183,8 @@ impl Codec for Count {
     }
 }
 
-/// A decimal with at most `places` digits after the point, as a whole number of its last digit.
+/// Parses a decimal with at most `places` digits after the point. Returns it as a whole number of units of the last
+/// place.
 #[must_use]
 pub fn decimal(text: &str, places: usize) -> Option<u32> {
     let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
@@ -195,7 +196,7 @@ pub fn decimal(text: &str, places: usize) -> Option<u32> {
     u32::try_from(scaled).ok()
 }
 
-/// The inverse, written without trailing zeros.
+/// Writes such a number as a decimal without trailing zeros. It is the inverse of [`decimal`].
 #[must_use]
 pub fn decimal_text(value: u32, places: usize) -> String {
     let scale = 10_u32.pow(places as u32);
@@ -297,7 +298,7 @@ impl Codec for Time {
     }
 }
 
-/// Declares codecs for a word or a value.
+/// Declares codecs for settings that are either a word or a value.
 macro_rules! optional {
     ($($name:ident = $word:literal or $type:ty, $allowed:literal, $read:expr, $write:expr;)+) => {$(
         pub(super) struct $name;
@@ -377,7 +378,7 @@ macro_rules! choice {
         }
 
         impl $type {
-            /// The word in the settings.
+            /// Returns the word used in the settings.
             #[must_use]
             pub fn word(self) -> &'static str {
                 match self { $($type::$variant => $word,)+ }
@@ -398,7 +399,7 @@ choice! {
     Format = LogFormat, "\"auto\", \"json\" or \"text\"" { "auto" => Auto, "json" => Json, "text" => Text }
 }
 
-/// Decimal digits, optionally grouped by underscores.
+/// Parses decimal digits that may be grouped by underscores.
 fn digits(text: &str) -> Option<u64> {
     if !text.starts_with(|c: char| c.is_ascii_digit()) || text.ends_with('_') {
         return None;

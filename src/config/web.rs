@@ -1,4 +1,4 @@
-//! Origins of pages and names of this server, as settings define them and requests contain them.
+//! Page origins and names of this server, as settings define them and requests contain them.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -28,19 +28,19 @@ impl WebOrigin {
         &self.0
     }
 
-    /// The host, and the port if it is not the scheme's default.
+    /// Returns the host, and the port if it is not the scheme's default.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.0.split_once("://").map_or("", |(_, authority)| authority)
     }
 
-    /// Whether an `Origin` header names this one.
+    /// Returns `true` if an `Origin` header names this one.
     #[must_use]
     pub fn is(&self, origin: &[u8]) -> bool {
         self.0.as_bytes().eq_ignore_ascii_case(origin)
     }
 
-    /// Whether a `Host` header names this one's authority.
+    /// Returns `true` if a `Host` header names this one's authority.
     #[must_use]
     pub fn is_served_as(&self, host: &[u8]) -> bool {
         let (scheme, authority) = self.0.split_once("://").unwrap_or_default();
@@ -48,7 +48,8 @@ impl WebOrigin {
     }
 }
 
-/// Whether an `Origin` header has the same authority as a `Host` header: the page came from this server.
+/// Returns `true` if an `Origin` header has the same authority as a `Host` header. The page then came from this
+/// server.
 #[must_use]
 pub fn is_same_authority(origin: &[u8], host: &[u8]) -> bool {
     let Some(at) = memchr::memmem::find(origin, b"://") else { return false };
@@ -67,7 +68,7 @@ fn without_own_port<'a>(scheme: &[u8], authority: &'a [u8]) -> &'a [u8] {
     authority.strip_suffix(port).unwrap_or(authority)
 }
 
-/// A name, an IPv4 address or an IPv6 address in brackets, optionally with a port.
+/// Returns `true` for a name, an IPv4 address or an IPv6 address in brackets, optionally with a port.
 fn is_authority(text: &str) -> bool {
     let (host, port) = split_port(text.as_bytes());
     let is_port = port.is_none_or(|port| {
@@ -91,7 +92,7 @@ fn is_bracketed(host: &[u8]) -> bool {
     std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Whether a `Host` header is safe from DNS rebinding: an address, or a local name of this machine.
+/// Returns `true` if a `Host` header is safe from DNS rebinding: an address, or a local name of this machine.
 #[must_use]
 pub fn is_safe_host(host: &[u8]) -> bool {
     let (name, _) = split_port(host);
@@ -122,7 +123,7 @@ impl HostName {
         &self.0
     }
 
-    /// Whether a `Host` header is this name.
+    /// Returns `true` if a `Host` header is this name.
     #[must_use]
     pub fn is(&self, host: &[u8]) -> bool {
         let (name, port) = split_port(host);

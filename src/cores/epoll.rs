@@ -14,15 +14,15 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 /// Connections that the kernel queues while a core is busy; limited by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// Opens one of several listening sockets on an address. The kernel distributes connections over them.
+/// Opens one of several listening sockets on an address. The kernel distributes connections among them.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit it, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
-    // Responses are smaller than one segment, so paced congestion control (BBR) would only cost its timers. If `reno`
-    // is not available, the system's default remains.
+    // Responses are smaller than one segment, so paced congestion control (BBR) would only add the cost of its
+    // timers. If `reno` is not available, the system's default remains.
     let _ = socket.set_tcp_congestion(b"reno");
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
@@ -36,7 +36,7 @@ pub struct Ready {
     pub key: u64,
     pub readable: bool,
     pub writable: bool,
-    /// The peer has closed its direction, or the connection is broken: read until 0.
+    /// Set if the peer has shut down its sending side, or the connection is broken. The caller reads until 0.
     pub hung_up: bool,
 }
 
@@ -51,12 +51,13 @@ impl Epoll {
         Ok(Epoll { fd: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(events_max) })
     }
 
-    /// Level-triggered, for listening sockets and wake-ups.
+    /// Registers a level-triggered descriptor, for listening sockets and wake-ups.
     pub fn add_level(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
         Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), EventFlags::IN)?)
     }
 
-    /// Edge-triggered in both directions, for connections: registered once and never changed.
+    /// Registers an edge-triggered descriptor in both directions, for connections. It is registered once and never
+    /// changed.
     pub fn add_edge(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), events)?)
@@ -89,21 +90,21 @@ impl Epoll {
     }
 }
 
-/// A new connection, non-blocking; `WouldBlock` if there is none.
+/// Accepts a new, non-blocking connection. Returns `WouldBlock` if there is none.
 pub fn accept(listener: &TcpListener) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, flags))?)
 }
 
-/// The address of the peer; `None` if the connection is closed already.
+/// Returns the address of the peer. `None` if the connection is closed already.
 #[must_use]
 pub fn peer(fd: &OwnedFd) -> Option<IpAddr> {
     let address = SockRef::from(fd).peer_addr().ok()?.as_socket()?;
     Some(address.ip().to_canonical())
 }
 
-/// A bare system call, like [`send`]: libc's functions are cancellation points, which cost a multi-threaded process two
-/// atomic operations per call (2 % of the hot lane's time).
+/// Receives bytes with a bare system call, like [`send`]. libc's functions are cancellation points, which cost a
+/// multi-threaded process two atomic operations per call (2 % of the hot lane's time).
 pub fn recv(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     let null = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: the kernel writes at most `len` bytes into the slice; the peer's address is not requested.
@@ -112,7 +113,7 @@ pub fn recv(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Never raises SIGPIPE.
+/// Sends bytes. It never raises SIGPIPE.
 pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     let (flags, null) = (libc::MSG_NOSIGNAL, std::ptr::null_mut::<libc::c_void>());
     // SAFETY: the kernel reads at most `len` bytes from the slice; no address is given.
@@ -121,9 +122,9 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// Closes our direction, so that the peer reads the response to its end before the close.
+/// Shuts down our sending side, so that the peer reads the response to its end before the close.
 pub fn shutdown_write(fd: impl AsFd) {
-    // An error means that the direction is closed already.
+    // An error means that the sending side is shut down already.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
 

@@ -35,7 +35,7 @@ thread_local! {
     static RUNTIME: Cell<Runtime> = const { Cell::new(Runtime::Epoll) };
 }
 
-/// Runs `main` on the calling thread to its end. The thread is pinned already.
+/// Runs `main` to its end on the calling thread, which is pinned already.
 pub fn run<F: Future<Output = ()> + 'static>(
     runtime: Runtime,
     name: &str,
@@ -92,11 +92,11 @@ enum OpenFile {
     Epoll(std::sync::Arc<std::fs::File>),
 }
 
-/// More than the number of cores that append at a time.
+/// The maximum number of open files. It exceeds the number of cores that append at a time.
 const OPEN_FILES_MAX: usize = 8;
 
 impl Files {
-    /// fdatasync without blocking the core: by the ring, or on a thread of the fallback's pool.
+    /// Calls fdatasync without blocking the core: by the ring, or on a thread of the fallback's pool.
     pub async fn sync_data(&self, path: &Path) -> io::Result<()> {
         match self.open(path).await? {
             OpenFile::IoUring(file) => file.fdatasync().await.map_err(io_error),
@@ -123,15 +123,16 @@ impl Files {
         Ok(file)
     }
 
-    /// fsync of a folder, so that the name of a new file is on disk too. The ring cannot open a folder as a file.
+    /// Calls fsync on a folder, so that the name of a new file is on disk too. The ring cannot open a folder as a
+    /// file.
     pub async fn sync_folder(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         blocking(move || durable::sync_folder(&path)).await
     }
 }
 
-/// A file that is read without blocking the core: by the ring, or on a thread of the fallback's pool. Closed when it is
-/// dropped.
+/// A file that is read without blocking the core: by the ring, or on a thread of the fallback's pool. It is closed
+/// when it is dropped.
 #[derive(Debug)]
 pub struct ReadFile(OpenFile);
 
@@ -145,7 +146,7 @@ impl ReadFile {
         }))
     }
 
-    /// Reads up to `count` bytes; none at the end.
+    /// Reads up to `count` bytes. Returns none at the end of the file.
     pub async fn read_at(&self, at: u64, count: usize) -> io::Result<Vec<u8>> {
         match &self.0 {
             OpenFile::IoUring(file) => Ok(file.read_at(at, count).await.map_err(io_error)?.to_vec()),
@@ -164,8 +165,8 @@ impl ReadFile {
     }
 }
 
-/// Runs an operation that waits for the disk, such as a sync or a rename, on a thread of the runtime's pool. For
-/// operations of milliseconds: the ring has one such thread per core.
+/// Runs an operation that waits for the disk, such as a sync or a rename, on a thread of the runtime's pool. It
+/// should take only milliseconds, because the ring has one such thread per core.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -12,7 +12,7 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Returns the message if the mailbox is full. The caller decides what happens then.
+    /// Sends a message, or returns it if the mailbox is full. The caller decides what to do with it.
     pub fn send(&mut self, message: T) -> Result<(), T> {
         self.ring.push(message).map_err(|rtrb::PushError::Full(message)| message)?;
         self.wake.wake();
@@ -23,7 +23,7 @@ impl<T> Sender<T> {
 /// The receiving half, owned by the thread that `wake` wakes.
 pub type Receiver<T> = rtrb::Consumer<T>;
 
-/// A mailbox of `capacity` messages.
+/// Creates a mailbox of `capacity` messages.
 #[must_use]
 pub fn mailbox<T>(capacity: usize, wake: Arc<Wake>) -> (Sender<T>, Receiver<T>) {
     let (ring, receiver) = rtrb::RingBuffer::new(capacity);

@@ -12,19 +12,19 @@ pub enum Rank {
     Listener = 0,
     Executor = 1,
     Writer = 5,
-    /// Queries, with a lower priority than anything that keeps promises.
+    /// Queries. Their priority is below that of everything that keeps a promise to a client.
     Reader = 7,
     Background = 10,
 }
 
-/// The CPUs this process may run on, by the kernel's numbers (the affinity mask, cpusets included).
+/// Returns the CPUs that this process may run on, by the kernel's numbers (the affinity mask, cpusets included).
 #[must_use]
 pub fn allowed() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
-/// The CPUs to serve on by default: all that are allowed, limited to the cgroup's quota. A throttled core responds
-/// late.
+/// Returns the CPUs to serve on by default: all that are allowed, limited to the cgroup's quota. A throttled core
+/// responds late.
 #[must_use]
 pub fn available() -> Vec<usize> {
     let mut cpus = allowed();
@@ -36,20 +36,20 @@ pub fn available() -> Vec<usize> {
     cpus
 }
 
-/// The CPU quota of this process's cgroup (v2), in CPUs; `None` without a limit.
+/// Returns the CPU quota of this process's cgroup (v2), in CPUs; `None` without a limit.
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     quota(Path::new("/sys/fs/cgroup"), &own_cgroup())
 }
 
-/// This process's cgroup (v2), relative to the mount.
+/// Returns this process's cgroup path (v2), relative to the mount.
 fn own_cgroup() -> PathBuf {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     PathBuf::from(path)
 }
 
-/// The lowest CPU quota of a cgroup and its ancestors, in CPUs; `None` without a limit.
+/// Returns the lowest CPU quota of a cgroup and its ancestors, in CPUs; `None` without a limit.
 fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
     let quotas = cgroup.ancestors().filter_map(|folder| {
         let text = fs::read_to_string(mount.join(folder).join("cpu.max")).ok()?;

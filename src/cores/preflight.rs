@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// io_uring cannot be used: the reason, and the operator's remedy.
+/// The reason why io_uring cannot be used, and the operator's remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("io_uring refused: {reason}; {remedy}")]
 pub struct IoUringRefused {
@@ -73,7 +73,7 @@ const OPERATIONS: &[(usize, &str)] = &[
 /// [`raise_limits`] first.
 ///
 /// # Errors
-/// If the kernel refuses, lacks an operation, or permits too little locked memory.
+/// The kernel refuses, lacks an operation, or permits too little locked memory.
 pub fn io_uring() -> Result<(), IoUringRefused> {
     let ring = open_ring().map_err(|error| refusal(&error))?;
     let known = operations(&ring).map_err(|error| refusal(&error))?;
@@ -102,15 +102,15 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
     }
 }
 
-/// The limit of locked memory, in bytes.
+/// Returns the limit on locked memory, in bytes.
 ///
 /// # Errors
-/// Only if the kernel refuses getrlimit(2), which none does by default.
+/// The kernel refuses getrlimit(2), which none does by default.
 pub fn memlock() -> io::Result<Limit> {
     limit(libc::RLIMIT_MEMLOCK)
 }
 
-/// The limit of open files.
+/// Returns the limit on open files.
 ///
 /// # Errors
 /// See [`memlock`].
@@ -118,14 +118,14 @@ pub fn nofile() -> io::Result<Limit> {
     limit(libc::RLIMIT_NOFILE)
 }
 
-/// Client connections that a limit of open files permits: all but [`FILES_ASIDE`], and half of a very small limit. The
-/// server must not serve more, whatever the settings.
+/// Returns the number of client connections that a limit on open files permits: all but [`FILES_ASIDE`], and half of
+/// a very small limit. The server must not serve more, regardless of the settings.
 #[must_use]
 pub fn connection_room(nofile: Limit) -> u64 {
     nofile.soft - FILES_ASIDE.min(nofile.soft / 2)
 }
 
-/// Raises the soft limits of open files and locked memory to the hard ones, which needs no privilege, and returns the
+/// Raises the soft limits on open files and locked memory to the hard ones, which needs no privilege, and returns the
 /// resulting limits. Call it before starting a thread that depends on them.
 ///
 /// # Errors
@@ -203,7 +203,7 @@ fn operations(ring: &OwnedFd) -> io::Result<[bool; 256]> {
     Ok(std::array::from_fn(|number| probe.ops[number].flags & OP_SUPPORTED != 0))
 }
 
-/// The meaning of an error number of io_uring_setup(2), and its remedy.
+/// Returns the meaning of an error number from io_uring_setup(2), and its remedy.
 fn refusal(error: &io::Error) -> IoUringRefused {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => refused(

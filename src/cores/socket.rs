@@ -47,7 +47,7 @@ impl Socket {
         }
     }
 
-    /// Closes our direction. The peer's can still be read.
+    /// Shuts down our sending side. The peer can still send.
     pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::IoUring(stream) => Pin::new(stream).poll_close(context),

@@ -1,4 +1,4 @@
-//! The stages of a shutdown, visible to every thread.
+//! The shutdown stages, visible to every thread.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,4 +1,5 @@
-//! The decoder: simd-json first, then an exact second look at what it refuses. Fields are spans of the received bytes.
+//! The decoder: simd-json first, then an exact second look at what it refuses. Fields are spans of the received
+//! bytes.
 
 use simd_json::tape::Tape;
 use simd_json::{Buffers, INPUT_PADDING};
@@ -9,12 +10,12 @@ use super::json;
 use super::structurals::Structurals;
 use crate::base::limits::JSON_DEPTH_MAX;
 
-/// A larger body frees its buffers afterwards. simd-json keeps up to 28 times the body (a tape node per bracket), and
-/// large bodies are rare enough to pay for an allocation.
+/// A body above this size frees its buffers afterwards. simd-json keeps up to 28 times the body's size (a tape node
+/// per bracket), and large bodies are rare enough to pay for an allocation.
 const BODY_BYTES_KEPT: usize = 64 * 1024;
 
-/// A larger body gets the second look at once, which needs no memory. 28 times this is the most that one core must find
-/// for a moment.
+/// A body above this size gets the second look at once, which needs no memory. simd-json briefly needs up to 28 times
+/// this size on a core.
 pub const SIMD_BYTES_MAX: usize = 256 * 1024;
 
 /// Parses events; reused, one per core. Keeps a padded copy of the body, simd-json's buffers and its tape: about 4 KiB
@@ -48,7 +49,7 @@ impl Decoder {
     /// is needed.
     ///
     /// # Errors
-    /// The fault; for JSON, every invalid field at once.
+    /// The error in the body. For JSON that is not an event, it lists every invalid field.
     pub fn click<'b>(&mut self, body: &'b [u8]) -> Result<Click<'b>, DecodeError> {
         self.fields::<RawFields<'b>>(body)?.check()
     }
@@ -56,7 +57,7 @@ impl Decoder {
     /// Returns the raw fields of one kind of event.
     ///
     /// # Errors
-    /// The fault of a body that is not a JSON object.
+    /// The body is not a JSON object.
     #[inline]
     pub fn fields<'b, F: Collect<'b>>(&mut self, body: &'b [u8]) -> Result<F, DecodeError> {
         let fields = if self.simd_json_accepts(body) {
@@ -68,7 +69,7 @@ impl Decoder {
         fields.ok_or_else(not_an_object)
     }
 
-    /// [`Decoder::fields`] for input that simd-json accepts; `None` for the rest.
+    /// Does what [`Decoder::fields`] does for input that simd-json accepts. `None` for the rest.
     pub fn fields_at_first_look<'b, F: Collect<'b>>(
         &mut self,
         body: &'b [u8],
@@ -94,7 +95,7 @@ impl Decoder {
         }
     }
 
-    /// Memory held by the buffers, as far as they report it.
+    /// Returns the memory held by the buffers whose size is known.
     #[cfg(test)]
     pub(crate) fn bytes_kept(&self) -> usize {
         self.copy.capacity()
@@ -102,8 +103,8 @@ impl Decoder {
             + size_of_val(self.buffers.structural_indexes())
     }
 
-    /// Whether simd-json accepts the body as one JSON value within the depth limit. It never accepts what RFC 8259
-    /// forbids, and it leaves the offsets of all structural characters.
+    /// Returns `true` if simd-json accepts the body as one JSON value within the depth limit. It never accepts what
+    /// RFC 8259 forbids, and it leaves the offsets of all structural characters.
     pub fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
         if body.len() > SIMD_BYTES_MAX {
             return false;
@@ -126,7 +127,8 @@ impl Decoder {
     }
 }
 
-/// The fields of a valid document, by the offsets of its structural characters. `None` if it is not an object.
+/// Returns the fields of a valid document, found by the offsets of its structural characters. `None` if it is not an
+/// object.
 #[inline]
 fn fields_by_index<'b, F: Collect<'b>>(body: &'b [u8], indexes: &[u32]) -> Option<F> {
     let mut structurals = Structurals::new(body, indexes);
@@ -134,7 +136,7 @@ fn fields_by_index<'b, F: Collect<'b>>(body: &'b [u8], indexes: &[u32]) -> Optio
     Some(structurals.members())
 }
 
-/// The fields of a body that simd-json refused, if RFC 8259 permits it.
+/// Returns the fields of a body that simd-json refused, if RFC 8259 permits the body.
 #[cold]
 fn fields_by_second_look<'b, F: Collect<'b>>(body: &'b [u8]) -> Result<Option<F>, DecodeError> {
     second_look(body)?;
@@ -142,8 +144,8 @@ fn fields_by_second_look<'b, F: Collect<'b>>(body: &'b [u8]) -> Result<Option<F>
     Ok(json::members(body, |key, value| fields.note(key, value)).then_some(fields))
 }
 
-/// The fault of a body that simd-json refused, if it has one. Checks the depth first, so that nothing ever recurses
-/// beyond the limit.
+/// Checks a body that simd-json refused, and returns its error if it has one. Checks the depth first, so that nothing
+/// ever recurses beyond the limit.
 #[cold]
 pub fn second_look(body: &[u8]) -> Result<(), DecodeError> {
     if body.is_empty() {
@@ -155,7 +157,7 @@ pub fn second_look(body: &[u8]) -> Result<(), DecodeError> {
     is_json(body)
 }
 
-/// The fault of the bytes as one JSON value of any depth, if they have one. Needs one byte of memory per level.
+/// Checks that the bytes are one JSON value of any depth. Needs one byte of memory per level.
 pub fn is_json(body: &[u8]) -> Result<(), DecodeError> {
     let text = std::str::from_utf8(body).map_err(|_| DecodeError::NotUtf8)?;
     serde_json::from_str::<&serde_json::value::RawValue>(text)
@@ -163,8 +165,8 @@ pub fn is_json(body: &[u8]) -> Result<(), DecodeError> {
         .map_err(|error| DecodeError::NotJson { offset: offset(body, &error) })
 }
 
-/// Converts serde_json's line and column (both from 1, columns in bytes) to an offset: the length of the body if it
-/// ended too early.
+/// Converts serde_json's line and column (both from 1, columns in bytes) to an offset. It is the length of the body
+/// if the body ends too early.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     if error.is_eof() {
         return body.len();

@@ -1,12 +1,12 @@
-//! The faults of a body. All of them are the sender's, and a retry cannot succeed. No error contains text of the
-//! payload.
+//! The errors in a body. All of them are the sender's fault, and a retry cannot succeed. No error contains payload
+//! text.
 
 use std::fmt;
 use std::ops::Deref;
 
 use crate::base::limits::{BULK_EVENTS_MAX, JSON_DEPTH_MAX};
 
-/// Why a body is not an event.
+/// The reason why a body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// 400: there is no body.
@@ -18,16 +18,16 @@ pub enum DecodeError {
     /// 400: not one JSON value. `offset` is the byte at which parsing stopped, at most the length of the body.
     #[error("the body is not JSON: unexpected input at byte {offset}")]
     NotJson { offset: usize },
-    /// 422: nested deeper than [`JSON_DEPTH_MAX`]. Takes precedence over any later fault.
+    /// 422: nested deeper than [`JSON_DEPTH_MAX`]. It takes precedence over any later error.
     #[error("the JSON is nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
-    /// 422: JSON, but not an event. Every invalid field is listed.
+    /// 422: JSON, but not an event. It lists every invalid field.
     #[error("the JSON is not a valid event: {0}")]
     Fields(FieldErrors),
 }
 
 impl DecodeError {
-    /// The code of the fault; of several invalid fields, that of the first.
+    /// Returns the error's code. If several fields are invalid, it is the code of the first.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -39,7 +39,7 @@ impl DecodeError {
         }
     }
 
-    /// JSON Pointer to the fault within the event; of several invalid fields, that of the first.
+    /// Returns a JSON Pointer to the error within the event. If several fields are invalid, it points to the first.
     #[must_use]
     pub fn pointer(&self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl DecodeError {
     }
 }
 
-/// Why a body has no rows. The fault of a single row is that row's [`DecodeError`].
+/// The reason why a body has no rows. The error in a single row is that row's [`DecodeError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BulkError {
     /// 400 or 422, as for one event: not JSON in UTF-8, or nested too deeply outside the rows.
@@ -58,13 +58,13 @@ pub enum BulkError {
     /// 422: JSON without rows.
     #[error("{}", .0.detail)]
     Rows(FieldError),
-    /// 413: more than [`BULK_EVENTS_MAX`] rows. Takes precedence over any later fault.
+    /// 413: more than [`BULK_EVENTS_MAX`] rows. It takes precedence over any later error.
     #[error("more than {BULK_EVENTS_MAX} events in one request")]
     TooManyRows,
 }
 
 impl BulkError {
-    /// The code of the fault.
+    /// Returns the error's code.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -80,7 +80,7 @@ impl BulkError {
 pub struct FieldErrors(Box<[FieldError]>);
 
 impl FieldErrors {
-    /// Requires at least one error.
+    /// Creates the list from at least one error.
     #[must_use]
     pub fn new(errors: Vec<FieldError>) -> FieldErrors {
         FieldErrors(errors.into_boxed_slice())
@@ -95,7 +95,7 @@ impl Deref for FieldErrors {
     }
 }
 
-/// The details of all errors, in one sentence.
+/// Writes the details of all errors, in one sentence.
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.iter().enumerate() {
@@ -116,60 +116,60 @@ pub struct FieldError {
     pub detail: &'static str,
 }
 
-/// The code of an invalid field, for programs. Append-only: a code never changes its meaning.
+/// An invalid field's code, for programs. Codes are only added. A code never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The document is JSON but not an object.
     NotAnObject,
     /// A required field is missing.
     MissingField,
-    /// The value of the field has another type.
+    /// The field's value has the wrong type.
     InvalidType,
     /// The string is not a date-time, or not a date that exists.
     InvalidTimestamp,
     /// The value has the right type but cannot be represented.
     OutOfRange,
-    /// The body, a text or the list of rows is empty.
+    /// The body, a string or the list of rows is empty.
     Empty,
-    /// The text has more bytes than its field may have.
+    /// The string has more bytes than its field allows.
     TooLong,
-    /// The text contains a control character (U+0000 to U+001F, U+007F to U+009F).
+    /// The string contains a control character (U+0000 to U+001F, U+007F to U+009F).
     ControlCharacter,
-    /// The text contains an unpaired surrogate escape.
+    /// The string contains an unpaired surrogate escape.
     InvalidUnicode,
-    /// The value has more bytes than its field may have.
+    /// The value has more bytes than its field allows.
     TooLarge,
-    /// Nested too deeply.
+    /// The JSON is nested too deeply.
     TooDeep,
-    /// Not one JSON value.
+    /// The body is not one JSON value.
     NotJson,
-    /// Not UTF-8.
+    /// The body is not UTF-8.
     NotUtf8,
-    /// More rows than one request may have.
+    /// The request has more rows than permitted.
     TooManyRows,
-    /// The text is not the name of an order status.
+    /// The string is not an order status.
     UnknownStatus,
-    /// The text is not an active ISO 4217 code.
+    /// The string is not an active ISO 4217 code.
     UnknownCurrency,
-    /// The text is neither empty nor contains an at sign with characters on both sides.
+    /// The string is not empty, and it has no at sign with characters on both sides.
     InvalidEmail,
     /// The number has a fraction or an exponent.
     NotAnInteger,
-    /// The text is not a decimal number.
+    /// The string is not a decimal number.
     NotADecimal,
     /// The amount is negative.
     Negative,
-    /// The amount has more digits after the point than its currency has.
+    /// The amount has more digits after the point than its currency allows.
     TooManyDigits,
     /// The order has no items.
     EmptyItems,
-    /// The order has more items than one may have.
+    /// The order has more items than permitted.
     TooManyItems,
-    /// The sum of all items cannot be represented.
+    /// The items' total cannot be represented.
     TotalTooLarge,
     /// The row belongs to a tenant other than the key's.
     WrongTenant,
-    /// The text is not the name of a stock mode.
+    /// The string is not a stock mode.
     UnknownMode,
     /// A stock update has both a quantity and a delta.
     QuantityAndDelta,
@@ -222,7 +222,7 @@ impl Code {
         Code::RepeatedKey,
     ];
 
-    /// The text in a problem document.
+    /// Returns the code as problem documents contain it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The rules of a click's three fields. All of them are applied to the raw values before any error is returned.
+//! The rules for a click's three fields. All of them are applied to the raw values before any error is returned.
 
 use super::error::{Code, DecodeError, FieldError, FieldErrors};
 use super::json::unescape;
@@ -10,18 +10,18 @@ pub struct Click<'b> {
     pub user_id: i64,
     /// Microseconds since 1970 UTC.
     pub timestamp_us: i64,
-    /// One JSON value, valid UTF-8: exactly the bytes received.
+    /// One JSON value in valid UTF-8: exactly the bytes received.
     pub metadata: &'b [u8],
 }
 
 /// The raw values of one kind of event's fields, collected member by member.
 pub trait Collect<'b>: Default {
-    /// Keeps the value if the key (between its quotes, with escapes) is one of the event's. If a name is repeated, the
-    /// last value remains, as in JavaScript.
+    /// Keeps the value if the key (between its quotes, with escapes) is one of the event's. If a name is repeated,
+    /// the last value is kept, as in JavaScript.
     fn note(&mut self, key: &'b [u8], value: &'b [u8]);
 }
 
-/// The raw values of the fields: the bytes of one valid JSON value each.
+/// The raw values of the fields. Each is the bytes of one valid JSON value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RawFields<'b> {
     user_id: Option<&'b [u8]>,
@@ -29,7 +29,7 @@ pub(super) struct RawFields<'b> {
     metadata: Option<&'b [u8]>,
 }
 
-/// The longest spelling of a name: every byte of `timestamp` as `\u0000`.
+/// The length of the longest spelling of a name, in which every byte of `timestamp` is written as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "timestamp".len();
 
 impl<'b> Collect<'b> for RawFields<'b> {
@@ -58,7 +58,7 @@ impl<'b> RawFields<'b> {
         }
     }
 
-    /// Every rule on every field.
+    /// Applies every rule to every field.
     #[inline]
     pub(super) fn check(self) -> Result<Click<'b>, DecodeError> {
         let (user_id, timestamp) = (user_id(self.user_id), timestamp(self.timestamp));
@@ -71,7 +71,7 @@ impl<'b> RawFields<'b> {
     }
 }
 
-/// The document is JSON, but not an object.
+/// Returns the error for a document that is JSON but not an object.
 #[cold]
 pub(super) fn not_an_object() -> DecodeError {
     broken(Some(NOT_AN_OBJECT), None, None)
@@ -92,7 +92,7 @@ fn user_id(value: Option<&[u8]>) -> Result<i64, FieldError> {
     if digits.is_empty() {
         return Err(USER_ID_TYPE);
     }
-    // Accumulates negative numbers, whose range is one larger.
+    // Accumulates negative numbers, because their range is one larger.
     let mut number = Some(0_i64);
     for digit in digits {
         let digit = digit.wrapping_sub(b'0');
@@ -116,7 +116,7 @@ fn timestamp(value: Option<&[u8]>) -> Result<i64, FieldError> {
     })
 }
 
-/// Parses a time from the inside of a JSON string.
+/// Parses a time from the content of a JSON string.
 #[inline]
 pub(super) fn parsed_unescaped(
     text: &[u8],

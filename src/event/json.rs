@@ -1,17 +1,17 @@
-//! JSON without interpretation: where values begin and end, their depth, and the text of an escaped string.
+//! JSON without interpretation: where values begin and end, their depth, and the unescaped content of a string.
 
 use std::borrow::Cow;
 
 use crate::base::limits::JSON_DEPTH_MAX;
 
-/// Whether a body exceeds the depth limit.
+/// Returns `true` if a body exceeds the depth limit.
 #[must_use]
 pub fn is_too_deep(body: &[u8]) -> bool {
     is_deeper_than(body, JSON_DEPTH_MAX)
 }
 
-/// Whether brackets outside of strings nest deeper than `depth_max`. Works on any bytes, JSON or not, and stops at the
-/// first bracket that is too deep. One pass, no memory.
+/// Returns `true` if brackets outside of strings nest deeper than `depth_max`. Works on any bytes, JSON or not, and
+/// stops at the first bracket that is too deep. Takes one pass and needs no memory.
 #[must_use]
 pub fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
     let mut depth = 0_usize;
@@ -34,8 +34,8 @@ pub fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
 }
 
 /// Calls `member` with the raw key (between its quotes, with escapes) and the raw value of every top-level member of
-/// `object`, in order. `false` if the document is not an object. `object` must be one valid JSON value. For anything
-/// else the function remains within the bytes, but its results are meaningless.
+/// `object`, in the order of the text. Returns `false` if the document is not an object. `object` must be one valid
+/// JSON value. For anything else the function stays within the bytes, but its results are meaningless.
 pub fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8])) -> bool {
     let mut at = skip_whitespace(object, 0);
     if object.get(at) != Some(&b'{') {
@@ -55,7 +55,7 @@ pub fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8]))
     true
 }
 
-/// The four whitespace bytes of RFC 8259 §2.
+/// Returns `true` for the four whitespace bytes of RFC 8259 §2.
 #[inline]
 pub(super) fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
@@ -68,7 +68,8 @@ pub fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// One past the closing quote of the string that opens at `at`, or the end of the bytes. Always greater than `at`.
+/// Returns the offset after the closing quote of the string that opens at `at`, or the end of the bytes. It is always
+/// greater than `at`.
 pub fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -80,7 +81,7 @@ pub fn string_end(bytes: &[u8], at: usize) -> usize {
     bytes.len().max(1)
 }
 
-/// One past the last byte of the value that begins at `start`.
+/// Returns the offset after the last byte of the value that begins at `start`.
 pub fn value_end(bytes: &[u8], start: usize) -> usize {
     match bytes.get(start) {
         Some(b'"') => string_end(bytes, start),
@@ -109,8 +110,8 @@ pub fn value_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// The text of the inside of a JSON string. Borrowed if it has no escapes. Lenient: a lone surrogate or a broken escape
-/// becomes U+FFFD.
+/// Unescapes the content of a JSON string. The result is borrowed if there are no escapes. Decoding is lenient: a
+/// lone surrogate or a broken escape becomes U+FFFD.
 #[must_use]
 pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     match memchr::memchr(b'\\', raw) {
@@ -123,7 +124,7 @@ pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The text of the inside of a JSON string; `None` for a lone surrogate.
+/// Unescapes the content of a JSON string. `None` for a lone surrogate.
 #[must_use]
 pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     match memchr::memchr(b'\\', raw.as_bytes()) {
@@ -136,8 +137,8 @@ pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Appends the text of the inside of a JSON string, and returns whether every escape is a character. Those that are not
-/// become U+FFFD. Apart from these, the text is never longer than `raw`.
+/// Unescapes the content of a JSON string and appends it. Returns `true` if every escape is a character. Those that
+/// are not become U+FFFD. Apart from these, the result is never longer than `raw`.
 pub fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     let mut is_exact = true;
     let mut rest = raw;
@@ -165,7 +166,7 @@ pub fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     is_exact
 }
 
-/// The character of a `\u` escape. Reads a second escape if the first is a high surrogate.
+/// Decodes the character of a `\u` escape. Reads a second escape if the first is a high surrogate.
 fn utf16(text: &[u8]) -> (Option<char>, &[u8]) {
     let Some((high, after)) = hex4(text) else { return (None, text) };
     if let Some(character) = char::from_u32(u32::from(high)) {

@@ -1,9 +1,9 @@
-//! JSON bytes to a click, and what every decoder of a feature shares: the parser, spans of members, rules of texts and
-//! times, errors.
+//! Decodes JSON bytes to a click, and has what the decoders of all features share: the parser, spans of members,
+//! rules for strings and times, errors.
 //!
-//! In: the decoded body of a request, or one line of it. Out: a [`Click`] that borrows from the body, or a
-//! [`DecodeError`] that lists every invalid field. Owns: the parser's buffers, one [`Decoder`] per core. Never: I/O, a
-//! copy of metadata or payload, allocation for a valid click, payload text in an error.
+//! In: a request's decoded body, or one line of it. Out: a [`Click`] that borrows from the body, or a
+//! [`DecodeError`] that lists every invalid field. Owns: the parser's buffers, one [`Decoder`] per core. Never: does
+//! I/O, copies metadata or payload, allocates for a valid click, puts payload text into an error.
 //!
 //! ```text
 //! body ──► simd-json validates a padded copy ──ok──► spans of the top-level members ──► field rules
@@ -13,7 +13,7 @@
 //! their own folders.
 //!
 //! The second look is exact where simd-json is stricter than RFC 8259: integers beyond 64 bits, floats beyond f64,
-//! escapes of lone surrogates. It needs no memory, so texts above 256 KiB use it at once.
+//! escapes of lone surrogates. It needs no memory, so bodies above 256 KiB use it at once.
 
 mod decode;
 mod error;

@@ -1,4 +1,4 @@
-//! The rules of texts and times in several kinds of rows. The text of an error names its field.
+//! Rules for strings and times that several kinds of rows share. An error's message names its field.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::fields::parsed_unescaped;
 use super::json::unescape_exactly;
 use super::time::{TimeError, parse_iso8601_lenient, parse_rfc3339};
 
-/// The rule of a text, and its errors.
+/// The rule for a string, and its errors.
 pub struct TextRule {
     pub bytes_max: usize,
     pub missing: FieldError,
@@ -22,12 +22,12 @@ pub struct TextRule {
 pub fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
     let value = value.ok_or(rule.missing)?;
     let [b'"', raw @ .., b'"'] = value else { return Err(rule.not_a_string) };
-    // A byte has at most six bytes in its longest spelling.
+    // The longest spelling of a byte has six bytes.
     if raw.len() > 6 * rule.bytes_max {
         return Err(rule.too_long);
     }
     let raw = std::str::from_utf8(raw).map_err(|_| rule.lone_surrogate)?;
-    // No early exit, so that the compiler vectorises the loop. A plain text needs no further check.
+    // No early exit, so that the compiler vectorises the loop. A plain string needs no further check.
     let is_plain =
         !raw.bytes().fold(false, |special, byte| special | !matches!(byte, 0x20..0x7f) | (byte == b'\\'));
     let text =
@@ -44,7 +44,8 @@ pub fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>
     Ok(text)
 }
 
-/// The rule of one text: pointer, name, limit in bytes as a number and as a text.
+/// The rule for one string field: its name (which is also its pointer) and its byte limit, as a number and as a
+/// string literal.
 macro_rules! text_rule {
     ($name:literal, $bytes_max:expr, $bytes_max_text:literal) => {
         TextRule {
@@ -72,7 +73,7 @@ macro_rules! text_rule {
 }
 pub(crate) use text_rule;
 
-/// The errors of a time.
+/// The errors for a time.
 pub struct TimeRule {
     pub missing: FieldError,
     pub not_a_string: FieldError,
@@ -82,7 +83,7 @@ pub struct TimeRule {
     pub out_of_range: FieldError,
 }
 
-/// An RFC 3339 date-time, in microseconds since 1970 UTC.
+/// Parses an RFC 3339 date-time into microseconds since 1970 UTC.
 #[inline]
 pub fn time<'r>(value: Option<&[u8]>, rule: &'r TimeRule) -> Result<i64, &'r FieldError> {
     let value = value.ok_or(&rule.missing)?;
@@ -95,7 +96,7 @@ pub fn time<'r>(value: Option<&[u8]>, rule: &'r TimeRule) -> Result<i64, &'r Fie
     })
 }
 
-/// A date-time without an offset: after the date it has no letter and no sign.
+/// Parses a date-time without an offset: after the date, it has no letter and no sign.
 fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
     match text.get(11..) {
         Some(time) if !time.iter().any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-')) => {
@@ -105,7 +106,7 @@ fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
     }
 }
 
-/// The rule of one time, by its name.
+/// The rule for one time field, from its name.
 macro_rules! time_rule {
     ($name:literal) => {
         TimeRule {

@@ -4,7 +4,7 @@
 use super::fields::Collect;
 use super::json;
 
-/// The structural characters of a text, in order.
+/// The structural characters of a JSON text, by ascending offset.
 #[derive(Clone)]
 pub struct Structurals<'b, 'i> {
     text: &'b [u8],
@@ -17,12 +17,12 @@ impl<'b, 'i> Structurals<'b, 'i> {
         Structurals { text, indexes: indexes.iter() }
     }
 
-    /// The fields of the object whose brace was the last character. The object is the whole text.
+    /// Returns the fields of the object whose opening brace was the last character. The object is the whole text.
     #[inline]
     pub(super) fn members<F: Collect<'b>>(&mut self) -> F {
         let text = self.text;
         let mut fields = F::default();
-        // Each turn reads one member: key, colon, value, and the comma or brace after it.
+        // Each iteration reads one member: key, colon, value, and the comma or brace after it.
         while let Some((key, b'"')) = self.next() {
             let Some((colon, _)) = self.next() else { break };
             let Some((start, first)) = self.next() else { break };
@@ -37,7 +37,7 @@ impl<'b, 'i> Structurals<'b, 'i> {
     }
 }
 
-/// Reads up to the bracket that closes the one that was the last character.
+/// Skips to the bracket that closes the last one that was read.
 #[inline]
 pub fn skip_nested(structurals: &mut impl Iterator<Item = (usize, u8)>) {
     let mut depth = 1_usize;
@@ -54,7 +54,7 @@ pub fn skip_nested(structurals: &mut impl Iterator<Item = (usize, u8)>) {
 }
 
 impl Iterator for Structurals<'_, '_> {
-    /// The offset in the text and the byte there.
+    /// An offset in the text, and the byte there.
     type Item = (usize, u8);
 
     #[inline]

@@ -1,8 +1,8 @@
-//! Date-times to microseconds since 1970 UTC: RFC 3339 exactly, and ISO 8601 as people write it.
+//! Parses date-times into microseconds since 1970 UTC: RFC 3339 exactly, and ISO 8601 as people write it.
 
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// Why a text is not a time. The sender's fault.
+/// The reason why a string is not a time. It is the sender's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     #[error("not a date-time such as 2024-01-14T10:30:00Z")]
@@ -15,8 +15,9 @@ pub enum TimeError {
 
 const US_PER_SECOND: i64 = 1_000_000;
 
-/// RFC 3339 §5.6 with an offset: `2024-01-14T10:30:00.123456+01:00`. Also accepted: lower-case `t` and `z`, a space for
-/// the `T`, `-00:00`. `:60` becomes `:59.999999`. Digits after the sixth of the fraction are dropped. About 15 ns.
+/// Parses RFC 3339 §5.6 with an offset: `2024-01-14T10:30:00.123456+01:00`. Lower-case `t` and `z`, a space instead
+/// of the `T`, and `-00:00` are also accepted. `:60` becomes `:59.999999`. Digits of the fraction after the sixth are
+/// dropped. Takes about 15 ns.
 ///
 /// # Errors
 /// Anything else, dates that do not exist, and times outside the range that can be stored.
@@ -25,7 +26,8 @@ pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
     parse::<false>(text).and_then(stored)
 }
 
-/// [`parse_rfc3339`] of a bound to compare stored times with. It may be earlier or later than all of them.
+/// Parses the bound of a range of stored times as [`parse_rfc3339`] does. It may be earlier or later than all of
+/// them.
 ///
 /// # Errors
 /// Anything else, and dates that do not exist.
@@ -33,8 +35,8 @@ pub fn parse_rfc3339_bound(text: &[u8]) -> Result<i64, TimeError> {
     parse::<false>(text)
 }
 
-/// [`parse_rfc3339`], and also: no offset (counts as UTC), no seconds, offsets `+0100` and `+01`, a comma before the
-/// fraction.
+/// Parses what [`parse_rfc3339`] accepts, and also times without an offset (they count as UTC), without seconds, with
+/// offsets like `+0100` and `+01`, or with a comma before the fraction.
 ///
 /// # Errors
 /// See [`parse_rfc3339`].
@@ -43,7 +45,7 @@ pub fn parse_iso8601_lenient(text: &[u8]) -> Result<i64, TimeError> {
     parse::<true>(text).and_then(stored)
 }
 
-/// A time within the range that can be stored.
+/// Checks that a time is within the range that can be stored.
 #[inline]
 fn stored(unix_us: i64) -> Result<i64, TimeError> {
     if (TIME_US_MIN..=TIME_US_MAX).contains(&unix_us) { Ok(unix_us) } else { Err(TimeError::OutOfRange) }
@@ -88,14 +90,15 @@ fn parse<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     Ok((minutes * 60 + second) * US_PER_SECOND + fraction_us)
 }
 
-/// The number of two digits.
+/// Parses a number of two digits.
 #[inline]
 fn two(tens: u8, ones: u8) -> Result<i64, TimeError> {
     let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
     if tens > 9 || ones > 9 { Err(TimeError::Syntax) } else { Ok(i64::from(tens * 10 + ones)) }
 }
 
-/// At least one digit after the point, as microseconds, and the rest of the text.
+/// Parses at least one digit after the point. Returns the second, the fraction in microseconds, and the rest of the
+/// text.
 fn fraction(second: i64, text: &[u8]) -> Result<(i64, i64, &[u8]), TimeError> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 {
@@ -109,7 +112,7 @@ fn fraction(second: i64, text: &[u8]) -> Result<(i64, i64, &[u8]), TimeError> {
     Ok((second, us, &text[digits..]))
 }
 
-/// The offset from UTC in minutes. It must be the whole rest of the text.
+/// Parses the offset from UTC, in minutes. It must be the entire rest of the text.
 fn offset<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     let (sign, hours, minutes) = match *text {
         [b'Z' | b'z'] => return Ok(0),
@@ -136,9 +139,8 @@ fn days_of_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 of a proleptic Gregorian date from year 0 on. Howard Hinnant,
-/// "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`: the year starts in March, so that
-/// the leap day is its last one.
+/// Returns the days since 1970-01-01 of a proleptic Gregorian date from year 0 on. Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms", `days_from_civil`: the year starts in March, so that the leap day is its last one.
 fn unix_days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -207,7 +209,7 @@ mod tests {
             assert_eq!(parse(b"9999-12-30T22:00:00.999999Z"), Ok(jiff::Timestamp::MAX.as_microsecond()));
             assert_eq!(parse(b"9999-12-30T22:00:01Z"), Err(TimeError::OutOfRange));
             assert_eq!(parse(b"9999-12-31T23:59:59-23:59"), Err(TimeError::OutOfRange));
-            // Earlier in UTC than any time with a year of four digits, so it cannot be written.
+            // In UTC, this is earlier than any time with a four-digit year, so it cannot be written.
             assert_eq!(parse(b"0000-01-01T00:00:00Z"), Ok(TIME_US_MIN));
             assert_eq!(parse(b"0000-01-01T00:00:00-05:00"), Ok(TIME_US_MIN + 5 * 3_600 * US_PER_SECOND));
             assert_eq!(parse(b"0000-01-01T00:00:00+05:00"), Err(TimeError::OutOfRange));
@@ -269,7 +271,7 @@ mod tests {
             let text = format!(
                 "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{offset}"
             );
-            // jiff keeps nanoseconds. Ours are truncated towards the past.
+            // jiff keeps nanoseconds. These are truncated towards the past here.
             let theirs = text.parse::<jiff::Timestamp>().ok().map(|time| time.as_nanosecond().div_euclid(1000));
             let theirs = theirs.filter(|us| *us >= i128::from(TIME_US_MIN));
             for parse in BOTH {

@@ -1,4 +1,4 @@
-//! `POST /events` and `/events/bulk`: the outcome of every row.
+//! `POST /events` and `/events/bulk`: the outcome of every row. `/metrics?tenant_id=…`: counts over time.
 
 use super::bucket_query::Bucket;
 use super::query::BucketsPlan;
@@ -12,7 +12,7 @@ use crate::event::{Code, DecodeError, FieldError, FieldErrors};
 use crate::http::Answer;
 use crate::shard::Outcome;
 
-/// The error of a row of a tenant other than the key's.
+/// Returns the error for a row that belongs to another tenant than the key does.
 #[must_use]
 pub(super) fn wrong_tenant() -> DecodeError {
     DecodeError::Fields(FieldErrors::new(vec![FieldError {
@@ -27,13 +27,13 @@ fn json(status: u16, body: &impl serde::Serialize, level: AckLevel) -> Answer {
         .with("Firehose-Ack", level.word())
 }
 
-/// The response to one journaled event. `None`: not committed in time.
+/// Returns the response for one journaled event. The outcome is `None` if it was not committed in time.
 #[must_use]
 pub(super) fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
     let (status, said) = match outcome {
         Some(Outcome::Inserted) => (201, "created"),
         Some(Outcome::Duplicate | Outcome::Conflict) => (200, "duplicate"),
-        // A record that passed the server's checks and failed the shard's is in its rejected_record.
+        // A record that passed the server's checks but failed the shard's is in the shard's rejected_record.
         Some(
             Outcome::Rejected
             | Outcome::Repeated
@@ -49,7 +49,7 @@ pub(super) fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, rec
         .with("Firehose-Receipt", receipt.to_string())
 }
 
-/// Counts and collects the rows of a bulk request.
+/// Counts and collects a bulk request's rows.
 #[derive(Debug, Default)]
 pub(super) struct Bulk<'r> {
     inserted: usize,
@@ -69,7 +69,7 @@ impl<'r> Bulk<'r> {
             }
             Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
             Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
-            // All but the first occur for orders only.
+            // All but the first occur only for orders.
             Some(
                 Outcome::Rejected
                 | Outcome::Repeated
@@ -84,7 +84,7 @@ impl<'r> Bulk<'r> {
         self.rows.push(BulkRow { index, event_id: Some(event_id), result, ..BulkRow::default() });
     }
 
-    /// Adds a row that was refused for the server's reasons.
+    /// Adds a row that the server refused for reasons of its own.
     pub(super) fn refused(&mut self, index: usize, event_id: &'r str, refusal: RowRefusal) {
         self.rejected += 1;
         let code = Some(refusal.code());
@@ -119,7 +119,7 @@ impl<'r> Bulk<'r> {
     }
 }
 
-/// Counts over time.
+/// Returns the response with counts over time.
 #[must_use]
 pub(super) fn buckets(plan: &BucketsPlan, buckets: &[Bucket]) -> Answer {
     let metric = |bucket: &Bucket| Metric {

@@ -1,4 +1,4 @@
-//! The rules of the six fields of an idempotent event. All of them are applied to the raw values before any error is
+//! The rules for the six fields of an idempotent event. All of them are applied to the raw values before any error is
 //! returned.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use crate::event::{
     time, time_rule, unescape,
 };
 
-/// One event of `POST /events` and `/events/bulk`. A text is borrowed unless it has escapes.
+/// One event of `POST /events` and `/events/bulk`. Strings are borrowed unless they contain escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceEvent<'b> {
     /// 1 to 200 bytes, no control characters.
@@ -22,11 +22,11 @@ pub struct ServiceEvent<'b> {
     pub event_type: Cow<'b, str>,
     /// Microseconds since 1970 UTC.
     pub timestamp_us: i64,
-    /// One JSON object of at most 64 KiB: exactly the bytes received.
+    /// One JSON object of at most 64 KiB, with exactly the bytes received.
     pub payload: &'b str,
 }
 
-/// The raw values of the fields: the bytes of one valid JSON value each.
+/// The fields' raw values: the bytes of one valid JSON value each.
 #[derive(Clone, Copy, Debug, Default)]
 struct RawServiceFields<'b> {
     event_id: Option<&'b [u8]>,
@@ -37,20 +37,20 @@ struct RawServiceFields<'b> {
     payload: Option<&'b [u8]>,
 }
 
-/// The longest spelling of a name: every byte of `event_type` as `\u0000`.
+/// The longest spelling of a field name: every byte of `event_type` as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "event_type".len();
 
 impl Decoder {
-    /// Parses the decoded body of `POST /events`. Allocates only for texts with escapes. For 300 bytes it takes about
-    /// 430 ns.
+    /// Parses the decoded body of `POST /events`. It allocates only for strings with escapes. For 300 bytes, it takes
+    /// about 430 ns.
     ///
     /// # Errors
-    /// The fault; for JSON, every invalid field at once.
+    /// Returns the error. For valid JSON, it lists every invalid field at once.
     pub fn service_event<'b>(&mut self, body: &'b [u8]) -> Result<ServiceEvent<'b>, DecodeError> {
         self.fields::<RawServiceFields<'b>>(body)?.check()
     }
 
-    /// [`Decoder::service_event`] for input that simd-json accepts; `None` for the rest.
+    /// Parses a body like [`Decoder::service_event`] if simd-json accepts it. Returns `None` otherwise.
     pub(super) fn service_event_at_first_look<'b>(
         &mut self,
         body: &'b [u8],
@@ -92,7 +92,7 @@ impl<'b> RawServiceFields<'b> {
         }
     }
 
-    /// Every rule on every field.
+    /// Applies every rule to every field.
     #[inline]
     fn check(self) -> Result<ServiceEvent<'b>, DecodeError> {
         let event_id = text(self.event_id, &EVENT_ID);

@@ -10,11 +10,11 @@ use super::query::BucketsPlan;
 use crate::base::bucket_size::BucketSize;
 use crate::query::{ParameterError, QueryError, Readers, local};
 
-/// Maximum buckets of one answer, and of one shard's share of it.
+/// The maximum number of buckets in one answer, and in what one shard contributes to it.
 const BUCKETS_MAX: usize = 100_000;
-/// Longer than any civil day.
+/// A duration that is longer than any civil day.
 const DAY_MAX_US: i64 = 26 * BucketSize::Hour.us();
-/// Only the transitions of a zone in these years decide how its buckets are built: local mean times of the 19th
+/// Only a zone's transitions in these years decide how its buckets are built, because local mean times of the 19th
 /// century had odd seconds.
 const YEARS_US: (i64, i64) = (0, 4_102_444_800_000_000);
 
@@ -81,8 +81,8 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
     Ok(merged.into_iter().map(bucket).collect())
 }
 
-/// Returns the size of the pieces that a zone's buckets are built from: hours if all offsets of the zone in the range
-/// are whole hours, else minutes.
+/// Returns the size of the pieces that a zone's buckets are built from. These are hours if all of the zone's offsets
+/// in the range are whole hours, and minutes otherwise.
 fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
     let from = plan.range.from_us.unwrap_or(i64::MIN).clamp(YEARS_US.0, YEARS_US.1);
     let to = plan.range.to_us.unwrap_or(i64::MAX).clamp(YEARS_US.0, YEARS_US.1);
@@ -94,17 +94,17 @@ fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
     let whole_hours = is_whole(zone.to_offset(start).seconds())
         && following.all(|transition| is_whole(transition.offset().seconds()));
     match (whole_hours, plan.size) {
-        // An hour of such a zone is an hour of UTC.
+        // In such a zone, an hour is an hour of UTC.
         (true, _) => BucketSize::Hour,
         (false, _) => BucketSize::Minute,
     }
 }
 
-/// Finds the beginnings of a zone's buckets. Neighbours share theirs.
+/// Finds the starts of a zone's buckets. Remembers the last day, because neighbouring pieces mostly share it.
 struct Starts<'z> {
     zone: Option<&'z TimeZone>,
     size: BucketSize,
-    /// Start of the last bucket, and of the one after it.
+    /// The start of the last day, and the start of the day after it.
     last: Option<(i64, i64)>,
 }
 

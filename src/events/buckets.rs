@@ -1,6 +1,5 @@
-//! Counts of events by tenant, source and type in minutes, hours and days. The transaction that stores the rows
-//! updates them (R3) from the batch's own pre-aggregation. The cost of a batch therefore depends on its groups, not
-//! on its rows.
+//! Event counts by tenant, source and type in minutes, hours and days. The transaction that stores the rows updates
+//! them (R3) from the batch's own pre-aggregation. A batch's cost therefore depends on its groups, not on its rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,7 +10,7 @@ use super::record::ServiceEventRow;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{PartitionInfo, ShardError};
 
-/// Returns the table of the buckets of a size.
+/// Returns the table for a bucket size.
 pub(super) const fn table_of(size: BucketSize) -> &'static str {
     match size {
         BucketSize::Minute => "bucket_minute",
@@ -20,7 +19,7 @@ pub(super) const fn table_of(size: BucketSize) -> &'static str {
     }
 }
 
-/// Returns the SQL of the three tables.
+/// Returns the SQL for the three tables.
 pub(super) fn schema() -> String {
     BucketSize::ALL
         .map(|size| {
@@ -44,7 +43,7 @@ CREATE TABLE {table} (
         .concat()
 }
 
-/// The count, the earliest and the latest time of one group.
+/// One group's count, earliest time and latest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tally {
     count: i64,
@@ -65,8 +64,8 @@ impl Tally {
     }
 }
 
-/// A hasher of a group's number and the start of a minute, which mixes by one multiplication (Fibonacci hashing). The
-/// server assigns the numbers, so no client can choose them.
+/// A hasher for a group's number and the start of a minute, which mixes them by one multiplication (Fibonacci
+/// hashing). The server assigns the numbers, so no client can choose them.
 #[derive(Default)]
 struct FibonacciHasher(u64);
 
@@ -92,7 +91,7 @@ impl Hasher for FibonacciHasher {
 
 type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<FibonacciHasher>>;
 
-/// The number of groups whose names are kept between batches. Beyond it, all are forgotten.
+/// The number of groups whose names are kept between batches. Above this number, all of them are forgotten.
 const GROUPS_KEPT: usize = 20_000;
 
 /// The number of groups remembered by a few bits of their names.
@@ -113,7 +112,7 @@ fn spot(names: [&str; 3]) -> usize {
     (bits >> 56) as usize % RECENT
 }
 
-/// Tenant, source and type, and the minute that was counted last.
+/// A group's tenant, source and type, and the minute that was counted last.
 #[derive(Debug)]
 struct Group {
     tenant: Box<str>,
@@ -127,10 +126,11 @@ struct Group {
 /// The pre-aggregation of one batch.
 #[derive(Debug)]
 pub struct Buckets {
-    /// The group's number by `tenant NUL source NUL type`. Names contain no control characters.
+    /// Each group's number, by `tenant NUL source NUL type`. Names contain no control characters.
     numbers: HashMap<Box<str>, u32>,
     groups: Vec<Group>,
-    /// The groups counted recently, by a few bits of their names. Nearly always right, and cheaper than the map.
+    /// The groups counted recently, by a few bits of their names. The entry is nearly always the right one, and this
+    /// is cheaper than the map.
     recent: [u32; RECENT],
     /// The groups that have a tally.
     counted: Vec<u32>,
@@ -197,7 +197,7 @@ impl Buckets {
         number
     }
 
-    /// Adds the batch's counts to the tables, in the caller's transaction. Call [`Buckets::clear`] after it.
+    /// Adds the batch's counts to the tables, in the caller's transaction. Call [`Buckets::clear`] afterwards.
     pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
             let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
@@ -209,8 +209,8 @@ impl Buckets {
         Ok(())
     }
 
-    /// Subtracts the counts of the leaving rows from the tables, in the caller's transaction. `others` are the
-    /// remaining partitions, in which it looks up the earliest and latest times of the remaining rows.
+    /// Subtracts the counts of rows that are removed from the tables, in the caller's transaction. `others` are the
+    /// remaining partitions, in which it looks up the remaining rows' earliest and latest times.
     pub fn subtract(&mut self, transaction: &Connection, others: &[PartitionInfo]) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
             let table = table_of(size);
@@ -240,7 +240,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Returns the counts by bucket of one size, in the order of the tables, so that neighbours are on the same page.
+    /// Returns the counts by bucket for one size, in the tables' key order, so that neighbours are on the same page.
     fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str, &str), Tally> {
         for number in self.counted.drain(..) {
             let group = &mut self.groups[number as usize];
@@ -273,7 +273,7 @@ fn add(minutes: &mut ByMinute, at: (u32, i64), tally: Tally) {
     minutes.entry(at).and_modify(|sum| sum.add(tally)).or_insert(tally);
 }
 
-/// Returns the earliest and latest time of a bucket's rows in these partitions.
+/// Returns the earliest and the latest time among a bucket's rows in these partitions.
 fn edges(
     transaction: &Connection,
     partitions: &[PartitionInfo],

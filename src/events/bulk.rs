@@ -1,16 +1,16 @@
 //! The rows of `POST /events/bulk`: an envelope or NDJSON, detected, split into rows and parsed.
 //!
-//! In: the decoded body. Out: every row in order, each an event or its errors. Owns: nothing; the buffers belong to the
-//! [`Decoder`]. Never: a row reported for a body that is refused, memory that grows with anything but the number of
-//! rows (136 bytes each, at most [`BULK_EVENTS_MAX`]).
+//! In: the decoded body. Out: every row in body order, each an event or its errors. Owns: nothing; the buffers belong
+//! to the [`Decoder`]. Never: reports a row of a body that is refused, or uses memory that grows with anything but
+//! the number of rows (136 bytes each, at most [`BULK_EVENTS_MAX`]).
 //!
 //! ```text
 //! NDJSON ───► lines ──────────────────────────────────────────────────────► each a row ─┐
 //! envelope ─► members one by one ─► elements of the last `events` ────────► each a row ─┴► field rules
 //!                  └─► the text around the elements, as one JSON value
 //! ```
-//! Each row is parsed separately, so a row that simd-json refuses affects no other. Parsing many rows at once as one
-//! array took 410 ns per row instead of 450, which does not justify the code.
+//! Each row is parsed separately, so a row that simd-json refuses does not affect others. Parsing many rows at once
+//! as one array took 410 ns per row instead of 450, which does not justify the code.
 
 mod envelope;
 mod lines;
@@ -42,18 +42,19 @@ impl<'b> Rows<'b> {
 }
 
 impl Decoder {
-    /// Calls `row` with the index, the line (from 1, NDJSON only) and the result of every row in the decoded body of
-    /// `POST /events/bulk`, in order, and returns the number of rows. The result is that of [`Decoder::service_event`]
-    /// for the row's text. For rows of 300 bytes each takes about 450 ns, or 700 ns if the rows contain text that
-    /// resembles the boundary between rows, and three times as long if a row needs a second look.
+    /// Calls `row` for every row in the decoded body of `POST /events/bulk`, in body order, with its index, its line
+    /// (from 1, NDJSON only) and its result. Returns the number of rows. The result is that of
+    /// [`Decoder::service_event`] for the row's bytes. For rows of 300 bytes, each takes about 450 ns, or 700 ns if
+    /// the rows contain text that resembles the boundary between rows, and three times as long if a row must be
+    /// parsed again.
     ///
-    /// If `is_ndjson`, the body is NDJSON: one object a line, blank lines skipped. Otherwise it is the envelope
-    /// `{"events":[…]}` if it is one JSON object with such a member, and NDJSON if its first line that is not blank is
-    /// an object. Other members of an envelope are ignored, the last `events` counts, and the limit of rows applies to
-    /// all of them together.
+    /// If `is_ndjson`, the body is NDJSON: one object per line, blank lines skipped. Otherwise, the body is the
+    /// envelope `{"events":[…]}` if it is one JSON object with such a member, and NDJSON if its first non-blank line
+    /// is an object. Other members of an envelope are ignored and the last `events` counts, but the limit on rows
+    /// applies to all `events` members together.
     ///
     /// # Errors
-    /// If the body cannot be split into rows. `row` has not been called then.
+    /// Returns an error if the body cannot be split into rows. In that case, `row` has not been called.
     pub fn bulk<'b>(
         &mut self,
         body: &'b [u8],
@@ -74,8 +75,8 @@ impl Decoder {
                 Err(NoEnvelope::NoEvents(error)) => return Err(BulkError::Rows(error)),
                 Err(NoEnvelope::NotJson) => {
                     is_json(body)?;
-                    // Unreachable as long as both implementations of the grammar agree. If they do not, nothing is
-                    // stored.
+                    // This is unreachable as long as both implementations of the grammar agree. If they do not,
+                    // nothing is stored.
                     return Err(BulkError::Body(DecodeError::NotJson { offset: 0 }));
                 }
             }

@@ -1,4 +1,5 @@
-//! Counts the events in a time range without reading them: by buckets inside it, by the index at its edges.
+//! Counts the events in a time range without reading them: by buckets inside the range, and by the index at its
+//! edges.
 
 use rusqlite::Connection;
 
@@ -9,7 +10,7 @@ use crate::base::bucket_size::BucketSize;
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
-/// One bucket of one shard.
+/// One bucket in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketCount {
     pub start_us: i64,
@@ -20,7 +21,7 @@ pub struct BucketCount {
     pub last_us: i64,
 }
 
-/// Counts the events in the range. Takes some hundred microseconds, whatever their number.
+/// Counts the events in the range. Takes a few hundred microseconds, regardless of their number.
 pub(super) fn count(
     connection: &Connection,
     of: &EventFilter,
@@ -51,7 +52,7 @@ fn ceil(size: BucketSize, us: i64) -> i64 {
     size.floor(us + size.us() - 1)
 }
 
-/// Counts by whole buckets of this size inside the range, and by smaller ones at its edges.
+/// Counts by whole buckets of this size inside the range, and by smaller buckets at its edges.
 fn by_buckets(
     connection: &Connection,
     of: &EventFilter,
@@ -126,7 +127,7 @@ fn buckets_text(size: BucketSize) -> String {
     )
 }
 
-/// Returns every SQL text that reads of the bucket tables can issue, with its name, to check the query plans.
+/// Returns every SQL statement that can read the bucket tables, with its name, to check the query plans.
 #[must_use]
 pub fn bucket_statements() -> Vec<(String, String)> {
     let both = |size: BucketSize| {
@@ -136,7 +137,7 @@ pub fn bucket_statements() -> Vec<(String, String)> {
     BucketSize::ALL.into_iter().flat_map(both).collect()
 }
 
-/// Returns at most `limit` buckets of one tenant that begin in the range, in order of (start, source, type).
+/// Returns at most `limit` buckets of one tenant that begin in the range, ordered by (start, source, type).
 pub fn bucket_counts(
     connection: &Connection,
     size: BucketSize,

@@ -1,5 +1,5 @@
-//! `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, and report the outcome of every
-//! row. `GET /events` and `/metrics?tenant_id=…`.
+//! `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, and report every row's
+//! outcome. `GET /events` and `/metrics?tenant_id=…`.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::lane::{
 use crate::query::QueryError;
 use crate::tenants::Scope;
 
-/// The rows of one request, by their shard.
+/// One request's rows, by their shard.
 struct Sorted {
     shards: Vec<KeyedRows>,
     received_us: i64,
@@ -49,7 +49,7 @@ impl Sorted {
     }
 }
 
-/// Handles one event: 201, 200 for a duplicate, or 202 if the commit takes too long.
+/// Handles one event. Responds with 201, with 200 for a duplicate, or with 202 if the commit takes too long.
 pub async fn post_one(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
     let Call { lane, request, principal, .. } = call;
     let wants_disk = api::request::wants_disk(call.query(), lane.vitals.config.ack)?;
@@ -89,7 +89,7 @@ pub async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRe
     {
         let mut inflated = Vec::new();
         let bytes = call.decoded(&body, &mut inflated)?;
-        // Nothing is awaited between here and the charge below, which counts the rows in place of the body.
+        // Nothing is awaited between here and the charge below, which counts the rows instead of the body.
         let mut row =
             |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
                 Ok(event) if check_tenant(lane, &principal, &event.tenant_id, Scope::Write).is_err() => {
@@ -106,7 +106,7 @@ pub async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRe
     lane.charge(&mut held, sorted.shards.iter().map(KeyedRows::memory_bytes).sum())?;
     let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
     request.rows.set(Some((valid + invalid.len()) as u64));
-    // Everything is journaled or forwarded before anything is waited for, so the shards commit concurrently.
+    // Everything is journaled or forwarded before any wait, so the shards commit concurrently.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut sorted.shards);
     let filled = shards.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
@@ -128,7 +128,8 @@ pub async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRe
     if settled.iter().any(|(_, outcome)| matches!(outcome, Ok(settled) if !settled.synced)) {
         return Err(EventRefused::UnsyncedKeyed);
     }
-    // No row was accepted. The request is refused as a whole, and the server's reasons precede the request's own.
+    // No row was accepted. The request is refused as a whole, and the server's reasons take precedence over errors in
+    // the request.
     if !settled.iter().any(|(_, outcome)| outcome.is_ok()) {
         return match settled.into_iter().find_map(|(_, outcome)| outcome.err()) {
             Some(refused) => Err(refused.into()),
@@ -161,7 +162,7 @@ fn is_ndjson(request: &RequestHead) -> bool {
         .any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// Returns the index in the request and the event id of every row, in order.
+/// Returns every row's index in the request and event id, in the order they were added.
 fn names(rows: &KeyedRows) -> impl Iterator<Item = (usize, &str)> {
     rows.rows().map(|(index, payload)| (index, decode_service_event(payload).map_or("", |row| row.event_id)))
 }
@@ -173,7 +174,7 @@ pub async fn get_page(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     Ok(rows(&call, plan).await?)
 }
 
-/// Handles `GET /metrics?tenant_id=…`: counts over time.
+/// Handles `GET /metrics?tenant_id=…`, which returns counts over time.
 pub async fn get_buckets(call: Call<'_>, _: Body<'_>) -> Result<Answer, NotRead> {
     let plan = query::BucketsPlan::new(call.query()).map_err(QueryError::Parameters)?;
     check_tenant(call.lane, &call.principal, &plan.of.tenant_id, Scope::Read)?;

@@ -1,8 +1,8 @@
-//! Idempotent events: each event id of a tenant is stored once, and its event is counted in buckets of time.
+//! Idempotent events: each of a tenant's event ids is stored once, and its event is counted in time buckets.
 //!
 //! In: bodies of `POST /events` and `/events/bulk`, parameters of `GET /events` and `/metrics`. Out: rows in order of
-//! arrival, their ids and their buckets; pages, and counts over time. Owns: the stream [`EVENTS`], its ids and the bucket
-//! tables. Never: decides which shard an event belongs to.
+//! arrival, their ids and their buckets; pages, and counts over time. Owns: the stream [`EVENTS`], its ids and the
+//! bucket tables. Never: decides which shard an event belongs to.
 
 mod answer;
 mod body;

@@ -29,7 +29,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<Metric>()
 }
 
-/// The problems of any request that sends events.
+/// The problems of every request that sends events.
 const TAKING: &[Problem] = &[
     Problem::BadRequest,
     Problem::EmptyBody,

@@ -1,4 +1,4 @@
-//! Queries for events: the rows of `GET /events`, and the plan of their counts over time.
+//! Queries for events: the rows of `GET /events`, and the plan for counting them over time.
 
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
@@ -12,7 +12,7 @@ use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
 use crate::shard::read::{self, Partial, TimeRange};
 use crate::shard::{ShardError, Stream};
 
-/// In order of (timestamp, event id).
+/// Selects events in order of (timestamp, event id).
 impl Selection for EventFilter {
     fn stream(&self) -> &'static Stream {
         &EVENTS
@@ -34,20 +34,20 @@ impl Selection for EventFilter {
     }
 }
 
-/// Counts over time.
+/// A query for counts over time.
 #[derive(Clone, Debug)]
 pub struct BucketsPlan {
     pub of: EventFilter,
     pub size: BucketSize,
     pub range: TimeRange,
-    /// `None` means UTC.
+    /// The time zone. `None` means UTC.
     pub zone: Option<TimeZone>,
 }
 
-/// Parses the query of `GET /events`. Returns the tenant, too.
+/// Parses the query of `GET /events`. Also returns the tenant.
 ///
 /// # Errors
-/// Every invalid parameter.
+/// Returns every invalid parameter.
 pub fn rows_plan(query: Option<&str>) -> Result<(RowsPlan, String), Vec<ParameterError>> {
     let known = &[
         "tenant_id",

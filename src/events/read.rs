@@ -1,4 +1,4 @@
-//! Reads of one tenant's events in order of (timestamp, event id).
+//! Reads one tenant's events in order of (timestamp, event id).
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
@@ -8,7 +8,7 @@ use super::schema::EVENTS;
 use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339, write_string};
 use crate::shard::{PartitionInfo, ShardError, Stream};
 
-/// A selection of events: those of one tenant, and optionally only those of one source or type.
+/// A selection of events: one tenant's events, optionally only those from one source or of one type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventFilter {
     pub tenant_id: String,
@@ -118,8 +118,7 @@ fn event(
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Returns every SQL text that reads of events can issue against a partition, with its name, to check the query
-/// plans.
+/// Returns every SQL statement that can read events from a partition, with its name, to check the query plans.
 #[must_use]
 pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let of = EventFilter { tenant_id: "t".to_owned(), source: None, event_type: None };

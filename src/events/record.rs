@@ -1,4 +1,4 @@
-//! The bytes of one idempotent event in a journal record: two times, four lengths, then the texts as received.
+//! The bytes of one idempotent event in a journal record: two times, four lengths, then the strings as received.
 
 use crate::base::kinds::{Kind, KindRow, Placement};
 
@@ -28,19 +28,19 @@ pub struct ServiceEventRow<'a> {
     pub event_id: &'a str,
     pub source: &'a str,
     pub event_type: &'a str,
-    /// A JSON object, byte for byte as received.
+    /// A JSON object, with exactly the bytes received.
     pub payload: &'a str,
 }
 
 impl ServiceEventRow<'_> {
-    /// Returns `true` if both have the same content. The time of acceptance is not part of it.
+    /// Returns `true` if both have the same content. The time of acceptance does not count.
     #[must_use]
     pub fn same_content(&self, other: &ServiceEventRow<'_>) -> bool {
         (self.timestamp_us, self.source, self.event_type, self.payload)
             == (other.timestamp_us, other.source, other.event_type, other.payload)
     }
 
-    /// Appends the record's payload to `out`. The four names must have at most 255 bytes each.
+    /// Appends the record's payload to `out`. Each of the four strings must have at most 255 bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.timestamp_us.to_le_bytes());
         out.extend_from_slice(&self.received_us.to_le_bytes());

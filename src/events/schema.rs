@@ -22,7 +22,7 @@ pub static EVENTS: Stream = Stream {
     partition_rows_max: None,
 };
 
-/// The ids of the events.
+/// The events' ids.
 pub(super) static EVENT_IDS: IdsOf = IdsOf {
     stream: &EVENTS,
     prefix: "",
@@ -50,7 +50,7 @@ CREATE INDEX {partition}_order ON {partition} (tenant_id, timestamp_us, event_id
     )
 }
 
-/// Version 2 creates everything.
+/// Runs the migration to a version. Version 2 creates everything.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     if version == 2 {
         connection.execute_batch("INSERT INTO total VALUES ('service_events', 0);")?;
@@ -61,7 +61,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// Returns the SQL of `CREATE VIEW service_events`, over `service_event`, which has no partition yet.
+/// Returns the SQL for `CREATE VIEW service_events`, over `service_event`, which has no partition yet.
 fn service_events_sql() -> String {
     let empty = EVENTS.columns.split(", ").map(|column| format!("NULL AS {column}"));
     format!(

@@ -8,7 +8,7 @@ use crate::api::schema::texts::{Identifier, Name};
 /// One event of the events service. Unknown fields are ignored. If a field is repeated, the last one counts.
 #[derive(Serialize, ToSchema)]
 pub struct ServiceEvent {
-    /// 1 to 200 bytes without control characters. The tenant's own name for the event, stored once.
+    /// The tenant's own name for the event: 1 to 200 bytes without control characters. Each id is stored once.
     #[schema(value_type = Identifier)]
     pub event_id: String,
     /// 1 to 200 bytes without control characters.
@@ -20,10 +20,10 @@ pub struct ServiceEvent {
     /// 1 to 100 bytes without control characters.
     #[schema(value_type = Name)]
     pub event_type: String,
-    /// An RFC 3339 date-time with an offset. Stored to the microsecond.
+    /// An RFC 3339 date-time with an offset. It is stored to the microsecond.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
     pub timestamp: String,
-    /// A JSON object of at most 64 KiB. Stored byte for byte.
+    /// A JSON object of at most 64 KiB. It is stored byte for byte.
     #[schema(value_type = Object)]
     pub payload: Box<serde_json::value::RawValue>,
 }
@@ -35,7 +35,7 @@ pub struct BulkEvents {
     pub events: Vec<ServiceEvent>,
 }
 
-/// Outcome of one event.
+/// One event's outcome.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct EventResult<'r> {
     /// `created`, `duplicate` (the first event remains) or `accepted` (in the journal; the duplicate check
@@ -50,22 +50,22 @@ pub struct EventResult<'r> {
     pub conflict: Option<bool>,
 }
 
-/// Outcome of a bulk request. received = inserted + duplicates + rejected + pending.
+/// The outcome of a bulk request. `received` = `inserted` + `duplicates` + `rejected` + `pending`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BulkResult<'r> {
     pub received: usize,
     pub inserted: usize,
     /// Rows whose id was stored before, including conflicts.
     pub duplicates: usize,
-    /// Rows that were not stored. `results` gives the reasons.
+    /// Rows that were not stored. `results` lists the reasons.
     pub rejected: usize,
-    /// Rows that are in the journal and not yet committed.
+    /// Rows that are in the journal but not committed yet.
     pub pending: usize,
     /// The rows that were not inserted, in request order.
     pub results: Vec<BulkRow<'r>>,
 }
 
-/// Outcome of one row that was not inserted.
+/// The outcome of one row that was not inserted.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct BulkRow<'r> {
     pub index: usize,
@@ -75,7 +75,7 @@ pub struct BulkRow<'r> {
     /// `duplicate`, `conflict`, `rejected` or `pending`.
     #[schema(example = "duplicate")]
     pub result: &'static str,
-    /// Reason of the rejection.
+    /// Why the row was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub code: Option<&'static str>,
@@ -100,13 +100,13 @@ pub struct StoredEvent {
     pub source: String,
     #[schema(example = "click")]
     pub event_type: String,
-    /// UTC.
+    /// The event's time, in UTC.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
     pub timestamp: String,
-    /// The bytes that were sent.
+    /// Exactly the bytes that were sent.
     #[schema(value_type = Object)]
     pub payload: Box<serde_json::value::RawValue>,
-    /// Time of acceptance, UTC.
+    /// When the event was accepted, in UTC.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00.123456Z")]
     pub received_at: String,
 }
@@ -118,7 +118,7 @@ pub struct EventPage {
     /// The requested page number. Absent if the request had a cursor.
     pub page: Option<u64>,
     pub page_size: u64,
-    /// Number of rows in the whole result, as of its first page.
+    /// Number of rows in the whole result, as of when its first page was read.
     pub total: u64,
     /// Cursor of the next page. Null on the last page.
     pub next_cursor: Option<String>,

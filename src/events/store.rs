@@ -1,4 +1,4 @@
-//! Stores the events of a batch as rows, each once, with their ids and buckets.
+//! Stores a batch's events as rows, each once, with their ids and buckets.
 
 use std::any::Any;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::shard::{
     Stage, Store, Stream, load_ids, open_reader, suppressed,
 };
 
-/// The number of rows read in one transaction, small enough that no checkpoint waits long.
+/// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
 
-/// The state of a shard's events in memory.
+/// The in-memory state of a shard's events.
 #[derive(Debug)]
 pub struct EventStore {
     pub(super) ids: Ids,
@@ -109,7 +109,7 @@ impl Store for EventStore {
     }
 }
 
-/// The events of a batch and their ids.
+/// A batch's events and their ids.
 #[derive(Default)]
 struct BatchEvents<'a> {
     rows: Vec<ServiceEventRow<'a>>,
@@ -119,16 +119,16 @@ struct BatchEvents<'a> {
 }
 
 impl<'a> BatchEvents<'a> {
-    /// Returns the next row if it belongs to this record. Rows have the order in which they were decoded.
+    /// Returns the next row if it belongs to this record. Rows are in the order they were decoded.
     #[inline]
     fn of(&self, payload: &[u8]) -> Option<ServiceEventRow<'a>> {
         let row = self.rows.get(self.next)?;
-        // A record that is not a row was skipped, so the row at hand belongs to a later record.
+        // A record that is not a row was skipped, so the next row belongs to a later record.
         payload.as_ptr_range().contains(&row.tenant_id.as_ptr()).then_some(*row)
     }
 }
 
-/// The state that determines whether an event is new, and that stores it.
+/// What is needed to decide whether an event is new, and to store it.
 struct Writer<'t> {
     ids: &'t mut Ids,
     buckets: Option<&'t mut Buckets>,
@@ -178,7 +178,7 @@ impl<'t> Writer<'t> {
         if let Some(known) = known {
             return Ok(known);
         }
-        // An erased event had this id, which remains taken.
+        // An erased event had this id, and the id remains taken.
         if self.forgets && suppressed::was_event_erased(connection, hash)? {
             batch.applied.suppressed = true;
             return Ok(Outcome::Duplicate);
@@ -206,8 +206,8 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// Compares the row with a stored one that may be the same. Returns `None` if the stored row has another id or is
-/// gone.
+/// Compares the row with a stored row that may have the same id. Returns `None` if the stored row has another id or
+/// was deleted.
 fn compare(
     batch: &mut Batch<'_>,
     row: &ServiceEventRow<'_>,
@@ -241,7 +241,7 @@ fn compare(
     Ok(compared.optional()?.flatten())
 }
 
-/// Counts one partition, which no longer changes, in buckets.
+/// Counts one partition, which no longer changes, into buckets.
 fn count_leaving(path: &Path, partition: &str) -> Result<Box<dyn Any + Send>, ShardError> {
     let reader = open_reader(path)?;
     let mut buckets = Buckets::default();

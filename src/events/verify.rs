@@ -1,4 +1,4 @@
-//! Compares the buckets of events with a recount of the rows (R3), and checks that no event id is stored twice (W2).
+//! Compares the event buckets with a recount of the rows (R3), and checks that no event id is stored twice (W2).
 
 use rusqlite::{Connection, Row};
 
@@ -7,7 +7,7 @@ use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{ShardError, differences, total};
 
-/// Sorts all ids and groups in temporary files, which takes some seconds per million events. Returns the number of
+/// Sorts all ids and groups in temporary files, which takes a few seconds per million events. Returns the number of
 /// events.
 pub(super) fn verify_aggregates(
     connection: &Connection,

@@ -1,4 +1,4 @@
-//! The endpoints of exports: their responses, the bytes of a range, and refusals.
+//! The responses of the export endpoints: JSON, file ranges, and refusals.
 
 use std::sync::Arc;
 
@@ -18,12 +18,14 @@ use crate::api::problem::ErrorItem;
 use crate::api::reads::json as document;
 use crate::api::write::{self, WriteRefused};
 use crate::base::counters::Cell;
+use crate::base::durable::is_full;
 use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::query::QueryError;
 use crate::tenants::Denied;
 
-/// The last byte of a range whose end is not known yet: the largest integer that every client parses (RFC 8673 §2.2).
+/// The last byte position of a range whose end is not known yet: the largest integer that every client parses (RFC
+/// 8673 §2.2).
 const VERY_LARGE: u64 = (1 << 53) - 1;
 
 /// Why an export is not created, returned or downloaded.
@@ -75,7 +77,7 @@ impl Refuse for ExportRefused {
     }
 }
 
-/// 201: it is created, or was created before under the same idempotency key.
+/// Returns the 201 response to a creation. The export is new, or was created before under the same idempotency key.
 #[must_use]
 pub(super) fn created(export: &Export, is_replay: bool, level: AckLevel) -> Answer {
     let answer = document(201, &export.to_json()).with("Location", location(export));
@@ -83,13 +85,13 @@ pub(super) fn created(export: &Export, is_replay: bool, level: AckLevel) -> Answ
     if is_replay { answer.with("Idempotent-Replayed", "true") } else { answer }
 }
 
-/// Its state and progress.
+/// Returns the response with an export's state and progress.
 #[must_use]
 pub(super) fn status(export: &Export) -> Answer {
     document(200, &export.to_json())
 }
 
-/// The tenant's exports, newest first.
+/// Returns the response with the tenant's exports, newest first.
 #[must_use]
 pub(super) fn list(exports: &[Arc<Export>]) -> Answer {
     let told: Vec<Value> = exports.iter().rev().map(|export| export.to_json()).collect();
@@ -101,20 +103,20 @@ pub(super) fn removed(level: AckLevel) -> Answer {
     Answer::new(204, "", &b""[..]).with("Firehose-Ack", level.word())
 }
 
-/// The bytes of a file to send, and their head.
+/// The bytes of a file to send, and the response head.
 #[derive(Clone, Debug)]
 pub(super) struct Download {
     pub answer: Answer,
-    /// First byte and end. `None` follows the file to its end, wherever that will be.
+    /// The first byte and the end. An end of `None` follows the file to its end, wherever that will be.
     pub part: Option<(u64, Option<u64>)>,
-    /// Number of bytes; `None` if the file may end earlier.
+    /// The number of bytes, or `None` if the file may end earlier.
     pub length: Option<u64>,
 }
 
-/// The response to a request for the file.
+/// Returns the response to a request for the file.
 ///
 /// # Errors
-/// The export failed or expired, or the file has no such bytes.
+/// Returns an error if the export failed or expired, or if the file does not have the requested bytes.
 pub(super) fn download(
     export: &Export,
     progress: &Progress,
@@ -144,7 +146,7 @@ pub(super) fn download(
     if headers.contains_key("if-match") && !header_lists(headers, "if-match", &etag, Comparison::Strong) {
         return Err(ExportRefused::Changed);
     }
-    // No client has all of a growing file: the client's version is out of date.
+    // No client has all of a growing file, so the client's version is out of date.
     if !is_open && header_lists(headers, "if-none-match", &etag, Comparison::Weak) {
         let answer = Answer { content_type: "", ..entity(304) };
         return Ok(Download { answer, part: None, length: None });
@@ -173,7 +175,7 @@ pub(super) fn download(
     }
 }
 
-/// RFC 9530.
+/// Returns the value of the digest field (RFC 9530).
 fn digest_field(progress: &Progress) -> Option<String> {
     let digits = progress.checkpoint.digest.as_bytes().as_chunks::<2>().0;
     let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
@@ -181,16 +183,16 @@ fn digest_field(progress: &Progress) -> Option<String> {
     Some(format!("sha-256=:{}:", STANDARD.encode(bytes?)))
 }
 
-/// The content of a `Range`.
+/// What a `Range` header requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Whole,
-    /// From a byte to a byte, inclusive. They exist.
+    /// The bytes from `first` to `last`, inclusive. All of them exist.
     Part {
         first: u64,
         last: u64,
     },
-    /// From a byte to another one, or to the end of the growing file if that comes first.
+    /// The bytes from `first` to `last`, or to the end of the growing file if that comes first.
     Rest {
         first: u64,
         last: u64,
@@ -198,11 +200,11 @@ enum Wanted {
     Nothing,
 }
 
-/// One range (RFC 9110 §14.2). Several ranges, another unit, and an invalid range are ignored, as is a range with an
-/// `If-Range` that names another file.
+/// Parses a single range (RFC 9110 §14.2). Multiple ranges, another unit, and an invalid range are ignored. So is a
+/// range whose `If-Range` names another file.
 ///
-/// In a growing file, a range that ends after the last byte so far is sent as the file reaches it. A clean end is then
-/// the end of the range or of the file, even for clients that do not check.
+/// In a growing file, a range that ends after the current last byte is sent as the file grows. If the response ends
+/// cleanly, the range or the file has ended, even for clients that do not check.
 fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     let mut ranges = headers.get_all("range").iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else { return Wanted::Whole };
@@ -218,7 +220,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
         match text {
             "" => Some(None),
             _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                // A number beyond any file counts as the largest.
+                // A number too large to parse counts as the largest one.
                 Some(Some(text.parse().unwrap_or(u64::MAX)))
             }
             _ => None,
@@ -227,7 +229,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     let (Some(first), Some(last)) = (digits(first), digits(last)) else { return Wanted::Whole };
     match (first, last) {
         (None, None) => Wanted::Whole,
-        // The last bytes of a growing file are not known.
+        // The last bytes of a growing file are not known yet.
         (None, Some(_)) if is_open => Wanted::Whole,
         (None, Some(0)) => Wanted::Nothing,
         (None, Some(_)) if size == 0 => Wanted::Nothing,
@@ -243,7 +245,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     }
 }
 
-/// The response to a request that failed.
+/// Returns the response to a failed request.
 #[must_use]
 pub(super) fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let plain = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
@@ -272,10 +274,10 @@ pub(super) fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cel
         ExportRefused::DiskLow | ExportRefused::Store(ExportError::NoRoom { .. } | ExportError::TooMany) => {
             plain(Problem::NoRoomForExport, &said)
         }
-        ExportRefused::Store(ExportError::Io(error)) if write::is_full(error) => {
+        ExportRefused::Store(ExportError::Io(error)) if is_full(error) => {
             plain(Problem::NoRoomForExport, "the disk is full")
         }
-        // The system's error is for the log.
+        // The system's error message is only for the log.
         ExportRefused::Store(_) => plain(Problem::Internal, "an export file cannot be used"),
         ExportRefused::Ingest(error) => {
             Answer { close: false, ..write::refused(error, request_id, problems) }

@@ -1,4 +1,4 @@
-//! The specification of an export: the JSON of its request, checked, and the canonical form that is stored.
+//! An export's specification: the JSON of its request, checked, and the canonical form that is stored.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::orders::{OrderFilter, order_filter};
 use crate::query::Parameters;
 use crate::shard::read::TimeRange;
 
-/// Maximum length of a request in bytes. Long lists of products fit.
+/// The maximum length of a request in bytes. Long product lists fit.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +19,13 @@ pub enum ExportFormat {
     Parquet,
 }
 
-/// The content of one row.
+/// What one row of the file describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportRows {
     /// An order.
     Orders,
-    /// A line of an order, together with the fields of the order.
+    /// One line of an order, together with the order's fields.
     Items,
 }
 
@@ -37,7 +37,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// The selected orders, as the texts of the request, so that people can read them again.
+/// The filters that select orders, as the strings of the request, so that people can read them later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filters {
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -69,7 +69,7 @@ pub struct ExportSpec {
     pub rows: ExportRows,
     pub compression: Compression,
     pub filters: Filters,
-    /// Names of [`Column`]s, in the order of the file.
+    /// Names of [`Column`]s, in file order.
     pub fields: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ pub struct ExportFault {
 }
 
 impl ExportSpec {
-    /// Reads the specification from a request's body.
+    /// Parses the specification from a request's body.
     ///
     /// # Errors
     /// Returns every error in the body. No error repeats any of its content.
@@ -127,7 +127,7 @@ impl ExportSpec {
         if reader.faults.is_empty() { Ok(spec) } else { Err(reader.faults) }
     }
 
-    /// Returns the filter of the tenant's orders.
+    /// Returns the filter that selects the tenant's orders.
     ///
     /// # Errors
     /// Returns every error in the filters.
@@ -165,13 +165,13 @@ impl ExportSpec {
         self.fields.iter().filter_map(column).collect()
     }
 
-    /// Returns `true` if the export requires the items of the orders.
+    /// Returns `true` if the export needs the orders' items.
     #[must_use]
     pub fn with_items(&self) -> bool {
         self.rows == ExportRows::Items || self.columns().contains(&Column::Items)
     }
 
-    /// Returns the extension of the file's name.
+    /// Returns the file name extension.
     #[must_use]
     pub fn extension(&self) -> &'static str {
         match (self.format, self.compression) {
@@ -185,8 +185,8 @@ impl ExportSpec {
         }
     }
 
-    /// Returns the media type of the file. Compression is reported as a media type, because a content coding would
-    /// be removed in transit.
+    /// Returns the file's media type. Compression is declared as a media type, because a content coding would be
+    /// removed in transit.
     #[must_use]
     pub fn content_type(&self) -> &'static str {
         match (self.format, self.compression) {
@@ -295,7 +295,7 @@ impl Reader {
         }
     }
 
-    /// Returns the texts of a string or of an array of strings.
+    /// Returns the strings from a string or an array of strings.
     fn list(&mut self, value: Option<Value>, pointer: &'static str) -> Vec<String> {
         let values = match value {
             None => return Vec::new(),

@@ -1,4 +1,4 @@
-//! The columns of an order and of its items that an export may contain.
+//! The columns of an order and its items that an export may contain.
 
 use super::body::{ExportFormat, ExportRows};
 
@@ -16,7 +16,7 @@ pub enum Column {
     Total,
     Units,
     ItemCount,
-    /// All items of the order, as JSON.
+    /// All of the order's items, as JSON.
     Items,
     ReceivedAt,
     Line,
@@ -24,7 +24,7 @@ pub enum Column {
     Category,
     Quantity,
     UnitPrice,
-    /// Quantity times unit price.
+    /// The quantity times the unit price.
     Amount,
 }
 
@@ -61,7 +61,7 @@ impl Column {
         Column::Amount,
     ];
 
-    /// Returns the name in `fields` and in the file.
+    /// Returns the column's name in `fields` and in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl Column {
         }
     }
 
-    /// Returns `true` if the column belongs to an item and not to the whole order.
+    /// Returns `true` if the column belongs to an item rather than to the whole order.
     pub(super) fn is_of_item(self) -> bool {
         matches!(
             self,
@@ -118,8 +118,8 @@ impl Column {
         }
     }
 
-    /// Returns `true` if the column is present by default. A line of NDJSON equals one of a search, and a table has
-    /// columns with single values.
+    /// Returns `true` if the column is present by default. By default, a line of NDJSON has the same fields as a line
+    /// of a search, and a table has the columns with single values.
     pub(super) fn is_default(self, format: ExportFormat, rows: ExportRows) -> bool {
         let of_rows = match (self, format) {
             (Column::ReceivedAt, _) => false,

@@ -1,4 +1,4 @@
-//! Exports of orders: their creation, status, deletion and download. One core runs them.
+//! Order exports: their creation, status, deletion and download. One core runs them.
 //!
 //! ```text
 //! POST ──► claim the idempotency key ─► pins ─► ExportStore::create ─► 201
@@ -19,7 +19,7 @@ use super::body::ExportSpec;
 use super::query;
 use super::record::{Export, ExportId, ExportRecord, Progress};
 use super::store::ExportStore;
-use crate::api::request::ingest_key;
+use crate::api::request::idempotency_key;
 use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::config::AckLevel;
@@ -28,7 +28,7 @@ use crate::http::{Answer, without_mark};
 use crate::lane::keyed::Claim;
 use crate::lane::{AnswerBody, Body, Call, Component, Lane, Reply, keyed};
 
-/// This core's access to the exports of the data folder.
+/// This core's access to the data folder's exports.
 pub struct Exports(Arc<ExportStore>);
 
 impl Exports {
@@ -74,14 +74,14 @@ fn publish(lane: &Lane) {
     }
 }
 
-/// Lists the exports of a tenant.
+/// Lists a tenant's exports.
 pub async fn list(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
     let all = export_store(call.lane).all();
     let own: Vec<_> = all.iter().filter(|export| export.tenant == call.tenant()).cloned().collect();
     Ok(answer::list(&own))
 }
 
-/// Finds the export in the path.
+/// Finds the export that the path names.
 fn find(call: &Call<'_>) -> Result<Arc<Export>, ExportRefused> {
     let found = export_store(call.lane).find(call.tenant(), &call.request.parameter("export"));
     found.ok_or(ExportRefused::NotFound)
@@ -116,11 +116,11 @@ pub async fn download(call: Call<'_>, _: Body<'_>) -> Result<Reply, ExportRefuse
     Ok(Reply::streamed(download.answer, body))
 }
 
-/// Creates an export of what is committed at this moment.
+/// Creates an export of the rows that are committed now.
 pub async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefused> {
     let Call { lane, request, .. } = call;
     let tenant_id = call.tenant();
-    let key = match ingest_key(&request.headers) {
+    let key = match idempotency_key(&request.headers) {
         Ok(key) => Some(key),
         Err(WriteRefused::KeyMissing) => None,
         Err(error) => return Err(error.into()),
@@ -130,7 +130,7 @@ pub async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefu
     drop(body);
     let mut _claimed = None;
     if let Some(key) = &key {
-        // Two requests with one key get one export.
+        // Two requests with the same key get the same export.
         _claimed = Some(claim(lane, tenant_id, key).await?);
         if let Some(export) = export_store(lane).find_key(tenant_id, key) {
             return match export.spec == spec {

@@ -1,21 +1,22 @@
 //! Removes a person from a tenant's exports.
 //!
-//! A file without orders of the person remains. A finished file with such orders is deleted, and its export reports
-//! the reason. An unfinished file omits the orders that it does not contain yet. If it contains some already, it is
-//! spliced ([`super::splice`]): the blocks with the person's orders are removed, and the other orders of these
-//! blocks are written again at the end, under another generation. An export that takes longer than the time between
-//! two erasures therefore ends nevertheless: each erasure costs it only the blocks with the person's orders, and a
-//! job advances beyond its earlier position before it yields to the next erasure ([`super::job`]). `chosen` lists
-//! the orders of an export in the order of the file, so nothing has to be unpacked.
+//! A file that contains none of the person's orders remains. A finished file that contains some is deleted, and its
+//! export reports the reason. An unfinished file omits those orders that it does not contain yet. If it already
+//! contains some, it is spliced ([`super::splice`]): the blocks with the person's orders are removed, and the other
+//! orders of these blocks are written again at the end, under another generation. An export that takes longer than
+//! the time between two erasures therefore still finishes. Each erasure costs it only the blocks with the person's
+//! orders, and a job advances beyond its earlier position before it yields to the next erasure ([`super::job`]).
+//! `chosen` lists an export's orders in file order, so nothing has to be unpacked.
 //!
-//! An export restarts only if it cannot be spliced: an older version began the file, the files are damaged, there is
-//! no room for a second file, or a kill left a list whose length differs from its counts.
+//! An export restarts only if it cannot be spliced: an older version started the file, the files are damaged, there
+//! is no room for a second file, or a kill left a list whose length differs from its counts.
 //!
-//! Orders that are kept under a pseudonym are written again under it, once every shard has it. An export with a
-//! search for names (`q`) omits them instead: in its results, the pseudonym would be linked to the name, and `q`
-//! does not find pseudonyms.
+//! Orders that are kept under a pseudonym are written again under it, once every shard has it. An export with a name
+//! search (`q`) omits them instead: in its results, the pseudonym would be linked to the name, and `q` does not find
+//! pseudonyms.
 //!
-//! Meanwhile no job works on the exports ([`super::store::Hold`]), and no order of the person is added.
+//! During an erasure, no job works on the exports ([`super::store::Hold`]), and none of the person's orders are
+//! added.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
@@ -29,16 +30,16 @@ use super::store::{BESIDE, CHOSEN, ExportStore, FILE, MARKS, PROGRESS};
 use crate::base::{clock, durable};
 
 const CHOSEN_NEW: &str = "chosen.new";
-/// The error that a deleted file reports to clients.
+/// The error that the export of a deleted file reports to clients.
 const REASON: &str = "it contained a person who was erased";
 
 impl ExportStore {
-    /// Removes a person from the tenant's exports. `rows` are the sorted ids of the person's orders in each shard,
-    /// which `are_kept` under another name or are deleted. Returns how many exports were affected. Reads 8 bytes for
-    /// each order in the tenant's exports.
+    /// Removes a person from the tenant's exports. `rows` are the sorted ids of the person's orders in each shard. If
+    /// `are_kept`, these orders remain under another name; otherwise, they are deleted. Returns the number of
+    /// affected exports. Reads 8 bytes for each order in the tenant's exports.
     ///
     /// # Errors
-    /// Returns the first I/O error, after it has processed the other exports. Another call does the rest.
+    /// Returns the first I/O error, after it has processed the other exports. Another call processes the rest.
     pub fn erase_person(
         &self,
         tenant: &str,
@@ -66,7 +67,7 @@ impl ExportStore {
         let state =
             serde_json::to_vec(&export.record(Progress::clone(&progress))).map_err(io::Error::other)?;
         if is_of_person(&state) {
-            // Its filters or its key refer to the person.
+            // Its filters or its key identify the person.
             self.remove(export)?;
             return Ok(true);
         }
@@ -87,12 +88,12 @@ impl ExportStore {
                 }
                 Ok(true)
             }
-            // The export has no selection yet, or no file any more. A crash may nevertheless have left files.
+            // The export has no selection yet, or no longer has a file. A crash may still have left files.
             _ => self.drop_files(export).map(|()| false),
         }
     }
 
-    /// Removes the orders at these places, or has them wait for their pseudonym.
+    /// Removes the orders at these indexes of the selection, or makes them wait for their pseudonym.
     fn take_out(&self, export: &Export, places: &[u64], counts: &[u64], are_kept: bool) -> io::Result<()> {
         let progress = export.progress();
         let are_kept = are_kept && export.spec.filters.q.is_none();
@@ -109,8 +110,8 @@ impl ExportStore {
         durable::remove(&self.folder_of(&export.id).join(PROGRESS))
     }
 
-    /// Truncates the bytes that a kill left after the checkpoint. They may contain orders that must not be written
-    /// any more.
+    /// Truncates the bytes that a kill left after the checkpoint. They may contain orders that must no longer be
+    /// written.
     fn cut_tail(&self, export: &Export, checkpoint: &Checkpoint) -> io::Result<()> {
         for (name, bytes) in
             [(FILE, checkpoint.bytes), (BESIDE, checkpoint.beside), (MARKS, checkpoint.marks)]
@@ -157,7 +158,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Returns the places of these rows in the selection, or `None` if they can no longer be determined.
+    /// Returns the indexes of these rows in the selection, or `None` if they can no longer be determined.
     fn places(
         &self,
         export: &Export,
@@ -200,7 +201,7 @@ impl ExportStore {
         Ok(Some(looking.places))
     }
 
-    /// Removes orders that are not written yet from the selection. A crash in between leaves a list whose length
+    /// Removes orders that are not written yet from the selection. A crash in the middle leaves a list whose length
     /// differs from the counts, which the job detects.
     fn leave_out(&self, export: &Export, places: &[u64], counts: &[u64]) -> io::Result<()> {
         let folder = self.folder_of(&export.id);
@@ -219,7 +220,7 @@ impl ExportStore {
     }
 }
 
-/// A search of the selection for orders of a person.
+/// A search of the selection for a person's orders.
 struct SelectionSearch {
     chosen: BufReader<File>,
     at: u64,
@@ -227,7 +228,7 @@ struct SelectionSearch {
 }
 
 impl SelectionSearch {
-    /// Searches the next `count` orders, all of the shard in which the person has these rows.
+    /// Searches the next `count` orders: all those of one shard. `rows` are the person's orders in that shard.
     fn search(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
         for place in self.at..self.at + count {
             let mut word = [0; CHOSEN_BYTES as usize];
@@ -268,7 +269,7 @@ mod tests {
         PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []).matches(bytes)
     }
 
-    /// Returns an export of two shards with orders 10 to 14 and 20 to 24, of which `told` are written.
+    /// Returns an export of two shards with orders 10 to 14 and 20 to 24. The first `told` of them are written.
     fn export(store: &ExportStore, state: ExportState, told: u64) -> Arc<Export> {
         let export = store.create(record(r#"{"format":"ndjson"}"#)).unwrap();
         let words = [10..15_u64, 20..25].into_iter().flatten().flat_map(|id| (id << 3).to_le_bytes());
@@ -307,7 +308,7 @@ mod tests {
         fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
         assert_eq!(unknown.progress().state, ExportState::Erased);
-        // An export that is filtered by the person's address.
+        // An export that filters by the person's address.
         let named =
             store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
@@ -335,7 +336,7 @@ mod tests {
         assert_ne!(running.etag(&progress), etag);
         assert!(!store.file_of(&running).exists() && !store.folder_of(&running.id).join(FILE).exists());
         assert_eq!(store.find(&tenant, running.id.as_str()).unwrap().id, running.id);
-        // Not begun: there is nothing to remove.
+        // The export has not started, so there is nothing to remove.
         let queued = store.create(record(r#"{"format":"csv"}"#)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![10], vec![]], false), &is_of_person).unwrap(), 0);
         assert_eq!(queued.progress().generation, 0);

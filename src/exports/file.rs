@@ -1,8 +1,8 @@
 //! The file of one export while it is written: batches in, bytes and checkpoints out.
 //!
 //! When the work continues after a restart, the bytes before the checkpoint are verified by their digest. After a
-//! kill they always match; after a power cut they may not. The bytes of a checkpoint are written before `state.json`
-//! records it, and bytes after it are truncated.
+//! kill they always match; after a power cut they may not. A checkpoint's bytes are written before
+//! `progress.json` or `state.json` records it, and bytes after it are truncated.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ use crate::base::clock;
 use crate::base::ids::hex;
 use crate::orders::{ChosenOrder, OrderBatch, OrderStatus};
 
-/// Bytes verified in one step: some 10 ms.
+/// The number of bytes verified in one step: some 10 ms.
 const VERIFIED_BYTES: u64 = 8 << 20;
 
 /// Converts rows to bytes.
@@ -39,7 +39,7 @@ pub(super) struct ExportFile {
     store: Arc<ExportStore>,
     export: Arc<Export>,
     file: File,
-    /// Parquet only: the metadata of the row groups.
+    /// The metadata of the row groups, for Parquet only.
     beside: File,
     marks: File,
     digest: Sha256,
@@ -47,16 +47,16 @@ pub(super) struct ExportFile {
     marks_digest: Sha256,
     encoder: Encoder,
     checkpoint: Checkpoint,
-    /// Received orders, including those of the group that is not written yet.
+    /// The number of received orders, including those of the group that is not written yet.
     orders: u64,
-    /// The end of each run of orders of one shard that are received and not written yet.
+    /// The end of each run of one shard's orders that are received but not yet written.
     runs: Vec<(u32, u64)>,
-    /// Set once rows were written since the file was opened.
+    /// Set once rows have been written since the file was opened.
     has_advanced: bool,
     out: Vec<u8>,
 }
 
-/// The work that a step left.
+/// What remains to be done after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
     Nothing,
@@ -70,7 +70,7 @@ pub(super) fn opened(store: &ExportStore, export: &Export, name: &str) -> io::Re
 }
 
 impl ExportFile {
-    /// Opens the file at its checkpoint. It must still be verified.
+    /// Opens the file at its checkpoint. The caller must still verify it.
     ///
     /// # Errors
     /// Returns I/O errors.
@@ -110,7 +110,7 @@ impl ExportFile {
     }
 
     /// Returns the start of [`ExportFile::verify`]: the end of the bytes that this process has already written or
-    /// verified. Erasures restart jobs again and again, and these must not read a long file each time.
+    /// verified. Erasures restart jobs repeatedly, and these must not read a long file each time.
     pub(super) fn seen(&mut self) -> u64 {
         let generation = self.export.progress().generation;
         match self.export.seen.load_full() {
@@ -180,7 +180,7 @@ impl ExportFile {
         Ok(None)
     }
 
-    /// Returns `true` if the side file contains what was written: some KB for each row group.
+    /// Returns `true` if the side file still contains what was written: some KB for each row group.
     fn verify_beside(&mut self) -> io::Result<bool> {
         if self.beside.metadata()?.len() < self.checkpoint.beside {
             return Ok(false);
@@ -190,7 +190,7 @@ impl ExportFile {
         Ok(is_empty || hex(&self.beside_digest.clone().finalize()) == self.checkpoint.beside_digest)
     }
 
-    /// Returns `true` if the marks are those that were written: 40 bytes a block.
+    /// Returns `true` if the marks are the ones that were written: 40 bytes a block.
     fn verify_marks(&mut self) -> io::Result<bool> {
         if self.marks.metadata()?.len() < self.checkpoint.marks {
             return Ok(false);
@@ -208,19 +208,19 @@ impl ExportFile {
         Ok(beside)
     }
 
-    /// Returns how many of the chosen orders the file has received.
+    /// Returns the number of chosen orders that the file has received.
     pub(super) fn orders(&self) -> u64 {
         self.orders
     }
 
-    /// Returns `true` if rows were written since the file was opened and it contains more than this many orders. A
-    /// job that stops then has made progress.
+    /// Returns `true` if rows have been written since the file was opened and it contains more than this many orders.
+    /// A job that stops at this point has made progress.
     pub(super) fn has_advanced_behind(&self, orders: u64) -> bool {
         self.has_advanced && self.checkpoint.orders > orders
     }
 
-    /// Writes the bytes that precede all rows as a block of their own, because the first block of rows may be
-    /// removed later.
+    /// Writes the bytes that precede all rows as a separate block, because the first block of rows may be removed
+    /// later.
     fn begin(&mut self) -> Result<(), ExportError> {
         self.out.clear();
         match &mut self.encoder {
@@ -237,7 +237,7 @@ impl ExportFile {
         self.append(0, &[])
     }
 
-    /// Receives the next orders, all of the shard with this index.
+    /// Receives the next orders, which all belong to the shard with this index.
     ///
     /// # Errors
     /// Returns [`ExportError::NoRoom`] or I/O errors.
@@ -265,7 +265,7 @@ impl ExportFile {
         }
     }
 
-    /// Continues with a full group of rows, one column at a time.
+    /// Continues to encode a full group of rows, one column at a time.
     ///
     /// # Errors
     /// Returns [`ExportError::NoRoom`] or I/O errors.
@@ -283,7 +283,7 @@ impl ExportFile {
 
     /// Writes `out` and publishes the new checkpoint.
     fn append(&mut self, rows: u64, beside: &[u8]) -> Result<(), ExportError> {
-        // If an older version began the file, marks would not cover all of it.
+        // If an older version started the file, marks would not cover all of it.
         let has_marks = self.checkpoint.bytes == 0 || self.checkpoint.marks > 0;
         let grown = (rows, self.out.len() as u64, beside.len() as u64);
         let marks = if has_marks { marks_of(&self.checkpoint, &self.runs, grown) } else { Vec::new() };
@@ -312,12 +312,12 @@ impl ExportFile {
         Ok(())
     }
 
-    /// Returns `true` if rows were received and not written yet.
+    /// Returns `true` if some rows have been received but not written yet.
     pub(super) fn is_holding(&self) -> bool {
         matches!(&self.encoder, Encoder::Parquet(encoder) if encoder.has_rows())
     }
 
-    /// Ends the file after the last order. The file is then synced, and the export is done.
+    /// Ends the file after the last order. The file is synced, and the export is done.
     ///
     /// # Errors
     /// Returns [`ExportError::NoRoom`] or I/O errors.
@@ -331,8 +331,8 @@ impl ExportFile {
                 }
                 self.out.extend_from_slice(&encoder.end(&self.read_beside()?)?);
             }
-            // A file without rows nevertheless has its header. If it is compressed, it is a complete member even
-            // without content.
+            // A file without rows still has its header. If it is compressed, it is a complete member even without
+            // content.
             Encoder::Text { encoder, compression, .. } if is_empty => {
                 let mut head = Vec::new();
                 encoder.head(&mut head);
@@ -367,7 +367,7 @@ impl ExportFile {
     }
 }
 
-/// The chosen orders of all shards, one after another: 8 bytes each, the row id with 3 bits of status below it.
+/// The chosen orders of all shards, shard by shard: 8 bytes each, with the row id above 3 bits of status.
 #[derive(Debug)]
 pub(super) struct ChosenFile(File);
 
@@ -383,7 +383,7 @@ impl ChosenFile {
         self.0.set_len(0)
     }
 
-    /// Appends orders after those already written through this handle.
+    /// Appends orders to those already written through this handle.
     pub(super) fn append(
         &mut self,
         store: &ExportStore,

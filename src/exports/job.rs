@@ -1,4 +1,4 @@
-//! Runs one export from its beginning, or from its last checkpoint, to its end.
+//! Runs one export from its start, or from its last checkpoint, to its end.
 //!
 //! ```text
 //! choose   each shard's orders, in steps ──► chosen
@@ -7,7 +7,7 @@
 //! encode   batch ──► bytes ──► file ──► checkpoint
 //! ```
 //!
-//! Long work is done on readers' threads in steps of some 20 ms. The code here waits, and opens files.
+//! Long work runs on readers' threads in steps of some 20 ms. The code here only waits and opens files.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,17 +25,20 @@ use crate::cores::executor;
 use crate::orders::{BatchBounds, ChosenOrder, NameCache, OrderBatch, SelectionCursor};
 use crate::query::{QueryError, Readers};
 
-/// Rows of one batch, which is also compressed separately: some 1.5 MB of text, 10 ms of work. Few in a debug build,
-/// so that tests with few rows have several batches.
+/// The maximum number of orders in one batch, which is also compressed separately: some 1.5 MB of text, 10 ms of
+/// work. It is small in a debug build, so that tests with few rows have several batches.
 const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
+/// The number of items that ends a batch.
 const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
-/// Chosen orders in memory at once: 16 bytes each.
+/// The maximum number of chosen orders in memory: 16 bytes each.
 const CHOSEN_HELD: usize = 16_384;
-/// Number of attempts of a step that fails, and the pause between them.
+/// The maximum number of attempts at a failing step.
 const TRIES: u32 = 20;
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a job may delay an erasure until it has chosen its orders, or has written more than before the last
-/// splice. An export therefore advances however fast erasures follow one another. Erasures wait longer than this.
+/// splice. An export therefore advances regardless of how fast erasures follow each other. Erasures wait longer than
+/// this.
 const YIELD_AFTER_US: u64 = 10_000_000;
 
 /// Why an export did not finish.
@@ -43,10 +46,10 @@ const YIELD_AFTER_US: u64 = 10_000_000;
 pub enum ExportFailure {
     #[error("it was deleted")]
     Removed,
-    /// Retry a little later.
+    /// An erasure is in progress. Retry a little later.
     #[error("rows of the tenant are being erased")]
-    ActiveErasure,
-    /// Retry once the hold on the tenant's exports is released.
+    Erasing,
+    /// The tenant's exports are held. Retry once the hold is released.
     #[error("an erasure is checking the tenant's exports")]
     Held,
     #[error("the data disk has less than disk_reserve free")]
@@ -65,11 +68,11 @@ impl From<std::io::Error> for ExportFailure {
     }
 }
 
-/// Runs an export to its end. If the future is dropped, the export continues at its last checkpoint later. Calls
+/// Runs an export to its end. If the future is dropped, a later run continues at the export's last checkpoint. Calls
 /// `is_disk_low` before every batch.
 ///
 /// # Errors
-/// Returns why the export cannot finish. Its state does not contain the reason yet.
+/// Returns why the export cannot finish. The export's state does not contain the reason yet.
 pub async fn run_export(
     store: &Arc<ExportStore>,
     readers: &Readers,
@@ -91,7 +94,7 @@ pub async fn run_export(
         export.progress().awaits_pseudonym && query::is_pseudonymising(readers, &export.tenant).await?
     };
     if is_early {
-        return Err(ExportFailure::ActiveErasure);
+        return Err(ExportFailure::Erasing);
     }
     if export.progress().state == ExportState::Queued || export.progress().awaits_pseudonym {
         let (state, awaits_pseudonym) = (ExportState::Running, false);
@@ -115,13 +118,13 @@ pub async fn run_export(
     if chosen.count()? != spliced + counts.iter().sum::<u64>() {
         // An erasure was interrupted while it removed orders from the selection.
         store.begin_again(export)?;
-        return Err(ExportFailure::ActiveErasure);
+        return Err(ExportFailure::Erasing);
     }
     let mut file = verified(store, readers, export, &may_go_on).await?;
     if file.orders() < spliced {
-        // The file is rewritten from its beginning, and the shards of these orders are no longer known.
+        // The file is rewritten from the start, and the shards of these orders are no longer known.
         store.begin_again(export)?;
-        return Err(ExportFailure::ActiveErasure);
+        return Err(ExportFailure::Erasing);
     }
     let bounds =
         BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
@@ -146,7 +149,7 @@ pub async fn run_export(
     compute(readers, move || file.finish().map_err(ExportFailure::from)).await
 }
 
-/// Computes on a reader's thread. If the queues of all readers are full, it waits.
+/// Runs a computation on a reader's thread. Waits while the queues of all readers are full.
 async fn compute<T: Send + 'static>(
     readers: &Readers,
     work: impl FnOnce() -> Result<T, ExportFailure> + Send + 'static,
@@ -154,7 +157,7 @@ async fn compute<T: Send + 'static>(
     readers.compute(work).await.map_err(ExportFailure::from)?
 }
 
-/// Retries work that may fail for a while, because a queue is full or a shard is being replaced.
+/// Retries work that may fail temporarily, because a queue is full or a shard is being replaced.
 async fn retry<T, F: Future<Output = Result<T, QueryError>>>(
     mut work: impl FnMut() -> F,
 ) -> Result<T, QueryError> {
@@ -170,7 +173,7 @@ async fn retry<T, F: Future<Output = Result<T, QueryError>>>(
     }
 }
 
-/// Records the selected orders and their statuses.
+/// Selects the orders and records them with their statuses.
 async fn choose(
     store: &Arc<ExportStore>,
     readers: &Readers,
@@ -183,7 +186,7 @@ async fn choose(
     file.clear()?;
     store.recharge(export, 0);
     let mut counts = Vec::with_capacity(shards.len());
-    // The list is passed back and forth, because memory that another thread frees returns late.
+    // The list is passed back and forth, because memory that another thread frees is returned late.
     let mut spare = Vec::new();
     for (shard, pin) in shards.iter().zip(&export.pins) {
         let (mut count, mut choosing) = (0, Some(SelectionCursor::default()));
@@ -263,7 +266,7 @@ async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, 
     }
 }
 
-/// Reads the chosen orders in batches. The boundaries depend only on the orders.
+/// A reader of the chosen orders in batches. The batch boundaries depend only on the orders.
 struct Batches<'r> {
     readers: &'r Readers,
     tenant: &'r str,
@@ -272,9 +275,9 @@ struct Batches<'r> {
     ends: Vec<u64>,
     chosen: ChosenFile,
     bounds: BatchBounds,
-    /// The next order to read, as a place in the selection.
+    /// The index in the selection of the next order to read.
     at: u64,
-    /// The following orders that are already in memory.
+    /// The following orders, which are already in memory.
     held: Vec<ChosenOrder>,
     names: NameCache,
     /// An encoded batch, whose memory the next one reuses.
@@ -310,7 +313,7 @@ impl<'r> Batches<'r> {
         }
     }
 
-    /// Returns the next batch with the index of its shard, or `None` at the end.
+    /// Returns the next batch with its shard's index, or `None` at the end.
     async fn next(&mut self) -> Result<Option<(u32, OrderBatch)>, ExportFailure> {
         let of = self.ends.partition_point(|end| *end <= self.at);
         let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
@@ -318,7 +321,8 @@ impl<'r> Batches<'r> {
         while self.at < *end && !self.bounds.is_full(&batch) {
             if self.held.is_empty() {
                 let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
-                // Usually in the page cache: either just written, or read in blocks of 128 KiB after a restart.
+                // These bytes are usually in the page cache: they were either just written, or read in blocks of 128
+                // KiB after a restart.
                 self.held = self.chosen.read(self.at, count)?;
             }
             let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
@@ -334,7 +338,7 @@ impl<'r> Batches<'r> {
         Ok(Some((of as u32, batch)))
     }
 
-    /// Does one step. A step that fails is tried again from the same place.
+    /// Runs one step. A step that fails is retried from the same position.
     async fn fill(
         &self,
         shard: ShardId,

@@ -1,9 +1,9 @@
 //! The side file `marks`: the end of each block of an export's file, and the orders in the block.
 //!
-//! A record describes a run of orders of one shard. A block consists of the records up to the one with which the
-//! file grows: one record for a block of text, and for a Parquet row group one record for each shard with orders in
-//! it. The head of the file is a block without orders. A checkpoint covers the records by their number of bytes and
-//! their digest.
+//! A record describes a run of one shard's orders. A block consists of the records up to the one at which the file
+//! grows: one record for a block of text, and for a Parquet row group one record for each shard with orders in it.
+//! The file's head is a block without orders. A checkpoint covers the records by their number of bytes and their
+//! digest.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Take};
@@ -16,20 +16,20 @@ use super::record::Checkpoint;
 use crate::base::ids::hex;
 
 const MARK_BYTES: usize = 40;
-/// The shard of a record without orders.
+/// The shard number in a record without orders.
 const NO_SHARD: u32 = u32::MAX;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One record. Except for the shard, the numbers count from the beginning of the file to the end of the run.
+/// One record. All numbers except the shard count from the start of the file to the end of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
-    /// An index, not an id.
+    /// The shard's index, not its id.
     shard: u32,
     orders: u64,
     rows: u64,
-    /// Bytes of the file.
+    /// The number of bytes in the file.
     bytes: u64,
-    /// Bytes of the side file.
+    /// The number of bytes in the side file.
     beside: u64,
 }
 
@@ -53,8 +53,8 @@ impl Mark {
     }
 }
 
-/// Returns the records of a block to append: the end of each of its runs, each of one shard, and the rows, bytes and
-/// side-file bytes that the block adds.
+/// Returns the records to append for a block. There is one for the end of each run, and a run belongs to one shard.
+/// The rows, bytes and side-file bytes are those that the block adds.
 pub(super) fn marks_of(
     before: &Checkpoint,
     runs: &[(u32, u64)],
@@ -75,7 +75,7 @@ pub(super) fn marks_of(
     out
 }
 
-/// Consecutive orders of one shard, as places in the selection.
+/// Consecutive orders of one shard, as indexes into the selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) shard: u32,
@@ -92,7 +92,7 @@ pub(super) struct Block {
     pub(super) beside: Range<u64>,
 }
 
-/// Reads the blocks in order, one at a time.
+/// A reader of the blocks, one at a time, in file order.
 #[derive(Debug)]
 pub(super) struct Blocks {
     records: BufReader<Take<File>>,
@@ -100,7 +100,8 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Returns `None` if the records are not those that the checkpoint covers, or if it covers none.
+    /// Opens the records that the checkpoint covers. Returns `None` if the file has other records, or if the
+    /// checkpoint covers none.
     pub(super) fn open(path: &Path, checkpoint: &Checkpoint) -> io::Result<Option<Blocks>> {
         let open = || File::open(path).map(|file| file.take(checkpoint.marks));
         if checkpoint.marks == 0 {

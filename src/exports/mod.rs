@@ -6,14 +6,14 @@
 //! GET …/download                                            file, up to the checkpoint ──► client
 //! ```
 //!
-//! In: a JSON body, orders of a snapshot. Out: files whose bytes never change once they are sent. Owns:
-//! `DATA/exports`, its budget, the formats. Never: SQL; `orders/read/export` reads the rows.
+//! In: a JSON body, the orders of a snapshot. Out: files whose bytes never change once they are sent. Owns:
+//! `DATA/exports`, its budget, the formats. Never: contains SQL; `orders/read/export` reads the rows.
 //!
-//! The content of a file is decided in its first seconds: the orders of each shard up to its pin that match the
-//! filters are recorded in `chosen`, with their statuses. Nothing else of an order ever changes. A job that was
-//! killed therefore produces the same bytes again, and continues at its last checkpoint. `state.json` contains the
-//! bytes and orders that the checkpoint covers, and their digest. No client receives a byte after it. An erasure
-//! removes blocks from an unfinished file (`splice.rs`); the file is then a different one, of another generation.
+//! A file's content is decided in its first seconds: each shard's orders up to its pin that match the filters are
+//! recorded in `chosen`, with their statuses. No other part of an order ever changes. A job that was killed therefore
+//! produces the same bytes again, and continues at its last checkpoint. `state.json` contains the number of bytes and
+//! orders that the checkpoint covers, and their digest. No client receives a byte after it. An erasure removes blocks
+//! from an unfinished file (`splice.rs`); the file is then a different one, of another generation.
 
 mod answer;
 mod body;

@@ -15,7 +15,7 @@ use crate::api::openapi::{READING, answer, header, json_of, request_id, with_pro
 use crate::api::problem::Problem;
 use utoipa::openapi::schema::ComponentsBuilder;
 
-/// Adds the schemas of exports.
+/// Adds the export schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<ExportFormatName>()
@@ -143,7 +143,7 @@ pub fn delete() -> OperationBuilder {
     with(operation, &[Problem::NoSuchExport])
 }
 
-/// The file, or a part of it.
+/// Describes the response with the file or a part of it.
 fn bytes(description: &str, more: &[(&str, &str)]) -> Response {
     let mut response = ResponseBuilder::new()
         .description(description)

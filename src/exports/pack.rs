@@ -1,4 +1,4 @@
-//! Compressed pieces: gzip members (RFC 1952 §2.2) and zstd frames (RFC 8878 §3.1). Concatenated in a file, they
+//! Compressed pieces: gzip members (RFC 1952 §2.2) and zstd frames (RFC 8878 §3.1). Pieces concatenated in a file
 //! decompress as one stream.
 
 use std::io::{self, Write as _};
@@ -7,15 +7,15 @@ use flate2::write::GzEncoder;
 
 use super::body::Compression;
 
-/// The usual levels. The output is a tenth larger than with the best levels, at several times the speed.
+/// The default levels. The output is a tenth larger than with the best levels, at several times the speed.
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
-/// Appends the bytes, compressed as a separate piece. The piece contains neither a time nor a name, so the same
-/// bytes always produce the same piece.
+/// Appends the bytes, compressed as a separate piece. The piece contains neither a time nor a name, so the same bytes
+/// always produce the same piece.
 ///
 /// # Errors
-/// Returns errors of the compressor. Writing to memory does not fail.
+/// Returns the compressor's errors. Writing to memory does not fail.
 pub(super) fn pack(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     match compression {
         Compression::None => out.extend_from_slice(bytes),

@@ -1,11 +1,11 @@
-//! Rows as Parquet: one row group after another, each built in memory, one column at a time.
+//! Encodes rows as Parquet: one row group at a time, each built in memory, column by column.
 //!
 //! The footer lists all row groups, so it comes last. The metadata of each group is stored in a side file (`groups`)
-//! as soon as the group is written. After a kill, the file continues after its last group. The footer is built from
-//! the stored metadata, in an uninterrupted run too, so both end in the same bytes.
+//! as soon as the group is written. After a kill, the file continues after its last group. The footer is always built
+//! from the stored metadata, even in an uninterrupted run, so the bytes are the same in both cases.
 //!
 //! The types are those that DuckDB, Arrow and Spark read alike: UTF-8 strings, INT64 counts, timestamps in
-//! microseconds UTC, money as DECIMAL(38, 4). No currency has units smaller than ten-thousandths, and the largest
+//! microseconds UTC, and money as DECIMAL(38, 4). No currency has units smaller than ten-thousandths, and the largest
 //! stored amount fits easily. The column `currency` contains the currency of the amounts.
 
 use std::io;
@@ -30,14 +30,14 @@ use super::columns::{Column, Kind};
 use super::text::write_items;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch, OrderStatus};
 
-/// Rows that end a group: the amount that readers assign to one thread. Few in a debug build, so that tests with few
-/// rows have several groups.
+/// The number of rows that ends a group: the amount that readers assign to one thread. It is small in a debug build,
+/// so that tests with few rows have several groups.
 const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
-/// Bytes of texts and items that end a group early, because texts may be long and items many.
+/// The number of bytes of strings and items that ends a group early, because strings may be long and items many.
 const GROUP_BYTES_MAX: usize = 16 << 20;
-/// Digits after the decimal point.
+/// The number of digits after the decimal point.
 const SCALE: u32 = 4;
-/// Values passed to a column at a time.
+/// The number of values passed to a column at a time.
 const VALUES: usize = 2_048;
 const MAGIC: &[u8; 4] = b"PAR1";
 
@@ -45,7 +45,7 @@ fn failed(error: ParquetError) -> io::Error {
     io::Error::other(format!("parquet: {error}"))
 }
 
-/// Encodes the parts of one file.
+/// An encoder for the parts of one file.
 #[derive(Debug)]
 pub(super) struct ParquetEncoder {
     tenant: Bytes,
@@ -58,13 +58,13 @@ pub(super) struct ParquetEncoder {
     group_bytes: usize,
     /// The completed columns of the group.
     chunks: Vec<(Vec<u8>, ColumnChunkMetaData)>,
-    /// Memory of a written group, for the next one. Memory that another thread frees remains with the process for a
-    /// while.
+    /// The memory of a written group, for reuse by the next one. Memory that another thread frees remains with the
+    /// process for a while.
     spare_batches: Vec<OrderBatch>,
     spare_chunks: Vec<Vec<u8>>,
 }
 
-/// A batch whose texts are shared.
+/// A batch whose strings are shared.
 #[derive(Debug)]
 struct Batch {
     rows: OrderBatch,
@@ -72,8 +72,10 @@ struct Batch {
 }
 
 impl ParquetEncoder {
+    /// Creates an encoder.
+    ///
     /// # Errors
-    /// Returns errors of the library. None are expected for a schema of these columns.
+    /// Returns the Parquet library's errors. None are expected for a schema with these columns.
     pub(super) fn new(
         tenant: &str,
         rows: ExportRows,
@@ -117,7 +119,7 @@ impl ParquetEncoder {
         })
     }
 
-    /// Appends the beginning of a file.
+    /// Appends the start of a file.
     pub(super) fn head(out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
     }
@@ -141,10 +143,10 @@ impl ParquetEncoder {
         self.group_rows > 0
     }
 
-    /// Encodes the next column of the group. Returns `true` if there is another one. Takes some 10 ms for each.
+    /// Encodes the group's next column. Returns `true` if there is another one. Each column takes some 10 ms.
     ///
     /// # Errors
-    /// Returns errors of the library.
+    /// Returns the Parquet library's errors.
     pub(super) fn next_column(&mut self) -> io::Result<bool> {
         let at = self.chunks.len();
         let sink = self.spare_chunks.pop().unwrap_or_default();
@@ -154,10 +156,10 @@ impl ParquetEncoder {
     }
 
     /// Appends the group, once all its columns are encoded. Returns its number of rows and its metadata for the side
-    /// file. `offset` is the position of the group in the file.
+    /// file. `offset` is the group's position in the file.
     ///
     /// # Errors
-    /// Returns errors of the library.
+    /// Returns the Parquet library's errors.
     pub(super) fn end_group(&mut self, offset: u64, out: &mut Vec<u8>) -> io::Result<(u64, Vec<u8>)> {
         let (start, mut chunks, mut uncompressed) = (out.len(), Vec::new(), 0);
         for (mut chunk, metadata) in self.chunks.drain(..) {
@@ -197,11 +199,11 @@ impl ParquetEncoder {
         Ok((rows, beside))
     }
 
-    /// Returns the stored metadata of one group, adjusted for a group that is this many bytes nearer to the
-    /// beginning of the file.
+    /// Returns the stored metadata of one group, adjusted for a group that is this many bytes nearer to the start of
+    /// the file.
     ///
     /// # Errors
-    /// Fails if the bytes are not from [`ParquetEncoder::end_group`].
+    /// Returns an error if the bytes are not from [`ParquetEncoder::end_group`].
     pub(super) fn moved(&self, beside: &[u8], by: u64) -> io::Result<Vec<u8>> {
         let by = by as i64;
         let mut moved = Vec::new();
@@ -222,10 +224,10 @@ impl ParquetEncoder {
         Ok(moved)
     }
 
-    /// Returns the end of a file, from the stored metadata of its groups.
+    /// Returns the end of a file, built from the stored metadata of its groups.
     ///
     /// # Errors
-    /// Fails if the bytes are not from [`ParquetEncoder::end_group`].
+    /// Returns an error if the bytes are not from [`ParquetEncoder::end_group`].
     pub(super) fn end(&self, beside: &[u8]) -> io::Result<Vec<u8>> {
         self.footer(groups_of(beside)?)
     }
@@ -270,7 +272,7 @@ impl ParquetEncoder {
         Ok((sink.into_inner()?, closed.metadata))
     }
 
-    /// Passes the values of one column to `write`, row by row.
+    /// Passes one column's values to `write`, in row order.
     fn each<V>(
         &self,
         value: impl Fn(&Batch, &BatchOrder, Option<&BatchItem>, &[BatchItem]) -> V,
@@ -328,7 +330,7 @@ impl ParquetEncoder {
     }
 }
 
-/// Decodes the stored metadata of groups.
+/// Decodes the stored metadata of row groups.
 fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
     let cut = || io::Error::other("the stored row groups are truncated");
     let (mut groups, mut rest) = (Vec::new(), beside);
@@ -361,7 +363,7 @@ fn number(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> i64 {
     }
 }
 
-/// Ten-thousandths, as 16 bytes big-endian.
+/// Returns an amount in ten-thousandths, as 16 bytes big-endian.
 fn money(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> [u8; 16] {
     let minor = match (column, item) {
         (Column::Total, _) => i128::from(order.total),

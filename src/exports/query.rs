@@ -1,4 +1,4 @@
-//! Reads for exports: the pins of a snapshot, the selection of orders, and their data. Each is a bounded step on a
+//! Export reads: the pins of a snapshot, the selection of orders, and their data. Each is a bounded step on a
 //! reader's thread.
 
 use crate::base::ids::ShardId;
@@ -10,40 +10,40 @@ use crate::query::{Answer, QueryError, Readers, received};
 use crate::shard;
 use crate::shard::read::{TimeRange, pin};
 
-/// A batch that is being filled, and the names known so far.
+/// A batch that is being filled, and the names cached so far.
 pub(super) type Filling = (OrderBatch, NameCache);
 
-/// A running step of filling. [`Filled::wait`] waits for its end.
+/// A running fill step. [`Filled::wait`] waits for its end.
 #[derive(Debug)]
 pub(super) struct Filled(Answer<Option<(Filling, usize)>>);
 
 impl Filled {
-    /// Returns the batch, and how many of the chosen orders it received.
+    /// Returns the batch and the number of chosen orders that it received.
     pub(super) async fn wait(self) -> Result<(Filling, usize), QueryError> {
         received(self.0.recv().await)?.ok_or(QueryError::Busy)
     }
 }
 
-/// Returns the highest row id of each shard's orders. Whatever is committed later has a higher one.
+/// Returns the highest order row id in each shard. Every order committed later has a higher one.
 pub(super) async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
     readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await
 }
 
-/// Returns `true` if rows of the tenant are being erased from some shard. An export could still contain them.
+/// Returns `true` if a shard is erasing rows of the tenant. An export could still contain them.
 pub(super) async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let shards = readers.ask_all(false, move |connection| shard::is_erasing(connection, &tenant_id)).await?;
     Ok(shards.contains(&true))
 }
 
-/// Returns `true` if orders of the tenant still have a name somewhere that a pseudonym is replacing.
+/// Returns `true` if a shard still has orders of the tenant under a name that a pseudonym is replacing.
 pub(super) async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let look = move |connection: &rusqlite::Connection| shard::is_pseudonymising(connection, &tenant_id);
     Ok(readers.ask_all(false, look).await?.contains(&true))
 }
 
-/// Returns the next orders of one shard that match the filter, and where to continue if there are more. `spare` is an
+/// Returns one shard's next orders that match the filter, and where to continue if there are more. `spare` is an
 /// empty list whose memory is reused.
 pub(super) async fn choose(
     readers: &Readers,
@@ -60,14 +60,14 @@ pub(super) async fn choose(
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
 }
 
-/// Releases what a reader caches of a shard. After a read of the whole shard, it would only occupy memory.
+/// Releases what a reader caches for a shard. After the whole shard was read, it would only occupy memory.
 pub(super) async fn forget(readers: &Readers, shard: ShardId) {
     if let Ok(asked) = readers.ask(shard, (), forget_pages) {
         let _ = asked.recv().await;
     }
 }
 
-/// Begins to add chosen orders of one shard to a batch.
+/// Starts to add one shard's chosen orders to a batch.
 pub(super) fn fill(
     readers: &Readers,
     (shard, tenant_id): (ShardId, &str),

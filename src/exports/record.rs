@@ -1,4 +1,4 @@
-//! One export: as stored in `state.json`, as shown to clients, and as watched by its readers.
+//! One export: as stored in `state.json`, as returned to clients, and as watched by its readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -12,18 +12,20 @@ use super::body::ExportSpec;
 use crate::base::clock;
 use crate::base::ids::{is_random_hex, random_hex};
 
-/// 128 random bits in hexadecimal, which cannot be guessed.
+/// An export's id: 128 random bits in hexadecimal, which cannot be guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExportId(String);
 
 impl ExportId {
+    /// Creates a random id.
+    ///
     /// # Errors
-    /// The system provides no random bytes.
+    /// Returns an error if the system provides no random bytes.
     pub fn random() -> Result<ExportId, getrandom::Error> {
         random_hex().map(ExportId)
     }
 
-    /// Returns `None` for any other text, because the id becomes the name of a folder.
+    /// Parses an id. Returns `None` for any other string, because the id becomes a folder name.
     #[must_use]
     pub fn parse(text: &str) -> Option<ExportId> {
         is_random_hex(text).then(|| ExportId(text.to_owned()))
@@ -38,12 +40,12 @@ impl ExportId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportState {
-    /// Waiting for other exports.
+    /// The export waits for other exports.
     Queued,
     Running,
     Done,
     Failed,
-    /// Only the record is left.
+    /// The file expired. Only the record is left.
     Expired,
     /// The file contained an erased person and was deleted.
     Erased,
@@ -69,24 +71,25 @@ impl ExportState {
     }
 }
 
-/// The progress of the file. The bytes before it do not change any more.
+/// The progress of the file. The bytes before it no longer change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Number of chosen orders.
+    /// The number of chosen orders in the file.
     pub orders: u64,
     pub rows: u64,
-    /// Bytes of the file.
+    /// The number of bytes in the file.
     pub bytes: u64,
-    /// SHA-256 of those bytes, in hexadecimal.
+    /// The SHA-256 of those bytes, in hexadecimal.
     pub digest: String,
-    /// Bytes of the side file that is required to finish the file (Parquet's row groups).
+    /// The number of bytes in the side file that is required to finish the file (Parquet's row groups).
     pub beside: u64,
-    /// Their SHA-256.
+    /// The SHA-256 of the side file's bytes, in hexadecimal.
     pub beside_digest: String,
-    /// Bytes of the marks, which contain the ends of the file's blocks; 0 if an older version began the file.
+    /// The number of bytes in the marks, which contain the ends of the file's blocks. It is 0 if an older version
+    /// started the file.
     #[serde(default)]
     pub marks: u64,
-    /// Their SHA-256.
+    /// The SHA-256 of the marks' bytes, in hexadecimal.
     #[serde(default)]
     pub marks_digest: String,
 }
@@ -95,12 +98,12 @@ pub struct Checkpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub state: ExportState,
-    /// Incremented when bytes that a client may have must be written again. The file is then a different one.
+    /// Incremented when bytes that a client may already have must be written again. The file is then a different one.
     pub generation: u32,
-    /// Number of chosen orders of each shard, without the spliced ones; `None` until all are chosen.
+    /// The number of chosen orders in each shard, without the spliced ones. `None` until all are chosen.
     pub chosen: Option<Vec<u64>>,
-    /// Number of orders at the beginning of the selection that the file contains since the last splice. The marks
-    /// contain their shards.
+    /// The number of orders at the start of the selection that the file has contained since the last splice. The
+    /// marks contain their shards.
     #[serde(default)]
     pub spliced: u64,
     /// Set while orders wait for a pseudonym. They are read only once they have it.
@@ -129,14 +132,14 @@ impl Progress {
         }
     }
 
-    /// Returns the number of all chosen orders.
+    /// Returns the total number of chosen orders.
     #[must_use]
     pub fn orders(&self) -> Option<u64> {
         self.chosen.as_ref().map(|counts| self.spliced + counts.iter().sum::<u64>())
     }
 }
 
-/// The digest of the first bytes of a file. This process has written or read them, and does not read them again.
+/// The digest of a file's first bytes. This process has written or read them, and does not read them again.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) generation: u32,
@@ -144,7 +147,7 @@ pub(super) struct Seen {
     pub(super) digest: Sha256,
 }
 
-/// `state.json`.
+/// The content of `state.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportRecord {
     pub id: ExportId,
@@ -152,7 +155,7 @@ pub struct ExportRecord {
     pub key: Option<String>,
     pub spec: ExportSpec,
     pub created_us: i64,
-    /// The highest row id of each shard's orders when the export was created.
+    /// The highest order row id in each shard when the export was created.
     pub pins: Vec<i64>,
     pub progress: Progress,
 }
@@ -170,7 +173,7 @@ pub struct Export {
     pub(super) removed: AtomicBool,
     /// Set while a job is working on the export.
     pub(super) running: AtomicBool,
-    /// Bytes charged for the export.
+    /// The number of bytes charged for the export.
     pub(super) held: AtomicU64,
     pub(super) seen: ArcSwapOption<Seen>,
     /// The highest number of orders that the file contained before a splice in this process.
@@ -221,15 +224,15 @@ impl Export {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Records whether a job is working on the export. A thread that first holds the tenant's exports and then
-    /// checks for a job ([`super::ExportStore::is_at_rest`]), and a job, which does both in the opposite order,
-    /// cannot miss each other.
+    /// Records whether a job is working on the export. One thread holds the tenant's exports first and then checks
+    /// for a job ([`super::ExportStore::is_at_rest`]). A job does both in the opposite order. At least one of the two
+    /// therefore notices the other.
     pub fn set_running(&self, is_running: bool) {
         self.running.store(is_running, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Returns the strong validator of the file's bytes (RFC 9110 §8.8.3). It remains the same while the file grows,
+    /// Returns the strong validator for the file's bytes (RFC 9110 §8.8.3). It remains the same while the file grows,
     /// because sent bytes never change.
     #[must_use]
     pub fn etag(&self, progress: &Progress) -> String {
@@ -256,7 +259,7 @@ impl Export {
         let percent = match (state, orders) {
             (ExportState::Done | ExportState::Expired, _) => 100.0,
             (_, Some(orders)) if orders > 0 => {
-                // Rounded down to a tenth; 100 only at the end.
+                // Rounded down to a tenth; 100 is only reached at the end.
                 ((checkpoint.orders as f64 / orders as f64 * 1_000.0).floor() / 10.0).min(99.9)
             }
             _ => 0.0,

@@ -1,4 +1,4 @@
-//! The shapes of exports in requests and responses.
+//! The export shapes in requests and responses.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,17 +15,17 @@ use crate::orders::OrderState;
 #[serde(deny_unknown_fields)]
 pub struct NewExport {
     pub format: ExportFormatName,
-    /// Type of the rows: `orders` (one row per order, the default) or `items` (one row per item, with the columns
-    /// of its order).
+    /// What a row describes: `orders` (one row per order, the default) or `items` (one row per item, with its order's
+    /// columns).
     pub rows: Option<ExportRowsName>,
     pub filters: Option<ExportFilters>,
-    /// The columns, in this order. For orders: order_id, tenant_id, customer_id, customer_name,
-    /// customer_email, status, currency, ordered_at, total, units, item_count, items (JSON), received_at. For
-    /// items: all of these except items, and line, product_id, category, quantity, unit_price, amount.
+    /// The columns, in this order. For orders: order_id, tenant_id, customer_id, customer_name, customer_email,
+    /// status, currency, ordered_at, total, units, item_count, items (JSON), received_at. For items: all of these
+    /// except items, plus line, product_id, category, quantity, unit_price, amount.
     #[schema(schema_with = columns, required = false)]
     pub fields: Option<Vec<String>>,
-    /// `none` (the default), `gzip` or `zstd`. It compresses the file of CSV and NDJSON, and the pages in a
-    /// Parquet file.
+    /// `none` (the default), `gzip` or `zstd`. In CSV and NDJSON, it compresses the file; in Parquet, the pages
+    /// within the file.
     pub compression: Option<CompressionName>,
 }
 
@@ -53,7 +53,7 @@ pub enum CompressionName {
     Zstd,
 }
 
-/// A list that may be absent or null.
+/// Describes a list that may be absent or null.
 fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
@@ -95,7 +95,7 @@ fn products() -> RefOr<Schema> {
     list(product, "Orders that contain at least one of these products.").max_items(Some(50)).into()
 }
 
-/// Selects orders. The members are the parameters of a search.
+/// Filters that select orders. The members are the parameters of a search.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportFilters {
@@ -107,7 +107,7 @@ pub struct ExportFilters {
     pub start_date: Option<String>,
     #[schema(schema_with = time_or_date, required = false)]
     pub end_date: Option<String>,
-    /// The IANA time zone in which days begin and end.
+    /// The IANA time zone in which days start and end.
     #[schema(format = "time-zone", example = "Europe/Berlin")]
     pub tz: Option<String>,
     #[schema(schema_with = products, required = false)]
@@ -117,12 +117,12 @@ pub struct ExportFilters {
     pub min_total: Option<String>,
     #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "99.00")]
     pub max_total: Option<String>,
-    /// Words of the customer's name or e-mail address. A trailing star matches a prefix.
+    /// Words in the customer's name or e-mail address. A word with a trailing star matches as a prefix.
     #[schema(format = "search-words", example = "ann*")]
     pub q: Option<String>,
 }
 
-/// State and progress of one export.
+/// The state and progress of one export.
 #[derive(Serialize, ToSchema)]
 pub struct ExportStatus {
     /// 32 hexadecimal digits.
@@ -130,8 +130,8 @@ pub struct ExportStatus {
     pub id: String,
     #[schema(example = "acme")]
     pub tenant_id: String,
-    /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (the file contained an
-    /// erased person).
+    /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (the file contained an erased
+    /// person).
     #[schema(example = "running")]
     pub state: String,
     #[schema(example = "parquet")]
@@ -146,23 +146,23 @@ pub struct ExportStatus {
     pub created_at: String,
     #[schema(format = DateTime)]
     pub finished_at: Option<String>,
-    /// Time at which the file is deleted. The export's record is deleted later.
+    /// When the file is deleted. The export's record is deleted later.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
-    /// Number of selected orders, once they are selected.
+    /// The number of selected orders, once they are selected.
     #[schema(example = 3_333_333)]
     pub orders: Option<u64>,
-    /// Rows in the file so far.
+    /// The number of rows in the file so far.
     #[schema(example = 1_228_800)]
     pub rows: u64,
-    /// Bytes of the file that can be downloaded so far.
+    /// The number of bytes that can be downloaded so far.
     pub bytes: u64,
-    /// 100 when the export is done.
+    /// The percentage of orders in the file. It is 100 when the export is done.
     #[schema(example = 12.2)]
     pub percent: f64,
     /// `sha-256:` and 64 hexadecimal digits, once the export is done.
     pub digest: Option<String>,
-    /// Reason of the failure.
+    /// The reason for the failure.
     pub error: Option<String>,
     pub url: String,
     pub download_url: String,

@@ -1,4 +1,4 @@
-//! Removes the blocks with orders of an erased person from the file of a running export.
+//! Removes the blocks with an erased person's orders from the file of a running export.
 //!
 //! ```text
 //! marks ──► blocks ──► kept:    bytes ──► file.new-G    orders ──► chosen.new-G, at the beginning
@@ -6,10 +6,10 @@
 //! state.json of generation G ──► file.new-G → file, …
 //! ```
 //!
-//! `state.json` is the commit. Before it, the new files are drafts. The next start removes them, and the erasure is
-//! requested again because it had no response. After the commit, the next start completes the renames ([`settle`]).
-//! The name of a draft contains its generation, so no other generation uses it. If a splice is impossible, because
-//! room or marks are missing, the export restarts.
+//! `state.json` is the commit. Before it is written, the new files are drafts. The next start removes them, and the
+//! client requests the erasure again because it got no response. After the commit, the next start completes the
+//! renames ([`settle`]). A draft's name contains its generation, so no other generation uses it. If a splice is
+//! impossible, because room or marks are missing, the export restarts.
 //!
 //! The cost: the file is read and written once, and the other orders of the dropped blocks are written again.
 
@@ -34,12 +34,12 @@ use crate::base::ids::hex;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Returns the name of a file until the state of this generation is written.
+/// Returns the name of a file until this generation's state is written.
 fn draft(folder: &Path, name: &str, generation: u32) -> PathBuf {
     folder.join(format!("{name}.new-{generation}"))
 }
 
-/// Gives the drafts of this generation their final names, and removes all others.
+/// Gives this generation's drafts their final names, and removes all others.
 ///
 /// # Errors
 /// Returns I/O errors.
@@ -62,19 +62,20 @@ pub(super) fn settle(folder: &Path, generation: u32) -> io::Result<()> {
     if is_changed { durable::sync_folder(folder) } else { Ok(()) }
 }
 
-/// Returns the sorted places that are within a range.
+/// Returns those of the sorted indexes that are within a range.
 fn within<'p>(places: &'p [u64], range: &Range<u64>) -> &'p [u64] {
     let at = |end: u64| places.partition_point(|place| *place < end);
     &places[at(range.start)..at(range.end)]
 }
 
 impl ExportStore {
-    /// Drops the blocks that contain orders at `places`; the file contains at least one of these. The other orders
-    /// of these blocks are written again at the end. The orders at `places` are written again too if they `are_kept`
-    /// under a pseudonym. The file then has another generation. No job may work on the export meanwhile.
+    /// Drops the blocks that contain orders at the indexes `places`. The file must contain at least one of these
+    /// orders. The other orders of these blocks are written again at the end. The orders at `places` are written
+    /// again too if they `are_kept` under a pseudonym. The file then has another generation. No job may work on the
+    /// export in the meantime.
     ///
     /// # Errors
-    /// Returns I/O errors. The file is then unchanged, and the erasure is not done.
+    /// Returns I/O errors. In that case, the file is unchanged, and the erasure is not done.
     pub(super) fn splice(&self, export: &Export, places: &[u64], are_kept: bool) -> io::Result<()> {
         let held = export.held.load(Ordering::Relaxed);
         let outcome = match self.spliced(export, places, are_kept) {
@@ -84,7 +85,7 @@ impl ExportStore {
         };
         let Err(error) = outcome else { return Ok(()) };
         tracing::warn!(export = export.id.as_str(), %error, "an export cannot be spliced");
-        // No state has this generation.
+        // No state has this generation, so all drafts are removed.
         settle(&self.folder_of(&export.id), u32::MAX)?;
         self.recharge(export, held);
         self.begin_again(export)
@@ -112,7 +113,7 @@ impl ExportStore {
                 chosen.copy(block.orders, &[])?;
             } else {
                 cut.drop(&block)?;
-                // At most the number of the person's orders times the shards of a block.
+                // At most the number of the person's orders times the number of shards in a block.
                 dropped.extend(block.runs);
             }
         }
@@ -144,12 +145,12 @@ impl ExportStore {
         Ok(Some(Spliced { progress, digest }))
     }
 
-    /// Replaces the old files by the drafts.
+    /// Replaces the old files with the drafts.
     fn swap(&self, export: &Export, Spliced { progress, digest }: Spliced) -> io::Result<()> {
         let (folder, generation) = (self.folder_of(&export.id), progress.generation);
         export.reached.fetch_max(export.progress().checkpoint.orders, Ordering::Relaxed);
         self.write(export, &progress, true)?;
-        // Readers of the old file are aborted, and no one reads until the new one has its name.
+        // Downloads of the old file are aborted, and no one reads until the new file has its name.
         let unread = Progress { checkpoint: Checkpoint::default(), ..progress.clone() };
         export.progress.store(Arc::new(unread));
         for name in FILES {
@@ -186,7 +187,7 @@ struct BlockCopier {
     new_file: File,
     new_beside: BufWriter<File>,
     new_marks: BufWriter<File>,
-    /// The digest of the old file; `None` if this process has already verified its bytes.
+    /// The digest of the old file, or `None` if this process has already verified its bytes.
     old_digest: Option<Sha256>,
     old_beside_digest: Sha256,
     digest: Sha256,
@@ -282,7 +283,7 @@ impl BlockCopier {
         Ok(())
     }
 
-    /// Syncs the new files and returns their checkpoint. Returns `None` if the old files did not match theirs.
+    /// Syncs the new files and returns their checkpoint. Returns `None` if the old files did not match their digests.
     fn end(mut self, old: &Checkpoint) -> io::Result<Option<(Checkpoint, Sha256)>> {
         let is_right = self.seen == (old.orders, old.bytes, old.beside)
             && self.old_digest.take().is_none_or(|digest| hex(&digest.finalize()) == old.digest)
@@ -305,11 +306,11 @@ impl BlockCopier {
     }
 }
 
-/// Writes the chosen orders in their new order.
+/// A writer of the chosen orders in their new order.
 struct Chosen {
     from: File,
     to: BufWriter<File>,
-    /// Number of orders written so far.
+    /// The number of orders written so far.
     orders: u64,
 }
 
@@ -320,7 +321,7 @@ impl Chosen {
         Ok(Chosen { from, to: BufWriter::with_capacity(BUFFER_BYTES, to), orders: 0 })
     }
 
-    /// Appends the orders of the range that are not at these places.
+    /// Appends the orders in the range, except those at the indexes `gone`.
     fn copy(&mut self, range: Range<u64>, gone: &[u64]) -> io::Result<()> {
         let mut at = range.start;
         for place in within(gone, &range) {

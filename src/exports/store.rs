@@ -1,10 +1,10 @@
-//! The exports of a data folder: their files, their limits and the bytes that they use.
+//! A data folder's exports: their files, their limits and the bytes that they use.
 //!
 //! Each export has a folder. It contains `state.json`, which is replaced as a whole and synced, and `file`, which
-//! clients download. While the file is written, the folder also contains `chosen`, `marks`, for Parquet `groups`,
-//! and `progress.json`, a newer state that is not synced. After a kill, `progress.json` is valid. After a power cut
-//! it may contain anything, and then `state.json` applies. All exports are in memory too, so that requests for them
-//! need no disk access.
+//! clients download. While the file is written, the folder also contains `chosen`, `marks`, for Parquet `groups`, and
+//! `progress.json`, a newer state that is not synced. After a kill, `progress.json` is valid. After a power cut it
+//! may contain anything, so `state.json` applies. All exports are in memory too, so that requests for them need no
+//! disk access.
 
 use std::fs;
 use std::io;
@@ -26,14 +26,15 @@ pub(super) const FILE: &str = "file";
 pub(super) const CHOSEN: &str = "chosen";
 pub(super) const BESIDE: &str = "groups";
 pub(super) const MARKS: &str = "marks";
-/// All files except the states.
+/// The names of all files except the states.
 pub(super) const FILES: [&str; 4] = [FILE, CHOSEN, BESIDE, MARKS];
-/// The prefix that a folder gets before it is removed, so that a crash leaves no incomplete export.
+/// The prefix that a folder's name gets before the folder is removed, so that a crash leaves no incomplete export.
 const GONE: &str = "gone-";
-/// Maximum number of exports of all tenants (2 KiB of memory each) and of one tenant.
+/// The maximum number of exports of all tenants. Each takes 2 KiB of memory.
 const EXPORTS_MAX: usize = 2_000;
+/// The maximum number of exports of one tenant.
 const EXPORTS_PER_TENANT_MAX: usize = 200;
-/// Minimum room for a new export. With less, beginning one is useless.
+/// The minimum room for a new export. With less, it is useless to start one.
 const ROOM_MIN: u64 = 32 * 1024;
 
 /// Why an export is not created.
@@ -47,7 +48,7 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
-/// While this guard exists, no job works on the tenant's exports.
+/// Holds a tenant's exports. While this guard exists, no job works on them.
 #[derive(Debug)]
 pub struct Hold {
     store: Arc<ExportStore>,
@@ -67,7 +68,7 @@ impl Drop for Hold {
     }
 }
 
-/// All exports of one data folder.
+/// All exports in one data folder.
 #[derive(Debug)]
 pub struct ExportStore {
     folder: PathBuf,
@@ -75,13 +76,15 @@ pub struct ExportStore {
     expiry_us: i64,
     bytes: AtomicU64,
     all: ArcSwap<Vec<Arc<Export>>>,
-    /// Tenants whose exports are held, once for each [`Hold`].
+    /// Tenants whose exports are held. A tenant is listed once for each [`Hold`].
     held: ArcSwap<Vec<String>>,
-    /// A message means that there is an export to run.
+    /// A channel whose message means that there is an export to run.
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
-    /// Rows written and jobs ended, for the metrics.
+    /// The number of rows written, for the metrics.
     pub rows_total: AtomicU64,
+    /// The number of exports done, for the metrics.
     pub done_total: AtomicU64,
+    /// The number of exports failed, for the metrics.
     pub failed_total: AtomicU64,
 }
 
@@ -125,7 +128,7 @@ impl ExportStore {
                         fs::remove_dir_all(&path)?;
                     }
                 },
-                // The request that created it had no response.
+                // The client that requested the export got no response.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
                 Err(error) => return Err(error),
             }
@@ -152,13 +155,13 @@ impl ExportStore {
         self.folder.join(id.as_str())
     }
 
-    /// Returns the path of the file to download.
+    /// Returns the path of the file that clients download.
     #[must_use]
     pub fn file_of(&self, export: &Export) -> PathBuf {
         self.folder_of(&export.id).join(FILE)
     }
 
-    /// Returns the bytes that all exports use.
+    /// Returns the number of bytes that all exports use.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -189,7 +192,7 @@ impl ExportStore {
         let _ = self.wake.1.recv().await;
     }
 
-    /// Has the task that waits for [`ExportStore::wanted`] check again.
+    /// Wakes the task that waits for [`ExportStore::wanted`], so that it checks again.
     pub fn wake(&self) {
         let _ = self.wake.0.try_send(());
     }
@@ -197,7 +200,7 @@ impl ExportStore {
     /// Checks that another export may be created.
     ///
     /// # Errors
-    /// [`ExportError::NoRoom`], [`ExportError::TooMany`].
+    /// Returns [`ExportError::NoRoom`] or [`ExportError::TooMany`] if it may not.
     pub fn has_room(&self, tenant: &str) -> Result<(), ExportError> {
         if !has_place(&self.all.load(), tenant) {
             return Err(ExportError::TooMany);
@@ -208,7 +211,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Prevents work on the tenant's exports until the guard is dropped. A running job finishes its batch first, see
+    /// Prevents work on the tenant's exports until the guard is dropped. A running job finishes its batch first. See
     /// [`ExportStore::is_at_rest`].
     #[must_use]
     pub fn hold(self: &Arc<ExportStore>, tenant: &str) -> Hold {
@@ -221,7 +224,7 @@ impl ExportStore {
         Hold { store: self.clone(), tenant: tenant.to_owned() }
     }
 
-    /// Returns `true` if no job is working on the tenant's exports. This remains so while a [`Hold`] exists.
+    /// Returns `true` if no job is working on the tenant's exports. This does not change while a [`Hold`] exists.
     #[must_use]
     pub fn is_at_rest(&self, tenant: &str) -> bool {
         let all = self.all.load();
@@ -233,10 +236,10 @@ impl ExportStore {
         self.held.load().iter().any(|held| held == tenant)
     }
 
-    /// Creates an export. Once this returns, the export survives a power cut.
+    /// Creates an export. Once this function returns, the export survives a power cut.
     ///
     /// # Errors
-    /// The errors of [`ExportStore::has_room`], or I/O errors. Nothing is left of the export then.
+    /// Returns the errors of [`ExportStore::has_room`], or I/O errors. In that case, nothing of the export remains.
     pub fn create(&self, record: ExportRecord) -> Result<Arc<Export>, ExportError> {
         self.has_room(&record.tenant)?;
         let export = Arc::new(Export::new(record));
@@ -248,7 +251,7 @@ impl ExportStore {
             let _ = fs::remove_dir_all(&folder);
             return Err(error.into());
         }
-        // Another core may have taken the last place meanwhile.
+        // Another core may have taken the last slot in the meantime.
         let mut is_in = false;
         self.all.rcu(|all| {
             let mut all = Vec::clone(all);
@@ -269,7 +272,7 @@ impl ExportStore {
     /// Writes the progress to disk, then sets it in memory. If `synced`, it survives a power cut.
     ///
     /// # Errors
-    /// Returns I/O errors. The earlier progress then remains.
+    /// Returns I/O errors. In that case, the earlier progress remains.
     pub fn publish(&self, export: &Export, progress: Progress, synced: bool) -> io::Result<()> {
         self.write(export, &progress, synced)?;
         export.progress.store(Arc::new(progress));
@@ -281,7 +284,7 @@ impl ExportStore {
         let record = serde_json::to_vec(&export.record(progress.clone())).map_err(io::Error::other)?;
         if synced {
             durable::replace(&folder.join(STATE), &record)?;
-            // It is now older, and is recognised as such if it reappears.
+            // That state is now older, and is recognised as such if it reappears.
             let _ = fs::remove_file(folder.join(PROGRESS));
             return Ok(());
         }
@@ -293,7 +296,7 @@ impl ExportStore {
     /// Charges bytes that are about to be written.
     ///
     /// # Errors
-    /// [`ExportError::NoRoom`]; nothing is charged then.
+    /// Returns [`ExportError::NoRoom`]. In that case, nothing is charged.
     pub(super) fn charge(&self, export: &Export, bytes: u64) -> Result<(), ExportError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.bytes_max {
@@ -304,7 +307,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Sets the charge of an export to the bytes that its files now use.
+    /// Sets an export's charge to the number of bytes that its files use now.
     pub(super) fn recharge(&self, export: &Export, bytes: u64) {
         let held = export.held.swap(bytes, Ordering::Relaxed);
         // In one step, so that another job never sees both charges.
@@ -314,7 +317,7 @@ impl ExportStore {
         };
     }
 
-    /// Ends an export that failed, with the reason. Deletes its files, which takes a while for a large one.
+    /// Marks an export as failed, with the reason. Deletes its files, which takes a while for a large one.
     pub fn fail(&self, export: &Export, reason: &str) {
         let mut progress = Progress::clone(&export.progress());
         let now_us = clock::unix_us();
@@ -327,18 +330,18 @@ impl ExportStore {
         if let Err(error) = self.write(export, &progress, true)
             && !export.is_removed()
         {
-            // After a restart the export runs again, and may fail again.
+            // After a restart, the export runs again, and may fail again.
             tracing::error!(export = export.id.as_str(), %error, "the state of an export cannot be written");
         }
         export.progress.store(Arc::new(progress));
     }
 
-    /// Releases the whole charge of an export that was removed and is no longer written.
+    /// Releases the whole charge of an export that was removed and is no longer being written.
     pub fn release(&self, export: &Export) {
         self.recharge(export, 0);
     }
 
-    /// Returns the time at which an export that ends now expires.
+    /// Returns when an export that ends now expires.
     pub(super) fn expires_us(&self, now_us: i64) -> i64 {
         now_us.saturating_add(self.expiry_us)
     }
@@ -362,14 +365,14 @@ impl ExportStore {
         if is_changed { outcome.and(durable::sync_folder(&folder)) } else { outcome }
     }
 
-    /// Removes an export. From now on no request finds it, and its downloads are aborted. The next
+    /// Removes an export. From now on, no request finds it, and its downloads are aborted. The next
     /// [`ExportStore::sweep`] deletes its files.
     ///
     /// # Errors
-    /// Returns I/O errors. The export then still exists.
+    /// Returns I/O errors. In that case, the export still exists.
     pub fn remove(&self, export: &Export) -> io::Result<()> {
         let gone = self.folder.join(format!("{GONE}{}", export.id.as_str()));
-        // First, so that a job whose files disappear knows the reason.
+        // Set first, so that a job whose files disappear knows the reason.
         export.removed.store(true, Ordering::Release);
         match durable::rename(&self.folder_of(&export.id), &gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -388,7 +391,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Deletes the files of all removed exports. Takes some milliseconds a gigabyte.
+    /// Deletes the files of all removed exports. Takes some milliseconds per gigabyte.
     ///
     /// # Errors
     /// Returns the first I/O error, after it has deleted all files that it can.
@@ -410,7 +413,7 @@ impl ExportStore {
         if is_changed { outcome.and(durable::sync_folder(&self.folder)) } else { outcome }
     }
 
-    /// Deletes the files of expired exports and, after the same time again, the exports themselves.
+    /// Deletes the files of expired exports. Once the expiry time has passed again, deletes the exports themselves.
     pub fn expire(&self, now_us: i64) {
         for export in self.all().iter() {
             let progress = export.progress();
@@ -442,8 +445,8 @@ impl ExportStore {
     }
 }
 
-/// Returns the unsynced record if it belongs to the same run and has advanced at least as far; otherwise the synced
-/// one.
+/// Returns the unsynced record if it belongs to the same run and has advanced at least as far. Otherwise, returns the
+/// synced one.
 fn newest(synced: ExportRecord, folder: &Path) -> ExportRecord {
     let beside = fs::read(folder.join(PROGRESS)).ok();
     let beside = beside.and_then(|written| serde_json::from_slice::<ExportRecord>(&written).ok());
@@ -485,7 +488,7 @@ mod tests {
         store.charge(&other, ROOM_MIN + 40).unwrap();
         assert!(matches!(store.has_room("x"), Err(ExportError::NoRoom { .. })));
         fs::write(store.file_of(&one), [0; 60]).unwrap();
-        // As a crash leaves them.
+        // The files that a crash leaves.
         fs::create_dir(store.folder_of(&ExportId::random().unwrap())).unwrap();
         fs::create_dir(data.path().join("exports/gone-x")).unwrap();
         let again = ExportStore::open(data.path(), 100, 1_000).unwrap();

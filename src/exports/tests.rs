@@ -1,5 +1,5 @@
-//! Erasures while a file is written. Whichever orders they remove, and whenever a crash occurs, the file ends with
-//! each of the remaining orders once.
+//! Erasures while a file is written. Regardless of which orders they remove and when a crash occurs, the finished
+//! file contains each of the remaining orders once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,9 +15,9 @@ use super::store::{BESIDE, CHOSEN, ExportStore, FILE, FILES, MARKS};
 use crate::orders::{ChosenOrder, OrderBatch, OrderStatus};
 use crate::people::PersonMatcher;
 
-/// Orders of one batch. Four batches are a Parquet group.
+/// The number of orders in one batch. Four batches form a Parquet group.
 const BATCH: u64 = 500;
-/// Orders of each of three shards; the second one has none. The ids are unique across shards.
+/// The orders of each of three shards. The second one has none. The ids are unique across shards.
 const SHARDS: [std::ops::Range<u64>; 3] = [0..5_200, 0..0, 5_200..9_000];
 
 struct Made {
@@ -28,7 +28,7 @@ struct Made {
 }
 
 impl Made {
-    /// Creates an export of all orders, none of which is written.
+    /// Creates an export that selects all orders and has written none of them.
     fn new(wish: &str) -> Made {
         Made::with_room(wish, 1 << 30)
     }
@@ -73,7 +73,7 @@ impl Made {
         self.store = Arc::new(ExportStore::open(self.data.path(), 1 << 30, 1_000).unwrap());
     }
 
-    /// Writes this many batches, as a job does. Returns `true` if the file is done.
+    /// Writes this many batches, like a job. Returns `true` if the file is done.
     fn write(&self, batches: usize) -> bool {
         let export = self.export();
         let mut file = ExportFile::open(self.store.clone(), export.clone()).unwrap();
@@ -133,7 +133,7 @@ impl Made {
         self.store.erase_person(&self.tenant, (&Made::rows(ids), are_kept), &is_of_person).unwrap()
     }
 
-    /// Returns the orders before the file's checkpoint, in the order of the file.
+    /// Returns the orders before the file's checkpoint, in file order.
     fn held(&self) -> Vec<u64> {
         let export = self.export();
         let mut bytes = fs::read(self.path(FILE)).unwrap();
@@ -204,13 +204,13 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
             let mut made = Made::new(&wish(format, compression));
             let (mut left, mut round) = (all(), 0);
             let mut generation = 0;
-            // Each erasure costs a block; in Parquet, a group of four batches.
+            // Each erasure costs a block, which in Parquet is a group of four batches.
             let batches = if format == "parquet" { 9 } else { 3 };
             while !made.write(batches) {
                 round += 1;
                 assert!(round < 400, "{format} {compression}: it does not end");
                 let told = made.export().progress().checkpoint.orders;
-                // An order in the file, one that is not in it yet, and one of no export.
+                // An order in the file, one that is not in it yet, and one that is in no export.
                 let chosen = ChosenFile::open(&made.store, &made.export()).unwrap();
                 let at = |place: u64| chosen.read(place, 1).unwrap()[0].id as u64;
                 let orders = made.export().progress().orders().unwrap();
@@ -231,7 +231,7 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
             }
             assert!(round >= 3, "{format} {compression}: {round}");
             check_whole(&made, &left);
-            // The orders of a finished file are known, and an erasure of one of them deletes the file.
+            // The orders in a finished file are known, so erasing one of them deletes the file.
             made.restart();
             assert_eq!(made.erase(&[1 << 40], false), 0);
             assert_eq!(made.erase(&[*left.last().unwrap()], false), 1);
@@ -243,7 +243,7 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
 #[test]
 fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
     for format in ["csv", "parquet"] {
-        // A crash before the state is written, and one after this many renames.
+        // A crash before the state is written, and crashes after this many renames.
         for renamed in [None, Some(0), Some(1), Some(2), Some(3), Some(4)] {
             let mut made = Made::new(&wish(format, "zstd"));
             assert!(!made.write(14));
@@ -269,7 +269,7 @@ fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
                 if format == "csv" {
                     assert_eq!(made.held(), held);
                 }
-                // The erasure had no response, and is requested again.
+                // The erasure got no response, so it is requested again.
                 assert_eq!(made.erase(&[3, 4], false), 1);
             } else {
                 assert_eq!(after.generation, before.generation + 1);
@@ -369,7 +369,7 @@ fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_whe
     assert!(!folder.join("progress.json").exists());
     let progress = Progress { awaits_pseudonym: false, ..Progress::clone(&progress) };
     made.store.publish(&made.export(), progress, false).unwrap();
-    // A written order: it is removed from the file and added at the end of its shard.
+    // A written order: it is removed from the file and added at the end of its shard's orders.
     assert_eq!(made.erase(&[700], true), 1);
     let progress = made.export().progress();
     assert_eq!((progress.awaits_pseudonym, progress.generation, progress.spliced), (true, 1, 2_000));
@@ -379,7 +379,7 @@ fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_whe
     let place = made.held().iter().position(|id| *id == 700).unwrap();
     assert_eq!(place, 2_000 + (5_200 - 2_500) + 200);
 
-    // `q` searches words of names, and does not find pseudonyms.
+    // `q` searches the words of names, and does not find pseudonyms.
     let named = Made::new(r#"{"format":"ndjson","fields":["order_id","status"],"filters":{"q":"zaphod"}}"#);
     assert!(!named.write(5));
     assert_eq!(named.erase(&[700, 8_000], true), 1);

@@ -1,9 +1,9 @@
-//! Rows as text: CSV (RFC 4180) and NDJSON.
+//! Encodes rows as text: CSV (RFC 4180) and NDJSON.
 //!
-//! A spreadsheet may interpret a client's text as a formula if it begins with `=`, `+`, `-`, `@`, a tab or a
-//! carriage return, possibly after spaces and invisible characters. In CSV, such a cell gets an apostrophe in front.
-//! Numbers and times come from the server and remain unchanged. A client that needs the exact texts uses NDJSON or
-//! Parquet.
+//! A spreadsheet may interpret a string from a client as a formula if it starts with `=`, `+`, `-`, `@`, a tab or a
+//! carriage return, possibly after spaces and invisible characters. In CSV, such a cell is prefixed with an
+//! apostrophe. Numbers and times come from the server and remain unchanged. A client that needs the exact strings
+//! uses NDJSON or Parquet.
 
 use super::body::{ExportFormat, ExportRows};
 use super::columns::{Column, Kind};
@@ -11,17 +11,17 @@ use crate::base::money::write_decimal;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch};
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// Characters that may begin a formula in a spreadsheet; the last four are full-width.
+/// Characters that may start a formula in a spreadsheet. The last four are full-width.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 
-/// Returns `true` for invisible characters: soft hyphen, joiners, direction marks, byte order mark. A spreadsheet
-/// may drop them, like spaces of any width, and interpret the rest.
+/// Returns `true` for invisible characters: soft hyphen, joiners, direction marks, byte order mark. A spreadsheet may
+/// drop them, like spaces of any width, and interpret the rest.
 fn is_unseen(sign: char) -> bool {
     matches!(sign, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
         || matches!(sign, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Returns `true` if a spreadsheet may interpret a text as a formula.
+/// Returns `true` if a spreadsheet may interpret a string as a formula.
 fn may_be_formula(text: &str) -> bool {
     if text.as_bytes().first().is_none_or(u8::is_ascii_alphanumeric) {
         return false;
@@ -30,7 +30,7 @@ fn may_be_formula(text: &str) -> bool {
     text.starts_with(FORMULA) || seen.starts_with(FORMULA)
 }
 
-/// Writes the rows of one export.
+/// A writer of one export's rows.
 #[derive(Debug)]
 pub(super) struct TextEncoder {
     tenant: String,
@@ -77,7 +77,7 @@ impl TextEncoder {
         if self.is_json { b"}\n" } else { b"\r\n" }
     }
 
-    /// Appends the rows of a batch and returns their number. Takes about 0.4 us a row.
+    /// Appends a batch's rows and returns their number. Takes about 0.4 us a row.
     pub(super) fn rows(&self, batch: &OrderBatch, out: &mut Vec<u8>) -> u64 {
         match self.rows {
             ExportRows::Orders => self.orders(batch, out),
@@ -99,8 +99,8 @@ impl TextEncoder {
         batch.orders.len() as u64
     }
 
-    /// Appends the rows of items. The columns that an order's items have in common are rendered once and copied, and
-    /// so is each product of the batch.
+    /// Appends the item rows. The columns that an order's items have in common are rendered once and copied. So is
+    /// each product of the batch.
     fn items(&self, batch: &OrderBatch, out: &mut Vec<u8>) -> u64 {
         let (mut common, mut ends) = (Vec::new(), Vec::new());
         let (mut products, mut product_ends) = (Vec::new(), vec![0]);
@@ -181,12 +181,12 @@ impl TextEncoder {
                 write_items(batch, batch.all_text(), order, items, &mut json);
                 quoted(b"", &json, out);
             }
-            // A column of an item.
+            // An item's column.
             _ => debug_assert_ne!(column.kind(), Kind::Json),
         }
     }
 
-    /// Writes a client's text.
+    /// Writes a string from a client.
     fn text(&self, text: &str, out: &mut Vec<u8>) {
         if self.is_json {
             return write_string(out, text.as_bytes());
@@ -199,7 +199,7 @@ impl TextEncoder {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// Writes a text of the server, which needs no escaping.
+    /// Writes a value from the server, which needs no escaping.
     fn own(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let quote: &[u8] = if self.is_json { b"\"" } else { b"" };
         out.extend_from_slice(quote);
@@ -215,8 +215,8 @@ impl TextEncoder {
         self.own(out, |out| write_rfc3339(out, us));
     }
 
-    /// Writes all digits of the currency. In JSON the amount is a string, as everywhere, because a number would be
-    /// read as a float.
+    /// Writes an amount with all digits of the currency. In JSON, the amount is a string, as everywhere, because a
+    /// number would be read as a float.
     fn money(&self, minor: i64, order: &BatchOrder, out: &mut Vec<u8>) {
         self.own(out, |out| write_decimal(minor, order.currency.digits(), out));
     }
@@ -235,7 +235,7 @@ fn quoted(guard: &[u8], text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Writes the items of an order like a search does.
+/// Writes an order's items like a search does.
 pub(super) fn write_items(
     batch: &OrderBatch,
     text: &[u8],

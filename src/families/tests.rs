@@ -65,7 +65,7 @@ pub(super) fn reopen(dir: &Path, options: &ShardOptions) -> Shard {
     }
 }
 
-/// Returns the users of all rows in id order, read as another program would read them.
+/// Returns the users of all rows by ascending id, read as another program would read them.
 pub(super) fn users(path: &Path) -> Vec<i64> {
     let reader = shard::open_reader(path).unwrap();
     let mut statement = reader.prepare("SELECT user_id FROM events ORDER BY id").unwrap();

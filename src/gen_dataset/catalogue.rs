@@ -4,7 +4,7 @@ use super::currency::Currency;
 use super::powers::exp;
 use super::random::{Random, Use, key, mix};
 
-/// A category: its name, the median price in US cents, and the names of its products.
+/// A category: its name, its median price in US cents, and the names of its products.
 #[derive(Debug)]
 pub(super) struct Category {
     pub(super) name: &'static str,
@@ -16,7 +16,7 @@ const fn category(name: &'static str, median_usd_cents: u32, things: [&'static s
     Category { name, median_usd_cents, things }
 }
 
-/// Every category, those with most products first.
+/// All categories, sorted by the number of their products, most first.
 pub(super) const CATEGORIES: &[Category] = &[
     category("Electronics", 8_900, ["Headphones", "Speaker", "Charger", "Monitor 27\""]),
     category("Clothing", 3_400, ["Shirt", "Jacket", "Jeans", "Dress"]),
@@ -40,7 +40,7 @@ pub(super) const CATEGORIES: &[Category] = &[
     category("Café & Bar", 2_700, ["Espresso Cup", "Shaker", "Grinder", "Carafe"]),
 ];
 
-/// The truth's masks have one bit per category.
+/// The masks in `truth` have one bit per category.
 const _: () = assert!(CATEGORIES.len() <= 32);
 
 const STYLES: &[&str] = &[
@@ -76,7 +76,7 @@ pub(super) fn products(seed: u64, tenant: u32, count: u32, currency: Currency) -
 }
 
 fn product(random: &mut Random, currency: Currency) -> Product {
-    // The lower of two draws: the first categories have the most products, the last the fewest.
+    // Takes the lower of two draws, so that the first categories have the most products.
     let count = CATEGORIES.len() as u64;
     let category = random.below(count).min(random.below(count)) as u8;
     let median = f64::from(CATEGORIES[usize::from(category)].median_usd_cents);
@@ -89,7 +89,7 @@ fn product(random: &mut Random, currency: Currency) -> Product {
     Product { price_minor: currency.price_of_usd_cents(cents), category }
 }
 
-/// Writes the name of a product into `name`: `Nordic Kettle 17`.
+/// Writes a product's name into `name`: `Nordic Kettle 17`.
 pub(super) fn name(key: u64, number: u32, product: Product, name: &mut String) {
     let mut random = Random::new(mix(key ^ u64::from(number) << 20));
     let category = &CATEGORIES[usize::from(product.category)];

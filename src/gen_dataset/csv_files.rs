@@ -1,4 +1,4 @@
-//! A dataset as CSV (RFC 4180): one file per table with a header line, the items in a separate file.
+//! A dataset as CSV (RFC 4180): one file per table, with a header line. Order items have their own file.
 
 use csv::{Terminator, Writer, WriterBuilder};
 
@@ -8,7 +8,7 @@ use super::folder::{Draft, Folder};
 use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent};
 use super::text::{Clockface, push_number};
 
-/// The six files, in this order.
+/// The six files, in the order their tables are generated.
 #[derive(Debug)]
 pub(super) struct CsvFiles {
     customers: Table,
@@ -178,7 +178,7 @@ impl Table {
         }
     }
 
-    /// Completes the row.
+    /// Ends the current row.
     fn end(&mut self) -> Result<(), GenError> {
         self.writer.write_record(None::<&[u8]>).map_err(|error| self.failed(error))
     }

@@ -2,12 +2,12 @@
 
 use crate::base::money::write_magnitude;
 
-/// A currency of ISO 4217 with its digits after the point.
+/// An ISO 4217 currency and its number of digits after the decimal point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Currency {
     /// Three capital letters.
     pub code: &'static str,
-    /// Digits after the point: 1999 minor units with 2 digits are 19.99.
+    /// The number of digits after the decimal point: 1999 minor units with 2 digits are 19.99.
     pub digits: u8,
     /// Minor units per 100 US cents, approximately, so that prices have a typical size for the currency.
     minor_for_usd: u32,
@@ -33,13 +33,13 @@ const KNOWN: &[Currency] = &[
 ];
 
 impl Currency {
-    /// Returns the currency with a code, in capitals.
+    /// Returns the currency with this code, in capitals.
     #[must_use]
     pub fn of(code: &str) -> Option<Currency> {
         KNOWN.iter().copied().find(|known| known.code == code)
     }
 
-    /// Returns every code.
+    /// Returns every currency code.
     pub(super) fn codes() -> impl Iterator<Item = &'static str> {
         KNOWN.iter().map(|known| known.code)
     }

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no dataset.
+/// Why no dataset was generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenError {
-    /// Invalid parameters, which the caller must correct.
+    /// Parameters are invalid. The caller must correct them.
     #[error("{0}")]
     Parameters(String),
 
@@ -28,14 +28,14 @@ pub enum GenError {
     #[error("chunk {chunk}: the response is not a summary ({reason})")]
     Answer { chunk: u64, reason: String },
 
-    /// Everything was sent, and rows failed.
+    /// Everything was sent, but some rows failed.
     #[error("{failed} of {sent} orders failed; the first: {first}")]
     RowsFailed { failed: u64, sent: u64, first: String },
 
     #[error("a chunk could not be compressed: {0}")]
     Packing(std::io::Error),
 
-    /// An error of a foreign sink.
+    /// A sink outside this crate failed.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,4 +1,4 @@
-//! The folder of a dataset: files have temporary names until the end.
+//! The folder of a dataset. Files have temporary names until the dataset is complete.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use super::error::GenError;
 
 pub(super) const TRUTH: &str = "truth.json";
 
-/// Every file name of a dataset. The truth is first, because its presence means that the rest is complete.
+/// Every file name in a dataset. `truth.json` is first, because its presence means that the rest is complete.
 const NAMES: &[&str] = &[
     TRUTH,
     "customers.ndjson",
@@ -38,7 +38,7 @@ impl Folder {
     /// Creates the folder if it is missing.
     ///
     /// # Errors
-    /// If the folder already contains a dataset, unless `force` is set, or if it cannot be created.
+    /// Returns an error if the folder already contains a dataset and `force` is not set, or if it cannot be created.
     pub(super) fn prepare(path: &Path, force: bool) -> Result<Folder, GenError> {
         fs::create_dir_all(path).map_err(GenError::file(path))?;
         if !force && let Some(found) = NAMES.iter().copied().find(|name| path.join(name).exists()) {
@@ -47,7 +47,7 @@ impl Folder {
         Ok(Folder { path: path.to_owned() })
     }
 
-    /// Creates a file that will have this name.
+    /// Creates a file under a temporary name. It gets this name later.
     pub(super) fn file(&self, name: &'static str) -> Result<Draft, GenError> {
         debug_assert!(NAMES.contains(&name), "{name}");
         let temporary = self.path.join(format!(".{name}.partial"));
@@ -56,10 +56,11 @@ impl Folder {
         Ok(Draft { name, temporary, file, buffer, written_bytes: 0, kept: false })
     }
 
-    /// Renames every draft to its final name, the truth last. Removes an older dataset first, whatever its format.
+    /// Renames every draft to its final name, `truth.json` last. Before that, it removes an older dataset, regardless
+    /// of its format.
     ///
     /// # Errors
-    /// Errors of the file system. Files that have their final name remain, without a truth.
+    /// Returns file system errors. Files that have their final name remain, without `truth.json`.
     pub(super) fn keep(&self, mut drafts: Vec<Draft>) -> Result<(), GenError> {
         for draft in &mut drafts {
             draft.flush_buffer().map_err(GenError::file(&draft.temporary))?;
@@ -123,7 +124,7 @@ impl Draft {
     }
 }
 
-/// For writers that require it. They write bytes in blocks, while rows use [`Draft::buffer`].
+/// Some writers require this. They write bytes in blocks, while rows use [`Draft::buffer`].
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
@@ -133,7 +134,7 @@ impl Write for Draft {
         Ok(bytes.len())
     }
 
-    /// Leaves the bytes in the buffer, which is written to the file at the end.
+    /// Does nothing. The buffer is written to the file at the end.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -142,7 +143,7 @@ impl Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            // A file that cannot be removed remains.
+            // A file that cannot be removed is left behind.
             _ = fs::remove_file(&self.temporary);
         }
     }

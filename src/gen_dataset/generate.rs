@@ -1,4 +1,4 @@
-//! Passes rows from the world to a sink, table by table, and counts the orders into the truth.
+//! Passes rows from the world to a sink, table by table, and counts the orders into the expected totals.
 
 use super::error::GenError;
 use super::orders::Orders;
@@ -18,7 +18,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// Every table, in the order of generation.
+    /// All tables, in the order they are generated.
     pub const ALL: [Table; 5] =
         [Table::Customers, Table::Products, Table::Orders, Table::PriceSamples, Table::StockEvents];
 
@@ -33,7 +33,7 @@ impl Table {
         }
     }
 
-    /// Returns the number of rows of the table.
+    /// Returns the table's number of rows.
     #[must_use]
     pub fn rows(self, spec: &Spec) -> u64 {
         match self {
@@ -49,7 +49,7 @@ impl Table {
 /// Passes every row of a table to a sink, then ends the table. `row_done` is called after each row.
 ///
 /// # Errors
-/// Errors of the sink.
+/// Returns the sink's errors.
 pub fn feed(
     world: &World,
     table: Table,
@@ -72,7 +72,7 @@ pub fn feed(
     sink.table_end()
 }
 
-/// A sink whose orders are also counted into a truth.
+/// A sink whose orders are also counted into the expected totals.
 pub(super) struct CountedSink<'a> {
     pub(super) sink: &'a mut dyn Sink,
     pub(super) truth: &'a mut Truth,

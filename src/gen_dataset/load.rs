@@ -1,5 +1,5 @@
 //! Stores rows directly in a data folder, through the code that stores journal records, in chunks of one transaction
-//! each. The loader holds the folder's lock, so no server can use the folder meanwhile.
+//! each. The loader holds the folder's lock, so no server can use the folder in the meantime.
 
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
 use crate::base::kinds::Kind;
 use crate::base::money::Currency;
+use crate::base::observed::Observed;
 use crate::config::DataMode;
 use crate::families::FAMILIES;
 use crate::orders::{ItemRow, ORDER, OrderParts, encode_order};
 use crate::prices::{PRICE, PriceRow};
 use crate::shard::{
-    CheckpointMode, DataFolder, Entry, Observed, Outcome, Records, Shard, ShardError, ShardOptions,
-    restrict_new_files,
+    CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardOptions, restrict_new_files,
 };
 use crate::stock::{STOCK, StockRow};
 
-/// No core writes a journal with this number, so the load does not change the positions of others.
+/// No core writes a journal with this number, so the load does not change other journals' positions.
 const LANE: LaneId = LaneId(63);
-/// The number of rows of one shard that are stored together.
+/// The number of one shard's rows that are stored together.
 const CHUNK_ROWS: usize = 20_000;
-/// The duration of a slice of upkeep.
+/// The duration of one upkeep slice.
 const UPKEEP_SLICE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Loads rows into a data folder, which it creates if it is missing.
@@ -37,14 +37,14 @@ pub(super) struct Loader {
     pub(super) loaded: Loaded,
 }
 
-/// The outcome of the rows.
+/// The number of rows by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Loaded {
     pub(super) inserted: u64,
     pub(super) duplicate: u64,
 }
 
-/// Records of one shard.
+/// Collected records for one shard.
 #[derive(Default)]
 struct Chunk {
     kinds: Vec<Kind>,
@@ -71,9 +71,9 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GenError {
 }
 
 impl Loader {
-    /// Opens a data folder. `shards` is the number for a new one.
+    /// Opens a data folder. `shards` is the number of shards if the folder is new.
     pub(super) fn open(path: &Path, shards: u16) -> Result<Loader, GenError> {
-        // A server does the same by default.
+        // A server restricts its files in the same way by default.
         restrict_new_files(DataMode::Owner.folder_mode());
         let folder = DataFolder::open(path, None, shards).map_err(failed)?;
         let folder_id = folder.manifest().folder_id();

@@ -1,12 +1,12 @@
-//! `firehose gen-dataset`: commerce datasets for tests and benchmarks, the same bytes for the same seed.
+//! `firehose gen-dataset`: commerce datasets for tests and benchmarks. The same seed gives the same bytes.
 //!
 //! In: parameters, including the seed. Out: files (NDJSON, CSV or SQL) with `truth.json`, the totals that a correct
 //! system must report for them; or requests to a server. Owns: the content of the data, bit by bit (its own random
 //! numbers and logarithms). Never: holds more than one order in memory, except for the chunk that is being posted, or
 //! uses randomness from anything but the seed.
 //!
-//! [`World`] has the fixed data, [`Orders`] is the stream of orders, and a [`Sink`] accepts rows; [`feed`] connects
-//! them. Times and seasons: `season`. Popularity: `zipf`. The expected totals: `truth`.
+//! [`World`] contains the fixed data, [`Orders`] is the stream of orders, and a [`Sink`] accepts rows. [`feed`]
+//! connects them. `season` defines the times, `zipf` the popularity, and `truth` the expected totals.
 
 mod catalogue;
 mod csv_files;
@@ -63,11 +63,11 @@ pub struct GenArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
 
-    /// Format of the files.
+    /// The file format.
     #[arg(long, value_enum, default_value_t = Format::Ndjson)]
     pub format: Format,
 
-    /// Output folder. Created if it does not exist.
+    /// The output folder. It is created if it does not exist.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["post", "load"])]
     pub out: Option<PathBuf>,
 
@@ -75,12 +75,12 @@ pub struct GenArgs {
     #[arg(long, requires = "out")]
     pub force: bool,
 
-    /// Stores orders, price samples and stock events directly in this data folder, which no server may be
-    /// serving. Created if it does not exist.
+    /// Stores orders, price samples and stock events directly in this data folder, which no server may be serving. It
+    /// is created if it does not exist.
     #[arg(long, value_name = "DATA")]
     pub load: Option<PathBuf>,
 
-    /// Number of shards of a new data folder.
+    /// The number of shards if the data folder is new.
     #[arg(long, value_name = "N", requires = "load", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: u16,
 
@@ -92,7 +92,7 @@ pub struct GenArgs {
     #[arg(long, value_name = "KEY", requires = "post")]
     pub key: Option<String>,
 
-    /// Orders per request.
+    /// The number of orders per request.
     #[arg(
         long, value_name = "ROWS", default_value_t = 50_000, requires = "post",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
@@ -104,14 +104,14 @@ pub struct GenArgs {
     pub gzip: bool,
 }
 
-/// Format of a dataset.
+/// A dataset's file format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Format {
-    /// One JSON object per line, the items within their orders.
+    /// One JSON object per line. An order contains its items.
     Ndjson,
-    /// RFC 4180 with a header line, the items in a separate file.
+    /// RFC 4180 with a header line. Order items have their own file.
     Csv,
-    /// One script for sqlite3: tables and rows, amounts in minor units.
+    /// One script for sqlite3 with tables and rows. Amounts are in minor units.
     Sql,
 }
 
@@ -185,7 +185,7 @@ fn write_tables(world: &World, sink: &mut dyn Sink, truth: &mut Truth) -> Result
     figures
 }
 
-/// Feeds one table and shows the progress.
+/// Feeds one table to the sink and shows the progress.
 fn watch(world: &World, table: Table, sink: &mut dyn Sink) -> Result<Figure, GenError> {
     let before = sink.bytes();
     let mut progress = Progress::new(table.name(), table.rows(world.spec()));

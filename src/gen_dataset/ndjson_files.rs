@@ -1,11 +1,11 @@
-//! A dataset as NDJSON: one file per table, the items within their orders.
+//! A dataset as NDJSON: one file per table. An order contains its items.
 
 use super::error::GenError;
 use super::folder::{Draft, Folder};
 use super::row::{Customer, Order, PriceSample, Product, Sink, StockEvent};
 use super::text::{self, Clockface};
 
-/// The five files, in this order.
+/// The five files, in the order their tables are generated.
 #[derive(Debug)]
 pub(super) struct NdjsonFiles {
     customers: Draft,

@@ -1,4 +1,4 @@
-//! The stream of orders: sorted by time, tenants mixed, one in memory.
+//! The stream of orders: sorted by time, with the tenants mixed, and only one order in memory.
 
 use super::catalogue::CATEGORIES;
 use super::people::Person;
@@ -9,11 +9,12 @@ use super::world::{World, customer_id, product_id};
 use crate::orders::OrderStatus;
 
 pub(super) const ITEMS_MEAN_MAX: f64 = 20.0;
-/// Longer orders are truncated: one in 170 at the largest mean, a negligible number at usual ones.
+/// The maximum number of items in an order. Longer orders are truncated: one in 170 at the largest mean, a negligible
+/// number at usual ones.
 const ITEMS_MAX: usize = 100;
 
-/// Iterates over orders; each borrows the stream's buffers. Generating an order of 2.5 items, writing it as NDJSON and
-/// counting it into the truth takes about 1.2 µs of CPU.
+/// Iterates over orders. Each order borrows the stream's buffers. Generating an order of 2.5 items, writing it as
+/// NDJSON and adding it to the expected totals takes about 1.2 µs of CPU.
 #[derive(Debug)]
 pub struct Orders<'w> {
     world: &'w World,
@@ -41,14 +42,14 @@ impl<'w> Orders<'w> {
             world,
             timeline: Timeline::new(&world.season, spec.seed, Use::OrderTimes, counts),
             tenants: (0..spec.tenants).map(source).collect(),
-            // A geometric distribution from 1 with that mean.
+            // The number of items has a geometric distribution from 1 with that mean.
             go_on: ((1.0 - 1.0 / spec.items_mean) * 18_446_744_073_709_551_616.0) as u64,
             items: Vec::with_capacity(ITEMS_MAX),
             person: Person::default(),
         }
     }
 
-    /// Returns the next order; `None` after the last.
+    /// Returns the next order, or `None` after the last.
     #[expect(clippy::should_implement_trait, reason = "what it gives borrows from it: no Iterator can")]
     pub fn next(&mut self) -> Option<Order<'_>> {
         let (ordered_at_ms, index) = self.timeline.next()?;
@@ -107,7 +108,7 @@ fn status(random: &mut Random) -> OrderStatus {
     }
 }
 
-/// Returns 1 to 5, mostly 1.
+/// Returns a quantity from 1 to 5, mostly 1.
 fn quantity(random: &mut Random) -> u32 {
     match random.below(100) {
         0..=61 => 1,

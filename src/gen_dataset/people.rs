@@ -1,14 +1,14 @@
 //! Customers: a name and an e-mail address for every number, derived from the number alone.
 //!
-//! There is no table of customers: the same number always gives the same person. Names contain what breaks careless
-//! parsers: letters beyond ASCII, apostrophes, commas, quotes. Addresses use the domains reserved by RFC 2606, and are
-//! unique within a tenant because they contain the number.
+//! There is no customer table: the same number always gives the same person. Names contain what breaks careless
+//! parsers: letters beyond ASCII, apostrophes, commas, quotes. Addresses use the domains reserved by RFC 2606, and
+//! are unique within a tenant because they contain the number.
 
 use std::fmt::Write as _;
 
 use super::random::{Random, mix};
 
-/// A given name and its spelling in an address.
+/// Given names, each with its spelling in an address.
 const GIVEN: &[(&str, &str)] = &[
     ("James", "james"),
     ("Mary", "mary"),
@@ -76,7 +76,7 @@ const GIVEN: &[(&str, &str)] = &[
     ("Chidi", "chidi"),
 ];
 
-/// A family name and its spelling in an address.
+/// Family names, each with its spelling in an address.
 const FAMILY: &[(&str, &str)] = &[
     ("Smith", "smith"),
     ("Johnson", "johnson"),
@@ -155,13 +155,13 @@ const DOMAINS: &[&str] = &[
     "post.example.org",
 ];
 
-/// Two-letter country codes (ISO 3166); frequent ones are repeated.
+/// Two-letter country codes (ISO 3166). Frequent ones are repeated.
 const COUNTRIES: &[&str] = &[
     "US", "US", "US", "US", "GB", "GB", "DE", "DE", "FR", "ES", "IT", "NL", "PL", "SE", "CA", "AU", "JP",
     "KR", "IN", "BR", "MX", "TR", "VN", "ZA",
 ];
 
-/// One person's text, in reused buffers.
+/// One person's name and address, in reused buffers.
 #[derive(Debug, Default)]
 pub(super) struct Person {
     pub(super) name: String,
@@ -170,7 +170,7 @@ pub(super) struct Person {
 }
 
 impl Person {
-    /// Fills in the customer with a number (from 0) under a tenant's key.
+    /// Fills in the customer who has this number (from 0) under a tenant's key.
     pub(super) fn become_number(&mut self, key: u64, number: u32) {
         let mut random = Random::new(mix(key ^ u64::from(number)));
         let (given, given_ascii) = pick(GIVEN, &mut random);

@@ -1,7 +1,7 @@
 //! Posts orders through the API: NDJSON in chunks, each under an idempotency key, retried if that may help.
 //!
-//! One chunk remains in memory until the server has answered it, because a retry needs the same bytes under the same
-//! key. Rows that were stored by the first attempt are then not stored again.
+//! Each chunk remains in memory until the server has answered it, because a retry needs the same bytes under the same
+//! key. In a retry, rows that the first attempt stored are not stored again.
 
 use std::io::Write;
 use std::time::Duration;
@@ -22,29 +22,29 @@ use crate::base::clock;
 const PATH: &str = "/api/v1/ingest/orders/";
 const TRIES_MAX: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Also the maximum that a server's `Retry-After` may ask for.
+/// The longest pause between attempts. It is also the maximum that a server's `Retry-After` may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A response has at most 1,000 errors of a few hundred bytes.
+/// The maximum size of a response. A response has at most 1,000 errors of a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// A server may take long to store a chunk. One that is silent for this long counts as gone.
+/// How long a silent server is waited for, because it may take long to store a chunk.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
-/// Length of a server's text in an error.
+/// The maximum length of a server's text in an error message.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// The target of the orders.
+/// Where the orders are sent.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// `http://host:port`, without the path of the API.
+    /// `http://host:port`, without the API's path.
     pub url: String,
-    /// Sent as `Authorization: Bearer`.
+    /// The key, which is sent as `Authorization: Bearer`.
     pub key: Option<String>,
-    /// Orders per request; about 500 bytes of memory each.
+    /// The number of orders per request. Each takes about 500 bytes of memory.
     pub chunk_rows: u32,
     pub gzip: bool,
 }
 
-/// The sums of all responses.
+/// The totals over all responses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Posted {
     pub chunks: u64,
@@ -52,7 +52,7 @@ pub struct Posted {
     pub rows_inserted: u64,
     pub rows_duplicate: u64,
     pub rows_failed: u64,
-    /// Requests beyond the first of each chunk.
+    /// The number of requests after each chunk's first.
     pub retries: u64,
     /// The first failed row, in the server's words.
     pub first_error: Option<String>,
@@ -64,7 +64,7 @@ pub struct Poster {
     agent: Agent,
     target: Target,
     url: String,
-    /// `gen-<seed>-<hash>-`, followed by the chunk's number.
+    /// `gen-<seed>-<hash>-`. The chunk's number follows it.
     key_prefix: String,
     chunk: Vec<u8>,
     chunk_rows: u64,
@@ -73,7 +73,7 @@ pub struct Poster {
     sent_bytes: u64,
 }
 
-/// The summary of one request.
+/// The server's summary of one request.
 #[derive(Debug, Deserialize)]
 struct Summary {
     rows_received: u64,
@@ -88,7 +88,7 @@ struct Summary {
 #[derive(Debug)]
 enum Try {
     Done(Summary),
-    /// Another attempt may succeed, after the pause that the server requests.
+    /// Another attempt may succeed after the pause that the server requests.
     Again {
         reason: String,
         pause: Option<Duration>,
@@ -98,10 +98,10 @@ enum Try {
 }
 
 impl Poster {
-    /// Creates a sink for a dataset's parameters. Sends nothing yet.
+    /// Creates a sink for a dataset's parameters. It sends nothing yet.
     ///
     /// # Errors
-    /// If the address is not HTTP without TLS.
+    /// Returns an error if the address is not HTTP without TLS.
     pub fn new(target: Target, spec: &Spec) -> Result<Poster, GenError> {
         let url = target.url.trim_end_matches('/');
         let is_usable = url.parse::<Uri>().is_ok_and(|uri| {
@@ -126,7 +126,7 @@ impl Poster {
             .timeout_recv_response(Some(ANSWER_TIME_MAX))
             .timeout_recv_body(Some(ANSWER_TIME_MAX))
             .build();
-        // Chunks of another size or coding are different requests.
+        // Chunks with another size or coding are different requests.
         let hash = spec.hash(&format!("{} {}", target.chunk_rows, target.gzip));
         Ok(Poster {
             agent: config.new_agent(),
@@ -141,7 +141,7 @@ impl Poster {
         })
     }
 
-    /// Returns the sums of the responses so far.
+    /// Returns the totals over the responses so far.
     #[must_use]
     pub fn posted(&self) -> &Posted {
         &self.posted
@@ -182,7 +182,7 @@ impl Poster {
         }
         self.posted.rows_sent += self.chunk_rows;
         self.posted.rows_inserted += summary.rows_inserted;
-        // Rows that differ from the server's rows with the same ids are not stored.
+        // A row is not stored if the server has a different row with the same id.
         let conflicts = summary.errors.iter().filter(|error| error["code"] == "conflict").count() as u64;
         let rows_failed = summary.rows_failed + conflicts;
         self.posted.rows_duplicate += summary.rows_duplicate.saturating_sub(conflicts);
@@ -228,7 +228,7 @@ impl Poster {
                 Ok(summary) => Try::Done(summary),
                 Err(error) => Try::Never(GenError::Answer { chunk, reason: error.to_string() }),
             },
-            // 409 after a lost connection: the first attempt is still running.
+            // After a lost connection, 409 means that the first attempt is still running.
             408 | 429 | 502 | 503 | 504 | 507 => again(status, response.headers()),
             409 if was_lost => again(status, response.headers()),
             _ => Try::Never(GenError::Refused { chunk, status, detail: detail(&text) }),
@@ -290,7 +290,7 @@ fn detail(text: &str) -> String {
     shown(said.unwrap_or(text))
 }
 
-/// Makes a text safe for one line on a terminal.
+/// Makes a string safe for one line on a terminal.
 fn shown(text: &str) -> String {
     text.chars().filter(|next| !next.is_control()).take(DETAIL_CHARS_MAX).collect()
 }

@@ -1,7 +1,7 @@
-//! Logarithm and exponential, by additions, multiplications and divisions only.
+//! Logarithm and exponential, computed only with additions, multiplications and divisions.
 //!
 //! The standard library uses the platform's libm, whose last bit differs between platforms, and a dataset must be the
-//! same everywhere. IEEE 754 rounds these four operations alike on every machine.
+//! same everywhere. IEEE 754 rounds these operations identically on every machine.
 
 const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
@@ -37,7 +37,7 @@ pub(super) fn exp(x: f64) -> f64 {
     let x = x.min(700.0);
     let turns = (x * std::f64::consts::LOG2_E).round();
     let rest = (x - turns * LN_2_HIGH) - turns * LN_2_LOW;
-    // Taylor's series: the rest is at most 0.347, its 15th term below 1e-18.
+    // This is Taylor's series: the rest is at most 0.347, and its 15th term is below 1e-18.
     let mut sum = 1.0;
     for n in [14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0] {
         sum = 1.0 + sum * rest * (1.0 / n);

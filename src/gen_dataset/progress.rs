@@ -1,4 +1,4 @@
-//! The progress of dataset generation: a bar on a terminal, lines otherwise, figures at the end.
+//! The progress of dataset generation: a bar on a terminal or lines elsewhere, and figures at the end.
 
 use std::io::{IsTerminal, stderr};
 
@@ -8,10 +8,10 @@ use crate::base::clock;
 
 /// The number of rows between two reads of the clock.
 const STEP_ROWS: u64 = 4096;
-/// The time between two lines without a terminal.
+/// The time between two progress lines if there is no terminal.
 const LINE_EVERY_US: u64 = 5_000_000;
 
-/// The progress of one table.
+/// One table's progress.
 #[derive(Debug)]
 pub(super) struct Progress {
     table: &'static str,
@@ -19,11 +19,11 @@ pub(super) struct Progress {
     rows: u64,
     start_us: u64,
     next_line_us: u64,
-    /// `None` without a terminal.
+    /// The progress bar. `None` if there is no terminal.
     bar: Option<ProgressBar>,
 }
 
-/// The figures of a table.
+/// A table's figures.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figure {
     pub(super) table: &'static str,
@@ -62,7 +62,7 @@ impl Progress {
         }
     }
 
-    /// Completes the table, and returns its figures.
+    /// Completes the table and returns its figures.
     pub(super) fn finish(self, bytes: u64) -> Figure {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();

@@ -5,7 +5,8 @@
 //! pseudorandom number generators" (2021); splitmix64 by Steele, Lea and Flood, "Fast splittable pseudorandom number
 //! generators" (2014).
 
-/// The purpose of a stream of numbers. Each has its own stream, so that a longer table does not change the others.
+/// What a stream of numbers is used for. Each use has its own stream, so that a longer table does not change the
+/// others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Use {
     Catalogue = 1,
@@ -28,7 +29,7 @@ pub(super) fn mix(value: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Returns the key of one stream, from a seed, a purpose, and a tenant (or 0).
+/// Returns the key of one stream, derived from a seed, a use, and a tenant (or 0).
 #[must_use]
 pub(super) fn key(seed: u64, for_use: Use, tenant: u32) -> u64 {
     mix(mix(mix(seed) ^ for_use as u64) ^ u64::from(tenant))
@@ -83,8 +84,8 @@ impl Random {
         self.below(1000) < times
     }
 
-    /// Returns a number of mean 0 and deviation 1, from -6 to 6. It is the sum of twelve uniforms (Irwin and Hall,
-    /// 1927), because additions round alike on every machine.
+    /// Returns a number from -6 to 6 with mean 0 and standard deviation 1. It is the sum of twelve uniform numbers
+    /// (Irwin and Hall, 1927), because additions round identically on every machine.
     pub(super) fn bell(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn splitmix_gives_the_published_numbers() {
-        // The reference implementation's first outputs from 1234567.
+        // These are the reference implementation's first outputs for the seed 1234567.
         let step = 0x9e37_79b9_7f4a_7c15_u64;
         let first = [0, 1, 2].map(|turn: u64| mix(1_234_567_u64.wrapping_add(step.wrapping_mul(turn))));
         assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn xoshiro_gives_the_published_numbers() {
-        // The reference implementation's first outputs from the state 1, 2, 3, 4.
+        // These are the reference implementation's first outputs for the state 1, 2, 3, 4.
         let mut random = Random { state: [1, 2, 3, 4] };
         let first: Vec<u64> = (0..4).map(|_| random.bits()).collect();
         assert_eq!(first, [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386]);

@@ -1,4 +1,4 @@
-//! The borrowed rows of a dataset, and the interface of their consumers.
+//! The borrowed rows of a dataset, and the interface for their consumers.
 
 use super::currency::Currency;
 use super::error::GenError;
@@ -12,10 +12,10 @@ pub struct Id {
 }
 
 impl Id {
-    /// The longest id: a word, a tenant of 10 digits, a number of 12.
+    /// The longest id: a word, a tenant with 10 digits, a number with 12.
     const BYTES_MAX: usize = 31;
 
-    /// Creates an id from a prefix and a number of at least `width` digits.
+    /// Creates an id from a prefix and a number with at least `width` digits.
     pub(super) fn new(prefix: &str, number: u64, width: usize) -> Id {
         let mut id = Id { text: [0; Id::BYTES_MAX], length: 0 };
         let mut digits = itoa::Buffer::new();
@@ -32,16 +32,16 @@ impl Id {
         self.length += more.len() as u8;
     }
 
-    /// Returns the text as bytes.
+    /// Returns the id as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.length)]
     }
 
-    /// Returns the text.
+    /// Returns the id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // It consists of a str's bytes and digits.
+        // It consists of a str's bytes and digits, so it is valid UTF-8.
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
@@ -50,33 +50,33 @@ impl Id {
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
     pub product_id: Id,
-    /// From 0; `product_id` counts from 1.
+    /// The product's number, from 0. `product_id` counts from 1.
     pub product: u32,
     pub category: &'static str,
-    /// Its index in the list of categories, below 32.
+    /// The category's index in the list of categories, below 32.
     pub category_index: u8,
-    /// 1 to 5.
+    /// The quantity, 1 to 5.
     pub quantity: u32,
     pub unit_price_minor: u64,
 }
 
-/// One order with its items. Orders are sorted by `ordered_at_ms`, tenants mixed.
+/// One order with its items. Orders are sorted by `ordered_at_ms`, with the tenants mixed.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// From 0; `tenant_id` counts from 1.
+    /// The tenant's number, from 0. `tenant_id` counts from 1.
     pub tenant: u32,
     pub tenant_id: &'a str,
     pub order_id: Id,
-    /// From 0 within the tenant; `customer_id` counts from 1.
+    /// The customer's number within the tenant, from 0. `customer_id` counts from 1.
     pub customer: u32,
     pub customer_id: Id,
     pub customer_name: &'a str,
     pub customer_email: &'a str,
     pub status: OrderStatus,
     pub currency: Currency,
-    /// Milliseconds since 1970 UTC.
+    /// The time of the order, in milliseconds since 1970 UTC.
     pub ordered_at_ms: i64,
-    /// 1 to 100. A product may occur more than once.
+    /// 1 to 100 items. A product may occur more than once.
     pub items: &'a [Item],
 }
 
@@ -94,7 +94,7 @@ pub struct Customer<'a> {
     pub customer_id: Id,
     pub name: &'a str,
     pub email: &'a str,
-    /// Two letters (ISO 3166).
+    /// The country code: two letters (ISO 3166).
     pub country: &'static str,
 }
 
@@ -108,7 +108,7 @@ pub struct Product<'a> {
     pub currency: Currency,
 }
 
-/// A price of a product at some time, sorted by time like the orders.
+/// A product's price at some time. Price samples are sorted by time, like the orders.
 #[derive(Clone, Copy, Debug)]
 pub struct PriceSample<'a> {
     pub event_id: Id,
@@ -119,7 +119,7 @@ pub struct PriceSample<'a> {
     pub observed_at_ms: i64,
 }
 
-/// The content of a stock event.
+/// What a stock event changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StockChange {
     /// The quantity added or, if negative, removed.
@@ -128,7 +128,7 @@ pub enum StockChange {
     Quantity(u32),
 }
 
-/// A change of a product's stock, sorted by time like the orders.
+/// A change in a product's stock. Stock events are sorted by time, like the orders.
 #[derive(Clone, Copy, Debug)]
 pub struct StockEvent<'a> {
     pub event_id: Id,
@@ -142,8 +142,8 @@ pub struct StockEvent<'a> {
 /// needs one method.
 ///
 /// # Errors
-/// The reason why a row was not accepted. Generation stops there. A foreign sink wraps its own errors in
-/// [`GenError::Sink`].
+/// Returns the reason why a row was not accepted. Generation stops there. A sink outside this crate wraps its own
+/// errors in [`GenError::Sink`].
 pub trait Sink {
     fn customer(&mut self, _row: &Customer<'_>) -> Result<(), GenError> {
         Ok(())
@@ -163,7 +163,7 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Called after the last row of each table, to flush buffered rows.
+    /// Flushes buffered rows. It is called after the last row of each table.
     fn table_end(&mut self) -> Result<(), GenError> {
         Ok(())
     }

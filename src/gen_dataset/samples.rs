@@ -6,11 +6,11 @@ use super::row::{Id, PriceSample, Sink, StockChange, StockEvent};
 use super::season::Timeline;
 use super::world::{World, product_id};
 
-/// The share of price samples that are far off, in thousandths, as by a slipped decimal point or a wrong currency.
+/// How many price samples in a thousand are far off, as after a slipped decimal point or with a wrong currency.
 const PRICE_SLIPS_PER_MILLE: u64 = 5;
 
 impl World {
-    /// Generates every price sample: the product's price within 3 %, and sometimes far off.
+    /// Generates every price sample. Prices are within 3 % of the product's price, and sometimes far off.
     pub(super) fn price_samples(
         &self,
         sink: &mut dyn Sink,
@@ -37,7 +37,7 @@ impl World {
         })
     }
 
-    /// Generates every stock event: sales of a few, deliveries of many, and sometimes a count.
+    /// Generates every stock event: sales of a few units, deliveries of many, and sometimes a count.
     pub(super) fn stock_events(
         &self,
         sink: &mut dyn Sink,
@@ -63,8 +63,8 @@ impl World {
         })
     }
 
-    /// Calls `each` with the sorted times of `total` events of all tenants, and with the random numbers of their
-    /// tenant.
+    /// Calls `each` with the sorted times of `total` events over all tenants, and with the random numbers of each
+    /// event's tenant.
     fn events(
         &self,
         times: Use,
@@ -86,7 +86,7 @@ impl World {
     }
 }
 
-/// One time: its tenant, and the tenant's own number, from 1.
+/// One event: its time, its tenant, and its number within the tenant, from 1.
 #[derive(Clone, Copy, Debug)]
 struct At {
     time_ms: i64,

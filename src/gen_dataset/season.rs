@@ -1,6 +1,6 @@
-//! Times of events: weights by hour, weekday and month, and sorted times drawn from them.
+//! Event times: weights by hour, weekday and month, and sorted times drawn from them.
 //!
-//! The times of a tenant are a sorted sample, drawn in ascending order without storing it: Bentley and Saxe,
+//! A tenant's times are a sorted sample that is drawn in ascending order without storing it: Bentley and Saxe,
 //! "Generating sorted lists of random numbers" (ACM TOMS 6.3, 1980). It has exactly the requested number of times, in
 //! O(1) memory.
 
@@ -15,15 +15,15 @@ use super::random::{Random, Use, key};
 pub(super) const HOUR_MS: i64 = 3_600_000;
 pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// Weights of the hours of a UTC day: quiet at night, a peak at noon, most in the evening.
+/// The weights of a UTC day's hours: quiet at night, a peak at noon, most in the evening.
 const HOURS: [u64; 24] =
     [20, 14, 10, 8, 8, 10, 16, 26, 38, 48, 54, 58, 62, 58, 54, 52, 54, 60, 70, 82, 88, 80, 58, 36];
-/// Monday to Sunday.
+/// The weights of the weekdays, Monday to Sunday.
 const WEEKDAYS: [u64; 7] = [96, 92, 94, 98, 106, 116, 112];
-/// January to December.
+/// The weights of the months, January to December.
 const MONTHS: [u64; 12] = [88, 86, 94, 96, 100, 96, 90, 88, 98, 104, 138, 182];
 
-/// The cumulative weights of every hour of the dataset's days. 8 bytes per hour.
+/// The cumulative weights of every hour in the dataset's days. 8 bytes per hour.
 #[derive(Debug)]
 pub(super) struct Season {
     start_ms: i64,
@@ -32,8 +32,10 @@ pub(super) struct Season {
 }
 
 impl Season {
+    /// Computes the cumulative weights.
+    ///
     /// # Panics
-    /// If the days exceed the calendar, which the check of the parameters excludes.
+    /// Panics if the days exceed the calendar, which the parameter check excludes.
     pub(super) fn new(start: Date, days: u32) -> Season {
         let mut sums = vec![0];
         let mut sum = 0;
@@ -57,19 +59,19 @@ impl Season {
     }
 }
 
-/// Returns the first moment of a date, in milliseconds since 1970 UTC.
+/// Returns the start of a date, in milliseconds since 1970 UTC.
 pub(super) fn start_ms(date: Date) -> i64 {
     i64::from((date - Date::constant(1970, 1, 1)).get_days()) * DAY_MS
 }
 
-/// The times of one tenant, ascending.
+/// One tenant's times, ascending.
 #[derive(Debug)]
 struct Arrivals {
     random: Random,
     left: u64,
-    /// Logarithm of the rest of the unit interval.
+    /// The logarithm of the remaining part of the unit interval.
     log_rest: f64,
-    /// The hour of the last time; the next is not earlier.
+    /// The hour of the last time. The next time is not in an earlier one.
     hour: usize,
     last_ms: i64,
 }
@@ -101,17 +103,17 @@ impl Arrivals {
     }
 }
 
-/// The times of all tenants in one ascending order, from a heap with one entry per tenant.
+/// All tenants' times in one ascending order, from a heap with one entry per tenant.
 #[derive(Debug)]
 pub(super) struct Timeline<'s> {
     season: &'s Season,
     tenants: Vec<Arrivals>,
-    /// (next time, tenant): at equal times the lower tenant is first.
+    /// The next time of each tenant, as (time, tenant). At equal times, the lower tenant is first.
     heads: BinaryHeap<Reverse<(i64, u32)>>,
 }
 
 impl<'s> Timeline<'s> {
-    /// Creates a timeline with this many times of each tenant.
+    /// Creates a timeline with this many times for each tenant.
     pub(super) fn new(
         season: &'s Season,
         seed: u64,
@@ -175,7 +177,7 @@ mod tests {
         };
         let (february, december) = (of_days(31..59) / 28.0, of_days(334..365) / 31.0);
         assert!(december > february * 1.8, "{december} {february}");
-        // December's share is that of its weights, within five deviations of the count.
+        // December's fraction is that of its weights, within five standard deviations of the count.
         let whole = season.sums[365 * 24] as f64;
         let share = (whole - season.sums[334 * 24] as f64) / whole;
         let deviation = (times.len() as f64 * share * (1.0 - share)).sqrt();

@@ -11,15 +11,15 @@ use super::orders::ITEMS_MEAN_MAX;
 const GENERATION: u32 = 1;
 
 const TENANTS_MAX: u32 = 10_000;
-/// All tenants together; 16 bytes each, and 24 of the truth.
+/// The maximum number of products over all tenants. Each takes 16 bytes, and 24 in the expected totals.
 const PRODUCTS_MAX: u64 = 50_000_000;
-/// All tenants together; 8 bytes of the truth each.
+/// The maximum number of customers over all tenants. Each takes 8 bytes in the expected totals.
 const CUSTOMERS_MAX: u64 = 500_000_000;
-/// Rows of one table; ids have space for it.
+/// The maximum number of rows in one table. Ids have space for it.
 const ROWS_MAX: u64 = 10_000_000_000;
 const DAYS_MAX: u32 = 3_660;
 
-/// Size of the dataset.
+/// A dataset's size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Preset {
     /// 1 tenant, 100 products, 300 customers, 1,000 orders.
@@ -35,7 +35,7 @@ pub enum Preset {
 /// The flags that determine a dataset's content. All counts are totals over all tenants, except products.
 #[derive(Clone, Debug, Args)]
 pub struct SpecArgs {
-    /// Size of the dataset. Other flags override its values.
+    /// The size of the dataset. Other flags override its values.
     #[arg(long, value_enum, default_value_t = Preset::Small)]
     pub preset: Preset,
 
@@ -51,7 +51,7 @@ pub struct SpecArgs {
     #[arg(long, value_name = "N")]
     pub orders: Option<u64>,
 
-    /// Average number of items of an order, 1 to 20.
+    /// Average number of items in an order, 1 to 20.
     #[arg(long, value_name = "N", default_value_t = 2.5)]
     pub items_mean: f64,
 
@@ -84,12 +84,12 @@ pub struct SpecArgs {
     pub currencies: Vec<String>,
 }
 
-/// Checked parameters.
+/// Parameters that were checked.
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub seed: u64,
     pub tenants: u32,
-    /// Per tenant.
+    /// The number of products per tenant.
     pub products: u32,
     pub customers: u64,
     pub orders: u64,
@@ -102,10 +102,10 @@ pub struct Spec {
 }
 
 impl SpecArgs {
-    /// Returns the preset with the flags that override it.
+    /// Returns the preset's parameters, with the flags that override them.
     ///
     /// # Errors
-    /// The first invalid parameter.
+    /// Returns the first invalid parameter.
     pub fn check(&self) -> Result<Spec, GenError> {
         let (tenants, products, customers, orders, price_samples, stock_events) = match self.preset {
             Preset::Tiny => (1, 100, 300, 1_000, 1_000, 500),
@@ -183,7 +183,7 @@ impl Spec {
         Ok(())
     }
 
-    /// Returns a tenant's share of a count: equal shares, with the remainder to the first tenants.
+    /// Returns a tenant's part of a count: equal parts, with the remainder going to the first tenants.
     #[must_use]
     pub(super) fn share(&self, total: u64, tenant: u32) -> u64 {
         let tenants = u64::from(self.tenants);

@@ -34,7 +34,7 @@ PRIMARY KEY (tenant_id, event_id)) WITHOUT ROWID;
 #[derive(Debug)]
 pub(super) struct SqlFile {
     draft: Draft,
-    /// Rows of the current table; the items of orders are collected separately.
+    /// The rows of the current table. Order items are collected separately.
     rows: Statement,
     items: Statement,
     is_open: bool,
@@ -58,7 +58,7 @@ impl SqlFile {
         vec![self.draft]
     }
 
-    /// Ends a row, and writes full statements to the file.
+    /// Ends a row, and writes the statements that are full.
     fn row_done(&mut self) -> Result<(), GenError> {
         if self.rows.rows >= ROWS_MAX || self.items.rows >= ROWS_MAX {
             self.write_statements();
@@ -176,7 +176,7 @@ impl Statement {
         }
     }
 
-    /// Appends quoted texts, with inner quotes doubled.
+    /// Appends quoted strings, with inner quotes doubled.
     fn texts(&mut self, texts: &[&str]) -> &mut Statement {
         for text in texts {
             self.comma();
@@ -192,7 +192,7 @@ impl Statement {
         self
     }
 
-    /// Appends a text that contains no quotes.
+    /// Appends a quoted string that contains no quotes.
     fn plain(&mut self, text: &[u8]) -> &mut Statement {
         self.comma();
         self.text.push(b'\'');

@@ -1,12 +1,12 @@
-//! Exact quantiles of a stream of amounts: the count of each, in sorted runs.
+//! Exact quantiles of a stream of amounts, computed from a sorted count of each amount.
 //!
-//! Memory is 16 bytes for each different amount and 8 for each unsorted one, at most twice that together. A day's tally
-//! is cleared and reused.
+//! Memory is 16 bytes for each different amount and 8 for each unsorted one, at most twice that together. A day's
+//! tally is cleared and reused.
 
-/// Amounts remain unsorted up to this number, or up to half the number of different ones.
+/// Amounts remain unsorted up to this number, or up to half the number of different amounts.
 const WAITING_MIN: usize = 1 << 16;
 
-/// The percentiles a system must report, as amounts in minor units.
+/// The percentiles that a system must report, as amounts in minor units.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Quantiles {
     pub(super) p50: u64,
@@ -24,7 +24,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds an amount. This usually appends it, and sometimes sorts all unsorted ones.
+    /// Adds an amount. This usually only appends it, and sometimes sorts all unsorted ones.
     pub(super) fn add(&mut self, amount: u64) {
         self.waiting.push(amount);
         self.total += 1;
@@ -41,7 +41,7 @@ impl Tally {
         Quantiles { p50, p95, p99 }
     }
 
-    /// Removes every amount and keeps the memory.
+    /// Removes every amount but keeps the memory.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.counts.clear();

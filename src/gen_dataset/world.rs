@@ -10,16 +10,16 @@ use super::season::Season;
 use super::spec::Spec;
 use super::zipf::{Shuffle, Zipf};
 
-/// A few products make most of the sales.
+/// The exponent for products: a few products make most of the sales.
 const PRODUCTS_EXPONENT: f64 = 1.05;
-/// Customers differ less than products.
+/// The exponent for customers, who differ less than products.
 const CUSTOMERS_EXPONENT: f64 = 0.7;
 
 /// One tenant.
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) id: String,
-    /// `ord-3-` and so on: the prefix of its ids.
+    /// The prefix of the tenant's order ids: `ord-3-` and so on.
     pub(super) order_prefix: String,
     pub(super) price_prefix: String,
     pub(super) stock_prefix: String,
@@ -33,7 +33,7 @@ pub(super) struct Tenant {
     customer_ranks: Shuffle,
 }
 
-/// Everything that the streams of rows draw from. 16 bytes per product, 8 per hour.
+/// Everything that the streams of rows draw from. It takes 16 bytes per product and 8 per hour.
 #[derive(Debug)]
 pub struct World {
     pub(super) spec: Spec,
@@ -43,7 +43,7 @@ pub struct World {
 }
 
 impl World {
-    /// Builds the world of checked parameters.
+    /// Builds the world from checked parameters.
     #[must_use]
     pub fn new(spec: Spec) -> World {
         let tenants = (0..spec.tenants).map(|tenant| Tenant::new(&spec, tenant)).collect();
@@ -139,12 +139,12 @@ impl Tenant {
     }
 }
 
-/// Returns a customer's id: `cust-0000001` for the number 0.
+/// Returns a customer's id. For the number 0, this is `cust-0000001`.
 pub(super) fn customer_id(number: u32) -> Id {
     Id::new("cust-", u64::from(number) + 1, 7)
 }
 
-/// Returns a product's id: `prod-00001` for the number 0.
+/// Returns a product's id. For the number 0, this is `prod-00001`.
 pub(super) fn product_id(number: u32) -> Id {
     Id::new("prod-", u64::from(number) + 1, 5)
 }

@@ -1,28 +1,31 @@
 //! Ranks by Zipf's law, without a table: rejection-inversion.
 //!
-//! Hoermann and Derflinger, "Rejection-inversion to generate variates from monotone discrete distributions" (ACM TOMACS
-//! 6.3, 1996). The hat is x^-s itself, whose integral has an inverse. A draw is rounded to a rank, and repeated if the
-//! rank's share does not reach it.
+//! Hoermann and Derflinger, "Rejection-inversion to generate variates from monotone discrete distributions" (ACM
+//! TOMACS 6.3, 1996). The hat is x^-s itself, whose integral has an inverse. A draw is rounded to a rank, and
+//! repeated if it is outside the rank's own area.
 
 use super::powers::{exp, ln};
 use super::random::Random;
 
-/// Ranks 1 to `ranks`, rank k with a probability proportional to k^-s. No memory; a few logarithms per rank.
+/// Draws ranks from 1 to `ranks`, rank k with a probability proportional to k^-s. It needs no memory, and a few
+/// logarithms per rank.
 #[derive(Clone, Debug)]
 pub(super) struct Zipf {
     ranks: u32,
     exponent: f64,
-    /// The hat's integral at 1.5 less the first rank's share: the end of u's range.
+    /// The hat's integral at 1.5 minus the first rank's weight: the upper end of u's range.
     high: f64,
-    /// The hat's integral after the last rank.
+    /// The hat's integral after the last rank: the other end of u's range.
     low: f64,
     /// A rank that exceeds its x by no more than this needs no comparison with the hat.
     sure: f64,
 }
 
 impl Zipf {
+    /// Creates a distribution over these ranks.
+    ///
     /// # Panics
-    /// Without ranks, or for an exponent too close to 1, where this form of the integral loses its digits.
+    /// Panics without ranks, or for an exponent too close to 1, where this form of the integral loses its digits.
     pub(super) fn new(ranks: u32, exponent: f64) -> Zipf {
         assert!(ranks > 0 && exponent > 0.0 && (exponent - 1.0).abs() > 0.01, "{ranks} ranks, {exponent}");
         let mut zipf = Zipf { ranks, exponent, high: 0.0, low: 0.0, sure: 0.0 };
@@ -46,7 +49,7 @@ impl Zipf {
         }
     }
 
-    /// Returns x^-s.
+    /// Returns the weight x^-s.
     fn share(&self, x: f64) -> f64 {
         exp(-self.exponent * ln(x))
     }
@@ -57,7 +60,7 @@ impl Zipf {
         (exp(rest * ln(x)) - 1.0) / rest
     }
 
-    /// Returns the x of an integral.
+    /// Returns the x at which the integral has this value.
     fn inverse(&self, integral: f64) -> f64 {
         let rest = 1.0 - self.exponent;
         // The value is below 0 only by rounding. The clamp keeps the logarithm's argument normal.
@@ -65,8 +68,8 @@ impl Zipf {
     }
 }
 
-/// A fixed permutation of 0 to `count` - 1 without memory: rank → number by an affine map, so that popular ones do not
-/// have the lowest numbers.
+/// A fixed permutation of 0 to `count` - 1 that takes no memory. It maps ranks to numbers by an affine map, so that
+/// popular items do not have the lowest numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shuffle {
     count: u64,
@@ -86,7 +89,7 @@ impl Shuffle {
 
     /// Returns the position of `index` (0 ≤ `index` < count).
     pub(super) fn at(&self, index: u32) -> u32 {
-        // Both factors are below 2^32: no overflow.
+        // Both factors are below 2^32, so there is no overflow.
         ((u64::from(index) * self.factor + self.offset) % self.count) as u32
     }
 }
@@ -113,7 +116,7 @@ mod tests {
                 counts[zipf.rank(&mut random) as usize - 1] += 1;
             }
             let whole: f64 = (1..=ranks).map(|k| f64::from(k).powf(-exponent)).sum();
-            // Pearson's sum over 50 ranks: 49 ± 10 if the law holds; 100 is five deviations off.
+            // Pearson's sum over 50 ranks is 49 ± 10 if the law holds. 100 is five standard deviations off.
             let squares: f64 = (1..=ranks)
                 .map(|k| {
                     let wanted = f64::from(k).powf(-exponent) / whole * f64::from(drawn);

@@ -30,7 +30,8 @@ enum Closeness {
     Named,
 }
 
-/// The weight of a media type: that of the range that names it most precisely. Without a header all are equal.
+/// Returns a media type's weight: that of the range that names it most precisely. Without a header all are
+/// equal.
 fn weigh(accept: &[&str], media: Media) -> (Weight, Closeness) {
     let (mut is_given, mut found) = (false, None);
     for range in accept.iter().copied().flat_map(items) {
@@ -71,12 +72,12 @@ fn closeness(range: &str, media: Media) -> Option<Closeness> {
     }
 }
 
-/// The items of a list, without empty ones.
+/// Returns a list's items, without empty ones.
 fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
-/// The weight of an item. Default: 1. An invalid weight is 0.
+/// Returns an item's weight. The default is 1, and an invalid weight is 0.
 fn weight(item: &str) -> Weight {
     let parameters = item.split(';').skip(1).filter_map(|part| part.split_once('='));
     let mut weights = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
@@ -95,9 +96,9 @@ fn weight(item: &str) -> Weight {
     scaled.fold(0, |weight, digit| weight * 10 + Weight::from(digit - b'0'))
 }
 
-/// The index of the preferred offer: the one with the highest weight, then the one that is named most precisely, then
-/// the first. The result is `usual` if the client has no preference (no header, or only wildcards match) or accepts
-/// none of them.
+/// Returns the index of the preferred offer: the one with the highest weight, then the one that is named most
+/// precisely, then the first. The result is `usual` if the client has no preference (no header, or only wildcards
+/// match) or accepts none of them.
 #[must_use]
 pub fn preferred(accept: &[&str], offers: &[Media], usual: usize) -> usize {
     let weights = || offers.iter().map(|offer| weigh(accept, *offer));
@@ -108,14 +109,14 @@ pub fn preferred(accept: &[&str], offers: &[Media], usual: usize) -> usize {
     weights().position(|weight| weight == best).unwrap_or(usual)
 }
 
-/// Whether a coding may be used: `Accept-Encoding` names it, or names all, with a weight above zero.
+/// Returns `true` if a coding may be used: `Accept-Encoding` names it, or names all, with a weight above zero.
 #[must_use]
 pub fn takes_coding(accept_encoding: &[&str], coding: &str) -> bool {
     coding_weight(accept_encoding, coding) > 0
 }
 
-/// The index of the acceptable coding with the highest weight, the first of equals; `None` if the client accepts none
-/// of them.
+/// Returns the index of the acceptable coding with the highest weight, or the first of equals. `None` if the client
+/// accepts none of them.
 #[must_use]
 pub fn preferred_coding(accept_encoding: &[&str], offers: &[&str]) -> Option<usize> {
     let weights = || offers.iter().map(|offer| coding_weight(accept_encoding, offer));
@@ -157,7 +158,7 @@ mod tests {
             (&["application/json;q=0.9, application/x-ndjson;q=0.5"], 0, 1),
             (&["application/json;q=0.9", "application/x-ndjson;q=0.5"], 0, 1),
             (&["application/json;Q=0.9,application/x-ndjson; q=0.901"], 1, 0),
-            // As axios sends it.
+            // axios sends this.
             (&["application/json, text/plain, */*"], 0, 1),
             (&["application/json;q=0.8, */*"], 1, 0),
             (&["application/json;q=0, */*"], 1, 0),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The response of a handler. The lane adds the headers of the connection.
+/// A handler's response. The lane adds the headers of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
@@ -10,7 +10,7 @@ pub struct Answer {
     pub content_type: &'static str,
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Cow<'static, [u8]>,
-    /// The connection must be closed after this response.
+    /// If true, the connection must be closed after this response.
     pub close: bool,
 }
 
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// The recipient: the parts of the request and the time that appear in every response.
+/// The recipient of a response: the parts of the request and the time that appear in every response.
 #[derive(Clone, Copy, Debug)]
 pub struct To<'a> {
     pub date: &'a [u8; 29],
@@ -38,17 +38,17 @@ pub struct To<'a> {
     pub cors: Cors<'a>,
 }
 
-/// Which pages of other origins may read a response.
+/// The pages of other origins that may read a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cors<'a> {
-    /// No page.
+    /// No page may read it.
     #[default]
     None,
-    /// No page, but the response depends on the origin, so caches must not share it between origins.
+    /// No page may read it, but it depends on the origin, so caches must not share it between origins.
     Unlisted,
-    /// Pages of this origin: it is the origin of the request, and the operator has listed it.
+    /// Pages of this origin may read it. It is the origin of the request, and the operator has listed it.
     Listed(&'a [u8]),
-    /// All pages: the response to posted events. `has_origin`: a page sent the request.
+    /// All pages may read it, because it answers posted events. `has_origin` is set if a page sent the request.
     Every { has_origin: bool },
 }
 
@@ -65,7 +65,7 @@ const EXPOSED_TO_LISTED: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, I
     Upload-Expires";
 
 impl<'a> Cors<'a> {
-    /// The corresponding header lines, by name and value.
+    /// Returns the corresponding header lines, by name and value.
     #[inline]
     pub fn lines(self) -> impl Iterator<Item = (&'static str, &'a [u8])> {
         const ORIGIN: &str = "Access-Control-Allow-Origin";
@@ -151,7 +151,7 @@ fn write_parts(out: &mut Vec<u8>, answer: &Answer, head_only: bool, common: impl
     }
 }
 
-/// The reason phrase (RFC 9110 §15, RFC 6585, RFC 4918).
+/// Returns the reason phrase (RFC 9110 §15, RFC 6585, RFC 4918).
 fn reason(status: u16) -> &'static str {
     hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unknown")
 }

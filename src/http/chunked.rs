@@ -7,7 +7,7 @@ use super::{Refusal, head};
 /// and fails on the other.
 const IGNORED_BYTES_MAX: u32 = 8 * 1024;
 
-/// Bytes charged for a trailer line before its first byte. Limits their number to 99.
+/// Bytes charged for a trailer line before its first byte. They limit the number of lines to 99.
 const TRAILER_LINE_COST: u32 = 82;
 
 /// State of the decoder between two bytes.
@@ -31,7 +31,7 @@ enum At {
     Done,
 }
 
-/// Finds the payload in a chunked body that arrives in any pieces. 16 bytes, no buffer.
+/// Finds the payload in a chunked body that arrives in any pieces. It takes 16 bytes and has no buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunked {
     at: At,
@@ -55,12 +55,12 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// Reads until a piece of payload, the end of the body or the end of the input.
+    /// Reads up to a piece of payload, the end of the body or the end of the input.
     pub fn advance(&mut self, input: &[u8]) -> Result<Advance, Refusal> {
         for (taken, &byte) in input.iter().enumerate() {
             self.at = match (self.at, byte) {
                 (At::SizeStart | At::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                    // 15 digits exceed the size of any file system and cannot overflow.
+                    // A size of 15 digits exceeds that of any file system and cannot overflow.
                     if self.left >> 56 != 0 {
                         return Err(Refusal::MalformedChunk);
                     }
@@ -115,7 +115,7 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    /// The payload, and the number of bytes of the body, fed in pieces of `step` bytes.
+    /// Returns the payload, and the number of bytes of the body, fed in pieces of `step` bytes.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, Option<usize>), Refusal> {
         let mut decoder = Chunked::default();
         let (mut payload, mut total) = (Vec::new(), 0);

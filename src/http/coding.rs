@@ -10,7 +10,7 @@ pub enum Coding {
     Zstd,
 }
 
-/// The value of `Accept-Encoding` in a 415.
+/// The value of `Accept-Encoding` in a 415 response.
 pub const CODINGS: &str = "gzip, deflate, zstd, identity";
 
 /// A zstd window above 8 MiB would cost that much memory for a few input bytes.
@@ -24,22 +24,23 @@ pub enum InflateError {
     Malformed,
 }
 
-/// Removes the byte order mark with which some programs begin every text. JSON does not permit it (RFC 8259 §8.1).
+/// Removes the byte order mark that some programs put at the start of a document. JSON does not permit it (RFC 8259
+/// §8.1).
 #[inline]
 #[must_use]
 pub fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Maximum size of a body as sent if it may have `decoded_max` decoded bytes. A compressed body may be slightly larger
-/// than its content.
+/// Returns the maximum size of a body as sent, if it may have `decoded_max` decoded bytes. A compressed body may be
+/// slightly larger than its content.
 #[must_use]
 pub fn sent_bytes_max(coding: Option<Coding>, decoded_max: usize) -> usize {
     if coding == Some(Coding::Identity) { decoded_max } else { decoded_max + 1024 }
 }
 
 impl Coding {
-    /// `None` for an unsupported coding, or for several.
+    /// Parses the header. `None` for an unsupported coding, or for several.
     #[must_use]
     pub fn from_header(value: &[u8]) -> Option<Coding> {
         let value = value.trim_ascii();
@@ -56,7 +57,7 @@ impl Coding {
     }
 
     /// Decompresses `body` into `out`, which it clears first, up to `limit` decoded bytes. The limit bounds the work,
-    /// whatever the ratio. Bytes after the end of the stream are an error.
+    /// regardless of the compression ratio. Bytes after the end of the stream are an error.
     pub fn inflate(self, body: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), InflateError> {
         out.clear();
         // An empty input is not a valid stream; the decoders disagree about that.
@@ -70,7 +71,7 @@ impl Coding {
                 let mut decoder = flate2::write::MultiGzDecoder::new(&mut out);
                 decoder.write_all(body).and_then(|()| decoder.finish().map(|_| ()))
             }
-            // RFC 9110 means the zlib format; many clients send the raw one.
+            // In RFC 9110, `deflate` is the zlib format, but many clients send raw DEFLATE.
             Coding::Deflate if is_zlib(body) => {
                 whole(flate2::bufread::ZlibDecoder::new(body), &mut out, |d| d.get_ref().is_empty())
             }
@@ -89,7 +90,7 @@ impl Coding {
     }
 }
 
-/// RFC 1950 §2.2: method 8 and a header that is a multiple of 31.
+/// Returns `true` for a zlib header (RFC 1950 §2.2): method 8, and a multiple of 31.
 fn is_zlib(body: &[u8]) -> bool {
     matches!(body, [cmf, flags, ..] if cmf & 0x0f == 8 && (u16::from(*cmf) << 8 | u16::from(*flags)).is_multiple_of(31))
 }

@@ -5,17 +5,17 @@ use super::{Chunked, Framing, Head, Refusal, chunked, head};
 /// The caller's decision about a head, before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// This lane answers. A larger body, as sent, is refused.
+    /// This lane answers. It refuses a body that is larger than this as sent.
     Here { body_bytes_max: usize },
     /// Another lane answers. The socket goes there with all bytes that are not consumed.
     Elsewhere,
 }
 
-/// The state of the bytes received so far.
+/// The result for the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'b> {
-    /// No complete request yet. `send_continue`: the client waits for `100 Continue` before it sends the body (reported
-    /// once).
+    /// There is no complete request yet. `send_continue` is set if the client waits for `100 Continue` before it
+    /// sends the body. It is reported once.
     More {
         send_continue: bool,
     },
@@ -32,7 +32,7 @@ pub enum Next<'b> {
     Refused(Refusal),
 }
 
-/// The state between two reads: 40 bytes, no buffer.
+/// A connection's state between two reads. It takes 40 bytes and has no buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Connection {
     state: State,
@@ -40,7 +40,7 @@ pub struct Connection {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// In the head. The bytes before `seen` do not contain its end.
+    /// Within the head. The bytes before `seen` do not contain its end.
     Head { seen: u32 },
     /// The head is complete; `need` bytes complete the request.
     Length { head_bytes: u32, need: usize },
@@ -55,7 +55,7 @@ impl Default for State {
 }
 
 impl Connection {
-    /// Whether a body is incomplete. It has another time limit than a head.
+    /// Returns `true` while a body is incomplete. Its time limit differs from that of a head.
     #[must_use]
     pub fn in_body(&self) -> bool {
         !matches!(self.state, State::Head { .. })
@@ -186,7 +186,7 @@ mod tests {
         Refused(Refusal),
     }
 
-    /// All requests of a connection whose `input` is fed in pieces that end at `cuts`.
+    /// Returns all requests of a connection whose `input` is fed in pieces that end at `cuts`.
     fn requests(input: &[u8], cuts: &[usize]) -> (Vec<Seen>, usize) {
         let mut connection = Connection::default();
         let (mut buffer, mut filled, mut seen, mut continues) = (vec![0; input.len() + 1], 0, Vec::new(), 0);

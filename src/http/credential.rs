@@ -1,4 +1,4 @@
-//! The key of a request, from `Authorization: Bearer` or `X-API-Key`: extracted, not checked.
+//! A request's key, from `Authorization: Bearer` or `X-API-Key`: extracted, not checked.
 
 /// The key in a request's header lines. A key in the query string is ignored, because it would appear in logs and
 /// histories.
@@ -6,15 +6,15 @@
 pub enum Credential<'b> {
     #[default]
     Absent,
-    /// The text of the key. If it was given several times, it was the same each time.
+    /// The text of the key. If it was given several times, all were equal.
     Key(&'b str),
     /// Several different keys, or bytes other than visible ASCII.
     Unusable,
 }
 
 impl<'b> Credential<'b> {
-    /// Adds an `Authorization` line (RFC 6750 §2.1). Other schemes than `Bearer` may be meant for a proxy and are
-    /// ignored.
+    /// Adds an `Authorization` line (RFC 6750 §2.1). Schemes other than `Bearer` are ignored, because they may be
+    /// meant for a proxy.
     #[must_use]
     pub fn and_authorization(self, value: &'b [u8]) -> Credential<'b> {
         let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());

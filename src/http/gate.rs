@@ -1,5 +1,5 @@
-//! The same checks in front of another HTTP implementation. Bytes pass only after the head that they belong to has been
-//! checked, and a refused request is replaced by one that asks for the refusal.
+//! Applies the checks of the hot lane in front of another HTTP implementation. Bytes pass only after the head that
+//! they belong to has been checked, and a refused request is replaced by one that asks for the refusal.
 
 use super::{Chunked, Framing, Refusal, head};
 
@@ -7,8 +7,8 @@ use super::{Chunked, Framing, Refusal, head};
 /// follows it.
 pub const REFUSED_PATH: &str = "/.refused";
 
-/// Follows the bytes of one connection through heads and bodies. Counts the bytes that may pass from the front of the
-/// unconsumed bytes, as [`super::Connection`] does; copies nothing.
+/// Follows the bytes of one connection through heads and bodies. It counts the bytes that may pass from the front of
+/// the unconsumed bytes, as [`super::Connection`] does. It copies nothing.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: State,
@@ -34,9 +34,9 @@ impl Default for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passed {
     Bytes(usize),
-    /// None until more bytes arrive.
+    /// No byte may pass until more arrive.
     Nothing,
-    /// None from now on.
+    /// No byte may pass from now on.
     Refused(Refusal),
 }
 
@@ -66,7 +66,7 @@ impl Gate {
         self.refused = Some(refusal);
     }
 
-    /// The request that replaces the refused one.
+    /// Returns the request that replaces the refused one.
     #[must_use]
     pub fn refusal_request() -> Vec<u8> {
         format!("GET {REFUSED_PATH} HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n").into_bytes()

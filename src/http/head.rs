@@ -1,4 +1,4 @@
-//! The head of a request: located in the bytes, checked for every form that two servers could parse differently
+//! A request's head: located in the bytes, checked for every form that two servers could parse differently
 //! (request smuggling), and reduced to what the response depends on.
 
 use super::{Coding, Credential, Refusal, request_id};
@@ -37,7 +37,8 @@ pub struct Head<'b> {
     pub expects_continue: bool,
     /// `None` if the request names an unsupported coding (415).
     pub coding: Option<Coding>,
-    /// The request comes from a page of another origin, so the response lists the headers that its script may read.
+    /// Set if the request comes from a page of another origin. The response then lists the headers that its script
+    /// may read.
     pub has_origin: bool,
     /// The client's own `X-Request-Id`, if it is 1 to 200 visible ASCII characters.
     pub request_id: Option<&'b str>,
@@ -47,7 +48,7 @@ pub struct Head<'b> {
     raw: &'b [u8],
 }
 
-/// A head whose texts are positions, so that it remains valid while the bytes after it move.
+/// A head whose strings are positions, so that it remains valid while the bytes after it move.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     method: Method,
@@ -72,7 +73,7 @@ enum KeyPlace {
 }
 
 impl<'b> Head<'b> {
-    /// The values of a header field, line by line. Each call searches the bytes.
+    /// Returns a header field's values, line by line. Each call searches the bytes.
     pub fn field(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'b [u8]> + use<'b> {
         // `find_end` and `parse` have checked that no line is folded and that each ends with two bytes.
         let first = memchr::memchr(b'\n', self.raw).map_or(self.raw.len(), |end| end + 1);
@@ -83,8 +84,8 @@ impl<'b> Head<'b> {
         })
     }
 
-    /// The name by which the request addresses this server: that of a whole URL in its request line, or else that of
-    /// `Host` (RFC 9112 §3.2.2).
+    /// Returns the name by which the request addresses this server: the host of an absolute URL in its request line,
+    /// or else that of `Host` (RFC 9112 §3.2.2).
     #[must_use]
     pub fn host(&self) -> Option<&'b [u8]> {
         let target = self.raw.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -96,7 +97,7 @@ impl<'b> Head<'b> {
         }
     }
 
-    /// The positions of this head's texts in `bytes`, from which it was parsed.
+    /// Returns the positions of this head's strings in `bytes`, from which it was parsed.
     pub(super) fn places(&self, bytes: &[u8]) -> Places {
         let place = |text: &str| match (text.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize) {
             Some(start) if start + text.len() <= bytes.len() => (start as u32, (start + text.len()) as u32),
@@ -124,7 +125,7 @@ impl<'b> Head<'b> {
 }
 
 impl Places {
-    /// The head, from the same bytes.
+    /// Returns the head, from the same bytes.
     pub(super) fn head<'b>(&self, bytes: &'b [u8]) -> Head<'b> {
         let text = |(start, end): (u32, u32)| {
             bytes
@@ -192,28 +193,28 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refus
     }
 }
 
-/// A target, the longest method and the version, with space to spare.
+/// The maximum length of a request line: a target, the longest method and the version, with space to spare.
 const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + 64;
 
 fn has_request_line(bytes: &[u8]) -> bool {
     memchr::memchr(b'\n', &bytes[..bytes.len().min(REQUEST_LINE_BYTES_MAX)]).is_some()
 }
 
-/// The head at the front of a connection's bytes, if it is complete and valid. For responses to requests whose body was
-/// refused.
+/// Returns the head at the front of a connection's bytes, if it is complete and valid. It is for responses to
+/// requests whose body was refused.
 #[must_use]
 pub fn peek(bytes: &[u8]) -> Option<Head<'_>> {
     let head_bytes = find_end(bytes, 0).ok()??;
     parse(&bytes[..head_bytes]).ok()
 }
 
-/// A byte of a method or a header name (RFC 9110 §5.6.2).
+/// Returns `true` for a byte of a method or a header name (RFC 9110 §5.6.2).
 #[must_use]
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Empty lines before a request line are skipped (RFC 9112 §2.2).
+/// Returns the length of the empty lines before a request line, which are skipped (RFC 9112 §2.2).
 #[must_use]
 pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     let mut at = 0;
@@ -223,7 +224,7 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     at
 }
 
-/// Checks a complete head as delimited by [`find_end`]. About 150 ns for six headers.
+/// Checks a complete head as delimited by [`find_end`]. Takes about 150 ns for six headers.
 pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     let mut headers = [const { std::mem::MaybeUninit::uninit() }; HEADER_COUNT_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -314,7 +315,7 @@ impl Default for Fields<'_> {
 }
 
 impl<'b> Fields<'b> {
-    /// The length of a name distinguishes almost all headers before a byte is compared.
+    /// Reads one header line. The length of a name distinguishes almost all headers before a byte is compared.
     fn take(&mut self, name: &str, value: &'b [u8]) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
@@ -373,8 +374,8 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// `1*DIGIT`, and nothing that a lenient parser would accept: no sign, space, comma or overflow. The limit is 63 bits,
-/// because others give the top of the range another meaning.
+/// Parses `1*DIGIT`, and nothing that only a lenient parser would accept: no sign, space, comma or overflow. The
+/// limit is 63 bits, because other programs give the top of the range another meaning.
 fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -386,7 +387,8 @@ fn decimal(text: &[u8]) -> Option<u64> {
     (number <= i64::MAX as u64).then_some(number)
 }
 
-/// Whether the request line is `method target HTTP/digit.digit`: an unsupported version, not a malformed line.
+/// Returns `true` if the request line is `method target HTTP/digit.digit`. Its version is then unsupported, and the
+/// line is not malformed.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ');
@@ -395,7 +397,8 @@ fn names_a_version(head: &[u8]) -> bool {
         && matches!(version, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// Origin form, absolute form (which every server must accept), or `*` with OPTIONS.
+/// Splits a target into its path and query. The target is in origin form, in absolute form (which every server must
+/// accept), or `*` with OPTIONS.
 fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Refusal> {
     let local = if target.starts_with('/') {
         target
@@ -406,7 +409,7 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(Refusal::MalformedTarget);
         }
-        // Rare enough to ask the other lane's own parser whether it accepts the host.
+        // This is rare enough to ask the other lane's own parser whether it accepts the host.
         target.parse::<hyper::Uri>().map_err(|_| Refusal::MalformedTarget)?;
         match rest.find(['/', '?', '#']) {
             Some(at) if !rest[at..].starts_with('#') => &rest[at..],
@@ -420,15 +423,15 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
         Some(at) => (&local[..at], Some(&local[at + 1..])),
         None => (local, None),
     };
-    // `<`, `>` and quotes are not permitted in a URI, and the other lane refuses them: they are how scripts get into
-    // pages.
+    // `<`, `>` and quotes are not permitted in a URI, and the other lane refuses them, because they can bring scripts
+    // into pages.
     let odd_path = path.bytes().any(|byte| matches!(byte, b'<' | b'>' | b'`' | b'%')) && is_odd(path);
     let odd_query = query.is_some_and(|query| query.bytes().any(|byte| matches!(byte, b'"' | b'<' | b'>')));
     if odd_path || odd_query { Err(Refusal::MalformedTarget) } else { Ok((path, query)) }
 }
 
-/// Whether a path contains one of these invalid characters, or a `%` without two hexadecimal digits after it, which
-/// servers interpret differently.
+/// Returns `true` if a path contains one of these invalid characters, or a `%` without two hexadecimal digits after
+/// it, which servers interpret differently.
 #[cold]
 fn is_odd(path: &str) -> bool {
     let is_escape =

@@ -1,9 +1,9 @@
-//! Bytes to requests and responses to bytes, without a socket, a clock or a runtime.
+//! Turns bytes into requests and responses into bytes, without a socket, a clock or a runtime.
 //!
 //! In: the bytes of one connection. Out: [`Next::Request`], or the [`Refusal`] that ends it; the bytes of an
-//! [`Answer`]. Owns: every rule about framing, limits of the head and content codings, used by both lanes. The hot lane
-//! drives [`Connection`] itself; in front of hyper a [`Gate`] does. Never: interprets a path, reads a clock, panics on
-//! a peer's bytes.
+//! [`Answer`]. Owns: every rule for framing, limits on the head and content codings, used by both lanes. The hot lane
+//! drives [`Connection`] itself; in front of hyper, a [`Gate`] does. Never: interprets a path, reads a clock, panics
+//! on a peer's bytes.
 
 mod accept;
 mod answer;
@@ -27,5 +27,5 @@ pub use head::{Framing, Head, Method, peek};
 pub use refusal::Refusal;
 pub use request_id::{RequestIds, taken_over};
 
-/// Sent to a client that waits before it sends the body.
+/// The response to a client that waits before it sends the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

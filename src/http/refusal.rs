@@ -1,7 +1,7 @@
 //! Refusals of a request before its content is examined.
 
-/// A fault of the bytes on the wire. Each of them ends the connection, because the start of the next request is
-/// uncertain after it.
+/// An error in the bytes on the wire. Each of them ends the connection, because the start of the next request is then
+/// uncertain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("a line of the head ends with a bare LF instead of CR LF")]

@@ -4,8 +4,8 @@ use crate::base::clock;
 use crate::base::ids::CoreId;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 
-/// A client's own `X-Request-Id`, if it is 1 to 200 visible ASCII characters and therefore safe to return and to log.
-/// If there are several, the last valid one counts.
+/// Returns a client's own `X-Request-Id`, if it is 1 to 200 visible ASCII characters and therefore safe to return and
+/// to log. If there are several, the last valid one counts.
 #[must_use]
 pub fn taken_over(value: &[u8]) -> Option<&str> {
     let fits = (1..=IDENTIFIER_BYTES_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
@@ -20,7 +20,8 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// `odd` selects the executor's half of a core's numbers; the listener has the even ones.
+    /// Creates the generator of one thread. `odd` selects the executor's half of a core's numbers. The listener has
+    /// the even ones.
     #[must_use]
     pub fn new(core: CoreId, odd: bool) -> RequestIds {
         // Microseconds leave space for a million requests a second until the next start; the core is in the top bits.

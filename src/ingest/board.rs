@@ -1,4 +1,5 @@
-//! The state of the path from journal to shard that any thread may read: positions, never locks.
+//! The state of every path from a journal to its shard. It consists of positions that any thread reads without a
+//! lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,7 @@ pub struct ShardBoard {
     pub writer: OnceLock<Thread>,
 }
 
-/// Counts of the events of one shard or of all.
+/// The event counts of one shard or of all shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     pub received: u64,
@@ -40,17 +41,17 @@ impl Flow {
 }
 
 impl ShardBoard {
-    /// Wakes an idle writer, so that it begins now instead of at its next interval, because a request waits for the
-    /// next commit.
+    /// Wakes an idle writer, because a request waits for the next commit. The writer then starts at once instead of
+    /// at its next interval.
     pub fn wake_writer(&self) {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
         }
     }
 
-    /// Returns how far behind the shard is: an upper bound on how long the oldest event that is not stored has
-    /// waited, in microseconds; 0 if no event waits. Waiting events arrived after the newest stored one, and after
-    /// the writer last had nothing to do. Time in which no event arrived therefore does not count.
+    /// Returns how far behind the shard is: an upper bound on how long its oldest unstored event has waited, in
+    /// microseconds. 0 if no event waits. Waiting events arrived after the newest stored one, and after the writer
+    /// was last idle, so time in which no event arrived does not count.
     #[must_use]
     pub fn behind_us(&self) -> u64 {
         if self.flow().pending() == 0 {
@@ -60,7 +61,7 @@ impl ShardBoard {
         clock::unix_us().saturating_sub(since_us as i64).max(0).unsigned_abs()
     }
 
-    /// Returns the seconds that a client is asked to wait after a refusal.
+    /// Returns the number of seconds after which a refused client should retry.
     #[must_use]
     pub fn wait_s(&self) -> u64 {
         // A writer that cannot write drains nothing, whatever its last rate was.
@@ -83,12 +84,12 @@ impl ShardBoard {
     }
 }
 
-/// The state of an accepted event.
+/// What is known about an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventState {
     Stored,
     Pending,
-    /// The receipt was never issued.
+    /// No such receipt was ever issued.
     Unknown,
 }
 

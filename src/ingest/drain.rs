@@ -1,17 +1,16 @@
-//! The rate at which a shard's backlog is drained, and the time that a refused client is asked to wait for it.
+//! The rate at which a shard's backlog is drained, and the retry delay that refused clients get because of it.
 
 use super::board::Flow;
 
-/// The bounds of the time that a client is asked to wait, in seconds.
+/// The bounds of the retry delay, in seconds.
 const WAIT_S: (u64, u64) = (1, 30);
-/// The same while nothing is drained, so that the time is unknown.
+/// The retry delay in seconds while nothing is drained, because the time until there is room is unknown.
 const WAIT_STUCK_S: u64 = 5;
 
 /// Measures one shard from sample to sample. One sample per second is enough.
 ///
-/// A shard that has little to do drains as fast as events arrive, which does not show how fast it could drain.
-/// Therefore only a sample with a backlog before and after it is a measurement. Any other sample can only raise the
-/// measured rate.
+/// A shard that has little to do drains as fast as events arrive, which does not show how fast it could drain. So
+/// only a sample with a backlog at both ends is a measurement. Any other sample can only raise the measured rate.
 #[derive(Debug, Default)]
 pub struct DrainRate {
     /// The last measured rate per second; 0 before the first measurement.
@@ -30,7 +29,7 @@ impl DrainRate {
             return if is_waiting { 0 } else { self.measured_per_s };
         }
         let per_s = (drained * 1_000_000 / (now_us - at_us).max(1)).max(1);
-        // A tenth of a second's work waited at both ends, so arrivals did not limit the rate.
+        // Both ends had a backlog of at least a tenth of what was drained, so arrivals did not limit the rate.
         let is_backlog = before.pending().min(flow.pending()) >= drained / 10 && is_waiting;
         self.measured_per_s = match self.measured_per_s {
             0 if is_backlog => per_s,

@@ -14,7 +14,7 @@ use crate::journal::{AppendError, Appender};
 /// transactions and for one file to sync, and short enough that shards fill evenly.
 const SLICE_US: u64 = 50_000;
 
-/// Why nothing more is accepted at the moment. Nothing of the refused request was stored.
+/// Why nothing more is accepted at the moment. No part of the refused request was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
     /// 429: the shard is behind by more than the high-water mark.
@@ -23,8 +23,8 @@ pub enum Pressure {
     JournalFull,
     /// 503: the journal could not be written for another reason, which is in the log.
     JournalBroken,
-    /// 503 for requests that ask for the disk: an fsync failed, and the database does not contain yet what may be
-    /// lost by that.
+    /// 503 for requests that ask for the disk: an fsync failed, and the records that may be lost because of it are
+    /// not in the database yet.
     Unsynced,
 }
 
@@ -36,7 +36,7 @@ pub enum Refused {
     Pressure(Pressure),
 }
 
-/// Published records of one append that a client may want on disk.
+/// The published records of one append whose clients may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Index among this intake's lanes, for [`Intake::synced`].
@@ -47,11 +47,11 @@ pub struct Appended {
 struct Lane {
     shard: ShardId,
     appender: Appender,
-    /// Index into the board.
+    /// The shard's index on the board.
     place: usize,
 }
 
-/// Decoder, buffers and journals of one thread.
+/// The decoder, buffers and journals of one thread.
 pub struct Intake {
     board: Arc<Board>,
     decoder: Decoder,
@@ -186,7 +186,7 @@ impl Intake {
     }
 
     /// Journals the rows of one request, all of them or none, with one write. There must be at least one row, and
-    /// nothing staged: `take` and `commit` come in pairs.
+    /// nothing staged. A tick always calls [`Intake::commit`] after [`Intake::stage_click`].
     pub fn append_rows(&mut self, lane: usize, rows: &KeyedRows) -> Result<Written, Pressure> {
         if let Some(pressure) = self.pressure_of(lane) {
             return Err(pressure);
@@ -217,8 +217,8 @@ impl Intake {
         self.lanes[lane].appender.state().end()
     }
 
-    /// Begins the new segments that were requested, even if no record arrives. Call it between ticks. What fails is
-    /// tried again.
+    /// Starts the new segments that were requested, even if no record arrives. Call it between ticks. A segment that
+    /// cannot be closed yet is tried again at the next call.
     pub fn rotate(&mut self) {
         for lane in &mut self.lanes {
             if let Err(error) = lane.appender.rotate_if_asked() {
@@ -227,7 +227,7 @@ impl Intake {
         }
     }
 
-    /// Begins new segments in journals that may contain data of suppressed people, so that the writer's last
+    /// Starts new segments in journals that may contain suppressed people's data, so that the writer's last
     /// checkpoint deletes the old ones. This is the last step before the thread ends.
     pub fn rotate_suppressed(&mut self) {
         for lane in &self.lanes {
@@ -249,7 +249,8 @@ impl Intake {
         self.lanes[lane].appender.state().synced()
     }
 
-    /// Returns why the disk cannot be promised to an event of this tick. Such an event is not accepted at all.
+    /// Returns the reason why no event of this tick can be promised `ack=disk`, if any. Such an event is not accepted
+    /// at all.
     #[must_use]
     pub fn disk_promise_pressure(&self) -> Option<Pressure> {
         self.sync_failed(self.current).then_some(Pressure::Unsynced)

@@ -1,11 +1,11 @@
-//! Rows of one request on their way to the shard of their keys.
+//! The rows of one request, on their way to the shard that their keys select.
 
 use crate::base::ids::{Receipt, Sequence};
 use crate::base::kinds::Kind;
 
 use super::Appended;
 
-/// Rows of one request that belong to one shard. They are encoded as in its journal, one after another in one
+/// The rows of one request that belong to one shard. They are encoded as in its journal, back to back in one
 /// allocation.
 #[derive(Clone, Debug)]
 pub struct KeyedRows {
@@ -17,13 +17,13 @@ pub struct KeyedRows {
 }
 
 impl KeyedRows {
-    /// Creates an empty set of rows of one kind.
+    /// Creates an empty set for rows of one kind.
     #[must_use]
     pub fn of(kind: Kind) -> KeyedRows {
         KeyedRows { kind, bytes: Vec::new(), ends: Vec::new(), indexes: Vec::new() }
     }
 
-    /// Adds a row, which `encode` appends as in the journal.
+    /// Adds a row. `encode` appends its payload, encoded as in the journal.
     pub fn push_record(&mut self, index: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.bytes);
         self.ends.push(self.bytes.len() as u32);
@@ -35,7 +35,7 @@ impl KeyedRows {
         self.kind
     }
 
-    /// Returns the index in the request and the journal payload of every row, in order.
+    /// Returns each row's index in the request and its journal payload, in the order they were added.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &[u8])> {
         self.indexes.iter().map(|index| *index as usize).zip(self.payloads())
     }
@@ -61,14 +61,14 @@ impl KeyedRows {
         self.bytes.capacity() + (self.ends.capacity() + self.indexes.capacity()) * size_of::<u32>()
     }
 
-    /// Returns the journal payloads, in order.
+    /// Returns the journal payloads, in the order they were added.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
     }
 }
 
-/// Rows that are journaled: the sequences from `first` to `last` of one lane.
+/// Journaled rows: the sequences from `first` to `last` of one lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
     pub first: Receipt,

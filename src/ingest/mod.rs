@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Intake::begin   admit    is there room? (429, 507) which of the thread's shards?
-//! Intake::take    decode   event::Decoder checks the JSON; the only copy is the one into the journal's stage
+//! stage_click     decode   event::Decoder checks the JSON; the only copy is the one into the journal's stage
 //!                 route    /event goes to a shard of the accepting core
 //! Intake::commit  journal  one write for everything of the tick; from here on the event survives kill -9
 //!                 ack      the lane answers 202 now (`os`) or when the next group fdatasync is done (`disk`)
@@ -13,8 +13,8 @@
 //! ([`crate::base::keys`]), and [`Intake::append_rows`] journals it on the core that feeds that shard. The writer
 //! decides whether it is new, and reports its outcome through [`Verdicts`] once that is committed.
 //!
-//! In: bodies of requests. Out: receipts, rows. Owns: the order of these steps. Never: shares a lock between threads,
-//! or acknowledges before the append.
+//! In: request bodies. Out: receipts, rows. Owns: the order of these steps. Never: shares a lock between threads, or
+//! acknowledges before the append.
 
 mod board;
 mod click;

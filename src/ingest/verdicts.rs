@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::Outcome;
 
-/// Rows that a ring remembers. An outcome is read right after its commit. A reader that is late by more rows finds
-/// nothing and answers "accepted", which is also true.
+/// The number of rows that a ring remembers. An outcome is read right after its commit. A reader that is more rows
+/// behind finds nothing and answers "accepted", which is also true.
 const RING_ROWS: usize = 1 << 18;
 const OUTCOME_BITS: u32 = 4;
 /// 0 is not an outcome.
@@ -31,7 +31,8 @@ impl Verdicts {
         Verdicts { ring, is_awaited: AtomicBool::new(false), wake }
     }
 
-    /// Returns the turn of the ring that a sequence belongs to, so that an old entry is never mistaken for a new one.
+    /// Returns the lap of the ring in which a sequence is written, so that an old entry is never mistaken for a new
+    /// one.
     fn turn(sequence: Sequence) -> u32 {
         ((sequence.0 / RING_ROWS as u64) as u32) << OUTCOME_BITS
     }
@@ -75,7 +76,7 @@ impl Verdicts {
 #[derive(Debug, Default)]
 pub struct ShardVerdicts {
     lanes: Vec<(LaneId, Arc<Verdicts>)>,
-    /// Senders to every core that streams changes of prices. Each gets a message after a commit with such changes.
+    /// Senders to every core that streams price changes. Each gets a message after a commit that changes prices.
     watchers: Vec<async_channel::Sender<()>>,
 }
 
@@ -85,7 +86,7 @@ impl ShardVerdicts {
         ShardVerdicts { lanes, watchers: Vec::new() }
     }
 
-    /// Also notifies these of changes of prices.
+    /// Also notifies these watchers of price changes.
     #[must_use]
     pub fn watched_by(self, watchers: Vec<async_channel::Sender<()>>) -> ShardVerdicts {
         ShardVerdicts { watchers, ..self }
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(verdicts.of(later), None);
         writer.note(lane, later, Outcome::Inserted);
         assert_eq!((verdicts.of(first), verdicts.of(later)), (None, Some(Outcome::Inserted)));
-        // Only a commit that is waited for sends a wake-up, and sends one.
+        // Only a commit that a request waits for sends a wake-up, and it sends exactly one.
         writer.committed();
         assert!(woken.try_recv().is_err());
         verdicts.await_commit();

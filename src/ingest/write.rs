@@ -1,7 +1,7 @@
 //! The writer of one shard. It commits the records of the journals until it is stopped.
 //!
 //! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection (W3), on a
-//! blocking thread of its own that may wait for hours without an effect on the listener. Never: loses its position,
+//! blocking thread of its own that may wait for hours without affecting the listener. Never: loses its position,
 //! trusts a connection after a failure, or ends because of one.
 //!
 //! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of upkeep.
@@ -31,24 +31,24 @@ use crate::shard::{
     ShardStatus,
 };
 
-/// The pause between two slices of upkeep of a writer that has nothing else to do.
+/// The pause between two upkeep slices, if the writer has nothing else to do.
 const UPKEEP_PAUSE: Duration = Duration::from_millis(1);
 
-/// The settings of a writer.
+/// A writer's settings.
 #[derive(Clone, Debug)]
 pub struct WriteSettings {
     /// How long rows may wait for others when few arrive. A full batch does not wait.
     pub flush_interval: Duration,
-    /// Maximum rows of one transaction. More than 10,000 gain nothing.
+    /// The maximum number of rows in one transaction. More than 10,000 gain nothing.
     pub batch_rows_max: usize,
-    /// Maximum journal bytes of one transaction. One record may be larger.
+    /// The maximum number of journal bytes in one transaction. A single record may be larger.
     pub batch_bytes_max: usize,
     /// A WAL that contains data is checkpointed at least this often, so that the journal can release segments.
     pub checkpoint_age_max: Duration,
     /// How often a quarantined file is checked.
     pub quarantine_look: Duration,
     pub shard: ShardOptions,
-    /// The families that the shard stores.
+    /// The record families that the shard stores.
     pub families: &'static Families,
 }
 
@@ -68,7 +68,7 @@ impl WriteSettings {
     }
 }
 
-/// The receiver of the outcomes of keyed rows.
+/// Receives the outcomes of keyed rows.
 pub trait Outcomes {
     /// Receives the outcome of a row, inside the transaction. It is valid once the row's position is published.
     fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome);
@@ -85,8 +85,8 @@ impl Outcomes for () {
 }
 
 /// Writes one shard until `stop` is requested and everything in the journals is committed, or until the deadline has
-/// passed. Blocks the calling thread, which others may unpark to end an idle wait early. A failure of the database
-/// never ends it: it waits, restores the file or reopens it, and reports the failure in `status`.
+/// passed. Blocks the calling thread. Other threads may unpark it to end an idle wait early. A database failure never
+/// ends it: it waits, restores the file or reopens it, and reports the failure in `status`.
 pub fn run(
     shard: ShardId,
     folder: ShardFolder,
@@ -101,7 +101,7 @@ pub fn run(
     let mut panicked = None;
     loop {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
-            // Inside the closure, so that a second panic does not end the thread either.
+            // This is inside the closure, so that a second panic does not end the thread either.
             if let Some(cause) = panicked.take() {
                 writer.recover(cause);
             }
@@ -114,7 +114,7 @@ pub fn run(
     }
 }
 
-/// The result of a turn.
+/// What a turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// A batch was committed, and at least half of another one waits.
@@ -137,14 +137,14 @@ struct Writer {
     trouble: FailureState,
     outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
-    /// The time since which no checkpoint was complete.
+    /// When checkpoints stopped completing; `None` while they complete.
     incomplete_since_us: Option<u64>,
-    /// Upkeep that found no space is not tried again before this time.
+    /// The earliest time for upkeep, after it found no space.
     upkeep_from_us: u64,
-    /// The rotation of the journals for an erasure.
+    /// The journal rotation that an erasure has requested.
     rotation: Option<Rotation>,
-    /// The rotation of journals because data of erased people arrived again. The next one does not begin before
-    /// `forget_from_us`.
+    /// The journal rotation that was started because erased people's data arrived again. The next one does not start
+    /// before `forget_from_us`.
     forgetting: Option<Rotation>,
     forget_from_us: u64,
     #[cfg(test)]
@@ -184,7 +184,8 @@ impl Writer {
         }
     }
 
-    /// Runs turn after turn. Returns when a stop is requested and everything is done, or when time has run out.
+    /// Runs turn after turn. Returns when a stop is requested and everything is committed, or when the deadline has
+    /// passed.
     fn work(&mut self) {
         loop {
             match self.turn() {
@@ -250,7 +251,7 @@ impl Writer {
         Ok(turn)
     }
 
-    /// Opens the shard and moves every lane to its position.
+    /// Opens the shard and moves every lane to its stored position.
     fn open(&mut self) -> Result<(), WriteError> {
         self.trouble.check_quarantine(&self.folder)?;
         let shard = Shard::open(&self.folder, &self.settings.shard, self.settings.families)?;
@@ -278,7 +279,7 @@ impl Writer {
             );
         };
         self.lanes.seek(|lane| shard.position(lane), missing)?;
-        // Set before the positions, which include these records.
+        // This is set before the positions, which include these records.
         self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
@@ -290,7 +291,7 @@ impl Writer {
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
-        // The journals of an earlier run may contain data of suppressed people.
+        // The journals of an earlier run may contain suppressed people's data.
         self.status.suppressed.set(u64::from(shard.suppresses_anyone()?));
         self.status.set_state(ShardState::Open);
         tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
@@ -300,7 +301,7 @@ impl Writer {
 
     fn publish(&mut self, applied: &Applied, took_us: u64) {
         let Some(shard) = &self.shard else { return };
-        // Set before the positions, which include these records.
+        // This is set before the positions, which include these records.
         self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
@@ -360,7 +361,7 @@ impl Writer {
         tracing::info!(shard = self.id.0, rows = self.status.rows(), "shard closed");
     }
 
-    /// Ends the writer because time has run out. What is not committed remains in the journal.
+    /// Ends the writer because time has run out. Uncommitted records remain in the journal.
     fn give_up(&mut self) {
         let pending = self.lanes.pending();
         tracing::warn!(
@@ -375,7 +376,7 @@ impl Writer {
         self.status.set_state(ShardState::Stopped);
     }
 
-    /// Recovers from a panic in a turn. Nothing that the connection reports is trusted.
+    /// Recovers from a panic in a turn. After that, nothing that the connection reports is trusted.
     fn recover(&mut self, cause: Box<dyn std::any::Any + Send>) {
         self.lanes.forget();
         let said = cause.downcast_ref::<&str>().copied();

@@ -19,7 +19,7 @@ use crate::base::ids::Sequence;
 use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 
-/// The stage frees memory above this after a commit: 16 of the largest records.
+/// After a commit, the stage frees memory above this: 16 of the largest records.
 const STAGE_BYTES_KEPT: usize = 16 * RECORD_BYTES_MAX;
 
 /// The one producer of a lane.
@@ -32,7 +32,7 @@ pub struct Appender {
     current: Option<Current>,
     /// Offset after the last published record.
     end: u64,
-    /// Sequence of the first record of the next commit.
+    /// The sequence of the first record in the next commit.
     next: Sequence,
     stage: Vec<u8>,
     staged: usize,
@@ -50,7 +50,7 @@ struct Current {
     file: File,
     base: u64,
     salt: u32,
-    /// A failed write left bytes after the end that could not be truncated. A new segment hides them.
+    /// Set if a failed write left bytes after the end that could not be truncated. A new segment hides them.
     spoilt: bool,
 }
 
@@ -76,15 +76,15 @@ impl Appender {
             stage: Vec::new(),
             staged: 0,
             too_large: false,
-            // This run has no part in what was there before.
+            // What was there before does not belong to this run.
             said_synced: (state_end, None),
             begins: Vec::new(),
             leftovers: Vec::new(),
         }
     }
 
-    /// Stages one record made of the pieces, and returns the sequence that it has once committed. Allocates nothing
-    /// once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the commit fail with
+    /// Stages one record made of the pieces, and returns the sequence that it will have once it is committed.
+    /// Allocates nothing once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the commit fail with
     /// [`AppendError::TooLarge`]; the caller's limits are below it.
     #[inline]
     pub fn stage(&mut self, kind: Kind, pieces: &[&[u8]]) -> Sequence {
@@ -104,7 +104,7 @@ impl Appender {
         sequence
     }
 
-    /// The synced offset of the lane for the first record of a commit, if no record contains it yet.
+    /// Returns the synced offset of the lane for the first record of a commit, if no record contains it yet.
     #[inline]
     fn news_of_sync(&mut self) -> Option<u64> {
         let synced = if self.staged == 1 { self.state.synced() } else { 0 };
@@ -112,7 +112,7 @@ impl Appender {
         self.said_synced.1.filter(|_| self.staged == 1)
     }
 
-    /// Number of staged records and bytes.
+    /// Returns the number of staged records and of their bytes.
     #[must_use]
     pub fn staged(&self) -> (usize, usize) {
         (self.staged, self.stage.len())
@@ -137,9 +137,9 @@ impl Appender {
         written.map(|()| Committed { last: Sequence(self.next.0 - 1), end: self.end })
     }
 
-    /// Begins another segment without a record if [`LaneState::ask_rotation`] asked for it and no commit came since;
-    /// returns whether it did. Its header continues the sequence. Two atomic loads if nothing was asked. Must not be
-    /// called while anything is staged.
+    /// Begins another segment without a record if [`LaneState::ask_rotation`] asked for it and no commit came since.
+    /// Returns `true` if it did. The segment's header continues the sequence. Takes two atomic loads if nothing was
+    /// requested. Must not be called while anything is staged.
     pub fn rotate_if_asked(&mut self) -> Result<bool, AppendError> {
         if self.staged != 0 || !self.state.rotation_asked() {
             return Ok(false);
@@ -170,7 +170,7 @@ impl Appender {
         &self.state
     }
 
-    /// The salt of the segment for a record of this size; begins one if the record does not fit.
+    /// Returns the salt of the segment for a record of this size. Begins a segment if the record does not fit.
     #[inline]
     fn salt_for(&mut self, sequence: Sequence, record_bytes: usize) -> u32 {
         let open = match (self.begins.last(), &self.current) {

@@ -33,7 +33,7 @@ impl Batch {
         Batch::default()
     }
 
-    /// The records in order, without gaps in their sequences.
+    /// Returns the records in the order of their sequences, which have no gaps.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let mut rest = &self.buffer[..self.used];
         std::iter::from_fn(move || {
@@ -65,7 +65,7 @@ impl Batch {
         self.count == 0
     }
 
-    /// Bytes of the records in the journal, with their headers.
+    /// Returns the bytes of the records in the journal, with their headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.used
@@ -77,12 +77,12 @@ impl Batch {
         self.synced = 0;
     }
 
-    /// The highest synced offset in the records; 0 if they have none.
+    /// Returns the highest synced offset in the records, or 0 if they have none.
     pub(super) fn synced(&self) -> u64 {
         self.synced
     }
 
-    /// Keeps the records above `floor`; returns the number of bytes dropped.
+    /// Keeps the records above `floor`. Returns the number of bytes dropped.
     pub(super) fn drop_upto(&mut self, floor: Sequence) -> usize {
         let mut dropped = 0;
         let mut count = 0;
@@ -112,23 +112,23 @@ pub(super) struct Stretch<'a> {
     /// Bytes at or after this logical offset are not read.
     pub(super) limit: u64,
     pub(super) expected: Sequence,
-    /// The first record may have a later sequence than expected.
+    /// If true, the first record may have a later sequence than expected.
     pub(super) jump: bool,
 }
 
-/// The start of a section.
+/// The result of [`Stretch::load`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loaded {
     Records,
-    /// No byte before the limit, or the end of the file.
+    /// There is no byte before the limit, or the file has ended.
     End,
-    /// Bytes that are not a record, or not the expected one.
+    /// The bytes are not a record, or not the expected one.
     Bad,
 }
 
 impl Stretch<'_> {
-    /// Fills `batch` with the valid records at the start of the section: at least one if there is one, otherwise as
-    /// many as the limits permit. One `pread`, unless the first record is larger.
+    /// Fills `batch` with the valid records at the start of the section: as many as the limits permit, but at least
+    /// one if there is one. Takes one `pread`, unless the first record is larger.
     pub(super) fn load(&self, batch: &mut Batch, records_max: usize, bytes_max: usize) -> io::Result<Loaded> {
         batch.clear();
         let there = self.limit.saturating_sub(self.at);

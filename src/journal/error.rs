@@ -1,4 +1,4 @@
-//! The errors of a journal, whose fault they are, and their remedies.
+//! Journal errors, who causes them, and their remedies.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,8 +33,8 @@ impl JournalError {
     }
 }
 
-/// A commit failed. Nothing of it is published, and its sequences are used again. All but [`AppendError::TooLarge`] end
-/// without action when there is space or the disk responds again.
+/// The reason why a commit failed. Nothing of it is published, and its sequences are used again. All but
+/// [`AppendError::TooLarge`] resolve themselves when there is space or the disk responds again.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     #[error("the journal has reached its size limit")]

@@ -1,4 +1,4 @@
-//! The bytes of a segment: a header stored twice, then records. All numbers are little-endian.
+//! A segment's bytes: a header stored twice, then records. All numbers are little-endian.
 //!
 //! ```text
 //! segment header, 2 x 32 bytes: magic 4 | version 2 | lane 1 | begins 1 | base offset 8 | first sequence 8 | salt 4 | CRC 4
@@ -36,7 +36,7 @@ const _: () = assert!(RECORD_BYTES_MAX < SAYS_SYNCED as usize, "the length leave
 const COPY_BYTES: usize = 32;
 const MAGIC: [u8; 4] = *b"FHJL";
 
-/// The content of a segment header.
+/// A segment header's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) lane: LaneId,
@@ -48,7 +48,7 @@ pub(super) struct SegmentHeader {
     pub(super) run: Run,
 }
 
-/// The position of a segment in the run of its lane.
+/// The position of a segment in its lane's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
     /// The first one after the lane was opened.
@@ -61,7 +61,7 @@ pub(super) enum Run {
 /// The first bytes of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// `damaged` is the offset of a copy whose checksum does not match.
+    /// A valid header. `damaged` is the offset of a copy whose checksum does not match.
     Sound {
         header: SegmentHeader,
         damaged: Option<usize>,
@@ -98,7 +98,7 @@ impl SegmentHeader {
         both
     }
 
-    /// Decodes the first bytes of a file, whatever they are.
+    /// Decodes the first bytes of any file.
     pub(super) fn decode(bytes: &[u8]) -> Opening {
         let Some(bytes) = bytes.get(..HEADER_BYTES) else { return Opening::Unfinished };
         if bytes.iter().all(|byte| *byte == 0) {
@@ -120,7 +120,7 @@ impl SegmentHeader {
     }
 }
 
-/// One copy: `None` if the checksum does not match, `Err` with the version if it is newer.
+/// Decodes one copy. Returns `None` if the checksum does not match, and `Err` with the version if it is newer.
 fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
     if copy[..4] != MAGIC || crc32c::crc32c(&copy[..28]) != u32_at(copy, 28) {
         return None;
@@ -145,14 +145,14 @@ fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
 pub(super) struct RecordHeader {
     pub(super) crc: u32,
     pub(super) payload_bytes: u32,
-    /// Whether it has a synced offset.
+    /// Set if the record has a synced offset.
     pub(super) says_synced: bool,
     pub(super) sequence: Sequence,
     pub(super) kind: u8,
 }
 
 impl RecordHeader {
-    /// `None` if there are too few bytes.
+    /// Decodes a header. `None` if there are too few bytes.
     #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Option<RecordHeader> {
         let bytes = bytes.get(..RECORD_HEADER_BYTES)?;
@@ -165,26 +165,26 @@ impl RecordHeader {
         })
     }
 
-    /// Bytes of the whole record; `None` if no record may be that large.
+    /// Returns the length of the whole record. `None` if no record may be that large.
     #[inline]
     pub(super) fn record_bytes(&self) -> Option<usize> {
         let payload = self.payload_bytes as usize;
         (payload <= RECORD_BYTES_MAX).then_some(self.payload_at() + payload)
     }
 
-    /// Offset of the payload within the record.
+    /// Returns the offset of the payload within the record.
     #[inline]
     pub(super) fn payload_at(&self) -> usize {
         RECORD_HEADER_BYTES + if self.says_synced { SYNCED_BYTES } else { 0 }
     }
 
-    /// The synced offset in the complete `record`, if it has one.
+    /// Returns the synced offset in the complete `record`, if it has one.
     #[inline]
     pub(super) fn synced(&self, record: &[u8]) -> Option<u64> {
         self.says_synced.then(|| u64_at(record, RECORD_HEADER_BYTES))
     }
 
-    /// Whether the complete `record` is the one that was written at logical offset `at`.
+    /// Returns `true` if the complete `record` is the one that was written at logical offset `at`.
     #[inline]
     pub(super) fn fits(&self, record: &[u8], salt: u32, at: u64) -> bool {
         record_crc(&record[4..], salt, at) == self.crc
@@ -227,7 +227,8 @@ pub(super) fn encode_record(
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// For the same bytes, another start gives another CRC, so the bytes match at one offset only.
+/// Returns the CRC of a record. For the same bytes, another start gives another CRC, so the bytes match at one offset
+/// only.
 #[inline]
 fn record_crc(after: &[u8], salt: u32, at: u64) -> u32 {
     let start = salt ^ (at as u32) ^ ((at >> 32) as u32).rotate_left(16);

@@ -28,7 +28,7 @@ pub struct Verified {
     pub first: Option<Sequence>,
     pub last: Option<Sequence>,
     pub damaged: Vec<Damage>,
-    /// Bytes after the last complete record: a write in progress, or an interrupted one. Not damage.
+    /// Bytes after the last complete record. They are a write in progress or an interrupted one, and not damage.
     pub unfinished_bytes: u64,
 }
 

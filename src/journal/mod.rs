@@ -5,8 +5,8 @@
 //!  Appender, the producer's thread                 LaneState        Reader, the consumer's thread
 //! ```
 //!
-//! In: payloads with a kind. Out: numbered records, in order, each once. Owns: the segment files of one lane. Never:
-//! interprets a payload, maps a file, takes a lock, syncs on the producer's thread.
+//! In: payloads with a kind. Out: numbered records, each once, in the order of their numbers. Owns: the segment files
+//! of one lane. Never: interprets a payload, maps a file, takes a lock, syncs on the producer's thread.
 //!
 //! Records are in segment files that are named by the logical offset of their first byte. This offset only increases.
 //! After opening, the first commit begins a new segment, so bytes that were on disk are never overwritten. [`open`]
@@ -43,7 +43,7 @@ pub use sync::{SyncPlan, Syncer};
 pub struct Options {
     /// A segment ends before it grows beyond this. A larger record has its own segment.
     pub segment_bytes: u64,
-    /// Limit over all segments of the lane. A commit that would exceed it is [`AppendError::Full`].
+    /// The limit on the size of all segments of the lane. A commit that would exceed it is [`AppendError::Full`].
     pub bytes_max: u64,
 }
 

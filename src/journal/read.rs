@@ -16,9 +16,9 @@ use super::state::LaneState;
 use super::survey::Damage;
 use crate::base::ids::Sequence;
 
-/// Damage kept for [`Reader::take_damage`]. [`LaneState`] counts all of it.
+/// The maximum number of damage reports kept for [`Reader::take_damage`]. [`LaneState`] counts all damage.
 const DAMAGE_KEPT_MAX: usize = 64;
-/// Ends of batches kept until they are released.
+/// The maximum number of batch ends kept until they are released.
 const MARKS_MAX: usize = 1024;
 /// Minimum number of bytes per read.
 const READ_BYTES_MIN: usize = 64 * 1024;
@@ -34,7 +34,7 @@ pub struct Reader {
     /// Logical offset of the next record.
     pub(super) at: u64,
     expected: Sequence,
-    /// Everything up to the published end was lost, so the next record may have any later sequence.
+    /// Set if everything up to the published end was lost, so the next record may have any later sequence.
     jump: bool,
     /// A loss whose size the next valid record shows.
     unsettled: bool,
@@ -66,7 +66,7 @@ pub(super) struct Known {
     pub(super) first: Sequence,
 }
 
-/// Records between the last applied one and the first existing one are missing.
+/// Records that are missing between the last applied one and the first existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub expected: Sequence,
@@ -105,13 +105,13 @@ impl Reader {
         &self.state
     }
 
-    /// The damage skipped since the last call, at most 64 entries, for the log.
+    /// Returns the damage skipped since the last call, at most 64 entries, for the log.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
     }
 
     /// Fills `batch` with complete records, at most `records_max` and `bytes_max`, but at least one if one is
-    /// published. Returns their number, 0 if all are read. It may return fewer than there are. It skips and counts
+    /// published. Returns their number, or 0 if all are read. It may return fewer than there are. It skips and counts
     /// damage, which [`Reader::take_damage`] reports. After an error nothing was read, and the call may be repeated.
     pub fn read(
         &mut self,
@@ -206,8 +206,8 @@ impl Reader {
         self.state.set_read(self.at);
     }
 
-    /// The end of the current segment. Enters a segment first if there is none, and then returns `None`. `end` was read
-    /// earlier, so the segment that contains it is known by now.
+    /// Returns the end of the current segment. If there is none, it enters a segment and returns `None`. `end` was
+    /// read earlier, so the segment that contains it is already known.
     fn limit(&mut self, end: u64) -> Result<Option<u64>, JournalError> {
         let newest = self.state.segment();
         let Some(current) = &mut self.current else {
@@ -264,7 +264,8 @@ impl Reader {
         }
     }
 
-    /// The record at the position is damaged: continues with the next valid one below `limit`.
+    /// Skips damage: the record at the position is damaged, so reading continues with the next valid one below
+    /// `limit`.
     fn skip_damage(&mut self, limit: u64) -> Result<(), JournalError> {
         let Some(current) = &self.current else { return Ok(()) };
         let path = &current.segment.path;
@@ -280,7 +281,7 @@ impl Reader {
         }
     }
 
-    /// Everything up to `to` is lost. The next valid record shows how many records that is.
+    /// Notes that everything up to `to` is lost. The next valid record shows how many records that is.
     fn lose(&mut self, to: u64, end: u64) -> Result<(), JournalError> {
         self.note(self.at, to - self.at);
         self.at = to;
@@ -307,7 +308,7 @@ impl Reader {
         }
     }
 
-    /// The next valid record is `found`: counts the records missing before it because of damage.
+    /// Counts the records missing before `found`, the next valid record, because of damage.
     fn settle(&mut self, found: Sequence) {
         if std::mem::take(&mut self.unsettled) {
             let from = self.expected.max(self.accounted.next());
@@ -353,8 +354,8 @@ impl Reader {
     }
 }
 
-/// The segments with published records. The folder may contain one more, of a running commit that may fail and begin
-/// another elsewhere.
+/// Returns the segments with published records. The folder may contain one more, of a running commit that may fail
+/// and begin another elsewhere.
 fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
     let newest = state.segment();
     let mut bases = segment::list_ours(state.dir())?;

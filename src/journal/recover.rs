@@ -13,7 +13,7 @@ use super::{Options, segment};
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
 
-/// The result of opening.
+/// The result of opening a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// The oldest record.
@@ -73,7 +73,7 @@ pub fn open(
     Ok((Appender::new(state, *options, lock), reader, recovered))
 }
 
-/// Two owners would truncate each other's tails.
+/// Locks the folder, because two owners would truncate each other's tails.
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let folder = File::open(dir).map_err(JournalError::io(dir))?;
     match folder.try_lock() {
@@ -83,7 +83,7 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// Returns the number of bytes removed.
+/// Truncates the torn tail. Returns the number of bytes removed.
 fn cut_tail(survey: &Survey) -> Result<u64, JournalError> {
     let mut cut = 0;
     if let Some(torn) = &survey.torn {

@@ -10,8 +10,8 @@ use super::segment;
 use crate::base::ids::Sequence;
 
 impl Reader {
-    /// Records up to `durable` are durable in the database. Deletes the segments without newer records, but never the
-    /// newest segment. Returns the bytes freed.
+    /// Deletes the segments without records after `durable`, up to which the database has everything durably. It
+    /// never deletes the newest segment. Returns the bytes freed.
     pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
         while let Some((last, offset)) = self.marks.front().copied() {
             if last > durable {
@@ -42,7 +42,7 @@ impl Reader {
         Ok(freed)
     }
 
-    /// Whether no segment begins below this offset: all their records were released.
+    /// Returns `true` if no segment begins below this offset, so that all their records were released.
     #[must_use]
     pub fn is_released_below(&self, base: u64) -> bool {
         self.segments.front().is_some_and(|oldest| oldest.base >= base)
@@ -58,7 +58,8 @@ impl Reader {
     }
 
     /// Deletes the lane's segments in `quarantine/` for whose bytes `is_wanted` returns true. It is called with
-    /// overlapping sections of a file. Returns the number of deleted files. Each may be as large as a segment: 1 GB/s.
+    /// overlapping sections of a file. Returns the number of deleted files. A file may be as large as a segment, and
+    /// is searched at 1 GB/s.
     pub fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
         let folder = self.state.dir().join(segment::QUARANTINE);
         let entries = match std::fs::read_dir(&folder) {
@@ -98,7 +99,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The name and the header of the newest segment continue the sequence when the older ones are deleted.
+    /// Syncs the newest segment. Its name and header continue the sequence when the older ones are deleted.
     fn sync_newest(&self) -> Result<(), JournalError> {
         let newest = self.state.segment();
         if self.state.fsynced() <= newest {
@@ -119,8 +120,9 @@ impl Reader {
     }
 }
 
-/// Bytes of a quarantined file that are examined at once, and the overlap with the next ones.
+/// Bytes of a quarantined file that are examined at once.
 const LOOK_BYTES: usize = 1024 * 1024;
+/// Bytes that two consecutive sections share.
 const OVERLAP_BYTES: usize = 4 * 1024;
 
 fn holds(path: &std::path::Path, is_wanted: &dyn Fn(&[u8]) -> bool) -> io::Result<bool> {

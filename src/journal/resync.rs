@@ -20,15 +20,15 @@ pub(super) enum Found {
         at: u64,
         sequence: Sequence,
     },
-    /// No record. At the end of the newest segment this is a torn tail.
+    /// There is no record. At the end of the newest segment this is a torn tail.
     Nothing,
-    /// The search took too long; there may be records.
+    /// The search took too long. There may be records.
     GivenUp,
 }
 
-/// The first valid record after `stretch.at`, whose expected record is damaged: its logical offset and sequence. The
-/// sequence of a candidate must not precede the expected one, nor exceed it by more records than fit into the bytes
-/// between them.
+/// Finds the first valid record after `stretch.at`, where the expected record is damaged. Returns its logical offset
+/// and sequence. The sequence of a candidate must not precede the expected one, nor exceed it by more records than
+/// fit into the bytes between them.
 pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut record = Vec::new();

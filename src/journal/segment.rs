@@ -17,12 +17,12 @@ pub(super) const QUARANTINE: &str = "quarantine";
 const SUFFIX: &str = ".seg";
 const DIGITS: usize = 20;
 
-/// `00000000000067108864.seg`: the order of names is the order of offsets.
+/// Returns a segment's path: `00000000000067108864.seg`. The order of names is the order of offsets.
 pub(super) fn path(dir: &Path, base: u64) -> PathBuf {
     dir.join(format!("{base:0DIGITS$}{SUFFIX}"))
 }
 
-/// The base offset in a segment's name.
+/// Returns the base offset in a segment's name.
 pub(super) fn base_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
@@ -31,12 +31,13 @@ pub(super) fn base_of(path: &Path) -> Option<u64> {
 /// million records a second it is reached in 146,000 years.
 const NUMBER_MAX: u64 = 1 << 62;
 
-/// Base offsets of the segments in a folder, ascending. A `.seg` file with another form of name is foreign.
+/// Returns the base offsets of the segments in a folder, ascending. A `.seg` file with another form of name is
+/// foreign.
 pub(super) fn list(dir: &Path) -> Result<Vec<u64>, JournalError> {
     bases(dir, |name| Err(JournalError::Foreign(dir.join(name))))
 }
 
-/// [`list`] for a running lane, which ignores foreign files instead of stopping.
+/// Does what [`list`] does, for a running lane: it ignores foreign files instead of stopping.
 pub(super) fn list_ours(dir: &Path) -> Result<Vec<u64>, JournalError> {
     bases(dir, |_| Ok(()))
 }
@@ -67,8 +68,8 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// `None` if the file no longer exists. A file that is not a segment, has a newer format, or belongs to another
-    /// lane is an error.
+    /// Opens a segment. Returns `None` if the file no longer exists. A file that is not a segment, has a newer
+    /// format, or belongs to another lane is an error.
     pub(super) fn open(dir: &Path, base: u64, lane: Option<LaneId>) -> Result<Option<Segment>, JournalError> {
         let path = path(dir, base);
         let file = match File::open(&path) {

@@ -1,4 +1,4 @@
-//! The positions of a lane for any thread: lock-free, one cache line per writer.
+//! A lane's positions for any thread: lock-free, one cache line per writer.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ pub struct LaneState {
     sync: CachePadded<Durable>,
 }
 
-/// Written by the appender; `end` last, so that a thread that sees it sees the rest.
+/// The positions that the appender writes. `end` comes last, so that a thread that sees it sees the rest.
 #[derive(Debug, Default)]
 struct Produced {
     appended: Cell,
@@ -29,7 +29,7 @@ struct Produced {
     end: Cell,
 }
 
-/// Written by the reader.
+/// The positions that the reader writes.
 #[derive(Debug, Default)]
 struct Consumed {
     read: Cell,
@@ -39,7 +39,8 @@ struct Consumed {
     damaged_ranges: Cell,
 }
 
-/// The syncing thread writes `synced`. The reader may find a failure too.
+/// The positions that the syncing thread and the reader write. The thread writes `synced`; the reader may find a
+/// failure too.
 #[derive(Debug, Default)]
 struct Durable {
     synced: Cell,
@@ -50,7 +51,7 @@ struct Durable {
     rotate_below: AtomicU64,
 }
 
-/// Positions of a lane when it is opened.
+/// A lane's positions when it is opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
     pub(super) appended: Sequence,
@@ -90,88 +91,90 @@ impl LaneState {
         &self.dir
     }
 
-    /// The last published record.
+    /// Returns the last published record.
     #[must_use]
     pub fn appended(&self) -> Sequence {
         Sequence(self.produced.appended.get())
     }
 
-    /// Offset after the last published record.
+    /// Returns the offset after the last published record.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.produced.end.get()
     }
 
-    /// The reader's offset.
+    /// Returns the reader's offset.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.consumed.read.get()
     }
 
-    /// Bytes published and not read yet, with segment headers.
+    /// Returns the bytes published and not read yet, with segment headers.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         let read = self.read();
         self.end().saturating_sub(read)
     }
 
-    /// Bytes of all segment files of the lane, which the limit counts. Quarantined copies are not included.
+    /// Returns the bytes of all segment files of the lane, which the limit counts. Quarantined copies are not
+    /// included.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {
         let freed = self.consumed.freed_bytes.get();
         self.produced.disk_bytes.get().saturating_sub(freed)
     }
 
-    /// Everything below this offset survives a power cut: it was synced, or the database has it.
+    /// Returns the offset below which everything survives a power cut: it was synced, or the database has it.
     #[must_use]
     pub fn synced(&self) -> u64 {
         self.sync.synced.get().max(self.released())
     }
 
-    /// For code that syncs without a [`super::Syncer`]. One thread only, never backwards.
+    /// Sets the synced offset, for code that syncs without a [`super::Syncer`]. Only one thread may call it, and the
+    /// offset must not decrease.
     pub fn set_synced(&self, offset: u64) {
         if offset > self.sync.synced.get() {
             self.sync.synced.set(offset);
         }
     }
 
-    /// Whether an fsync failed for bytes that the database does not have yet. [`LaneState::synced`] does not advance
-    /// until it does, and the lane cannot give an `ack=disk` meanwhile.
+    /// Returns `true` if an fsync failed for bytes that the database does not have yet. Until it has them,
+    /// [`LaneState::synced`] does not advance, and the lane cannot give an `ack=disk`.
     #[must_use]
     pub fn sync_failed(&self) -> bool {
         self.sync.failed_upto.load(Ordering::Acquire) > self.released()
     }
 
-    /// Offset below which the database has the records, according to [`super::Reader::release`].
+    /// Returns the offset below which the database has the records, according to [`super::Reader::release`].
     #[must_use]
     pub fn released(&self) -> u64 {
         self.consumed.released.get()
     }
 
-    /// `pwrite` calls so far.
+    /// Returns the number of `pwrite` calls so far.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.produced.writes.get()
     }
 
-    /// Records that the reader skipped because their bytes were damaged or missing.
+    /// Returns the number of records that the reader skipped because their bytes were damaged or missing.
     #[must_use]
     pub fn damaged_records(&self) -> u64 {
         self.consumed.damaged_records.get()
     }
 
-    /// Damaged sections that the reader skipped.
+    /// Returns the number of damaged sections that the reader skipped.
     #[must_use]
     pub fn damaged_ranges(&self) -> u64 {
         self.consumed.damaged_ranges.get()
     }
 
-    /// [`LaneState::synced`], by fsync alone.
+    /// Returns the offset below which fsync alone has made everything durable.
     pub(super) fn fsynced(&self) -> u64 {
         self.sync.synced.get()
     }
 
-    /// Base offset of the newest segment.
+    /// Returns the base offset of the newest segment.
     pub(super) fn segment(&self) -> u64 {
         self.produced.segment.get()
     }
@@ -180,7 +183,7 @@ impl LaneState {
         self.produced.writes.add(1);
     }
 
-    /// Called by the appender, after the bytes are written.
+    /// Publishes a commit. The appender calls it after the bytes are written.
     pub(super) fn publish(&self, appended: Sequence, segment: u64, end: u64, bytes: u64) {
         self.produced.disk_bytes.add(bytes);
         self.produced.segment.set(segment);
@@ -207,14 +210,14 @@ impl LaneState {
         self.consumed.damaged_records.add(records);
     }
 
-    /// An fsync failed. Nothing that was written so far and not synced may be claimed as durable, because the kernel
-    /// may have dropped the pages, and the next fsync would succeed.
+    /// Notes that an fsync failed. Nothing that was written so far and not synced may be claimed as durable, because
+    /// the kernel may have dropped the pages, and the next fsync would succeed.
     pub(super) fn note_sync_failure(&self) {
         self.sync.failed_upto.fetch_max(self.end(), Ordering::AcqRel);
         self.sync.segments_left.fetch_max(self.segment() + 1, Ordering::AcqRel);
     }
 
-    /// Whether the appender must no longer write to the segment at `base`.
+    /// Returns `true` if the appender must no longer write to the segment at `base`.
     #[inline]
     pub(super) fn must_leave(&self, base: u64) -> bool {
         base < self.sync.segments_left.load(Ordering::Relaxed)
@@ -234,13 +237,13 @@ impl LaneState {
         Some(base + 1)
     }
 
-    /// Whether the newest segment begins at or after this offset.
+    /// Returns `true` if the newest segment begins at or after this offset.
     #[must_use]
     pub fn is_rotated(&self, from: u64) -> bool {
         self.segment() >= from
     }
 
-    /// Whether the appender must begin a new segment even without a record.
+    /// Returns `true` if the appender must begin a new segment even without a record.
     #[inline]
     pub(super) fn rotation_asked(&self) -> bool {
         self.segment() < self.sync.rotate_below.load(Ordering::Relaxed) && self.bytes_on_disk() > 0

@@ -26,10 +26,10 @@ pub struct Damage {
     pub first: Sequence,
     /// Records lost, from `first` on. 0 if the damage hides none, or if no later record shows how many.
     pub lost: u64,
-    /// Whether the file is kept in `quarantine/`. Always false for a read-only survey.
+    /// Whether the file is kept in `quarantine/`. It is always false for a read-only survey.
     pub quarantined: bool,
-    /// Whether the server may have promised that these records survive a power cut. False if the bytes look as if they
-    /// never reached the disk, and no later record proves that they did.
+    /// Whether the server may have promised that these records survive a power cut. It is false if the bytes look as
+    /// if they never reached the disk, and no later record proves that they did.
     pub promised: bool,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// The content of a folder.
+/// A folder's content.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) lane: Option<LaneId>,
@@ -62,7 +62,7 @@ pub(super) struct Survey {
     /// Logical offset after the last record.
     pub(super) end: u64,
     pub(super) damaged: Vec<Damage>,
-    /// The last segment has bytes after its last record that are not a record.
+    /// Bytes after the last record of the last segment that are not a record.
     pub(super) torn: Option<Torn>,
     /// The last file, if it has no header yet.
     pub(super) unfinished: Option<PathBuf>,
@@ -78,12 +78,12 @@ pub(super) struct Survey {
 /// The appearance of bytes that are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// Missing, or containing a whole sector of zeros: never written to the disk.
+    /// The bytes are missing, or they contain a whole sector of zeros: they were never written to the disk.
     Unwritten,
     Other,
 }
 
-/// The minimum that a disk writes as a whole.
+/// The smallest unit that a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
 
 impl Look {
@@ -216,7 +216,7 @@ impl Survey {
         Ok(())
     }
 
-    /// `lost` is `None` if only later records show it.
+    /// Records damage. `lost` is `None` if only later records show it.
     fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, first: Sequence, lost: Option<u64>) {
         if lost.is_none() {
             self.unsettled = Some(self.damaged.len());
@@ -228,7 +228,7 @@ impl Survey {
         self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false, promised: true });
     }
 
-    /// The lane was opened again here, or its records contain no synced offsets.
+    /// Begins a run, because the lane was opened again here, or its records contain no synced offsets.
     fn enter_run(&mut self, run: Run) {
         let is_first = self.bases.len() == 1;
         match run {
@@ -245,7 +245,7 @@ impl Survey {
         }
     }
 
-    /// All records of the run were read. Damage that none of them proves to be synced was not promised.
+    /// Ends a run whose records were all read. Damage that none of them proves to be synced was not promised.
     fn leave_run(&mut self) {
         let from = self.damaged.len() - self.of_run.len();
         for (damage, (at, look)) in self.damaged[from..].iter_mut().zip(self.of_run.drain(..)) {
@@ -253,8 +253,8 @@ impl Survey {
         }
     }
 
-    /// The next valid segment begins with `first`, so the records missing before it belong to the damage. Without
-    /// damage, the lane was opened with a floor and nothing is missing.
+    /// Settles the size of a loss. The next valid segment begins with `first`, so the records missing before it
+    /// belong to the damage. Without damage, the lane was opened with a floor and nothing is missing.
     fn settle(&mut self, first: Sequence) {
         let Some(index) = self.unsettled.take() else { return };
         if let (Some(damage), Some(expected)) = (self.damaged.get_mut(index), self.expected) {

@@ -48,11 +48,11 @@ impl Syncer {
         self.state.lane()
     }
 
-    /// What to sync now. `None` if nothing is new, and after a failure until the database has the records that it may
-    /// have cost. Lists the folder once per segment.
+    /// Returns what to sync now. `None` if nothing is new, and after a failure until the database has the records
+    /// that the failure may have lost. Lists the folder once per segment.
     ///
     /// # Errors
-    /// The files cannot be listed: a failed sync, which is recorded already.
+    /// The files cannot be listed. This counts as a failed sync and is recorded already.
     pub fn plan(&mut self) -> Result<Option<SyncPlan>, JournalError> {
         let plan = self.try_plan();
         if plan.is_err() {
@@ -91,7 +91,7 @@ impl Syncer {
         Ok(Some(SyncPlan { files, directory: Some(dir.to_owned()), upto, segment }))
     }
 
-    /// Everything in the plan succeeded: publishes `synced`, unless a failure was found in the meantime.
+    /// Publishes `synced` after everything in the plan succeeded, unless a failure was found in the meantime.
     pub fn done(&mut self, plan: SyncPlan) {
         if !self.state.sync_failed() {
             self.segment = Some(plan.segment);
@@ -102,7 +102,7 @@ impl Syncer {
     /// Syncs now, on the calling thread.
     ///
     /// # Errors
-    /// Errors of the disk. Nothing is claimed as durable then.
+    /// Disk errors. In that case, nothing is claimed as durable.
     pub fn sync(&mut self) -> io::Result<()> {
         let Some(plan) = self.plan().map_err(io::Error::other)? else { return Ok(()) };
         let files = plan.files.iter().try_for_each(|file| File::open(file)?.sync_data());
@@ -116,7 +116,7 @@ impl Syncer {
         Ok(())
     }
 
-    /// A part of the plan failed (see the module). Call it also if a result never arrives.
+    /// Notes that a part of the plan failed (see the module). Call it also if a result never arrives.
     pub fn failed(&mut self, plan: SyncPlan) {
         drop(plan);
         self.state.note_sync_failure();

@@ -1,5 +1,5 @@
-//! Admission of requests: authentication, authorization and quotas. One part runs before the body is kept, the rest
-//! once the body is complete.
+//! Request admission: authentication, authorization and quotas. One part runs before the body is kept, the rest once
+//! the body is complete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::tenants::{Denied, Now, Principal, Scope};
 #[derive(Clone, Copy, Debug)]
 pub struct Admitted {
     pub principal: Principal,
-    /// Bytes that were already charged, as far as the head declares them.
+    /// The bytes that were already charged, if the head declares them.
     charged_bytes: u64,
 }
 
@@ -26,7 +26,7 @@ pub fn now() -> Now {
     Now { unix_us: clock::unix_us(), monotonic_us: clock::monotonic_us() }
 }
 
-/// Returns the key of a request. The rules are those of the hot lane's heads.
+/// Returns a request's key. The rules are those of the hot lane's heads.
 fn credential(request: &RequestHead) -> Credential<'_> {
     let given = request.headers.get_all("authorization").iter();
     let bearer = given.fold(Credential::Absent, |found, value| found.and_authorization(value.as_bytes()));
@@ -39,7 +39,7 @@ pub fn admit(lane: &Lane, request: &RequestHead, body: &Incoming) -> Result<Admi
     request.charge_address(lane, now)?;
     let mut desk = lane.desk.borrow_mut();
     let principal = desk.authorize(credential(request), request.found.need(), now)?;
-    // A body that is streamed in is charged as it arrives.
+    // A streamed body is charged as it arrives.
     let charged_bytes = if request.found.streams_in() { 0 } else { body.size_hint().lower() };
     desk.charge(&principal, 1, charged_bytes, now)?;
     request.payer.set(desk.payer(&principal, None));
@@ -85,12 +85,12 @@ pub(super) fn with_standing(lane: &Lane, request: &RequestHead, reply: Reply) ->
     }
 }
 
-/// Charges bytes of a body as they arrive. If the tenant has none left, waits until it has.
+/// Charges a body's bytes as they arrive. If the tenant's budget is exhausted, waits until there is budget again.
 pub async fn charge_as_it_comes(lane: &Lane, principal: &Principal, bytes: u64) {
     let mut left = bytes;
     while left > 0 {
         let part = left.min(lane.desk.borrow_mut().bytes_at_once(principal));
-        // A statement of its own: the desk must not remain borrowed during the wait.
+        // This is a separate statement, because the desk must not remain borrowed during the wait.
         let charged = lane.desk.borrow_mut().charge(principal, 0, part, now());
         match charged {
             Err(Denied::Limited(limited)) => {
@@ -102,8 +102,9 @@ pub async fn charge_as_it_comes(lane: &Lane, principal: &Principal, bytes: u64) 
     }
 }
 
-/// The wait between two attempts to charge. It is bounded because a body that waits may still be stopped.
+/// The shortest wait between two attempts to charge.
 const WAIT_MIN: Duration = Duration::from_millis(1);
+/// The longest wait between two attempts to charge. It is limited because a waiting body may have to be stopped.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Returns the tenant that the key is bound to.

@@ -29,7 +29,7 @@ pub trait Stream {
 pub enum BodyError {
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The source has ended, for a reason that is not an error of the server.
+    /// The source has ended for a reason that is not a server error.
     #[error("{0}")]
     Ended(&'static str),
     #[error("the response could not be compressed: {0}")]
@@ -40,13 +40,13 @@ type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec
 
 pub enum AnswerBody {
     Whole(Bytes),
-    /// A ready piece, and the one that is being read. No more is read than the client takes.
+    /// A ready piece, and the piece that is being read. No more is read than the client receives.
     Rows {
         ready: Option<Bytes>,
         next: Option<NextPiece>,
         /// The number of remaining bytes, if known.
         left: Option<u64>,
-        /// Set if ranges and digests count these bytes.
+        /// Set if ranges and digests refer to these exact bytes.
         is_fixed: bool,
     },
     Packed(Box<PackedBody>),
@@ -122,7 +122,7 @@ impl Body for AnswerBody {
                     Ok(None) => Poll::Ready(None),
                     Err(error) => {
                         match &error {
-                            // The source has logged the reason itself. This reader only notices the end.
+                            // The source has logged the reason itself. Here, only the end is known.
                             BodyError::Ended(reason) => tracing::info!(reason, "a response was aborted"),
                             error => tracing::error!(%error, "a stream of rows was aborted"),
                         }

@@ -1,5 +1,4 @@
-//! A request on its way through the lane: its head as all handlers see it, the arguments of a handler, and its
-//! result.
+//! A request on its way through the lane: its head as all handlers see it, a handler's arguments, and its result.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -28,10 +27,10 @@ use crate::http::{self, Answer, Coding, Cors, Media, Method, without_mark};
 use crate::tenants::{Denied, Now, Payer, Principal};
 use crate::{api, ingest};
 
-/// The head of a request, its endpoint, and the tenant that pays for it.
+/// The head of a request, its endpoint, and the tenant that is charged for it.
 pub struct RequestHead {
     parts: hyper::http::request::Parts,
-    /// The peer's address. The kernel is asked for it only if addresses are limited.
+    /// The peer's address. The kernel is asked for it only if there is a limit on addresses.
     peer: Option<IpAddr>,
     pub method: Method,
     pub found: Found<Handler>,
@@ -40,9 +39,9 @@ pub struct RequestHead {
     pub tenant: String,
     /// The payer whose budget was charged, once one was.
     pub payer: Cell<Option<Payer>>,
-    /// The tenant of the key, if the path has none and a handler asked for it. For the log.
+    /// The key's tenant, if the path has none and a handler asked for it. It is for the log.
     pub owner: OnceCell<Arc<str>>,
-    /// The number of rows in the request, if a handler counted them. For the log.
+    /// The number of rows in the request, if a handler counted them. It is for the log.
     pub rows: Cell<Option<u64>>,
     pub started_us: u64,
 }
@@ -55,7 +54,7 @@ impl Deref for RequestHead {
     }
 }
 
-/// Returns the method that a POST requests in a header, for clients and proxies that cannot send it.
+/// Returns the method that a POST requests in a header, for clients and proxies that cannot send the method itself.
 fn overriding(headers: &hyper::HeaderMap) -> Option<Method> {
     let named = headers.get("x-http-method-override")?.as_bytes();
     let known = [("PATCH", Method::Patch), ("HEAD", Method::Head), ("DELETE", Method::Delete)];
@@ -113,17 +112,17 @@ impl RequestHead {
         self.found.parameter(self.uri.path(), name)
     }
 
-    /// Returns the text of a header field. If it has several lines, returns the first.
+    /// Returns a header field as a string. If it has several lines, returns the first.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Returns the values of a header field, one for each of its lines.
+    /// Returns a header field's values, one for each of its lines.
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).collect()
     }
 
-    /// Returns which of these the client prefers by its `Accept`, or the usual one if it has no preference.
+    /// Returns the offer that the client prefers by its `Accept`, or the usual one if it has no preference.
     pub fn preferred(&self, offers: &[Media], usual: usize) -> usize {
         http::preferred(&self.values("accept"), offers, usual)
     }
@@ -146,8 +145,8 @@ impl RequestHead {
         }
     }
 
-    /// Charges the client if its address is limited. The client is the peer, or the one that a trusted proxy forwards
-    /// for.
+    /// Charges the client if there is a limit on its address. The client is the peer, or the one that a trusted proxy
+    /// forwards for.
     pub fn charge_address(&self, lane: &Lane, now: Now) -> Result<(), Denied> {
         let (Some(peer), Pages::Every) = (self.peer, self.found.pages(self.method)) else { return Ok(()) };
         if self.method == Method::Options {
@@ -158,7 +157,7 @@ impl RequestHead {
         lane.desk.borrow().charge_address(client, now)
     }
 
-    /// Returns the page that the request comes from and the name of this server, as the head gives them.
+    /// Returns the page that the request comes from and the server name that it uses, as the head gives them.
     fn caller(&self) -> Caller<'_> {
         // The authority in the target takes precedence: RFC 9112 §3.2.2.
         let in_target = self.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -166,7 +165,7 @@ impl RequestHead {
         Caller::new(host, self.headers.get_all("origin").iter().map(hyper::header::HeaderValue::as_bytes))
     }
 
-    /// Checks that a page may make this request, under this name.
+    /// Checks that the page may make this request, under this server name.
     pub fn check_caller(&self, lane: &Lane) -> Result<(), NotCalled> {
         let is_open = || lane.desk.borrow_mut().is_open();
         self.caller().check(&lane.vitals.config, self.found.pages(self.method), self.method, is_open)
@@ -191,7 +190,7 @@ impl RequestHead {
     }
 }
 
-/// The arguments of a handler.
+/// A handler's arguments.
 #[derive(Clone, Copy)]
 pub struct Call<'c> {
     pub lane: &'c Rc<Lane>,
@@ -216,7 +215,7 @@ impl<'c> Call<'c> {
         self.request.method == Method::Head
     }
 
-    /// Returns `true` if the response waits until its promise survives a power cut.
+    /// Returns `true` if the response must wait until what it promises survives a power cut.
     pub fn wants_disk(&self) -> Result<bool, WriteRefused> {
         let wants_disk = api::request::wants_disk(self.query(), self.lane.vitals.config.ack);
         wants_disk.map_err(|_| WriteRefused::AckParameter)
@@ -249,7 +248,7 @@ impl<'c> Call<'c> {
 }
 
 type Answering<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
-/// A handler of requests with a complete body.
+/// A handler for requests with a complete body.
 pub type Task = for<'c> fn(Call<'c>, Body<'c>) -> Answering<'c>;
 /// A handler that reads the body as it arrives. It authorizes the request by itself.
 pub type StreamTask = for<'c> fn(Call<'c>, Incoming) -> Answering<'c>;
@@ -271,7 +270,7 @@ impl Reply {
         Reply { answer, body: Some(body) }
     }
 
-    /// Converts the result of a handler, or its refusal.
+    /// Converts a handler's result or its refusal.
     pub fn of<R: Into<Reply>>(said: Result<R, impl Refuse>, asker: &Asker<'_>) -> Reply {
         said.map_or_else(|refused| refused.answer(asker).into(), Into::into)
     }
@@ -299,7 +298,7 @@ impl Reply {
             std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
         };
         response.body(body.unwrap_or(AnswerBody::Whole(whole))).unwrap_or_else(|error| {
-            // Only a header value with control characters can cause this, and the server writes none.
+            // Only a header value with control characters can cause this, and the server writes no such value.
             tracing::error!(%error, "a response could not be built");
             let mut empty = Response::new(AnswerBody::empty());
             *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
@@ -308,24 +307,24 @@ impl Reply {
     }
 }
 
-/// A body. Its bytes count towards the memory of the lane until it is dropped.
+/// A request body. Its bytes count towards the lane's memory until it is dropped.
 pub struct Body<'l> {
     pub bytes: Bytes,
-    /// Received bytes, kept or not.
+    /// The number of received bytes, kept or not.
     pub(super) seen: usize,
     pub(super) held: Reservation,
     pub(super) _lane: std::marker::PhantomData<&'l Lane>,
 }
 
-/// The handler of an operation.
+/// An operation's handler.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// Answers from memory, without waiting.
     Memory(fn(&Asked<'_>) -> Answer),
     /// Adds to the response to OPTIONS.
     Preflight(fn(Answer, &Config) -> Answer),
-    /// An event of the collector. The listener stages it and answers after its append. On the executor, this task
-    /// does.
+    /// Handles an event of the collector. The listener stages the event and answers after its append. On the
+    /// executor, this task does the same.
     Click(Task),
     /// Takes the complete body, on the executor.
     Task(Task),
@@ -345,7 +344,7 @@ impl fmt::Debug for Handler {
     }
 }
 
-/// Returns the response that needs no task: one from memory, or one to OPTIONS, or a 404 or 405.
+/// Returns the response if it needs no task: one from memory, one to OPTIONS, or a 404 or 405.
 pub fn answer_from_memory(found: &Found<Handler>, method: Method, asked: &Asked<'_>) -> Answer {
     match found.operation.map(|operation| operation.handler) {
         Some(Handler::Memory(answer)) => answer(asked),

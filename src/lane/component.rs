@@ -1,5 +1,5 @@
-//! What endpoints keep on a core between requests, and their work outside of requests. The lane stores components and
-//! knows none of them by name.
+//! The state that endpoints keep on a core between requests, and their work outside of requests. The lane stores
+//! components without knowing any of them by name.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use super::state::Lane;
 
 /// The state of one feature on one core.
 pub trait Component: Any {
-    /// Spawns the component's tasks. Called once, when the core starts.
+    /// Spawns the component's tasks. It is called once, when the core starts.
     fn start(&self, _lane: &Rc<Lane>) {}
 
     /// Runs at every housekeeping of the core.
@@ -20,7 +20,7 @@ pub trait Component: Any {
     }
 }
 
-/// The components of a core, at most one of each type.
+/// A core's components, at most one of each type.
 #[derive(Default)]
 pub struct Components(Vec<Box<dyn Component>>);
 
@@ -30,7 +30,7 @@ impl Components {
         self
     }
 
-    /// Returns the component of this type. There are few, so they are searched in order.
+    /// Returns the component of this type. There are few, so the search is linear.
     ///
     /// # Panics
     /// Panics if the core was started without the component.

@@ -1,5 +1,5 @@
-//! The executor's connection as hyper sees it. It passes only bytes that satisfy the checks of the hot lane, within
-//! the same time limits.
+//! The executor's connection as hyper sees it. It passes on only bytes that satisfy the checks of the hot lane,
+//! within the same time limits.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,10 +13,10 @@ use crate::base::clock;
 use crate::cores::{executor, socket::Socket};
 use crate::http::{Gate, Passed, Refusal};
 
-/// Bytes that one read of the socket requests, and the most that is held back for one head.
+/// The bytes that one read of the socket requests, and the maximum that is held back for one head.
 const READ_BYTES: usize = 16 * 1024;
 
-/// The time limits of the phases of a connection.
+/// The time limits for the phases of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     pub head: Duration,
@@ -25,7 +25,7 @@ pub struct Timeouts {
     pub write: Duration,
 }
 
-/// Shared by the stream (inside hyper) and the service. It records why the connection ends.
+/// The gate that the stream (inside hyper) and the service share. It records why the connection ends.
 pub type SharedGate = Rc<RefCell<Gate>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ type Timer = Pin<Box<dyn Future<Output = ()>>>;
 /// needs no timer of its own, because the next idle time ends after the one that was set.
 #[derive(Default)]
 struct DeadlineTimer {
-    /// The time at which the timer fires, and the timer.
+    /// When the timer fires, and the timer.
     timer: Option<(u64, Timer)>,
 }
 
@@ -54,7 +54,7 @@ impl DeadlineTimer {
                 self.timer = None;
                 return Poll::Ready(());
             }
-            // A head that has begun may have less time left than the idle time before it.
+            // A head that has started may have less time left than the idle time before it.
             if self.timer.as_ref().is_some_and(|(due_us, _)| *due_us > deadline_us) {
                 self.timer = None;
             }
@@ -72,7 +72,7 @@ pub(super) struct Gated {
     socket: Socket,
     gate: SharedGate,
     times: Timeouts,
-    /// Received bytes that were not passed to hyper yet. Those that may pass come first.
+    /// Received bytes that were not passed to hyper yet. Those that may be passed come first.
     inbox: Vec<u8>,
     passing: usize,
     waiting: Waiting,
@@ -80,7 +80,7 @@ pub(super) struct Gated {
     write_deadline_us: Option<u64>,
     read_alarm: DeadlineTimer,
     write_alarm: DeadlineTimer,
-    /// Set once the peer has ended its direction, or nothing more is to be read.
+    /// Set once the peer has shut down its sending side, or nothing more is to be read.
     ended: bool,
 }
 
@@ -106,7 +106,7 @@ impl Gated {
         self.socket
     }
 
-    /// Sets the time limit of the current phase. It runs from the beginning of the phase.
+    /// Sets the time limit for the current phase. It runs from the start of the phase.
     fn watch(&mut self) {
         let waiting = match (self.gate.borrow().in_body(), self.inbox.is_empty()) {
             (true, _) => Waiting::Body,
@@ -124,7 +124,7 @@ impl Gated {
         }
     }
 
-    /// Replaces everything that has not passed by a request for the refusal.
+    /// Replaces everything that was not passed on with a request that leads to the refusal.
     fn replace_by_refusal(&mut self) {
         self.inbox = Gate::refusal_request();
         self.passing = self.inbox.len();
@@ -145,7 +145,7 @@ impl hyper::rt::Read for Gated {
                 into.put_slice(&this.inbox[..count]);
                 this.inbox.drain(..count);
                 this.passing -= count;
-                // A request that takes long to answer needs no buffer for the next one.
+                // A request that takes long to answer needs no buffer for the next request.
                 if this.inbox.is_empty() {
                     this.inbox = Vec::new();
                 }
@@ -159,8 +159,8 @@ impl hyper::rt::Read for Gated {
             match passed {
                 Passed::Bytes(count) => {
                     this.passing = count;
-                    // A new request begins, and its limits run from here. A piece of a body does not begin one, so
-                    // dripping gains nothing. An empty line between requests does not either.
+                    // A new request starts, and its limits run from here. A piece of a body does not start one, so
+                    // sending it in drips gains nothing. An empty line between requests does not either.
                     if !in_body && !this.inbox.starts_with(b"\r\n") {
                         this.waiting = Waiting::Idle;
                         this.watch();

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
-/// The socket and the bytes already read from it. They begin with a head that has no response yet.
+/// The socket and the bytes already read from it. They start with a head that has not been answered.
 #[derive(Debug)]
 pub struct HandedOver {
     pub fd: OwnedFd,

@@ -1,11 +1,11 @@
-//! The path of rows with keys: to the journal of the core that feeds their shard, and back with their outcomes.
+//! The path of rows with keys: to the journal on the core that feeds their shard, and back with their outcomes.
 //!
 //! ```text
-//!  this core feeds the shard:   append_rows ─► wake_writer the writer ─► its commit wakes us ─► verdicts
+//!  this core feeds the shard:   append_rows ─► wake the writer ─► its commit wakes us ─► verdicts
 //!  another core does:           Forward ─► (its executor does the same) ─► reply
 //! ```
-//! Every step is bounded. A full mailbox or journal is refused at once. If a commit does not arrive in time, the
-//! response is "accepted", and the journal keeps the rows.
+//! Every step is bounded. If a mailbox or journal is full, the rows are refused at once. If a commit does not arrive
+//! in time, the response is "accepted", and the journal keeps the rows.
 
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
@@ -24,21 +24,22 @@ use crate::base::ids::{Sequence, ShardId};
 use crate::cores::executor;
 use crate::ingest::{Appended, KeyedRows, Pressure, Written, home, is_fed_by};
 
-/// Requests of other cores that this one handles at a time. The others wait in the mailbox, which fills.
+/// The maximum number of requests from other cores that this one handles at a time. The others wait in the mailbox,
+/// which fills.
 const FORWARDS_OPEN_MAX: usize = 1024;
-/// Time in addition to the commit's own limit. A core that does not reply by then is stuck.
+/// The time added to the commit's own limit. A core that does not reply by then is stuck.
 const REPLY_PATIENCE: Duration = Duration::from_secs(4);
 
-/// How long rows wait for their journal, and for their commit, if their client cannot send them again individually.
+/// How long rows wait for their journal and for their commit if their client cannot send them again one by one.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long such rows wait for a shard over its high-water mark.
+/// How long such rows wait for a shard above its high-water mark.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long another core may take to sync a journal. A disk under load takes seconds.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Journals the rows here, or sends them to the core that feeds their shard. Does not wait.
+/// Journals the rows here, or sends them to the core that feeds their shard. It does not wait.
 pub fn begin(
     lane: &Lane,
     shard: ShardId,
@@ -66,8 +67,9 @@ pub fn begin(
     }
 }
 
-/// Journals rows as soon as there is room. For a shard over its high-water mark, waits at most [`QUEUE_PATIENCE`]:
-/// one ingest has few rows in progress, so the queue is not its own, and the client is asked to retry.
+/// Journals rows as soon as there is room. If the shard is above its high-water mark, waits at most
+/// [`QUEUE_PATIENCE`]: one ingest has few rows in progress, so the queue is not its own, and the client is asked to
+/// retry.
 pub async fn begin_when_there_is_room(
     lane: &Lane,
     shard: ShardId,
@@ -137,8 +139,8 @@ async fn settle_here(
     Ok(Settled { first: written.first, outcomes, synced, upto: written.appended.upto })
 }
 
-/// Like [`all_synced`], for rows that are journaled. A core that could not be asked has not failed to sync, and the
-/// response can no longer claim that nothing was stored.
+/// Waits until every core that was asked has synced, for rows that are already journaled. Unlike in [`all_synced`],
+/// every failure is `NoAnswer`, because the response can no longer claim that nothing was stored.
 async fn others_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
     let asked = asked.map_err(|_| Refused::NoAnswer)?;
     all_synced(asked).await.map_err(|_| Refused::NoAnswer)
@@ -192,7 +194,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
                         None
                     }
                 };
-                // The requester may be gone. Then the grant is released, either now or when the unread reply is
+                // The requester may be gone. In that case, the grant is released now or when the unread reply is
                 // dropped.
                 let _ = reply.try_send(grant);
                 continue;
@@ -254,7 +256,7 @@ impl JournalEnds {
     }
 
     /// Syncs the journals up to these ends, concurrently, and forgets the ends. Returns `true` if all are on disk.
-    /// One fdatasync per journal serves every request that waits for it.
+    /// One fdatasync per journal serves all requests that wait for it.
     pub async fn sync(&mut self, lane: &Lane) -> Result<bool, Refused> {
         let (mut here, mut asked) = (Vec::new(), Vec::new());
         for (shard, upto) in &self.0 {
@@ -293,7 +295,7 @@ async fn ask_sync(
     send(to, Forward::Sync { shard, upto, reply }, SYNC_PATIENCE).await.map(|()| replied)
 }
 
-/// Sends to a mailbox. Waits for room in it for at most `patience`.
+/// Sends a message to a mailbox. Waits for room in it for at most `patience`.
 async fn send(to: &async_channel::Sender<Forward>, ask: Forward, patience: Duration) -> Result<(), Refused> {
     let sent = async { to.send(ask).await.map_err(|_| Refused::NoAnswer) };
     let full = async {
@@ -312,7 +314,7 @@ async fn receive<T>(replied: async_channel::Receiver<T>, patience: Duration) -> 
     replied.recv().or(silent).await.map_err(|_| Refused::NoAnswer)
 }
 
-/// Syncs what every core has journaled of a shard so far, so that everything committed there, from any sender,
+/// Syncs every core's journal of a shard up to its current end, so that everything committed there, from any sender,
 /// survives a power cut. Returns `true` if it does.
 pub async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
     let others = ask_feeders(lane, shard, |core| core != lane.core).await?;
@@ -321,7 +323,7 @@ pub async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
     Ok(all_synced(others).await? && here)
 }
 
-/// Begins to sync what the selected cores have journaled of a shard that they feed.
+/// Asks the selected cores to sync their journals of a shard that they feed.
 async fn ask_feeders(
     lane: &Lane,
     shard: ShardId,
@@ -344,14 +346,14 @@ async fn all_synced(asked: Vec<async_channel::Receiver<bool>>) -> Result<bool, R
     Ok(synced)
 }
 
-/// A name that one request of all cores holds until this is dropped.
+/// A name that only one request of all cores holds. It is released when this is dropped.
 pub struct Claim {
     _grant: Grant,
     wanted: async_channel::Receiver<()>,
 }
 
 impl Claim {
-    /// Returns when another request asks for the name.
+    /// Returns once another request asks for the name.
     pub async fn wanted(&self) {
         if self.wanted.recv().await.is_err() {
             std::future::pending().await
@@ -402,18 +404,18 @@ mod tests {
     #[test]
     fn a_name_granted_to_a_client_that_vanished_is_given_back() {
         let (owner, mailbox) = async_channel::bounded(4);
-        // The client is gone before the grant.
+        // The client goes away before the grant.
         let (reply, replied) = async_channel::bounded(1);
         drop(replied);
         let _ = reply.try_send(granted(&owner));
         assert!(is_released(&mailbox));
-        // It is gone after the grant, without having read it.
+        // The client goes away after the grant, without having read it.
         let (reply, replied) = async_channel::bounded(1);
         reply.try_send(granted(&owner)).unwrap();
         drop(replied);
         drop(reply);
         assert!(is_released(&mailbox));
-        // It is gone with the name in its hands. The name is not released before that.
+        // The client goes away while it holds the name. The name is not released before that.
         let (reply, replied) = async_channel::bounded(1);
         reply.try_send(granted(&owner)).unwrap();
         drop(reply);

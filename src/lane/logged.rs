@@ -1,8 +1,8 @@
-//! The log line of a response. Each ingest, upload, status change, review, export and erasure has one. For events,
-//! prices and stock, only the first response of each status in a second has one, so that a refusal is visible
-//! whatever else happens.
+//! The log line of a response. Each ingest, upload, status change, review, export and erasure gets one. For events,
+//! prices and stock, only the first response of each status in a second gets one, so that a refusal remains visible
+//! among many other responses.
 //!
-//! Never: logs the content of a body, or the key of its request.
+//! Never: logs a body's content, or a credential.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use std::collections::HashMap;
 use super::call::RequestHead;
 use super::state::Lane;
 use crate::api::Logged;
-use crate::api::request::ingest_key;
+use crate::api::request::idempotency_key;
 
-/// The time between two lines of one sampled route and status.
+/// The time between two log lines of one sampled route and status.
 const SAMPLE_US: u64 = 1_000_000;
 
-/// When each route was last logged with a status. There is one entry per route and status.
+/// The time of the last log line for each route and status.
 #[derive(Debug, Default)]
 pub struct Samples(RefCell<HashMap<(usize, u16), u64>>);
 
@@ -49,7 +49,7 @@ pub(super) fn answered(lane: &Lane, request: &RequestHead, status: u16, duration
     let method = request.method_name();
     let in_path = Some(&*request.tenant).filter(|tenant| !tenant.is_empty());
     let tenant = in_path.or_else(|| request.owner.get().map(|tenant| &**tenant));
-    let idempotency_key = ingest_key(&request.headers).ok();
+    let idempotency_key = idempotency_key(&request.headers).ok();
     let (idempotency_key, rows) = (idempotency_key.as_deref(), request.rows.get());
     tracing::info!(request_id, tenant, method, route, status, duration_us, idempotency_key, rows, "answered");
 }

@@ -1,4 +1,4 @@
-//! The messages between the executors of cores, and the state of rows that were sent to a journal.
+//! The messages between the cores' executors, and the state of rows that were sent to a journal.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,12 +13,12 @@ use crate::cores::executor;
 use crate::ingest::{self, KeyedRows, Pressure, Verdicts, Written};
 use crate::shard::Outcome;
 
-/// Requests of other cores that may wait in the mailbox of one.
+/// The maximum number of requests from other cores that wait in one core's mailbox.
 pub const FORWARDS_MAX: usize = 256;
-/// A request of one core to another.
+/// A request from one core to another.
 #[derive(Debug)]
 pub enum Forward {
-    /// Take rows of a shard that the receiver feeds.
+    /// Journal rows of a shard that the receiver feeds.
     Rows {
         shard: ShardId,
         rows: Arc<KeyedRows>,
@@ -26,8 +26,9 @@ pub enum Forward {
         patience: Duration,
         reply: async_channel::Sender<Result<Settled, Refused>>,
     },
-    /// Hold a name for the sender, which alone may work under it. If another request holds the name, that request
-    /// gets a message through its own `wanted`. `owner` is the mailbox that receives this, for the release.
+    /// Hold a name for the sender, so that only the sender works under it. If another request holds the name, that
+    /// request is notified through its own `wanted`. `owner` is the mailbox that receives this message. The release
+    /// is sent to it.
     Claim {
         name: String,
         owner: async_channel::Sender<Forward>,
@@ -36,21 +37,22 @@ pub enum Forward {
     },
     /// Release the name.
     Release { name: String },
-    /// Sync the journal of a shard, up to an offset or up to its end. The reply is `true` if it is on disk then.
+    /// Sync the journal of a shard, up to an offset or up to its end. The reply is `true` if that part is on disk
+    /// afterwards.
     Sync { shard: ShardId, upto: Option<u64>, reply: async_channel::Sender<bool> },
 }
 
-/// The outcome of rows that were journaled.
+/// The outcomes of rows that were journaled.
 #[derive(Debug)]
 pub struct Settled {
-    /// The receipt of the first row. Those of the others follow it.
+    /// The receipt of the first row. Those of the other rows follow it.
     pub first: Receipt,
-    /// One per row. `None` if the row is journaled, but was not committed in time.
+    /// The outcome of each row. `None` means that the row is journaled, but was not committed in time.
     pub outcomes: Vec<Option<Outcome>>,
-    /// If a sync was requested, whether the rows are on disk with everything that their outcomes depend on. Otherwise
-    /// `true`.
+    /// If a sync was requested, this is set if the rows are on disk with everything that their outcomes depend on.
+    /// Otherwise, it is `true`.
     pub synced: bool,
-    /// Offset after the rows in their journal.
+    /// The offset after the rows in their journal.
     pub upto: u64,
 }
 
@@ -60,7 +62,7 @@ pub enum Refused {
     Pressure(Pressure),
     /// The mailbox of the owner core is full.
     MailboxFull,
-    /// The owner core does not reply. It may or may not have the rows.
+    /// The owner core does not reply. It may or may not have journaled the rows.
     NoAnswer,
 }
 
@@ -79,7 +81,7 @@ pub enum Begun {
     There(async_channel::Receiver<Result<Settled, Refused>>),
 }
 
-/// The requests that wait for a commit of one lane, in the order of their sequences.
+/// The requests that wait for a commit of one lane, ordered by sequence.
 #[derive(Default)]
 pub struct Waiters(pub VecDeque<Waiter>);
 
@@ -91,12 +93,12 @@ pub struct Waiter {
 
 /// The keyed half of an executor's lane.
 pub struct Keyed {
-    /// By the index of the intake's lanes.
+    /// The outcomes, by the index of the intake's lane.
     pub verdicts: Vec<Arc<Verdicts>>,
     pub waiters: RefCell<Vec<Waiters>>,
-    /// The mailboxes of the executors of every core, including this one.
+    /// The mailboxes of all cores' executors, including this one.
     pub forwards: Vec<async_channel::Sender<Forward>>,
-    /// How long a request waits for the commit of its rows.
+    /// The maximum time that a request waits for the commit of its rows.
     pub commit_wait: Duration,
 }
 
@@ -111,8 +113,8 @@ impl Keyed {
     }
 }
 
-/// A granted name on its way to the claimant. It is released when it is dropped, even within a reply that is never
-/// read.
+/// A granted name on its way to the claimant. The name is released when this is dropped, even within a reply that is
+/// never read.
 #[derive(Debug)]
 pub struct Grant {
     pub owner: async_channel::Sender<Forward>,

@@ -1,4 +1,4 @@
-//! The memory of one core's executor lane that clients control: bodies that are kept, and the buffers of unpacking
+//! The memory of one core's executor lane that clients control: bodies that are kept, and the buffers for unpacking
 //! and staging an ingest. All of it shares one budget. A request that exceeds the budget is refused, and releases
 //! what it held.
 
@@ -34,7 +34,7 @@ impl Memory {
     }
 }
 
-/// The memory of one request or upload. It is counted until this is dropped.
+/// The memory of one request or upload. It counts until this is dropped.
 #[derive(Debug)]
 pub struct Reservation {
     memory: Rc<Memory>,
@@ -52,7 +52,7 @@ impl Reservation {
         let grows = bytes > self.bytes;
         self.memory.bytes.set(self.memory.bytes.get() - self.bytes + bytes);
         self.bytes = bytes;
-        // A holder that shrinks is not the cause.
+        // A holder that shrinks does not cause the excess.
         if grows && self.memory.is_spent() { Err(BudgetExceeded) } else { Ok(()) }
     }
 }

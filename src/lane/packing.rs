@@ -13,15 +13,17 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 use super::body::{AnswerBody, BodyError};
 use super::memory::Reservation;
 
-/// Bytes that are compressed between two polls of the socket: less than a millisecond of the executor.
+/// The bytes that are compressed between two polls of the socket: less than a millisecond of the executor's time.
 pub(super) const STEP_BYTES: usize = 64 * 1024;
-/// A window that a client can be expected to allocate for each response, and that keeps the encoder small.
+/// The window size, as a power of two. Every client can be expected to allocate it for each response, and it keeps
+/// the encoder small.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 18;
-/// The memory of an encoder, including its output.
+/// The memory of a gzip encoder, including its output.
 pub(super) const GZIP_BYTES: usize = 384 * 1024;
+/// The memory of a Zstandard encoder, including its output.
 pub(super) const ZSTD_BYTES: usize = 1024 * 1024;
 
-/// In the order of preference if a client has none.
+/// The codings, most preferred first. The order applies if a client has no preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Zstd,
@@ -89,13 +91,13 @@ impl Compressor {
     }
 }
 
-/// A body that is compressed while the client receives it. Every piece can be decompressed when it arrives. An
-/// aborted body lacks its end.
+/// A body that is compressed while the client receives it. Every piece can be decompressed when it arrives. If the
+/// body is aborted, its end is missing.
 pub struct PackedBody {
     pub(super) inner: Box<AnswerBody>,
-    /// The rest of a piece that was not pushed yet.
+    /// The part of a piece that was not pushed yet.
     pub(super) rest: Bytes,
-    /// `None` once the end was returned.
+    /// The encoder. `None` once the end was returned.
     pub(super) packer: Option<Compressor>,
     pub(super) _held: Reservation,
 }

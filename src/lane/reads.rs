@@ -1,4 +1,4 @@
-//! Responses of rows: a page of them, or all as a stream of lines.
+//! Responses with rows: a page of them, or all as a stream of lines.
 
 use super::body::{AnswerBody, BodyError, NextBytes, Pieces};
 use super::call::{Call, Reply};
@@ -8,12 +8,12 @@ use crate::http::{Answer, Media};
 use crate::query::{self, Merged, QueryError, RowsPlan};
 use crate::tenants::Denied;
 
-/// Rows, one per line.
+/// The media type of rows, one per line.
 pub const LINES: Media = Media::new("application/x-ndjson");
-/// Rows in one document.
+/// The media type of rows in one document.
 pub const JSON: Media = Media::new("application/json");
 
-/// Why a read has no answer.
+/// Why a read was refused.
 #[derive(Debug)]
 pub enum NotRead {
     Query(QueryError),
@@ -44,7 +44,7 @@ impl Refuse for NotRead {
 /// Responds with a page of rows, or with all of them as lines, as the client prefers.
 ///
 /// # Errors
-/// As the query has them.
+/// Returns the query's errors.
 pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
     let lane = call.lane;
     if call.request.preferred(&[LINES, JSON], 1) == 0 {
@@ -52,7 +52,7 @@ pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> 
         return streamed(api::reads::lines(), rows, call.is_head()).await;
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
-    Ok(api::reads::page(&plan, &page).into())
+    Ok(api::reads::events_page(&plan, &page).into())
 }
 
 impl Pieces for Merged {
@@ -61,7 +61,7 @@ impl Pieces for Merged {
     }
 }
 
-/// Streams rows. The first piece is read before the head is sent, so that a shard that cannot be read still has its
+/// Streams rows. The first piece is read before the head is sent, so that a shard that cannot be read still gets its
 /// own response.
 pub async fn streamed(
     answer: Answer,
@@ -70,7 +70,7 @@ pub async fn streamed(
 ) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
         BodyError::Query(error) => error,
-        // Nothing has ended or was compressed yet.
+        // These errors cannot occur yet, because nothing has ended or was compressed.
         BodyError::Ended(_) | BodyError::Packing(_) => QueryError::Busy,
     })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, Box::new(rows)) };

@@ -1,4 +1,4 @@
-//! The handling of one request on the executor: admission, the body, the endpoint's handler, the response.
+//! How the executor handles one request: admission, the body, the endpoint's handler, the response.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -48,8 +48,8 @@ pub(super) async fn respond(
     packed(lane, &request, reply).response(lane, &request)
 }
 
-/// Returns the response to a page that may not make this request. First reads and drops the body, within the limit of
-/// a body here.
+/// Returns the response to a page that may not make this request. Before that, it reads and drops the body, within
+/// the endpoint's limit on bodies.
 async fn turned_away(
     lane: &Lane,
     gate: &SharedGate,
@@ -67,10 +67,10 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
     if let Some(Handler::Stream(task)) = handler {
         return task(call(Principal::ANYONE), body).await;
     }
-    // The body is complete before anything checks it, as on the hot lane. Thus the same bodies are refused, and the
-    // next request begins where it should.
+    // The body is complete before anything checks it, as on the hot lane. This way, the same bodies are refused, and
+    // the next request starts where it should.
     match (admitted_body(lane, gate, request, body).await, handler) {
-        // That there is no operation for the body is a better reason than its size.
+        // A missing operation is a better reason than the size of the body.
         (Err(BodyRefused::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
             Answer { close: true, ..in_memory(lane, request) }.into()
         }
@@ -92,7 +92,7 @@ fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
     answer_from_memory(&request.found, request.method, &asked)
 }
 
-/// Returns the response if the path contains an invalid tenant or product.
+/// Returns the response for an invalid tenant or product in the path. `None` if both are valid.
 fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
     let endpoint = request.found.endpoint?;
     let asker = request.asker(lane);
@@ -123,8 +123,8 @@ impl From<Denied> for BodyRefused {
     }
 }
 
-/// Returns the principal and the body. The body of a refused request, or of an operation that takes none, is read but
-/// not kept, so that the next request begins where it should.
+/// Returns the principal and the body. The body of a refused request, or of an operation that accepts none, is read
+/// but not kept, so that the next request starts where it should.
 async fn admitted_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
@@ -157,7 +157,7 @@ async fn read_body<'l>(
 ) -> Result<Body<'l>, Refusal> {
     let decoded_bytes_max = request.found.body_bytes_max(&lane.vitals.config) as usize;
     let bytes_max = sent_bytes_max(request.coding(), decoded_bytes_max);
-    // Before the first read, which would ask a waiting client to send the body.
+    // This precedes the first read, which would ask a waiting client to send the body.
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal::BodyTooLarge);
     }
@@ -166,7 +166,8 @@ async fn read_body<'l>(
     let mut more = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            // A malformed chunk or a time limit, both recorded by the gate, or a peer that left halfway.
+            // The cause is a malformed chunk or a time limit, which the gate has recorded, or a peer that left
+            // halfway.
             return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -184,7 +185,8 @@ async fn read_body<'l>(
             read.bytes = data;
             continue;
         }
-        // Copied into one buffer: a client that sends single bytes must not cost an allocation for each.
+        // The pieces are copied into one buffer, because a client that sends single bytes must not cost an allocation
+        // for each.
         if more.is_empty() {
             more.extend_from_slice(&std::mem::take(&mut read.bytes));
         }

@@ -37,10 +37,11 @@ use crate::ops::vitals::Vitals;
 use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
 
-/// How often the lane checks the stage of stopping and publishes its latencies.
+/// How often the lane checks how far the server has stopped, and publishes its latencies.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
-/// What a refused or finished peer may still send before the socket is closed, in bytes and time.
+/// The maximum number of bytes that are read from a refused or finished peer before its socket is closed.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+/// How long a refused or finished peer is read before its socket is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The parts of an executor lane.
@@ -54,7 +55,7 @@ pub struct Parts {
     pub handed_over: async_channel::Receiver<HandedOver>,
     /// Receives a message when the listener wants its journals on disk.
     pub sync_wanted: async_channel::Receiver<()>,
-    /// A syncer for every lane that this core appends to.
+    /// One syncer for each lane that this core appends to.
     pub syncers: Vec<Syncer>,
     pub listener_wake: Arc<Wake>,
     pub keys: KeyHasher,
@@ -62,10 +63,10 @@ pub struct Parts {
     pub readers: Readers,
     pub verdicts: Vec<Arc<Verdicts>>,
     pub committed: async_channel::Receiver<()>,
-    /// Senders to every core's executor, and the mailbox of this one.
+    /// The senders to every core's executor, and this core's mailbox.
     pub forwards: Vec<async_channel::Sender<Forward>>,
     pub forwarded: async_channel::Receiver<Forward>,
-    /// Creates the components of this core, on its own thread.
+    /// Creates this core's components, on its own thread.
     pub components: Box<dyn FnOnce() -> Components + Send>,
 }
 
@@ -131,7 +132,7 @@ pub async fn run(parts: Parts) {
     lane.intake.borrow_mut().rotate_suppressed();
 }
 
-/// Keeps the count of connections correct however the task ends.
+/// Keeps the connection count correct, however the task ends.
 struct Counted<'l>(&'l Lane);
 
 impl Drop for Counted<'_> {
@@ -163,7 +164,7 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
         .max_buf_size(crate::base::limits::HEAD_BYTES_MAX * 2)
         .auto_date_header(false)
         .serve_connection(gated, service);
-    // Closed when the server drains, so that an idle connection does not delay a stop.
+    // This channel is closed when the server drains, so that an idle connection does not delay a stop.
     let mut bell = pin!(lane.draining.1.recv());
     let mut draining = false;
     let outcome = poll_fn(|context| {
@@ -178,7 +179,8 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     linger(connection.into_parts().io.into_socket()).await;
 }
 
-/// Ends our direction and drops what the peer still sends, so that it reads our last response instead of a reset.
+/// Shuts down our sending side and drops what the peer still sends, so that the peer reads our last response instead
+/// of a reset.
 async fn linger(mut socket: Socket) {
     let _ = poll_fn(|context| socket.poll_shutdown(context)).await;
     let mut left = LINGER_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! The state that the requests of one core's executor share. It knows no feature: what a feature keeps here is a
+//! The state that all requests on one core's executor share. It knows no feature: what a feature keeps here is a
 //! [`Component`].
 
 use std::cell::RefCell;
@@ -38,7 +38,7 @@ pub struct Lane {
     pub sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// The requests that wait for the next fdatasync of these journals.
     pub waiting: RefCell<Vec<Waker>>,
-    /// The log times of sampled routes.
+    /// The time of the last log line for each sampled route and status.
     pub samples: Samples,
     pub times: Timeouts,
     pub decoder: RefCell<Decoder>,
@@ -48,17 +48,17 @@ pub struct Lane {
     pub shard_count: u16,
     pub keyed: Keyed,
     pub components: Components,
-    /// Names that requests of any core hold here. Each has a channel through which another request asks for it.
+    /// The names that requests of any core hold here. Each has a channel through which another request asks for it.
     pub claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
-    /// Closed when the server drains. One channel serves all connections, because a timer for each would cost an idle
-    /// connection 7 us at every check.
+    /// A channel that is closed when the server drains. It serves all connections, because a timer for each would
+    /// cost an idle connection 7 us at every check.
     pub draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// The memory of bodies and ingests, for all connections together.
     pub memory: Rc<Memory>,
 }
 
 impl Lane {
-    /// Counts the bytes that a request holds from now on until it is answered. Refuses them if there is no memory.
+    /// Counts bytes that a request holds from now until it is answered. Refuses them if there is no memory.
     pub fn charge(&self, held: &mut Reservation, bytes: usize) -> Result<(), EventRefused> {
         match held.set(bytes) {
             Err(BudgetExceeded) if !self.release_memory() => Err(EventRefused::MemorySpent),

@@ -1,4 +1,4 @@
-//! The group fdatasync that `ack=disk` waits for. One serves every request of the ticks that it covers.
+//! The group fdatasync that `ack=disk` waits for. One fdatasync serves every request of the ticks that it covers.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,8 +14,8 @@ use crate::cores::wake::Wake;
 use crate::ingest::Appended;
 use crate::journal::Syncer;
 
-/// Runs one fdatasync after the other, each for everything appended before it began. Only journals that requests wait
-/// for are synced: a response that depends on a few rows does not wait for everything that the listener accepts.
+/// Runs one fdatasync at a time, each for everything appended before it started. Only journals that requests wait for
+/// are synced: a response that depends on a few rows does not wait for everything that the listener accepts.
 pub(super) async fn run(
     lane: Rc<Lane>,
     listener_wants: async_channel::Receiver<()>,
@@ -49,7 +49,7 @@ pub(super) async fn run(
     }
 }
 
-/// Waits for a message. Never returns once there is no sender left.
+/// Waits for a message. It never returns once there is no sender left.
 async fn message(wanted: &async_channel::Receiver<()>) {
     if wanted.recv().await.is_err() {
         std::future::pending().await
@@ -70,7 +70,7 @@ async fn sync(files: &Files, syncers: &mut [Syncer]) {
         let mut outcome = Ok(());
         for file in &plan.files {
             let synced = files.sync_data(file).await;
-            // A deleted file needs no sync: the database contains everything in it, durably.
+            // A deleted file needs no sync, because the database durably contains everything in it.
             let is_released = matches!(&synced, Err(error) if error.kind() == io::ErrorKind::NotFound);
             outcome = if is_released { outcome } else { outcome.and(synced) };
         }
@@ -99,8 +99,8 @@ pub async fn on_disk(lane: &Lane, appended: Appended) -> bool {
             return Poll::Ready(false);
         }
         lane.waiting.borrow_mut().push(context.waker().clone());
-        // Sent at every poll, because the sync that woke us may have covered less. A full channel means that a sync
-        // follows anyway.
+        // This is sent at every poll, because the sync that woke us may have covered less. A full channel means that
+        // a sync follows anyway.
         let _ = lane.sync_wanted.0.try_send(());
         Poll::Pending
     })

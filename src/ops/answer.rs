@@ -14,13 +14,13 @@ pub enum Media {
 }
 
 impl Media {
-    /// The value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         &self.header()["Content-Type: ".len()..]
     }
 
-    /// The whole header line.
+    /// Returns the whole header line.
     pub(super) fn header(self) -> &'static str {
         match self {
             Media::Text => "Content-Type: text/plain; charset=utf-8",
@@ -51,7 +51,7 @@ pub struct OpsAnswer {
 }
 
 impl OpsAnswer {
-    /// A problem document (RFC 9457).
+    /// Creates a problem document (RFC 9457).
     #[must_use]
     pub fn problem(problem: OpsProblem, detail: &str) -> OpsAnswer {
         let OpsProblem { status, slug, title } = problem;
@@ -61,7 +61,7 @@ impl OpsAnswer {
     }
 }
 
-/// The type of a problem, which has a page on the server's other port.
+/// A problem type. The page that explains it is on the server's other port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpsProblem {
     pub status: u16,
@@ -87,7 +87,7 @@ impl OpsProblem {
     ];
 }
 
-/// The reason phrase of a status that operators see.
+/// Returns the reason phrase for a status that operators see.
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -1,8 +1,8 @@
 //! The operators' listener: may_minihttp on one thread named `ops`, which responds even when the cores do not.
 //!
-//! In: GET and HEAD on a private address. Out: the pages of the given closure, and `/debug/flamegraph?seconds=5&hz=99`.
-//! Owns: the threads `ops` (an event loop and an idle timer). Never: uses anything of the cores; waits within a
-//! coroutine, which would stop all others.
+//! In: GET and HEAD on a private address. Out: the pages of the given closure, and
+//! `/debug/flamegraph?seconds=5&hz=99`. Owns: the threads `ops` (an event loop and an idle timer). Never: uses
+//! anything that belongs to the cores, or waits within a coroutine, which would stop all others.
 //!
 //! The limits of may_minihttp 0.1.11, and their consequences:
 //! - It accepts 16 header fields and closes the connection without a response above that. It does the same for a
@@ -13,7 +13,7 @@
 //! - It panics on `Content-Length: abc` when the body is read, and parses an unread body as the next request. Bodies
 //!   are therefore never read, and a request with one is the last of its connection.
 //! - It writes its own Content-Length, so the response to a HEAD has that of its empty body.
-//! - Header lines and reasons are `&'static str`, hence the closed list [`Media`].
+//! - Header lines and reasons are `&'static str`, so [`Media`] is a closed list.
 //! - It shares the port (SO_REUSEPORT) with any program that does the same. A plain bind before it detects a port in
 //!   use.
 //! - When descriptors run out, its accept loop spins and no connection gets a response until there are some again
@@ -38,12 +38,12 @@ use super::profile::{self, PROFILE_HZ, ProfileError};
 use super::slots::{Slots, WORKING, shut};
 use crate::base::clock;
 
-/// Words of a coroutine's stack, 128 KiB: a page is rendered on it.
+/// The size of a coroutine's stack in words: 128 KiB. A page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
 /// Coroutines created in advance, each with the touched pages of its stack. The default is a thousand, which take 8 MB.
 const COROUTINES_KEPT: usize = 8;
 
-/// The request, and the parts of it that decide whether it is answered.
+/// The request, reduced to what decides whether it is answered.
 #[derive(Clone, Copy, Debug)]
 pub struct OpsAsked<'a> {
     /// The path with its query.
@@ -66,13 +66,13 @@ impl OpsAsked<'_> {
 /// runtime for all.
 ///
 /// # Errors
-/// If the address is in use or does not belong to this machine.
+/// Returns an error if the address is in use or does not belong to this machine.
 pub fn start<G, P>(address: SocketAddr, guard: G, pages: P) -> io::Result<SocketAddr>
 where
     G: Fn(&OpsAsked<'_>) -> Result<(), OpsAnswer> + Send + Sync + Clone + 'static,
     P: Fn(&OpsAsked<'_>) -> OpsAnswer + Send + Sync + Clone + 'static,
 {
-    // Without SO_REUSEPORT, so that a port in use is an error.
+    // This bind does not use SO_REUSEPORT, so that a port in use is an error.
     let bound = TcpListener::bind(address)?.local_addr()?;
     // The runtime's threads have no names and inherit that of the thread that starts them.
     let starter = std::thread::Builder::new().name("ops".to_owned()).spawn(move || {
@@ -126,7 +126,7 @@ struct Connection<G, P> {
     slots: Arc<Slots>,
     fd: RawFd,
     slot: Option<usize>,
-    /// No further request follows on this connection.
+    /// Set once no further request follows on this connection.
     over: bool,
 }
 
@@ -273,7 +273,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
     use std::sync::LazyLock;
 
-    /// One listener for all tests, as in a process.
+    /// Returns the one listener that all tests share, because a process has one.
     fn listener() -> SocketAddr {
         static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
             let guard = |asked: &OpsAsked<'_>| match asked.host {
@@ -301,7 +301,7 @@ mod tests {
         stream
     }
 
-    /// One response: its head, and its body by Content-Length.
+    /// Reads one response: its head, and its body by Content-Length.
     fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -322,7 +322,7 @@ mod tests {
         read_answer(&mut stream)
     }
 
-    /// Whether the other side has closed, after any remaining bytes.
+    /// Returns `true` if the other side has closed, after any remaining bytes.
     fn is_closed(stream: &mut TcpStream) -> bool {
         let mut rest = Vec::new();
         match stream.read_to_end(&mut rest) {
@@ -341,7 +341,7 @@ mod tests {
             assert!(head.contains("\r\nContent-Type: application/json\r\n"), "{head}");
             assert_eq!(body, b"{}");
         }
-        // Pipelined, and a response larger than the socket accepts at once.
+        // The requests are pipelined, and the first response is larger than the socket accepts at once.
         stream.write_all(b"GET /large HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\n").unwrap();
         assert_eq!(read_answer(&mut stream).1.len(), 8 << 20);
         let (head, body) = read_answer(&mut stream);
@@ -432,7 +432,7 @@ mod tests {
             }
         });
         let mut first = connect();
-        // Of two concurrent requests one is served and the other refused. Repeat until ours is served.
+        // One of two concurrent requests is served and the other is refused. Repeat until ours is served.
         loop {
             first.write_all(b"GET /debug/flamegraph?seconds=2&hz=199 HTTP/1.1\r\n\r\n").unwrap();
             let (head, _) = ask("GET /debug/flamegraph?seconds=1 HTTP/1.1\r\n\r\n");

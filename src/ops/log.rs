@@ -1,7 +1,7 @@
 //! The log: one JSON object per line on stderr, or text for people, written by a separate thread.
 //!
-//! In: `tracing` events from any thread. Out: lines. Owns: the thread `log` and a queue of [`LINES_QUEUED_MAX`] lines.
-//! When it is full, lines are dropped and counted. Never: a core that waits for a terminal, a pipe or a disk.
+//! In: `tracing` events from any thread. Out: lines. Owns: the thread `log` and a queue of [`LINES_QUEUED_MAX`]
+//! lines. When it is full, lines are dropped and counted. Never: makes a core wait for a terminal, a pipe or a disk.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -15,15 +15,15 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::base::clock;
 use crate::config::{Config, LogFormat, LogLevel};
 
-/// Lines that may wait for the writer: about 2 MB at 250 bytes a line, a minute of a busy log.
+/// The number of lines that may wait for the writer: about 2 MB at 250 bytes a line, a minute of a busy log.
 const LINES_QUEUED_MAX: usize = 8192;
 
-/// The settings of the log.
+/// The log's settings.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     pub level: LogLevel,
     pub format: LogFormat,
-    /// Appended to instead of stderr.
+    /// The file that lines are appended to. `None` means stderr.
     pub file: Option<PathBuf>,
 }
 
@@ -36,10 +36,10 @@ impl From<&Config> for LogSettings {
 /// Why the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// For the operator to correct: the folder is missing or not writable.
+    /// The folder is missing or not writable. The operator can correct this.
     #[error("cannot append to the log file {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    /// A second call in one process: the caller's fault.
+    /// `init` was called twice in one process: the caller's fault.
     #[error("the log was already started in this process")]
     Started,
 }
@@ -60,7 +60,7 @@ impl LogGuard {
     }
 }
 
-/// Number of lines dropped because the writer was too slow. Any thread may read it.
+/// The number of lines dropped because the writer was too slow. Any thread may read it.
 #[derive(Clone, Debug)]
 pub struct DroppedLines(ErrorCounter);
 
@@ -74,7 +74,7 @@ impl DroppedLines {
 /// Starts the log of this process. It also logs panics, each as one line.
 ///
 /// # Errors
-/// If the file cannot be opened, or the log was started before.
+/// Returns an error if the file cannot be opened, or if the log was started before.
 pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
     let (text, colour) = shape(settings);
     let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES_QUEUED_MAX).thread_name("log");
@@ -101,7 +101,7 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
     Ok(LogGuard { dropped, _writer: guard })
 }
 
-/// Text or JSON, and whether in colour.
+/// Returns whether the log is text instead of JSON, and whether it is in colour.
 fn shape(settings: &LogSettings) -> (bool, bool) {
     let terminal = settings.file.is_none() && io::stderr().is_terminal();
     match settings.format {
@@ -156,7 +156,7 @@ fn text_lines(
         .finish()
 }
 
-/// RFC 3339 in UTC, from the one clock.
+/// Formats times as RFC 3339 in UTC, from the server's one clock.
 struct Utc;
 
 impl FormatTime for Utc {
@@ -169,7 +169,7 @@ impl FormatTime for Utc {
 mod tests {
     use super::*;
 
-    /// The lines that `say` logs, as written to the file.
+    /// Returns the lines that `say` logs, as written to the file.
     fn lines(format: LogFormat, level_wanted: LogLevel, say: impl FnOnce()) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");

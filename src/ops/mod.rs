@@ -1,8 +1,8 @@
 //! The operators' view: the log, Prometheus pages, the process's own figures, flame graphs, and the listener that
 //! serves them while every core is busy.
 //!
-//! In: settings, pages from a higher layer. Out: lines on stderr, HTTP responses on the operators' port. Owns: threads
-//! `log`, `ops` and, during a profile, `profile`. Never: a wait or a lock on a serving core.
+//! In: settings, pages from a higher layer. Out: lines on stderr, HTTP responses on the operators' port. Owns:
+//! threads `log`, `ops` and, during a profile, `profile`. Never: makes a serving core wait or take a lock.
 
 mod answer;
 mod listen;

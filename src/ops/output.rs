@@ -8,12 +8,12 @@ use crate::config::ConfigError;
 pub const EXIT_OK: u8 = 0;
 /// The command ran and found a problem, or failed.
 pub const EXIT_FAILED: u8 = 1;
-/// Invalid command line (clap's own code).
+/// The command line is invalid (clap's own code).
 pub const EXIT_USAGE: u8 = 2;
-/// Unusable settings or machine: `EX_CONFIG` of sysexits.h. A restart does not help.
+/// The settings or the machine are unusable: `EX_CONFIG` of sysexits.h. A restart does not help.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Writes every invalid setting on stderr, one line each, and returns the exit code.
+/// Writes every invalid setting to stderr, one line each, and returns the exit code.
 #[must_use]
 pub fn complain(errors: &[ConfigError]) -> ExitCode {
     for error in errors {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::prometheus::{Kind, Page};
 
-/// The figures that every process has on a Prometheus page.
+/// The standard process figures of a Prometheus page.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
     pub resident_bytes: u64,
@@ -24,7 +24,7 @@ impl Process {
     /// Reads `/proc`: about 40 us.
     ///
     /// # Errors
-    /// If `/proc` is not mounted, or differs from its documentation (proc(5)).
+    /// Returns an error if `/proc` is not mounted, or differs from its documentation (proc(5)).
     pub fn read() -> io::Result<Process> {
         let stat = Stat::read()?;
         let page_bytes = rustix::param::page_size() as u64;
@@ -44,18 +44,18 @@ impl Process {
     }
 }
 
-/// CPU time of the threads with one name.
+/// The total CPU time of the threads that share a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadCpu {
     pub name: String,
     pub cpu_ns: u64,
 }
 
-/// CPU time by thread name. Threads with one name are added up, because a series must be unique. About 15 us per
-/// thread. The time of a thread that ended is not included.
+/// Returns the CPU time by thread name. The times of threads with the same name are added up, because a series must
+/// be unique. Takes about 15 us per thread. The time of a thread that has ended is not included.
 ///
 /// # Errors
-/// If `/proc/self/task` cannot be listed.
+/// Returns an error if `/proc/self/task` cannot be listed.
 pub fn threads() -> io::Result<Vec<ThreadCpu>> {
     let mut by_name = BTreeMap::<String, u64>::new();
     for task in fs::read_dir("/proc/self/task")? {
@@ -120,10 +120,11 @@ pub struct Disk {
     pub kind: String,
 }
 
-/// The file system of `path`. One system call; may wait if the file system is remote.
+/// Returns the state of the file system that contains `path`. Makes one system call, which may wait if the file
+/// system is remote.
 ///
 /// # Errors
-/// If the path does not exist or is not accessible.
+/// Returns an error if the path does not exist or is not accessible.
 pub fn disk(path: &Path) -> io::Result<Disk> {
     // The profiler's signal may come at any time.
     let system = rustix::io::retry_on_intr(|| rustix::fs::statfs(path))?;
@@ -138,7 +139,7 @@ pub fn disk(path: &Path) -> io::Result<Disk> {
     })
 }
 
-/// The name of a file system's magic number (statfs(2)).
+/// Returns the name of the file system with this magic number (statfs(2)).
 fn kind(magic: u32) -> String {
     let name = match magic {
         0xEF53 => "ext4",
@@ -179,7 +180,8 @@ impl Stat {
     }
 }
 
-/// Linux 6.2 and later report the count as the folder's size. Before that, a listing costs 1 us per descriptor.
+/// Returns the number of open descriptors. Linux 6.2 and later report it as the folder's size. Before that, a listing
+/// costs 1 us per descriptor.
 fn fds_open() -> io::Result<u64> {
     match fs::metadata("/proc/self/fd")?.len() {
         // The listing includes its own descriptor.

@@ -1,13 +1,13 @@
 //! Flame graphs of this process, sampled from within: CPU time by thread and function.
 //!
 //! In: duration and rate. Out: an SVG, folded by function with the thread's name at the root. Owns: SIGPROF and
-//! ITIMER_PROF during a profile. Never: two profiles at a time, or a wait on a serving thread.
+//! ITIMER_PROF during a profile. Never: takes two profiles at a time, or makes a serving thread wait.
 //!
-//! A signal interrupts the thread that uses the CPU each 1/hz seconds of the process's CPU time. System calls may
-//! return EINTR meanwhile: `epoll_wait` and `io_uring_enter` always, the restartable ones never (SA_RESTART). A waiting
-//! thread gives no samples: this is CPU time only, and time in the kernel counts for the C function that called it.
-//! Names are looked up afterwards, from the symbols of the binary. That takes about a second of CPU time and tens of
-//! megabytes meanwhile.
+//! A signal interrupts the thread that uses the CPU each 1/hz seconds of the process's CPU time. In the meantime,
+//! system calls may return EINTR: `epoll_wait` and `io_uring_enter` always, the restartable ones never (SA_RESTART).
+//! A waiting thread gives no samples: this is CPU time only, and time in the kernel counts for the C function that
+//! called it. Names are looked up afterwards, from the symbols of the binary. That takes about a second of CPU time
+//! and temporarily tens of megabytes.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,25 +18,25 @@ use inferno::flamegraph::{self, Options};
 
 use super::sampler::{self, Samples};
 
-/// Longest sampling: an operator waits for the response on an open connection.
+/// The longest sampling time. An operator waits for the response on an open connection.
 pub const PROFILE_SECONDS_MAX: u64 = 60;
 
-/// Default samples per second of CPU time; not a divisor of common timer rates.
+/// The default number of samples per second of CPU time. It does not divide common timer rates.
 pub const PROFILE_HZ: u32 = 99;
 
-/// Maximum samples per second: the kernel's own tick is no finer.
+/// The maximum number of samples per second. The kernel's own tick is not finer.
 const HZ_MAX: u32 = 1000;
 
 /// Why there is no flame graph.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// Another profile is running: retry when it is finished.
+    /// Another profile is running. Retry when it is finished.
     #[error("a profile is already running; only one can run at a time")]
     Busy,
-    /// For the caller to correct.
+    /// The numbers are out of range. The caller can correct this.
     #[error("seconds must be 1 to {PROFILE_SECONDS_MAX} and hz 1 to {HZ_MAX}")]
     Range,
-    /// A problem of the machine: a sandbox that permits no timer, or hides `/proc`.
+    /// The machine prevents it: a sandbox permits no timer, or hides `/proc`.
     #[error("the sampler did not start: {0}")]
     Sampler(std::io::Error),
     #[error("the graph could not be drawn: {0}")]
@@ -47,7 +47,7 @@ pub enum ProfileError {
 /// second more while names are looked up, so call it on a separate thread.
 ///
 /// # Errors
-/// If another profile is running, the numbers are out of range, or the sampler fails.
+/// Returns an error if another profile is running, the numbers are out of range, or the sampler fails.
 pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
     if !(1..=PROFILE_SECONDS_MAX).contains(&seconds) || !(1..=HZ_MAX).contains(&hz) {
         return Err(ProfileError::Range);
@@ -82,7 +82,7 @@ impl Drop for Turn {
     }
 }
 
-/// One line per chain, `thread;outermost;…;innermost count`: the input of flame graphs.
+/// Returns one line per call chain, `thread;outermost;…;innermost count`, which is the input of flame graphs.
 fn fold(samples: &Samples) -> String {
     let mut names = HashMap::new();
     let mut folded = String::new();
@@ -99,7 +99,7 @@ fn fold(samples: &Samples) -> String {
     folded
 }
 
-/// `;outer;inner` for the function at an address and those inlined into it there.
+/// Returns `;outer;inner` for the function at an address and those inlined into it there.
 fn functions(address: usize) -> String {
     let mut inwards = Vec::new();
     backtrace::resolve(address as *mut std::ffi::c_void, |symbol| {
@@ -114,7 +114,7 @@ fn functions(address: usize) -> String {
     inwards.iter().rev().fold(String::new(), |functions, name| functions + ";" + name)
 }
 
-/// The graph of a process whose threads all slept: a picture that states it.
+/// Returns the graph of a process whose threads all slept: an image whose text reports this.
 fn idle(seconds: u64) -> Vec<u8> {
     format!(
         "<?xml version=\"1.0\" standalone=\"no\"?>\n\

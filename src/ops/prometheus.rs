@@ -1,7 +1,7 @@
 //! Metrics pages in the Prometheus text format 0.0.4 and in OpenMetrics 1.0.
 //!
 //! In: names, labels and numbers from code. Out: a page. Owns: escaping and the naming rules in which the formats
-//! differ. Never: an identifier as a label value (callers keep label sets closed).
+//! differ. Never: uses an identifier as a label value (callers keep label sets closed).
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -32,17 +32,17 @@ impl Format {
 const OPEN: Media = Media { essence: "application/openmetrics-text", versions: &["1.0.0", "0.0.1"] };
 const TEXT: Media = Media::new("text/plain");
 
-/// The format that an `Accept` header asks for: OpenMetrics if its weight is not lower than that of plain text,
-/// otherwise text. Versions other than 1 and 0.0.1 (its draft name) are not supported.
+/// Returns the format that an `Accept` header asks for: OpenMetrics if its weight is not lower than that of plain
+/// text, otherwise text. Versions other than 1 and 0.0.1 (its draft name) are not supported.
 #[must_use]
 pub fn negotiate(accept: &[&str]) -> Format {
     if preferred(accept, &[OPEN, TEXT], 1) == 0 { Format::OpenMetrics } else { Format::Text }
 }
 
-/// The type of a family.
+/// A family's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only increases; its samples get `_total`.
+    /// A value that only increases. Its samples get `_total`.
     Counter,
     Gauge,
     /// Written by [`Page::histogram`] or [`Page::buckets`].
@@ -114,7 +114,7 @@ impl Page {
         }
     }
 
-    /// A sample of the current family. Its labels must be unique.
+    /// Writes a sample of the current family. Its labels must be unique.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Number>) {
         debug_assert_ne!(self.kind, Kind::Histogram, "{}: use histogram()", self.name);
         debug_assert_ne!(self.kind, Kind::Summary, "{}: use summary()", self.name);
@@ -127,9 +127,9 @@ impl Page {
         self.line(suffix, labels, None, value.into());
     }
 
-    /// The samples of one histogram of the current family: values in microseconds, `bounds` in seconds ascending,
-    /// `sum_seconds` kept by the caller because the histogram only knows buckets. A bucket counts values up to its
-    /// bound within the histogram's precision. One pass over the recorded values.
+    /// Writes the samples of one histogram of the current family: values in microseconds, `bounds` in seconds
+    /// ascending. The caller keeps `sum_seconds`, because the histogram only knows buckets. A bucket counts values up
+    /// to its bound within the histogram's precision. This takes one pass over the recorded values.
     pub fn histogram(
         &mut self,
         labels: &[(&str, &str)],
@@ -155,7 +155,7 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(histogram.len()));
     }
 
-    /// One histogram counted in buckets with their upper bounds; the last count is for values above them.
+    /// Writes one histogram, counted in buckets with their upper bounds. The last count is for values above them.
     pub fn buckets(&mut self, labels: &[(&str, &str)], bounds_us: &[u64], counts: &[u64], sum_seconds: f64) {
         debug_assert_eq!(self.kind, Kind::Histogram, "{}: use sample()", self.name);
         debug_assert_eq!(bounds_us.len() + 1, counts.len(), "{}", self.name);
@@ -170,8 +170,8 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(count));
     }
 
-    /// The samples of one summary of the current family: values in microseconds, at `quantiles` with their names, and
-    /// `sum_seconds` as in [`Page::histogram`].
+    /// Writes the samples of one summary of the current family: values in microseconds, at `quantiles` with their
+    /// names, and `sum_seconds` as in [`Page::histogram`].
     pub fn summary(
         &mut self,
         labels: &[(&str, &str)],
@@ -188,7 +188,7 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(histogram.len()));
     }
 
-    /// The finished page, with the end that its format requires.
+    /// Returns the finished page, with the end that its format requires.
     #[must_use]
     pub fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
@@ -197,7 +197,7 @@ impl Page {
         self.text
     }
 
-    /// The format of this page.
+    /// Returns the format of this page.
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
@@ -229,7 +229,7 @@ impl Page {
     }
 }
 
-/// The form that both formats accept: `1.0`, `1e-5`, `+Inf`, `NaN`.
+/// Writes a number in a form that both formats accept: `1.0`, `1e-5`, `+Inf`, `NaN`.
 fn float(text: &mut String, value: f64) {
     match value {
         value if value.is_nan() => text.push_str("NaN"),

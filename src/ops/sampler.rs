@@ -1,7 +1,8 @@
 //! Stack samples of the threads that use the CPU, taken by a signal handler.
 //!
-//! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never: an allocation, a
-//! lock, an unwinder or a failing system call within the handler, which may have interrupted any of them.
+//! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never: allocates,
+//! takes a lock, calls an unwinder or makes a failing system call within the handler, which may have interrupted any
+//! of them.
 //!
 //! Frames are found by frame pointers, which the build enables: each points to the caller's, in the layout of the ABI.
 //! The handler reads only words of the interrupted thread's own stack, between its stack pointer and the end of its
@@ -24,10 +25,10 @@ use std::time::Duration;
 
 use crate::base::clock;
 
-/// Frames kept of one sample, innermost first. Async servers are about 40 deep.
+/// The number of frames kept per sample, innermost first. Async servers are about 40 deep.
 const FRAMES_MAX: usize = 62;
 
-/// Samples kept: 512 bytes each. 60 s at 99 Hz on two CPUs are 11,880.
+/// The number of samples kept, at 512 bytes each. 60 s at 99 Hz on two CPUs are 11,880.
 const SAMPLES_MAX: usize = 65_536;
 
 /// A call chain and its number of samples.
@@ -43,7 +44,7 @@ pub(super) struct Chain {
 #[derive(Debug)]
 pub(super) struct Samples {
     pub(super) chains: Vec<Chain>,
-    /// Samples for which there was no space.
+    /// The number of samples for which there was no space.
     pub(super) lost: u64,
 }
 
@@ -59,20 +60,20 @@ struct Sampling {
     /// Start and end of the mappings that may be stacks, ascending.
     stacks: Vec<(usize, usize)>,
     slots: Vec<Slot>,
-    /// Number of samples requested, including those without space.
+    /// The number of requested samples, including those for which there was no space.
     taken: AtomicUsize,
 }
 
 /// The pointer that the handler reads; null while no sampling runs.
 static SAMPLING: AtomicPtr<Sampling> = AtomicPtr::new(ptr::null_mut());
 
-/// Number of running handlers. Their data must remain until there are none.
+/// The number of running handlers. Their data must remain until there are none.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Samples this process for `time`. The caller ensures that there is one at a time.
+/// Samples this process for `time`. The caller ensures that only one sampling runs at a time.
 ///
 /// # Errors
-/// If the signal or the timer is refused, or `/proc` cannot be read.
+/// Returns an error if the signal or the timer is refused, or `/proc` cannot be read.
 pub(super) fn sample(time: Duration, hz: u32, cpus: usize) -> io::Result<Samples> {
     let room = (time.as_secs() as usize + 1).saturating_mul(hz as usize).saturating_mul(cpus.max(1));
     let slot = || Slot {
@@ -102,13 +103,14 @@ pub(super) fn sample(time: Duration, hz: u32, cpus: usize) -> io::Result<Samples
     // SAFETY: made by `into_raw` above, and no handler can reach it any more.
     let sampling = unsafe { Box::from_raw(sampling) };
     started.and(stopped)?;
-    // Threads may have started or ended meanwhile. A number that was used twice gets the later name.
+    // Threads may have started or ended in the meantime. A thread id that was used twice gets the later name.
     names.extend(thread_names()?);
     Ok(sampling.collect(&names))
 }
 
 impl Sampling {
-    /// Called by the handler: only plain memory and the caller's own stack.
+    /// Records one sample. The handler calls it, so it uses only plain memory and reads the interrupted thread's
+    /// stack.
     fn record(&self, thread: u32, registers: Registers) {
         let Some(slot) = self.slots.get(self.taken.fetch_add(1, Ordering::Relaxed)) else { return };
         slot.thread.store(thread, Ordering::Relaxed);
@@ -203,7 +205,8 @@ fn registers(context: &libc::ucontext_t) -> Registers {
     }
 }
 
-/// Installs the handler permanently. Without a sampling it does nothing, and a late signal must not end the process.
+/// Installs the handler permanently. It does nothing while no sampling runs, because a late signal must not end the
+/// process.
 fn install() -> io::Result<()> {
     // SAFETY: all zero is a valid sigaction (no flags, an empty mask).
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -227,7 +230,7 @@ fn set_timer(every_us: i64) -> io::Result<()> {
     }
 }
 
-/// The private writable mappings, which include the stacks of threads and coroutines.
+/// Returns the private writable mappings, which include the stacks of threads and coroutines.
 fn stacks() -> io::Result<Vec<(usize, usize)>> {
     let mut stacks = Vec::new();
     for line in fs::read_to_string("/proc/self/maps")?.lines() {
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_walk_stays_on_its_own_stack_and_ends() {
-        // Frames in the layout of the ABI: the caller's frame, and the return address.
+        // These are frames in the layout of the ABI: the caller's frame, and the return address.
         let mut words = vec![0_usize; 64];
         let base = words.as_ptr() as usize;
         let at = |index: usize| base + index * 8;
@@ -271,7 +274,7 @@ mod tests {
         let cases = [
             (at(63), vec![7, 111, 222]),          // its second word would be beyond the end
             (at(4), vec![7, 111, 222, 333]),      // downwards: a loop
-            (at(20) + 1, vec![7, 111, 222, 333]), // crooked
+            (at(20) + 1, vec![7, 111, 222, 333]), // misaligned
             (usize::MAX - 7, vec![7, 111, 222, 333]),
             (0, vec![7, 111, 222, 333]),
         ];
@@ -289,7 +292,7 @@ mod tests {
             };
             let sampling = Sampling { stacks: vec![(base, at(64))], slots: vec![slot], taken: 0.into() };
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
-            // Without space: counted, not kept.
+            // A sample without space is counted, but not kept.
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
             let samples = sampling.collect(&HashMap::from([(3, "name".to_owned())]));
             assert_eq!(samples.chains, [Chain { thread: "name".to_owned(), addresses: expected, count: 1 }]);

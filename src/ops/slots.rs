@@ -14,11 +14,11 @@ pub(super) const CONNECTIONS_MAX: usize = 256;
 /// Seconds that a connection may be without a complete request: more than the usual scrape intervals.
 pub(super) const SILENCE_S_MAX: u64 = 120;
 
-/// The connections: a slot holds the descriptor and the time of its last complete request. Only the `ops` thread uses
-/// them, so a descriptor in a slot always belongs to that connection.
+/// The connections. A slot contains the descriptor and the time of its last complete request. Only the `ops` thread
+/// uses the slots, so a descriptor in a slot always belongs to that connection.
 pub(super) struct Slots([AtomicU64; CONNECTIONS_MAX]);
 
-/// Must not be closed: a response is being generated.
+/// The time of a connection that must not be closed, because a response is being generated.
 pub(super) const WORKING: u64 = u32::MAX as u64;
 
 impl Slots {
@@ -26,7 +26,7 @@ impl Slots {
         Slots([const { AtomicU64::new(0) }; CONNECTIONS_MAX])
     }
 
-    /// The slot's number, or `None` if all are taken.
+    /// Assigns a slot and returns its number, or `None` if all are taken.
     pub(super) fn enter(&self, fd: RawFd, now_s: u64) -> Option<usize> {
         let free = self.0.iter().position(|slot| slot.load(Ordering::Relaxed) == 0)?;
         self.mark(free, fd, now_s);
@@ -34,7 +34,7 @@ impl Slots {
     }
 
     pub(super) fn mark(&self, slot: usize, fd: RawFd, heard_s: u64) {
-        // Never zero, which is a free slot: descriptors count from one here.
+        // A taken slot is never zero, because zero means free. The stored descriptor is therefore one higher.
         self.0[slot].store((fd as u64 + 1) << 32 | heard_s.min(WORKING), Ordering::Relaxed);
     }
 
@@ -57,7 +57,7 @@ impl Slots {
     }
 }
 
-/// Ends one or both directions of a connection.
+/// Shuts down one or both directions of a connection.
 pub(super) fn shut(fd: RawFd, how: libc::c_int) {
     // SAFETY: plain numbers; `fd` is the socket of a connection whose loop is still running, because its slot is
     // released before the socket is closed, on the same thread.

@@ -13,17 +13,17 @@ use crate::cores::executor::Runtime;
 use crate::cores::stop::Stop;
 use crate::ingest::Board;
 
-/// Statuses with their own counters; any other counts as the last.
+/// The statuses that have their own counters. Any other status counts as the last.
 pub const STATUSES: [u16; 29] = [
     200, 202, 201, 204, 206, 303, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 414, 415, 416, 417, 422,
     429, 431, 500, 501, 503, 505, 507, 0,
 ];
-/// Routes with their own counters; the endpoint table has fewer.
+/// The number of routes with their own counters. The endpoint table has fewer.
 pub const ROUTES: usize = 64;
-/// Problems with their own counters; the catalogue has fewer.
+/// The number of problems with their own counters. The catalogue has fewer.
 pub const PROBLEMS: usize = 128;
 
-/// The histograms' range: 1 us to 60 s at two significant digits, 20 KiB.
+/// Returns an empty latency histogram: 1 us to 60 s at two significant digits, 20 KiB.
 #[must_use]
 pub fn latency_histogram() -> Histogram<u64> {
     match Histogram::new_with_bounds(1, 60_000_000, 2) {
@@ -45,11 +45,11 @@ impl Default for Latency {
     }
 }
 
-/// Upper bounds of the buckets for durations by route, in microseconds.
+/// The upper bounds of the buckets for durations by route, in microseconds.
 pub const DURATION_BOUNDS_US: [u64; 12] =
     [250, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
 
-/// The durations of one row of the table; the last bucket is for values above the last bound.
+/// The durations of one row of the endpoint table. The last bucket is for values above the last bound.
 #[derive(Debug)]
 pub struct Durations {
     pub buckets: [Cell; DURATION_BOUNDS_US.len() + 1],
@@ -62,7 +62,7 @@ impl Durations {
     }
 }
 
-/// Counters of one thread, which alone writes them.
+/// One thread's counters. Only that thread writes them.
 #[derive(Debug)]
 pub struct LaneVitals {
     pub accepted_events: Cell,
@@ -74,16 +74,17 @@ pub struct LaneVitals {
     pub connections_opened: Cell,
     pub handed_over: Cell,
     pub buffer_bytes: Cell,
-    /// Open streams of changes.
+    /// The number of open change streams.
     pub streams: Cell,
-    /// Times that a stream had to continue from the shards.
+    /// How often a stream had to continue from the shards.
     pub streams_lagged: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
-    /// On the executor's lane: from the head of a request to the end of its response.
+    /// The executor's durations, from the head of a request to the end of its response.
     pub durations: [Durations; ROUTES],
     /// Indexed by the order of the problem catalogue.
     pub problems: [Cell; PROBLEMS],
-    /// From the kernel's report of the request to the end of sending the response.
+    /// The latency of acknowledged events, from the kernel's report of the request to the end of sending the
+    /// response.
     pub ack_latency: ArcSwap<Latency>,
 }
 
@@ -110,13 +111,13 @@ impl Default for LaneVitals {
 }
 
 impl LaneVitals {
-    /// Number of responses of a route with the status at this index of [`STATUSES`].
+    /// Returns the number of a route's responses that had the status at this index of [`STATUSES`].
     #[must_use]
     pub fn requests_of(&self, route: &Route, status: usize) -> u64 {
         route.rows.iter().filter_map(|row| self.requests.get(*row)).map(|counts| counts[status].get()).sum()
     }
 
-    /// Adds the duration of a response: two additions.
+    /// Adds the duration of a response. It costs two additions.
     pub fn time_request(&self, row: usize, duration_us: u64) {
         let durations = &self.durations[row.min(ROUTES - 1)];
         durations.buckets[DURATION_BOUNDS_US.partition_point(|bound| *bound < duration_us)].add(1);
@@ -129,8 +130,8 @@ impl LaneVitals {
     }
 }
 
-/// One core: its two lanes, and its number of connections. This is the only count that two threads write, once per
-/// connection; new connections go to the core with the fewest.
+/// One core: its two lanes, and its number of connections. This number is the only count here that several threads
+/// write. It changes when a connection opens or closes. New connections go to the core with the fewest.
 #[derive(Debug, Default)]
 pub struct CoreVitals {
     pub cpu: usize,
@@ -162,11 +163,11 @@ impl CoreVitals {
 /// The counters of exports, published by the core that runs them.
 #[derive(Debug, Default)]
 pub struct ExportVitals {
-    /// Queued and running.
+    /// The number of exports that are queued or running.
     pub open: Cell,
-    /// Bytes of all their files.
+    /// The total size of all export files.
     pub bytes: Cell,
-    /// Since the start.
+    /// The number of rows exported since the start.
     pub rows: Cell,
     pub done: Cell,
     pub failed: Cell,
@@ -180,7 +181,7 @@ pub struct Route {
     pub rows: Vec<usize>,
 }
 
-/// The data of `/health`, `/ready` and `/metrics`. Reading it never touches the disk and never waits.
+/// The data behind `/health`, `/ready` and `/metrics`. Reading it never touches the disk and never waits.
 #[derive(Debug)]
 pub struct Vitals {
     pub config: Config,

@@ -1,4 +1,4 @@
-//! The responses of orders: summaries, a status, one order, and refusals.
+//! The order responses: ingest summaries, a status, one order, and refusals.
 
 use std::borrow::Cow;
 
@@ -14,13 +14,13 @@ use crate::event::parse_rfc3339;
 use crate::http::Answer;
 use crate::query::QueryError;
 
-/// The summary of a finished ingest.
+/// Returns the response to a finished ingest: its summary.
 #[must_use]
 pub(super) fn ingested(summary: Vec<u8>, level: AckLevel) -> Answer {
     Answer::new(200, "application/json", summary).with("Firehose-Ack", level.word())
 }
 
-/// The stored response of an earlier request.
+/// Returns the stored response to an earlier request.
 #[must_use]
 pub(super) fn replayed(response: String, level: AckLevel) -> Answer {
     ingested(response.into_bytes(), level).with("Idempotent-Replayed", "true")
@@ -45,7 +45,7 @@ impl Refuse for IngestEnded {
     }
 }
 
-/// The response to an ingest that ended early. Rows that were committed remain and are counted.
+/// Returns the response to an ingest that ended early. Its committed rows remain and are counted.
 #[must_use]
 pub(super) fn ingest_refused(
     error: &WriteRefused,
@@ -63,7 +63,7 @@ pub(super) fn ingest_refused(
     }
 }
 
-/// The outcome of the rows of an ingest that ended early.
+/// The row counts of an ingest that ended early.
 #[derive(serde::Serialize)]
 struct Counts {
     rows_received: u64,
@@ -83,7 +83,7 @@ impl Counts {
     }
 }
 
-/// The errors of the lines, and the skipped parts: members that a summary has too.
+/// The line errors and the skipped parts. A summary has the same members.
 #[derive(serde::Serialize)]
 struct Faults<'s> {
     errors: &'s [IngestError],
@@ -97,7 +97,7 @@ fn faults(summary: &Summary) -> Faults<'_> {
     Faults { errors: summary.errors(), errors_truncated, skipped: summary.skipped(), skipped_truncated }
 }
 
-/// The problem document with more members at its end.
+/// Appends members to a problem document.
 fn with_members(answer: Answer, members: &impl serde::Serialize) -> Answer {
     let (mut body, more) = (answer.body.into_owned(), serde_json::to_vec(members).unwrap_or_default());
     if let ([.., b'}'], [b'{', more @ ..]) = (&body[..], &more[..])
@@ -153,18 +153,18 @@ impl Refuse for OrderNotRead {
     }
 }
 
-/// One order, from its line.
+/// Returns the response with one order, from its line.
 #[must_use]
 pub(super) fn order(mut line: Vec<u8>) -> Answer {
     line.pop_if(|last| *last == b'\n');
     Answer::new(200, "application/json", line).with("Cache-Control", "no-store")
 }
 
-/// Maximum time by which `occurred_at` may be ahead of the clock: a status from the far future would block all others
-/// until then.
+/// The maximum time by which `occurred_at` may be ahead of the clock. A status from the far future would block all
+/// others until that time.
 const AHEAD_US: i64 = 86_400_000_000;
 
-/// The status in a body, and its time. Default: now.
+/// Parses the status in a body, and its time. The default time is now.
 pub(super) fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefused> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -182,7 +182,7 @@ pub(super) fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), Sta
     if is_ahead { Err(StatusRefused::OccurredAt) } else { Ok((status, occurred_us)) }
 }
 
-/// The response to a status that is older than the last applied one.
+/// Returns the response to a status that is older than the last applied one.
 #[must_use]
 pub(super) fn status_superseded(order_id: &str, status: OrderStatus, level: AckLevel) -> Answer {
     let body = serde_json::json!({
@@ -191,7 +191,7 @@ pub(super) fn status_superseded(order_id: &str, status: OrderStatus, level: AckL
     Answer::new(200, "application/json", body.to_string().into_bytes()).with("Firehose-Ack", level.word())
 }
 
-/// The response to a committed status.
+/// Returns the response to a committed status.
 #[must_use]
 pub(super) fn status_changed(order_id: &str, status: OrderStatus, changed: bool, level: AckLevel) -> Answer {
     let body = serde_json::json!({"order_id": order_id, "status": status.as_str(), "changed": changed});
@@ -204,7 +204,7 @@ impl Refuse for StatusRefused {
     }
 }
 
-/// The response to a refused status.
+/// Returns the response to a refused status.
 #[must_use]
 pub(super) fn status_refused(error: &StatusRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let detail = error.to_string();

@@ -1,8 +1,8 @@
-//! One line of NDJSON to one checked order.
+//! Parses one line of NDJSON into one checked order.
 //!
-//! In: a line. Out: an [`Order`] that borrows from the line and from the [`OrderDecoder`], or an [`OrderError`] that lists
-//! every invalid field. Owns: the items' spans and the texts that had escapes, reused for each order. Never: a float,
-//! allocation for a valid order once the buffers have grown.
+//! In: a line. Out: an [`Order`] that borrows from the line and from the [`OrderDecoder`], or an [`OrderError`] that
+//! lists every invalid field. Owns: the items' spans and the unescaped strings, whose buffers are reused for each
+//! order. Never: parses a float, or allocates for a valid order once the buffers have grown.
 //!
 //! ```text
 //! line ─► simd-json ──ok──► its structural characters ─┐
@@ -26,20 +26,20 @@ use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
 use crate::event::{DecodeError, Decoder, second_look};
 
-/// Length of one order's line: 1000 items with texts of maximum length written in escapes, and some space.
+/// The maximum length of an order's line: 1000 items with strings of maximum length, fully escaped, and some slack.
 pub const ORDER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Faults reported for one order. Beyond them, the error only states that there are more.
+/// The maximum number of errors reported for one order. Beyond it, the error only states that there are more.
 const ORDER_FAULTS_MAX: usize = 20;
 
-/// Larger buffers of an order shrink at the next order.
+/// Buffers larger than this shrink before the next order.
 const BYTES_KEPT: usize = 64 * 1024;
 
 const _: () = assert!(
     ORDER_ITEMS_MAX * (6 * (rules::PRODUCT_BYTES_MAX + rules::CATEGORY_BYTES_MAX) + 150) < ORDER_BYTES_MAX
 );
 
-/// One order. Its texts are in the line or, if they had escapes, in the decoder.
+/// One order. Its strings are in the line or, if they had escapes, in the decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'d> {
     /// 1 to 200 bytes, no control characters.
@@ -56,21 +56,21 @@ pub struct Order<'d> {
     pub currency: Currency,
     /// Microseconds since 1970 UTC.
     pub ordered_at_us: i64,
-    /// Minor units of the currency: the sum of quantity times price over all items.
+    /// The sum of quantity times price over all items, in minor units of the currency.
     pub total_minor: i64,
     texts: Texts<'d>,
     items: &'d [ItemSpans],
 }
 
 impl<'d> Order<'d> {
-    /// The 1 to [`ORDER_ITEMS_MAX`] items, in line order.
+    /// Returns the 1 to [`ORDER_ITEMS_MAX`] items, in line order.
     #[must_use]
     pub fn items(&self) -> Items<'d> {
         Items::new(self.texts, self.items)
     }
 }
 
-/// Storage of an order's parts: 32 bytes per item, and the texts that had escapes.
+/// The storage for an order's parts: 32 bytes per item, and the strings that had escapes.
 #[derive(Debug, Default)]
 struct OrderBuffers {
     items: Vec<ItemSpans>,
@@ -86,7 +86,7 @@ impl OrderBuffers {
     }
 }
 
-/// An order without its items, with its texts as positions.
+/// An order without its items. Its strings are positions.
 struct Head {
     order_id: Text,
     tenant_id: Text,
@@ -99,7 +99,7 @@ struct Head {
     total_minor: i64,
 }
 
-/// Parses orders; reused, one per core.
+/// A parser for orders. Each core reuses its own.
 pub struct OrderDecoder {
     decoder: Decoder,
     order: OrderBuffers,
@@ -117,16 +117,16 @@ impl OrderDecoder {
         OrderDecoder { decoder: Decoder::new(), order: OrderBuffers::default() }
     }
 
-    /// Parses an order from one line of NDJSON (any one JSON text, with or without the line end). Unknown members are
-    /// ignored; a repeated known member is a fault. The order is valid until the next call.
+    /// Parses an order from one line of NDJSON. The line is one JSON value of any kind, with or without the line end.
+    /// Unknown members are ignored. A repeated known member is an error. The order is valid until the next call.
     ///
-    /// Allocates nothing for a valid order once the buffers have grown to its size, except for a second look, and for a
-    /// status, currency, time or price with escapes. After a large order the buffers shrink to 64 KiB each at the next
-    /// one. For 520 bytes with 3 items it takes about 870 ns, 170 ns for each further item, and 2 us if a second look
-    /// is needed.
+    /// Once the buffers have grown to the order's size, a valid order allocates nothing, except for a second look,
+    /// and for a status, currency, time or price with escapes. After a large order, the buffers shrink to 64 KiB each
+    /// at the next one. A line of 520 bytes with 3 items takes about 870 ns. Each further item takes 170 ns, and a
+    /// second look 2 us.
     ///
     /// # Errors
-    /// The fault of the line as JSON, or every invalid field at once, up to 20.
+    /// Returns the line's JSON error, or every invalid field at once, up to 20.
     pub fn order<'d>(&'d mut self, line: &'d [u8]) -> Result<Order<'d>, OrderError> {
         if line.len() > ORDER_BYTES_MAX {
             return Err(error::line_too_long());
@@ -152,7 +152,7 @@ impl OrderDecoder {
         })
     }
 
-    /// Returns the line as text and the order's head. The items, and texts with escapes, are in the buffers.
+    /// Returns the line as a `str`, and the order's head. The items and the strings with escapes are in the buffers.
     #[inline]
     fn checked<'l>(&mut self, line: &'l [u8], is_indexed: bool) -> Result<(&'l str, Head), OrderError> {
         if !is_indexed {

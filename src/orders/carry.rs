@@ -1,4 +1,4 @@
-//! Converts orders, their statuses and finished ingests back to records, to carry them into other shards.
+//! Converts orders, their status changes and finished ingests back to records, to carry them into other shards.
 
 use rusqlite::{Connection, Row};
 
@@ -8,8 +8,8 @@ use super::status::OrderStatus;
 use crate::base::money::Currency;
 use crate::shard::{Carried, ShardError, partition};
 
-/// Passes every order to `take`, in order of arrival, each followed by a status record if its status has changed
-/// since. The finished ingests follow.
+/// Passes every order to `take`, in order of arrival. If an order's status has changed since, a status record follows
+/// the order. The finished ingests come last.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

@@ -1,10 +1,11 @@
 //! `POST /api/v1/ingest/orders`: a body of any size, line by line into journals, commit by commit into a summary.
+//! `GET …/orders/search` and one order.
 //!
 //! ```text
 //! frames ─► (multipart) ─► unpack ─► line ─► staged by shard ─► journal ─► commit ─► summary
 //! ```
 //! Memory holds one frame, the buffers of unpacking, and some portions of rows on their way to a commit
-//! ([`row_intake`]). A shard that falls behind stops the reads of the body, and thereby the sender.
+//! ([`row_intake`]). If a shard falls behind, the body is not read further, which slows the sender down.
 
 mod body;
 mod claimed;
@@ -26,7 +27,7 @@ use super::query;
 use super::search::{SearchPlan, one_order};
 use super::search_stream::{Search, Shape};
 use crate::api;
-use crate::api::request::ingest_key;
+use crate::api::request::idempotency_key;
 use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::config::AckLevel;
@@ -38,19 +39,19 @@ use crate::lane::{
 use crate::query::{Filter, QueryError};
 use crate::unpack::{Limits, Next, Unpacker};
 
-/// Lines of one upload or several, and their common fingerprint.
-struct Uploads {
+/// The lines of one or more uploads, and their combined fingerprint.
+struct BodyParts {
     unpacker: Unpacker,
     decoded_bytes_max: u64,
-    /// Lines of the previous uploads.
+    /// The number of lines in the previous uploads.
     lines_before: u64,
     fingerprint: Fingerprint,
 }
 
-impl Uploads {
-    fn new(decoded_bytes_max: u64) -> Uploads {
-        let unpacker = Uploads::unpacker(decoded_bytes_max);
-        Uploads { unpacker, decoded_bytes_max, lines_before: 0, fingerprint: Fingerprint::default() }
+impl BodyParts {
+    fn new(decoded_bytes_max: u64) -> BodyParts {
+        let unpacker = BodyParts::unpacker(decoded_bytes_max);
+        BodyParts { unpacker, decoded_bytes_max, lines_before: 0, fingerprint: Fingerprint::default() }
     }
 
     fn unpacker(decoded_bytes_max: u64) -> Unpacker {
@@ -64,23 +65,24 @@ impl Uploads {
         }
     }
 
-    /// Ends an upload. The next one may begin.
+    /// Ends an upload, so that the next one may start.
     fn ended(&mut self) {
         if let Some(fingerprint) = self.unpacker.fingerprint() {
             self.fingerprint.add(fingerprint);
         }
         self.lines_before += self.unpacker.lines();
         self.decoded_bytes_max = self.decoded_bytes_max.saturating_sub(self.unpacker.decoded_bytes());
-        self.unpacker = Uploads::unpacker(self.decoded_bytes_max);
+        self.unpacker = BodyParts::unpacker(self.decoded_bytes_max);
     }
 }
 
-/// The common fingerprint of any number of uploads: of one its own, of several a hash over theirs.
+/// The combined fingerprint of any number of uploads. For one upload, it is its own fingerprint; for several, it is a
+/// hash over theirs.
 #[derive(Default)]
 struct Fingerprint {
     first: [u8; 32],
     count: u64,
-    /// The hash over all of them, one after the other.
+    /// The hash over all fingerprints, in the order of the uploads.
     all: blake3::Hasher,
 }
 
@@ -101,15 +103,15 @@ impl Fingerprint {
     }
 }
 
-/// A receiver that ingests the lines as orders.
+/// An upload sink that ingests the lines as orders.
 struct Ingesting<'l> {
     lane: &'l Lane,
-    uploads: Uploads,
+    uploads: BodyParts,
     intaking: RowIntake,
 }
 
 impl UploadSink for Ingesting<'_> {
-    fn uploads(&mut self) -> &mut Uploads {
+    fn uploads(&mut self) -> &mut BodyParts {
         &mut self.uploads
     }
 
@@ -126,15 +128,15 @@ impl UploadSink for Ingesting<'_> {
     }
 }
 
-/// A receiver that only checks that the lines are the same as before.
+/// An upload sink that only checks that the lines are the same as before.
 struct Comparing<'l> {
     lane: &'l Lane,
-    uploads: Uploads,
+    uploads: BodyParts,
     held: Reservation,
 }
 
 impl UploadSink for Comparing<'_> {
-    fn uploads(&mut self) -> &mut Uploads {
+    fn uploads(&mut self) -> &mut BodyParts {
         &mut self.uploads
     }
 
@@ -154,18 +156,18 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     let tenant = tenant_of(lane, request, &principal);
     let tenant = tenant.as_deref();
     let wants_disk = call.wants_disk()?;
-    let key = ingest_key(&request.headers)?;
+    let key = idempotency_key(&request.headers)?;
     let boundary = boundary(request)?;
     if !is_understood(request) {
         return Err(WriteRefused::ContentCoding.into());
     }
-    // If no shard accepts more, no part of the body is worth reading.
+    // If no shard accepts more rows, reading the body is pointless.
     if let Some(pressure) = lane.intake.borrow().pressure_everywhere() {
         return Err(WriteRefused::Pressure(pressure).into());
     }
     let named = ClaimedIngest::claim(lane, tenant, &key).await?;
     let frames = Frames::new(lane, principal, body, gate, Pace::Steady);
-    let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
+    let uploads = BodyParts::new(lane.vitals.config.ingest_bytes_max);
     if let Some(finished) = named.finished(lane).await? {
         let mut comparing = Comparing { lane, uploads, held: lane.memory.hold() };
         feed_body(frames, boundary, &mut comparing).await?;
@@ -180,7 +182,7 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     let mut ingesting = Ingesting { lane, uploads, intaking };
     let poured = feed_body(frames, boundary, &mut ingesting).await;
     if matches!(poured, Err(WriteRefused::Pressure(_))) {
-        // A client that has to retry later gets its response now, with what is known by then.
+        // A client that has to retry later gets its response now, with the outcomes known at the commit timeout.
         ingesting.intaking.patience = lane.keyed.commit_wait;
     }
     let settled = ingesting.intaking.settle(lane).await;
@@ -195,7 +197,7 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
         Err(refused) => return Err(IngestEnded { refused, summary: Some(summary) }),
     };
     if !summary.is_anything_known() {
-        // Its key remains free.
+        // The idempotency key remains free.
         let refused = WriteRefused::NothingKnown(summary.advice());
         return Err(IngestEnded { refused, summary: Some(summary) });
     }
@@ -204,7 +206,7 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
         let finished = named.finish(lane, &ingesting.uploads.fingerprint.get(), &response, wants_disk).await;
         finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
     } else {
-        // The key remains free, and the orders are duplicates when they arrive again.
+        // The idempotency key remains free. If the orders arrive again, they are duplicates.
         tracing::warn!(
             key,
             "the server does not remember an ingest by its key, because its rows could not \
@@ -214,8 +216,8 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     Ok(answer::ingested(response, AckLevel::of(wants_disk)))
 }
 
-/// Returns `true` if the codings in the header are known. The bytes show how they are compressed, and a header may
-/// repeat it.
+/// Returns `true` if the codings in the `Content-Encoding` header are known. The server detects compression from the
+/// bytes, so the header may be present or absent.
 fn is_understood(request: &RequestHead) -> bool {
     let mut codings = request.headers.get_all("content-encoding").iter();
     codings.all(|coding| {

@@ -1,4 +1,4 @@
-//! Removes the orders of one customer, or assigns them to a pseudonym: rows, lists, sums and sketches in the
+//! Deletes one customer's orders or assigns them to a pseudonym. Updates rows, lists, sums and sketches in the
 //! caller's transaction (R3).
 
 use std::collections::HashSet;
@@ -18,23 +18,23 @@ use crate::shard::{ShardError, tenant_number};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErasureEffect {
     Delete,
-    /// The order belongs to a customer with this key.
+    /// The order is assigned to the customer with this key.
     Reassign {
         customer_key: i64,
     },
 }
 
-/// Counts of the rows that were changed in one partition.
+/// The numbers of rows changed in one partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) orders: u64,
     pub(crate) items: u64,
     pub(crate) index_entries: u64,
-    /// Earliest and latest time of the deleted orders.
+    /// The earliest and latest time of the deleted orders.
     pub(crate) times: Option<(i64, i64)>,
 }
 
-/// Returns the numbers of a customer: one for each combination of name and address.
+/// Returns a customer's numbers: one for each combination of name and address.
 pub(crate) fn customers_of(
     connection: &Connection,
     tenant_id: &str,
@@ -47,8 +47,8 @@ pub(crate) fn customers_of(
     Ok(Some((tenant, found.collect::<Result<_, _>>()?)))
 }
 
-/// Returns the orders of these customers in one partition. Reads them from the partition's list if it has one.
-/// Otherwise reads all orders of the tenant from the index in order of time (0.2 us each).
+/// Returns these customers' orders in one partition. Reads them from the partition's list if it has one. Otherwise,
+/// reads all of the tenant's orders from the time index (0.2 us each).
 pub(crate) fn orders_of(
     connection: &Connection,
     table: &str,
@@ -98,13 +98,13 @@ pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<
 }
 
 impl OrderStore {
-    /// Forgets the numbers of names, so that they are looked up again.
+    /// Clears the cached name numbers, so that they are looked up again.
     pub(crate) fn forget_names(&mut self) {
         self.names = super::names::Names::default();
     }
 
-    /// Changes the given orders of a partition, with everything that is counted of them. `tables` are the tables of
-    /// all partitions. The caller must call [`Store::committed`](crate::shard::Store::committed) or `rolled_back`
+    /// Changes the given orders of a partition and everything derived from them. `tables` are the tables of all
+    /// partitions. The caller must call [`Store::committed`](crate::shard::Store::committed) or `rolled_back`
     /// afterwards.
     pub(crate) fn change(
         &mut self,
@@ -146,7 +146,7 @@ impl OrderStore {
         if let ErasureEffect::Reassign { customer_key } = becomes {
             let sql = format!("UPDATE {table} SET customer_key = ?2 WHERE id = ?1");
             transaction.prepare_cached(&sql)?.execute(params![id, customer_key])?;
-            // The same figures belong to another customer, so the sketches are rebuilt.
+            // The same figures now belong to another customer, so the sketches are rebuilt.
             if status.is_sale() {
                 self.sums.add(&Sale { customer_key, ..sale }, items.iter().copied());
             }
@@ -176,7 +176,7 @@ impl OrderStore {
     }
 }
 
-/// Returns the status and customer of an order, and the part of it that sums count.
+/// Returns the order's status and customer, and what the order contributes to the sums.
 fn sale(
     connection: &Connection,
     table: &str,

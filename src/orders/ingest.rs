@@ -1,4 +1,4 @@
-//! Ingest of orders: lines become staged rows by shard, and outcomes become a summary with the first thousand errors.
+//! Order ingest: turns lines into rows staged by shard, and outcomes into a summary with the first thousand errors.
 
 use std::borrow::Cow;
 
@@ -13,31 +13,31 @@ use crate::ingest::KeyedRows;
 use crate::shard::Outcome;
 use crate::unpack::{SKIPPED_MAX, Skipped};
 
-/// The maximum number of errors that one ingest reports. Further ones are only counted.
+/// The maximum number of errors that one ingest reports. Further errors are only counted.
 const ERRORS_MAX: usize = 1_000;
 
 /// An error in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestError {
-    /// Counted from 1, over the whole upload.
+    /// The line number, counted from 1 over the whole upload.
     pub line: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<String>,
-    /// JSON Pointer to the field; empty for the line as a whole.
+    /// JSON Pointer to the field. It is empty for the line as a whole.
     pub pointer: String,
     pub code: Cow<'static, str>,
     pub detail: String,
 }
 
-/// The outcomes of the lines of one ingest.
+/// The outcomes of an ingest's lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub inserted: u64,
-    /// Orders that the tenant already has, with this content or another.
+    /// The number of orders that the tenant already has, with the same content or different content.
     pub duplicate: u64,
-    /// Lines that are not an order, and orders that could not be stored.
+    /// The number of lines that are not an order, and of orders that could not be stored.
     pub failed: u64,
-    /// The failed orders whose customer was erased.
+    /// The number of failed orders whose customer was erased.
     #[serde(default)]
     known: u64,
     errors: Vec<IngestError>,
@@ -47,12 +47,12 @@ pub struct Summary {
     skipped: Vec<SkippedPart>,
     #[serde(default)]
     skipped_truncated: bool,
-    /// The format that the first line seems to have, if it is not an order.
+    /// The format that the first line seems to have, if the line is not an order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<Shape>,
 }
 
-/// A part of a form, or an entry of an archive, that was not read.
+/// A form part or an archive entry that was not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedPart {
     pub name: String,
@@ -81,8 +81,9 @@ impl Summary {
         self.inserted + self.duplicate + self.failed
     }
 
-    /// Returns `true` if an order of the ingest is in the database, by this ingest or another and perhaps with other
-    /// content, or was suppressed. An ingest without one is refused, and its key remains free for the corrected file.
+    /// Returns `true` if an order of the ingest was suppressed or is in the database, stored by this ingest or
+    /// another and perhaps with different content. If there is none, the ingest is refused, and its key remains free
+    /// for the corrected file.
     #[must_use]
     pub fn is_anything_known(&self) -> bool {
         self.inserted + self.duplicate + self.known > 0
@@ -96,7 +97,7 @@ impl Summary {
         }
     }
 
-    /// Adds the entries of an archive that were not read.
+    /// Adds the archive entries that were not read.
     pub fn skip_entries(&mut self, skipped: &Skipped) {
         for name in &skipped.names {
             self.skip(name.to_string(), "the entry is not named *.ndjson, *.jsonl or *.json");
@@ -114,7 +115,7 @@ impl Summary {
         (self.errors_truncated, self.skipped_truncated)
     }
 
-    /// Returns a sentence that advises the client if [`Summary::is_anything_known`] is false.
+    /// Returns a sentence that advises the client if [`Summary::is_anything_known`] returns `false`.
     #[must_use]
     pub fn advice(&self) -> String {
         let rows = self.received();
@@ -139,7 +140,7 @@ impl Summary {
         }
     }
 
-    /// Returns the errors reported so far, in the order of the lines.
+    /// Returns the errors reported so far. [`Summary::sort`] sorts them by line.
     #[must_use]
     pub fn errors(&self) -> &[IngestError] {
         &self.errors
@@ -156,7 +157,7 @@ impl Summary {
             return;
         }
         self.errors_truncated = true;
-        // Shards answer in turns, so an earlier line may be reported after later ones.
+        // Shards respond in any order, so an earlier line may be reported after later ones.
         if let Some(last) = self.errors.iter_mut().max_by_key(|known| known.line)
             && error.line < last.line
         {
@@ -181,7 +182,7 @@ impl Summary {
                         .to_owned(),
                 });
             }
-            // The order's id is not reported. The response is kept, and must contain nothing about the person.
+            // The order's id is not reported. The response is stored and must contain nothing about the person.
             Outcome::Suppressed => self.fail(IngestError {
                 line,
                 order_id: None,
@@ -208,8 +209,8 @@ impl Summary {
         }
     }
 
-    /// Removes the order ids of the errors and the names of skipped parts. The errors keep their lines. Returns
-    /// `true` if there were any ids or names.
+    /// Removes the order ids from the errors, and the names of skipped parts. The errors keep their line numbers.
+    /// Returns `true` if there were any ids or names.
     pub fn forget_order_ids(&mut self) -> bool {
         let ids = self.errors.iter_mut().filter_map(|error| error.order_id.take());
         let forgotten = ids.count() + self.skipped.len();
@@ -248,16 +249,16 @@ impl Summary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Shape {
-    /// Names or values between separators.
+    /// Names or values with separators between them.
     Csv,
-    /// The beginning of a JSON value that continues on the next line.
+    /// The start of a JSON value that continues on the next line.
     Document,
     /// A complete array.
     Array,
 }
 
 impl Shape {
-    /// Returns the format of a first line; `None` if it looks like an order.
+    /// Returns the format of a first line, or `None` if the line looks like an order.
     fn of(line: &[u8]) -> Option<Shape> {
         let line = line.trim_ascii();
         let read = || serde_json::from_slice::<serde::de::IgnoredAny>(line);
@@ -292,9 +293,9 @@ impl Shape {
 /// The lines of one upload on their way to their shards.
 #[derive(Debug)]
 pub struct OrderIngest {
-    /// The number of this ingest in the rows. A repetition has the same one.
+    /// The ingest's id as stored in its rows. A repetition has the same one.
     id: i64,
-    /// The tenant whose orders are accepted; `None` for any tenant.
+    /// The tenant whose orders are accepted. If `None`, every tenant's orders are.
     tenant: Option<String>,
     received_us: i64,
     staged: Vec<KeyedRows>,
@@ -337,7 +338,7 @@ impl OrderIngest {
         }
     }
 
-    /// Counts as failed a line of which only the beginning was kept.
+    /// Counts a line as failed if only its start was kept.
     pub fn too_long(&mut self, number: u64, bytes_max: usize) {
         self.summary.fail(IngestError {
             line: number,
@@ -396,7 +397,7 @@ fn ingest_error(line: u64, error: &OrderError) -> IngestError {
         order_id: error.order_id().map(str::to_owned),
         pointer: first.map_or_else(String::new, |fault| fault.pointer.to_string()),
         code: Cow::Borrowed(error.code().as_str()),
-        // All faults are in one sentence; the pointer is that of the first one.
+        // The detail lists all errors in one sentence. The pointer is that of the first one.
         detail: error.to_string(),
     }
 }

@@ -1,11 +1,11 @@
-//! Orders: each order of a tenant once, with its items, the names that orders repeat, and sums over time.
+//! Orders: each of a tenant's orders is stored once, with its items, the names that orders repeat, and sums over time.
 //!
-//! In: bodies of ingests, status changes, parameters of a search. Out: summaries, orders; in a shard, rows, sums and
-//! sketches in the caller's transaction. Owns: the tables of [`schema`], the keys of ingests, the meaning of an order.
+//! In: ingest bodies, status changes, search parameters. Out: summaries, orders; in a shard, rows, sums and sketches in
+//! the caller's transaction. Owns: the tables of [`schema`], the ingests' idempotency keys, the meaning of an order.
 //! Never: decides which shard an order belongs to, or holds a whole body.
 //!
-//! The order's own id selects the shard, so one shard alone knows whether the tenant already has the order. Names
-//! that repeat (customers, products, categories) are stored once in each shard that has an order with them.
+//! The order's own id selects the shard, so one shard alone knows whether the tenant already has the order. Names that
+//! repeat (customers, products, categories) are stored once in each shard that has an order with them.
 
 mod answer;
 mod body;
@@ -64,7 +64,7 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Opening, ShardError, Store, Stream, total};
 
-/// The family of orders.
+/// The family of order records.
 #[derive(Clone, Copy, Debug)]
 pub struct Orders;
 
@@ -103,7 +103,7 @@ impl Family for Orders {
         carry::carry(connection, take)
     }
 
-    /// Forgets the keys of ingests that finished at or after `began_us`. If such an ingest is sent again, its rows
+    /// Deletes the keys of ingests that finished at or after `began_us`. If a client repeats such an ingest, its rows
     /// arrive again too, and are recognised by their lines.
     fn forget_since(&self, copy: &Connection, began_us: i64) -> Result<(), ShardError> {
         copy.execute("DELETE FROM ingest_key WHERE finished_us >= ?1", [began_us])?;

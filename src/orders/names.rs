@@ -1,4 +1,5 @@
-//! Names that orders repeat, stored once each: customers, categories, products. The most recent ones are in memory.
+//! Names that orders repeat (customers, categories, products), each stored once. The most recently used ones are in
+//! memory.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -13,16 +14,16 @@ pub(super) struct Names {
     customers: RecentNumbers<1, { 1 << 15 }>,
     categories: RecentNumbers<1, { 1 << 8 }>,
     products: RecentNumbers<3, { 1 << 14 }>,
-    /// Set while some of them are not committed.
+    /// Set while some of the numbers are not committed.
     is_dirty: bool,
 }
 
-/// A product's number and the number of its category.
+/// A product's number and its category's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Product {
     pub(crate) id: i64,
     pub(crate) category: i64,
-    /// The lowest number of the product's id. A product in several categories has several numbers.
+    /// The lowest number with the same product id. A product in several categories has several numbers.
     pub(crate) first: i64,
 }
 
@@ -43,7 +44,7 @@ impl Names {
         }
     }
 
-    /// Returns the number of the customer with the name and e-mail address of this order.
+    /// Returns the number of the customer with this order's name and e-mail address.
     pub(super) fn customer(
         &mut self,
         connection: &Connection,
@@ -80,7 +81,7 @@ impl Names {
         Ok(customer)
     }
 
-    /// Returns the number of an item's product, with the number of its category.
+    /// Returns the number of an item's product, and its category's number.
     pub(super) fn product(
         &mut self,
         connection: &Connection,

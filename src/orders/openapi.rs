@@ -23,7 +23,7 @@ use crate::api::openapi::parameters::{
 use crate::api::openapi::{READING, answer, bytes, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
-/// Adds the schemas of orders.
+/// Adds the order schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<NewOrder>()
@@ -41,7 +41,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<OrderPage>()
 }
 
-/// The problems of an ingest, however its bytes arrive.
+/// The problems of an ingest, regardless of how its bytes arrive.
 pub const INGESTING: &[Problem] = &[
     Problem::BadRequest,
     Problem::BadParameter,
@@ -65,7 +65,7 @@ fn tenant() -> Parameter {
     in_path("tenant", "The tenant that owns the orders.", identifier())
 }
 
-/// One order per line.
+/// Describes a body with one order per line.
 fn orders() -> Content {
     let line = json!({
         "order_id": "o-1001", "tenant_id": "acme", "customer_id": "c-7", "customer_name": "Ann Smith",
@@ -76,7 +76,7 @@ fn orders() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("NewOrder"))).example(Some(line)).build()
 }
 
-/// Files, under any names.
+/// Describes a form with files under any names.
 fn form() -> Content {
     let file = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -93,7 +93,7 @@ fn name_of_the_ingest() -> Parameter {
     )
 }
 
-/// The operations on the order of a body that has one line.
+/// The operations to call next on the order, if the body has one line.
 const LINKS: [Next; 6] = [
     Next { operation: "getOrder", parameters: THE_ORDER },
     Next { operation: "changeOrder", parameters: THE_ORDER },
@@ -309,7 +309,7 @@ mod tests {
         object.as_object().unwrap().keys().cloned().collect()
     }
 
-    /// The members in the description of a shape.
+    /// Returns the names of the members in a shape's description.
     fn described(schema: &str) -> BTreeSet<String> {
         keys(&parsed()["components"]["schemas"][schema]["properties"])
     }

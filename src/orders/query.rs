@@ -1,4 +1,4 @@
-//! Queries for orders: the rows that a search selects, one order, a finished ingest.
+//! Order queries: the rows that a search selects, one order, a finished ingest.
 
 use rusqlite::Connection;
 
@@ -9,7 +9,7 @@ use crate::query::{Filter, QueryError, Readers, Selection, Step, received};
 use crate::shard::read::{Bounds, Partial};
 use crate::shard::{ShardError, Stream};
 
-/// In order of (ordered at, order id).
+/// Sorted by (ordered at, order id).
 impl Selection for OrderFilter {
     fn stream(&self) -> &'static Stream {
         &ORDERS
@@ -38,7 +38,7 @@ impl Selection for OrderFilter {
     }
 }
 
-/// Returns the response to an idempotency key, if there was one and it is kept.
+/// Returns the response stored for an idempotency key, if there is one.
 pub async fn finished_ingest(
     readers: &Readers,
     shard: ShardId,
@@ -50,7 +50,7 @@ pub async fn finished_ingest(
     received(readers.ask(shard, None, step)?.recv().await)
 }
 
-/// Returns the order that the filter names as a line of JSON, or `None` if its shard does not have it.
+/// Returns the order that the filter selects as a line of JSON, or `None` if its shard does not have it.
 ///
 /// # Errors
 /// Returns an error if the shard cannot be read.

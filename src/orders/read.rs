@@ -1,8 +1,8 @@
 //! Reads orders, newest first, in bounded steps on one shard.
 //!
-//! Each partition is a source in order of (ordered_at, order id). The source is the partition's index in order of
-//! time or, if the partition is sealed and few products or customers are requested, its lists of those. A step
-//! merges the sources whose times overlap.
+//! Each partition is a source, sorted by (ordered_at, order id). The source is the partition's time index or, if the
+//! partition is sealed and few products or customers are requested, the lists of their orders. A step merges the
+//! sources whose times overlap.
 
 mod cache;
 mod customers;
@@ -37,11 +37,11 @@ use crate::shard::ids::{recent_sql, runs_sql};
 use crate::shard::read::{Bounds, Partial, PartialRow, Position, TimeRange};
 use crate::shard::{self, PartitionInfo, ShardError, partitions_of, tenant_number};
 
-/// How long one step may hold its snapshot.
+/// The maximum time that one step holds its snapshot.
 const STEP_US: u64 = 50_000;
-/// Orders read between two checks of the clock.
+/// The number of orders read between two checks of the clock.
 const LOOKED_AT: u32 = 256;
-/// The orders of one partition, in order.
+/// The matching orders of one partition, newest first.
 enum Source<'s> {
     Scan { rows: Rows<'s>, head: Option<IndexedOrder> },
     Lists { lists: Lists<'s>, head: Option<IndexedOrder> },
@@ -74,7 +74,7 @@ impl Source<'_> {
 }
 
 /// Returns the orders after `position` with ids up to `pin`, newest first, within the bounds. With `keys_only`, the
-/// bytes of the rows are omitted.
+/// rows' bytes are omitted.
 pub(super) fn step(
     connection: &Connection,
     shard: ShardId,
@@ -183,7 +183,7 @@ pub(super) fn step(
 }
 
 impl Partial {
-    /// Appends a row. Its bytes, if any, have just been written.
+    /// Appends a row. If it has bytes, they have just been written.
     fn push_order(&mut self, order: &IndexedOrder) {
         self.ids.extend_from_slice(order.order_id.as_bytes());
         self.rows.push(PartialRow {
@@ -201,15 +201,15 @@ fn has_few(wanted: &OrderPredicate<'_>) -> bool {
 }
 
 const VERSION_SQL: &str = "SELECT version FROM sales_version WHERE tenant = ?1";
-/// Returns a version that every commit increments if it changes the tenant's orders in this shard; 0 before the
-/// first.
+/// Returns the version of the tenant's orders in this shard. Every commit that changes them increments it. It is 0
+/// before the first.
 pub fn sales_version(connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
     let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(0) };
     let mut statement = connection.prepare_cached(VERSION_SQL)?;
     Ok(statement.query_row([tenant], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// Returns every SQL text about orders that does not depend on a partition, with its name, for checking query plans.
+/// Returns every order statement that does not depend on a partition, with its name, for checking query plans.
 #[must_use]
 pub fn order_statements() -> Vec<(String, String)> {
     let mut found = vec![
@@ -227,7 +227,7 @@ pub fn order_statements() -> Vec<(String, String)> {
     found
 }
 
-/// Returns every SQL text that a search can issue against a partition, with its name, for checking query plans.
+/// Returns every statement that a search can issue against a partition, with its name, for checking query plans.
 #[must_use]
 pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let name = &partition.name;

@@ -1,18 +1,18 @@
-//! The bytes of an order, a status change and a finished ingest in a journal record.
+//! The journal record format of an order, a status change and a finished ingest.
 
 use super::status::OrderStatus;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
 
-/// An order with its items.
+/// The record kind of an order with its items.
 pub const ORDER: Kind = Kind::new(3);
-/// A new status of an order.
+/// The record kind of a status change.
 pub const ORDER_STATUS: Kind = Kind::new(4);
-/// A finished ingest, which its idempotency key refers to.
+/// The record kind of a finished ingest, which its idempotency key refers to.
 pub const INGEST: Kind = Kind::new(5);
 
-/// The kinds of this family's records.
+/// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] = &[
     row(ORDER, "order", true, "not an order"),
     row(ORDER_STATUS, "order_status", false, "not a status of an order"),
@@ -25,15 +25,14 @@ const fn row(kind: Kind, name: &'static str, is_counted: bool, rejection: &'stat
 
 pub const ITEM_IDS: i64 = 1_024;
 
-/// One order, borrowed from its record. The texts satisfy the field rules of an order: identifiers of at most 200
+/// One order, borrowed from its record. Its strings satisfy the field rules for orders: identifiers of at most 200
 /// bytes, a name of at most 200, an e-mail address of at most 320, no control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRow<'a> {
-    /// The ingest that the order arrived in, with its line there. A repeated ingest recognises its own orders by
-    /// them.
+    /// The ingest that the order arrived in. A repeated ingest recognises its own orders by this and their line.
     pub ingest: i64,
     pub line: i64,
-    /// When the order was accepted, in microseconds since 1970 UTC, like all times.
+    /// The time when the order was accepted, in microseconds since 1970 UTC, like all times.
     pub received_us: i64,
     pub tenant_id: &'a str,
     pub order_id: &'a str,
@@ -43,22 +42,21 @@ pub struct OrderRow<'a> {
     pub status: OrderStatus,
     pub currency: Currency,
     pub ordered_at_us: i64,
-    /// Minor units; the sum of the items.
+    /// The sum of the items, in minor units.
     pub total: i64,
     /// The sum of the quantities.
     pub units: i64,
     items: Items<'a>,
-    /// The bytes that are equal for two equal orders: everything but the ingest, the line and the time of
-    /// acceptance.
+    /// The bytes that are equal for two equal orders: all except the ingest, the line and the time of acceptance.
     pub content: &'a [u8],
 }
 
-/// The items of an order, not yet parsed.
+/// An order's items, not yet parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Items<'a> {
     count: u16,
     bytes: &'a str,
-    /// For each item its quantity and price, 16 bytes, then the lengths of its texts, 2 bytes.
+    /// For each item, its quantity and price (16 bytes), then the lengths of its strings (2 bytes).
     numbers: &'a [u8],
 }
 
@@ -68,13 +66,13 @@ pub struct ItemRow<'a> {
     pub product_id: &'a str,
     pub category: &'a str,
     pub quantity: i64,
-    /// Minor units, for one unit.
+    /// The price of one unit, in minor units.
     pub unit_price: i64,
 }
 
 const NUMBERS_BYTES: usize = 18;
 
-/// The contents of an order, for [`encode_order`].
+/// The parts of an order, as [`encode_order`] writes them.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderParts<'a> {
     pub tenant_id: &'a str,
@@ -87,7 +85,7 @@ pub struct OrderParts<'a> {
     pub ordered_at_us: i64,
 }
 
-/// Appends the record's payload to `out`. The caller passes at most [`ORDER_ITEMS_MAX`] items, and texts that
+/// Appends the record's payload to `out`. The caller passes at most [`ORDER_ITEMS_MAX`] items, and strings that
 /// satisfy their rules.
 pub fn encode_order<'i>(
     order: &OrderParts<'_>,
@@ -121,7 +119,7 @@ pub fn encode_order<'i>(
     }
 }
 
-/// Returns `None` if the payload is not an order, or if its total does not fit into 64 bits.
+/// Decodes an order. Returns `None` if the payload is not an order, or if its total does not fit into 64 bits.
 #[must_use]
 pub fn decode_order(payload: &[u8]) -> Option<OrderRow<'_>> {
     let (ingest, rest) = number(payload)?;
@@ -153,7 +151,7 @@ pub fn decode_order(payload: &[u8]) -> Option<OrderRow<'_>> {
         units = units.checked_add(item.quantity)?;
         taken += 1;
     }
-    // An item whose texts are truncated ends the iteration early.
+    // An item whose strings are truncated ends the iteration early.
     if taken != count {
         return None;
     }
@@ -207,11 +205,11 @@ impl<'a> OrderRow<'a> {
     }
 }
 
-/// A new status of an order.
+/// A status change of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRow<'a> {
     pub received_us: i64,
-    /// When the status changed; [`StatusRow::UNKNOWN_US`] if that is no longer known.
+    /// The time of the status change. It is [`StatusRow::UNKNOWN_US`] if the time is no longer known.
     pub occurred_us: i64,
     pub status: OrderStatus,
     pub tenant_id: &'a str,
@@ -222,7 +220,7 @@ pub struct StatusRow<'a> {
 const HAS_OCCURRED: u8 = 0x80;
 
 impl StatusRow<'_> {
-    /// Earlier than any other time, so that every later change is newer.
+    /// A time earlier than any other, so that every later change is newer.
     pub const UNKNOWN_US: i64 = i64::MIN;
 
     /// Appends the record's payload to `out`.
@@ -240,7 +238,7 @@ impl StatusRow<'_> {
     }
 }
 
-/// Returns `None` if the payload is not a status change.
+/// Decodes a status change. Returns `None` if the payload is not one.
 #[must_use]
 pub fn decode_status(payload: &[u8]) -> Option<StatusRow<'_>> {
     let (received_us, rest) = number(payload)?;
@@ -257,23 +255,23 @@ pub fn decode_status(payload: &[u8]) -> Option<StatusRow<'_>> {
     is_named.then_some(StatusRow { received_us, occurred_us, status, tenant_id, order_id })
 }
 
-/// A finished ingest: the fingerprint of its content, and its response.
+/// A finished ingest: its content fingerprint and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IngestRow<'a> {
     pub finished_us: i64,
-    /// When the key expires.
+    /// The time when the key expires.
     pub expires_us: i64,
-    /// The owner of the key: a tenant, or `*` for a key of all tenants.
+    /// The key's owner: a tenant, or `*` for a key of all tenants.
     pub scope: &'a str,
     /// The idempotency key.
     pub key: &'a str,
     pub fingerprint: &'a [u8; 32],
-    /// JSON.
+    /// The response as JSON.
     pub response: &'a str,
 }
 
 impl IngestRow<'_> {
-    /// Appends the record's payload to `out`. Scope and key have at most 255 bytes.
+    /// Appends the record's payload to `out`. The scope and the key have at most 255 bytes each.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.finished_us.to_le_bytes());
         out.extend_from_slice(&self.expires_us.to_le_bytes());
@@ -286,7 +284,7 @@ impl IngestRow<'_> {
     }
 }
 
-/// Returns `None` if the payload is not a finished ingest.
+/// Decodes a finished ingest. Returns `None` if the payload is not one.
 #[must_use]
 pub fn decode_ingest(payload: &[u8]) -> Option<IngestRow<'_>> {
     let (finished_us, rest) = number(payload)?;

@@ -1,7 +1,7 @@
-//! The stored response of a finished ingest, when customers are erased.
+//! Redacts a finished ingest's stored response when customers are erased.
 
 /// Returns the response of an ingest without the order ids in its errors and without the names of skipped entries.
-/// Returns an empty object if the response is not valid JSON or still contains any.
+/// Returns an empty object if the response is not valid JSON or still contains any of them.
 pub(crate) fn without_order_ids(response: &str) -> String {
     let Ok(mut answer) = serde_json::from_str::<serde_json::Value>(response) else { return "{}".to_owned() };
     if let Some(errors) = answer.get_mut("errors").and_then(serde_json::Value::as_array_mut) {

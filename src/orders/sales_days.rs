@@ -1,4 +1,4 @@
-//! The number of sales of each day, from the sums.
+//! The number of sales per day, from the sums.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct SalesFilter {
 pub(super) const CURRENCY_SQL: &str =
     "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
 
-/// Returns the currencies in which a tenant has sales, or the requested one. Takes one seek each.
+/// Returns the currencies in which a tenant has sales, or only the requested one. Takes one seek per currency.
 pub fn currencies(
     connection: &Connection,
     of: &SalesFilter,
@@ -38,13 +38,14 @@ pub fn currencies(
     }
 }
 
-/// Returns the start of the day that contains a time. Saturates for the earliest day, which begins before
+/// Returns the start of the day that contains the given time. Saturates for the earliest day, which starts before
 /// `i64::MIN`.
 pub fn day_of(us: i64) -> i64 {
     us.saturating_sub(us.rem_euclid(BucketSize::Day.us()))
 }
 
-/// Returns the number of sales of each day as (start, orders), in order. A bound of `None` is open.
+/// Returns the number of sales per day as (start, orders), in ascending order of the start. A bound of `None` is
+/// open.
 pub fn sales_days(
     connection: &Connection,
     of: &SalesFilter,
@@ -52,7 +53,7 @@ pub fn sales_days(
 ) -> Result<Vec<(i64, i64)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
     let mut days: BTreeMap<i64, i64> = BTreeMap::new();
-    // The day that contains `from` begins before it.
+    // The day that contains `from` starts before it.
     let from_us = from_us.map_or(i64::MIN, day_of);
     let to_us = to_us.unwrap_or(i64::MAX);
     for currency in currencies(connection, of, tenant)? {

@@ -1,4 +1,4 @@
-//! The tables of the commerce backend: names, partitions of orders and items, sums over time.
+//! The tables of orders: names, partitions of orders and items, sums over time.
 
 use rusqlite::Connection;
 
@@ -7,7 +7,7 @@ use super::words::make_words;
 use crate::shard::ids::{self, IdsOf, Sizes};
 use crate::shard::{ShardError, SideTable, Stream, view};
 
-/// The stream of orders, in order of arrival. Each partition has a second table for their items.
+/// The stream of orders, in order of arrival. Each partition has a second table for the items.
 pub static ORDERS: Stream = Stream {
     place: 2,
     name: "sales_order",
@@ -23,8 +23,8 @@ pub static ORDERS: Stream = Stream {
     partition_rows_max: Some(100_000),
 };
 
-/// The ids of orders. Storing an order costs ten times as much as storing an event, and orders arrive that much less
-/// often. Fewer newest ids are therefore sufficient, which saves 3 to 6 MB.
+/// The index of order ids. Storing an order costs ten times as much as storing an event, so orders arrive at a tenth
+/// of the rate. Keeping fewer recent ids is therefore sufficient, and saves 3 to 6 MB.
 pub(super) static ORDER_IDS: IdsOf = IdsOf {
     stream: &ORDERS,
     prefix: "order_",
@@ -39,16 +39,17 @@ pub(super) static ORDER_IDS: IdsOf = IdsOf {
     sizes: Sizes { run_ids_min: 125_000, chunk_ids: 256 },
 };
 
-/// Version 3 added orders, version 5 the times of statuses, version 6 another index of words. The earlier index was
-/// a kind of table that SQLite before 3.43 does not support, so programs with such a SQLite refused the whole file.
-/// Version 6 builds the index from the beginning, so version 3 no longer creates the old one.
+/// Creates this family's tables for a schema version. Version 3 added orders, version 5 the status times, version 6 a
+/// new word index. The earlier index was a kind of table that SQLite before 3.43 does not support, so programs with
+/// such a SQLite refused the whole file. Version 6 builds the new index from scratch, so version 3 no longer creates
+/// the old one.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => {
             connection.execute_batch(&tables_sql())?;
             connection.execute_batch(&ids::schema(&ORDER_IDS))?;
         }
-        // For orders whose status has already changed, the time of that change is not known. Any new change is
+        // If an order's status has already changed, the time of that change is not known. Any new change counts as
         // newer.
         5 => connection.execute_batch(status_times_sql())?,
         6 => make_words(connection)?,
@@ -57,12 +58,12 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// Returns the name of the items' table of a partition of orders.
+/// Returns the name of the item table of an order partition.
 pub(crate) fn items_of(partition: &str) -> String {
     partition.replacen("sales_order", "sales_item", 1)
 }
 
-/// Returns the SQL that reads the items with ids in `[?1, ?2)`, in order of id.
+/// Returns the SQL that reads the items with ids in `[?1, ?2)`, in ascending order of id.
 pub fn items_sql(partition: &str) -> String {
     format!(
         "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
@@ -70,13 +71,13 @@ pub fn items_sql(partition: &str) -> String {
     )
 }
 
-/// Returns the range of ids of the items of orders `first` to `last`. The end is exclusive.
+/// Returns the range of item ids for orders `first` to `last`. The end is exclusive.
 pub const fn item_ids(first: i64, last: i64) -> [i64; 2] {
     [first * ITEM_IDS, (last + 1) * ITEM_IDS]
 }
 
-/// Returns the name of the table with a sealed partition's orders by product. The partition also gets the table of
-/// [`by_customer`].
+/// Returns the name of the table that lists a sealed partition's orders by product. The partition also gets the table
+/// of [`by_customer`].
 pub(crate) fn by_product(partition: &str) -> String {
     partition.replacen("sales_order", "sales_product", 1)
 }
@@ -85,7 +86,7 @@ pub(crate) fn by_customer(partition: &str) -> String {
     partition.replacen("sales_order", "sales_customer", 1)
 }
 
-/// Returns the SQL that creates the tables of one partition, with the index that is maintained while rows arrive.
+/// Returns the SQL that creates one partition's tables, with the index that is maintained while rows arrive.
 fn partition_sql(partition: &str) -> String {
     let items = items_of(partition);
     format!(
@@ -131,8 +132,7 @@ fn status_times_sql() -> &'static str {
 );"
 }
 
-/// Returns the SQL that creates everything but the partitions and the index of words. The views have no partition
-/// yet.
+/// Returns the SQL that creates all tables except the partitions and the word index. The views have no partition yet.
 fn tables_sql() -> String {
     let empty = |columns: &str| {
         columns.split(", ").map(|column| format!("NULL AS {}", column.trim())).collect::<Vec<_>>().join(", ")
@@ -266,5 +266,5 @@ FROM product_row p JOIN tenant_row t ON t.id = p.tenant JOIN category_row g ON g
     )
 }
 
-/// The columns of the items' tables.
+/// The columns of the item tables.
 pub(crate) const ITEM_COLUMNS: &str = "id, tenant, product, quantity, unit_price";

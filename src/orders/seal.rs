@@ -1,9 +1,9 @@
-//! Builds two tables for a sealed partition of orders: its orders by product and by customer. They are written in
-//! order and in slices of a few milliseconds, so that no commit waits for them.
+//! Builds two tables for a sealed order partition: its orders by product and by customer. The writer appends to them
+//! in sort order, in slices of a few milliseconds, so that no commit waits for them.
 //!
-//! An index maintained while orders arrive would be updated in random places: with three million items, every commit
-//! would dirty nearly all of its pages. Here, a thread reads and sorts the sealed partition (24 bytes an entry), and
-//! the writer appends. After a crash, the work begins again.
+//! An index maintained while orders arrive would be updated at random positions: with three million items, every
+//! commit would dirty nearly all of its pages. Here, a thread reads and sorts the sealed partition (24 bytes an
+//! entry), and the writer appends. After a crash, the build restarts.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -17,9 +17,9 @@ use crate::base::clock;
 use crate::shard::partition::{now, to_index};
 use crate::shard::{BuiltIndex, ShardError, SortPermit, open_reader};
 
-/// Rows read in one transaction, so that no checkpoint waits long.
+/// The number of rows read in one transaction. It is limited, so that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
-/// Rows written between two checks of the clock.
+/// The number of rows written between two checks of the clock.
 const WRITE_ROWS: usize = 256;
 
 /// Product or customer, time, order.
@@ -32,7 +32,7 @@ pub(super) struct Building {
     started_us: u64,
     sort: Option<JoinHandle<Result<[Vec<Entry>; 2], ShardError>>>,
     entries: [Vec<Entry>; 2],
-    /// Number of committed entries of each table.
+    /// The number of committed entries in each table.
     written: [usize; 2],
     /// Held while the entries are in memory.
     _permit: SortPermit,
@@ -48,17 +48,17 @@ fn tables_of(partition: &str) -> [(String, &'static str); 2] {
 }
 
 impl OrderStore {
-    /// Returns `true` if a slice can be done now. It cannot while the sort is running.
+    /// Returns `true` if a slice can be run now. It cannot while the sort is running.
     pub(super) fn is_seal_due(&self) -> bool {
         let is_ready = match &self.building {
             Some(building) => building.sort.as_ref().is_none_or(JoinHandle::is_finished),
-            // The entries of another shard are in memory.
+            // Another shard's entries are in memory.
             None => !SortPermit::is_taken(),
         };
         self.seal_due && is_ready
     }
 
-    /// Does one slice of about `budget`. Returns the completed index, if any.
+    /// Runs one slice of about `budget`. Returns the completed index, if any.
     pub(super) fn seal(
         &mut self,
         connection: &mut Connection,
@@ -107,7 +107,7 @@ fn begin(connection: &mut Connection, path: &std::path::Path) -> Result<Option<B
     let Some(permit) = SortPermit::acquire() else { return Ok(None) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, what) in tables_of(&partition) {
-        // Left by an attempt that a crash ended.
+        // Left over from a build that a crash interrupted.
         transaction.execute_batch(&format!(
             "DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (
@@ -132,7 +132,8 @@ CREATE TABLE {table} (
     }))
 }
 
-/// Reads orders and items in order of arrival, in bounded transactions. A sealed partition receives no new orders.
+/// Reads orders and items in order of arrival, in bounded transactions, and sorts them. A sealed partition receives
+/// no new orders.
 fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
     let connection = open_reader(&path)?;
     let items = items_of(partition);
@@ -172,13 +173,13 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
     }
     for entries in &mut found {
         entries.sort_unstable();
-        // An order with one product in two lines has one entry.
+        // An order that lists the same product in two lines has one entry.
         entries.dedup();
     }
     Ok(found)
 }
 
-/// Writes entries until `until_us`. Returns `true` once everything is written.
+/// Writes entries until `until_us`. Returns `true` once all entries are written.
 fn write(building: &mut Building, connection: &mut Connection, until_us: u64) -> Result<bool, ShardError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut written = building.written;

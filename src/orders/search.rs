@@ -1,4 +1,4 @@
-//! Searches of orders: a query string becomes the plan of a search.
+//! Order search: parses a query string into a search plan.
 
 use super::read::{ORDER_FIELDS, OneOrder, OrderFilter};
 use super::status::OrderStatus;
@@ -7,19 +7,22 @@ use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::query::{Filter, ParameterError, Parameters};
 use crate::shard::read::TimeRange;
 
-/// The number of orders in a response: the default, and the maximum.
+/// The default number of orders in a response.
 const LIMIT: usize = 1_000;
+/// The maximum number of orders in a response.
 pub(super) const LIMIT_MAX: usize = 100_000;
-/// The maximum numbers of products and words in one search, and of bytes in a word.
+/// The maximum number of products in one search.
 const PRODUCTS_MAX: usize = 50;
+/// The maximum number of words in one search.
 const WORDS_MAX: usize = 10;
+/// The maximum number of bytes in a word.
 const WORD_BYTES_MAX: usize = 100;
-/// The default fields of an order: all except its time of reception.
+/// The default fields of an order: all except the time of receipt.
 const FIELDS: u16 = (1 << 11) - 1;
 
 const _: () = assert!(ORDER_FIELDS.len() == 12);
 
-/// One search.
+/// The plan for one search.
 #[derive(Clone, Debug)]
 pub(super) struct SearchPlan {
     pub of: OrderFilter,
@@ -29,7 +32,7 @@ pub(super) struct SearchPlan {
 }
 
 impl SearchPlan {
-    /// Reads the query string of `…/orders/search`.
+    /// Parses the query string of `…/orders/search`.
     pub(super) fn new(
         tenant_id: &str,
         query: Option<&str>,
@@ -62,7 +65,7 @@ impl SearchPlan {
     }
 }
 
-/// Returns the filter of one order of a tenant, with all its fields, and the hash that selects its shard.
+/// Returns the filter that selects one of a tenant's orders with all its fields, and the hash that selects its shard.
 #[must_use]
 pub(super) fn one_order(tenant_id: &str, order_id: &str, keys: &KeyHasher) -> (Filter, KeyHash) {
     let (mut of, range) = order_filter(tenant_id, &mut Parameters::read(None, &[]), Vec::new());
@@ -88,7 +91,7 @@ fn order_id(parameters: &mut Parameters) -> Option<String> {
     Some(order_id)
 }
 
-/// Reads the filter of orders from the parameters of a search. Orders come newest first.
+/// Parses the order filter from a search's parameters. The orders are returned newest first.
 pub fn order_filter(
     tenant_id: &str,
     parameters: &mut Parameters,
@@ -110,7 +113,7 @@ pub fn order_filter(
     (of, TimeRange { from_us, to_us, descending: true })
 }
 
-/// Takes a parameter that is a list separated by commas.
+/// Takes a comma-separated parameter.
 fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
     let text = parameters.value(name).unwrap_or_default();
     text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -142,7 +145,7 @@ fn statuses(parameters: &mut Parameters) -> u8 {
     mask
 }
 
-/// Takes an amount in ten-thousandths of a currency's unit. No currency has smaller ones.
+/// Takes an amount in ten-thousandths of a currency's unit. No currency has a smaller unit.
 fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
     let text = parameters.value(name)?;
     match crate::base::money::parse_decimal(text.as_bytes(), 4) {
@@ -158,7 +161,7 @@ fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
 
 fn words(parameters: &mut Parameters) -> Vec<String> {
     let Some(text) = parameters.value("q") else { return Vec::new() };
-    // A word without letters or digits is ignored. The indexed words of names contain none either.
+    // A word without letters or digits is ignored. The index of names has no such words either.
     let has_letters = |word: &&str| word.chars().any(char::is_alphanumeric);
     let words: Vec<String> = text.split_whitespace().filter(has_letters).map(str::to_owned).collect();
     if words.is_empty()

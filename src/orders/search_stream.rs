@@ -1,4 +1,5 @@
-//! A search as a stream whose end differs from an abort: rows, then their number and where to continue.
+//! Streams a search with an end that is distinguishable from an abort: rows, then the number of rows and where to
+//! continue.
 
 use crate::query::{CursorKey, Filter, Merged, QueryError, Readers};
 use crate::shard::read::pin;
@@ -6,9 +7,9 @@ use crate::shard::read::pin;
 /// The format of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One JSON object with the rows in an array.
+    /// A JSON object with the rows in an array.
     Object,
-    /// One line per row, and a last one with `"_end":true`.
+    /// One line per row, and a last line with `"_end":true`.
     Lines,
 }
 
@@ -26,7 +27,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// Begins a search for up to `limit` rows of the filter, or of those after the cursor.
+    /// Starts a search for up to `limit` rows that match the filter. With a cursor, only rows after it are returned.
     pub async fn begin(
         readers: &Readers,
         key: &CursorKey,
@@ -49,7 +50,7 @@ impl Search {
         Ok(Search { merged, key, pins, shape, left: limit, rows: 0, begun: false, ended: false })
     }
 
-    /// Returns the next piece, or `None` after the last. After an error, the search sends no end.
+    /// Returns the next piece, or `None` after the last. After an error, the search does not send an end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, QueryError> {
         if self.ended {
             return Ok(None);

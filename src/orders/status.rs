@@ -1,6 +1,6 @@
-//! The status of an order, and the codes under which it is stored.
+//! An order's status, and the codes under which it is stored.
 
-/// The status of an order. The numbers are stored and never change their meaning.
+/// An order's status. The codes are stored and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum OrderStatus {
@@ -13,7 +13,7 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    /// Every status, by its code.
+    /// Every status, in ascending order of its code.
     pub const ALL: [OrderStatus; 6] = [
         OrderStatus::Pending,
         OrderStatus::Paid,
@@ -23,14 +23,14 @@ impl OrderStatus {
         OrderStatus::Refunded,
     ];
 
-    /// The status with a name in lower case.
+    /// Returns the status with this lower-case name.
     #[must_use]
     #[inline]
     pub fn parse(name: &str) -> Option<OrderStatus> {
         OrderStatus::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// The name in an order.
+    /// Returns the lower-case name that orders contain.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,19 +43,19 @@ impl OrderStatus {
         }
     }
 
-    /// The stored code: 1 to 6.
+    /// Returns the stored code: 1 to 6.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// The status with a stored code.
+    /// Returns the status with this stored code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<OrderStatus> {
         OrderStatus::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
 
-    /// Whether the order counts in sales: neither cancelled nor refunded.
+    /// Returns `true` if the order counts as a sale: it is neither cancelled nor refunded.
     #[must_use]
     pub const fn is_sale(self) -> bool {
         !matches!(self, OrderStatus::Cancelled | OrderStatus::Refunded)

@@ -1,4 +1,5 @@
-//! Stores the orders, statuses and finished ingests of one batch as rows, and returns the outcome of each record.
+//! Stores the orders, status changes and finished ingests of one batch as rows, and returns the outcome of each
+//! record.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::shard::{
     Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store, load_ids,
 };
 
-/// The state of a shard's orders that is kept in memory.
+/// The in-memory state of a shard's orders.
 #[derive(Debug)]
 pub struct OrderStore {
     pub(super) ids: Ids,
@@ -130,12 +131,12 @@ enum Row<'a> {
     Ingest(IngestRow<'a>),
 }
 
-/// The records of a batch, and the ids of their orders.
+/// A batch's decoded records, and the ids of its orders.
 #[derive(Default)]
 struct DecodedBatch<'a> {
     rows: Vec<(&'a [u8], Row<'a>)>,
     ids: BatchIds,
-    /// Number of rows that were already returned.
+    /// The number of rows already returned.
     next: usize,
 }
 
@@ -158,7 +159,7 @@ impl<'a> DecodedBatch<'a> {
         self.rows.push((payload, row));
     }
 
-    /// Returns the row of a record if it has one. Records arrive in the order in which they were pushed.
+    /// Returns the record's row, if it has one. The caller requests the records in the order of the `push` calls.
     fn next(&mut self, payload: &[u8]) -> Option<Row<'a>> {
         let (bytes, row) = self.rows.get(self.next).copied()?;
         if !std::ptr::eq(bytes.as_ptr(), payload.as_ptr()) {
@@ -177,7 +178,7 @@ struct Writer<'t> {
     sought: DecodedBatch<'t>,
     insert_order: Option<CachedStatement<'t>>,
     insert_item: Option<CachedStatement<'t>>,
-    /// The products of the current order.
+    /// The current order's products.
     products: Vec<Product>,
 }
 
@@ -215,7 +216,7 @@ impl<'t> BatchWriter<'t> for Writer<'t> {
     }
 }
 
-/// The parts of a stored order that a second order or a new status requires.
+/// The parts of a stored order that a repeated order or a status change requires.
 struct Stored {
     id: i64,
     table: String,
@@ -228,11 +229,11 @@ struct Stored {
 }
 
 impl Stored {
-    /// Returns the outcome of the same order when it arrives again. An order that the same line of the same ingest
-    /// stored is read again after a crash: it is repeated.
+    /// Returns the outcome of an order that the tenant already has. If the same line of the same ingest stored the
+    /// row, the record was read again after a crash, and the outcome is `Repeated`.
     ///
-    /// If the row has outlived its key, the record belongs to another ingest, which reused the expired key. The
-    /// order is then a duplicate, and the row remains unchanged.
+    /// If the row is older than the lifetime of its ingest's key, the record belongs to another ingest, which reused
+    /// the expired key. The order is then a duplicate, and the row remains unchanged.
     fn again(&self, order: &OrderRow<'_>) -> Outcome {
         let is_line = order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line);
         let is_kept = order.received_us.saturating_sub(self.received_us) < INGEST_KEY_KEPT_US;
@@ -285,7 +286,8 @@ impl<'t> Writer<'t> {
         match forgotten {
             Some(Suppression { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
             Some(Suppression { token, .. }) => {
-                // The contents are not compared: the record may name the person differently from the stored order.
+                // The contents are not compared, because the record and the stored order may name the person
+                // differently.
                 if let Some(known) = &known {
                     return Ok(known.again(&order));
                 }
@@ -372,7 +374,7 @@ impl<'t> Writer<'t> {
         let tenant = batch.tenants.number(self.connection, status.tenant_id)?;
         let (_, known) = self.find(batch, tenant, status.order_id)?;
         let Some(known) = known else { return Ok(Outcome::Missing) };
-        // Of two changes with the same time, the one that arrives last wins.
+        // If two changes have the same time, the one that arrives last wins.
         if self.last_status_us(known.id)?.is_some_and(|last_us| last_us > status.occurred_us) {
             return Ok(Outcome::Superseded);
         }
@@ -401,7 +403,7 @@ impl<'t> Writer<'t> {
         Ok(Outcome::Inserted)
     }
 
-    /// Returns the time of the last status change that was applied to the order.
+    /// Returns the time of the last status change applied to the order.
     fn last_status_us(&self, order: i64) -> Result<Option<i64>, ShardError> {
         let sql = "SELECT occurred_us FROM order_status_time WHERE id = ?1";
         Ok(self.connection.prepare_cached(sql)?.query_row([order], |row| row.get(0)).optional()?)
@@ -426,7 +428,7 @@ impl<'t> Writer<'t> {
                  finished_us = excluded.finished_us, expires_us = excluded.expires_us",
             )?
             .execute(params![scope, key, fingerprint, response, finished_us, expires_us])?;
-        // Expired keys are deleted gradually, as new ones arrive.
+        // Expired keys are deleted gradually, as new keys arrive.
         self.connection
             .prepare_cached(
                 "DELETE FROM ingest_key WHERE (scope, key) IN \
@@ -437,7 +439,7 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// Returns the row with this number if it is the order sought.
+/// Returns the row with this number if it holds the requested order.
 fn stored(
     batch: &mut Batch<'_>,
     row_id: i64,

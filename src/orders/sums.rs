@@ -1,5 +1,5 @@
-//! Sums and sketches of sales by hour, day, category and product. They are updated in the transaction that changes
-//! the orders (R3), from the groups of the batch. The cost of a batch therefore depends on the number of its groups.
+//! Sales sums and sketches by hour, day, category and product. They are computed from the batch's groups and updated
+//! in the transaction that changes the orders (R3). The cost of a batch therefore depends on its number of groups.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
@@ -14,10 +14,10 @@ use crate::base::money::Currency;
 use crate::shard::ShardError;
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// Capacity for counts of products that is kept from one batch to the next.
+/// The capacity for product counts that is kept from one batch to the next.
 const PRODUCTS_KEPT: usize = 1 << 15;
 
-/// The grouping of sums; each has a table of its own.
+/// The grouping of sums. Each grouping has a table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SumsBy {
     Hour,
@@ -38,7 +38,7 @@ impl SumsBy {
         }
     }
 
-    /// Returns the column of the category or product, if the sums have one in addition to the time.
+    /// Returns the category or product column, if the sums are grouped by one in addition to the time.
     pub const fn column(self) -> Option<&'static str> {
         match self {
             SumsBy::Hour | SumsBy::Day => None,
@@ -51,14 +51,14 @@ impl SumsBy {
         if matches!(self, SumsBy::Hour) { BucketSize::Hour } else { BucketSize::Day }
     }
 
-    /// Returns the length of a sum's period.
+    /// Returns the length of a sum's period in microseconds.
     #[must_use]
     pub const fn us(self) -> i64 {
         self.size().us()
     }
 }
 
-/// The part of an order that sums count.
+/// What an order contributes to the sums.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sale {
     pub(super) tenant: i64,
@@ -90,13 +90,13 @@ impl Counts {
     }
 }
 
-/// One group's share of a batch.
+/// What a batch contributes to one group.
 #[derive(Clone, Debug, Default)]
 struct Group {
     counts: Counts,
     customers: Vec<u64>,
     totals: Vec<i64>,
-    /// Set once a sale is removed. Sketches cannot forget a value, so they are rebuilt from the rows.
+    /// Set once a sale is removed. Sketches cannot remove a value, so they are rebuilt from the rows.
     is_recounted: bool,
 }
 
@@ -120,7 +120,7 @@ impl Group {
     }
 }
 
-/// Tenant, currency, start, and the number of the category or product (0 for hours and days).
+/// Tenant, currency, start, and the category or product number (0 for hours and days).
 pub(super) type Key = (i64, Currency, i64, i64);
 
 /// The groups of one batch.
@@ -128,26 +128,27 @@ pub(super) type Key = (i64, Currency, i64, i64);
 pub(super) struct Sums {
     hours: HashMap<Key, Group>,
     categories: HashMap<Key, Group>,
-    /// In order of arrival; one key may occur many times.
+    /// In order of arrival. One key may occur many times.
     products: Vec<(Key, Counts)>,
-    /// Units and revenue of the days that the batch changes, including its changes so far. Every other sum is a part
-    /// of the sum of a day, and no part is negative. If a day's sum fits into 64 bits, all sums do.
+    /// Units and revenue of the days that the batch changes, including its changes so far. Every other sum is part of
+    /// a day's sum, and no part is negative. If a day's sum fits into 64 bits, all sums do.
     days: HashMap<(i64, Currency, i64), (i64, i64)>,
     tenants: HashSet<i64>,
-    /// Category, product, units and revenue of the items of the current order.
+    /// Category, product, units and revenue of the current order's items.
     items: Vec<(i64, i64, i64, i64)>,
-    /// For each product of these items, its first number and its lowest number in the order. Empty if none differ.
+    /// For each product of these items, the lowest number of its id, and its lowest number in the order. Empty if the
+    /// two never differ.
     alike: Vec<(i64, i64)>,
 }
 
 impl Sums {
-    /// Records that the batch changes orders of the tenant.
+    /// Records that the batch changes the tenant's orders.
     pub(super) fn touch(&mut self, tenant: i64) {
         self.tenants.insert(tenant);
     }
 
-    /// Returns `true` if all sums still fit into 64 bits with this sale. Takes about 2 us for the first sale of a
-    /// day in a batch, then 30 ns.
+    /// Returns `true` if all sums still fit into 64 bits with this sale. Takes about 2 us for the first sale of a day
+    /// in a batch, and 30 ns for each further one.
     pub(super) fn has_room(&mut self, transaction: &Connection, sale: &Sale) -> Result<bool, ShardError> {
         let (units, revenue) = *self.day(transaction, sale)?;
         Ok(units.checked_add(sale.units).is_some() && revenue.checked_add(sale.total).is_some())
@@ -166,7 +167,7 @@ impl Sums {
         }
     }
 
-    /// Adds an order that becomes a sale, with quantity and price of its items. The caller has checked
+    /// Adds an order that becomes a sale, with its items' quantities and prices. The caller has checked
     /// [`Sums::has_room`]. Takes about 0.3 us with three items.
     pub(super) fn add(&mut self, sale: &Sale, items: impl Iterator<Item = (Product, (i64, i64))>) {
         self.change(sale, items, true);
@@ -201,8 +202,8 @@ impl Sums {
             self.alike.push((product.first, product.id));
         }
         self.items.sort_unstable();
-        // An order counts once for a product, even if it contains the product in two categories. The lowest number
-        // of the product counts it.
+        // An order counts once for a product, even if it contains the product in two categories. It is counted under
+        // the product's lowest number.
         if self.alike.iter().all(|(first, product)| first == product) {
             self.alike.clear();
         }
@@ -240,7 +241,7 @@ impl Sums {
             let day = (*tenant, *currency, BucketSize::Day.floor(*start_us), 0);
             days.entry(day).or_default().merge(group);
         }
-        // In the order of the tables, so that neighbouring groups use the same page.
+        // Sorted like the tables, so that neighbouring groups use the same page.
         let days = days.iter().collect();
         let categories = self.categories.iter().collect();
         for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
@@ -281,7 +282,7 @@ fn damaged(error: crate::sketch::SketchError) -> ShardError {
     ShardError::Corrupt(format!("a sketch of the sales: {error}"))
 }
 
-/// The statements that save the groups of one table.
+/// The statements that save one table's groups.
 struct Saving<'t> {
     by: SumsBy,
     find: CachedStatement<'t>,
@@ -316,7 +317,7 @@ impl<'t> Saving<'t> {
         })
     }
 
-    /// Adds a batch's share to the stored sum. `tables` are the tables of all partitions.
+    /// Adds what a batch contributes to the stored sum. `tables` are the tables of all partitions.
     fn group(
         &mut self,
         transaction: &Connection,
@@ -375,7 +376,7 @@ fn bind(statement: &mut CachedStatement<'_>, by: SumsBy, key: &Key) -> Result<()
     Ok(())
 }
 
-/// Rebuilds the sketches of customers and order values of one group from the current rows.
+/// Rebuilds one group's customer and order value sketches from the current rows.
 pub(super) fn recount(
     connection: &Connection,
     tables: &[&str],
@@ -399,7 +400,8 @@ pub(super) fn recount(
     Ok((customers, values))
 }
 
-/// Selects customer and total of every sale of a tenant in a period, optionally of one category.
+/// Returns the SQL that selects the customer and total of each of a tenant's sales in a period, optionally in one
+/// category.
 fn recount_sql(table: &str, of_category: bool) -> String {
     let only = if of_category {
         let items = items_of(table);
@@ -446,7 +448,7 @@ fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Re
             upsert.raw_bind_parameter(at, number)?;
         }
         upsert.raw_execute()?;
-        // Rare: the last sale of a product on a day was removed. Every sale has units.
+        // This is rare: the last sale of a product on a day was removed. Every sale has units.
         if counts.units < 0 {
             transaction
                 .prepare_cached(

@@ -1,4 +1,4 @@
-//! Compares the sums of sales with a recount of the rows (R3).
+//! Compares the sales sums with a recount of the rows (R3).
 
 use rusqlite::{Connection, Row};
 
@@ -9,11 +9,11 @@ use crate::shard::partition::names;
 use crate::shard::{Problems, ShardError, differences};
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// The permitted distance between a stored digest's quantiles and recounted ones, as a share of the range of values.
-/// Both are within the error of a digest, and the orders arrived in another sequence.
+/// The permitted distance between a stored digest's quantiles and recounted ones, as a fraction of the value range.
+/// Both are within a digest's error, but the orders were added in another sequence.
 const QUANTILE_TOLERANCE: f64 = 0.05;
 
-/// Checks every sum and sketch of sales, and that no order id is stored twice (W2). Sorts all orders and items.
+/// Checks every sales sum and sketch, and that no order id is stored twice (W2). Sorts all orders and items.
 pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let floor = |column: &str, us: i64| format!("{column} - (({column} % {us}) + {us}) % {us}");
     let sale = "o.status <= 4";
@@ -71,7 +71,7 @@ pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) 
         problems.push(format!("{twice} order ids are stored more than once"));
     }
     let mut wrong = 0_i64;
-    // Partition by partition, because through the views every order would search the items of all partitions.
+    // Reads partition by partition, because through the views every order would search the items of all partitions.
     for table in &tables {
         let items = super::items_of(table);
         let of_order = "i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024";
@@ -111,8 +111,8 @@ fn compare(
     differences(connection, (table, columns), recount, told, problems)
 }
 
-/// Compares stored sketches with rebuilt ones. A HyperLogLog depends only on the set, so it must be equal. A digest
-/// also depends on the sequence, so it must be close.
+/// Compares stored sketches with rebuilt ones. A HyperLogLog depends only on the set of values, so it must be equal.
+/// A digest also depends on the sequence, so it only has to be close.
 fn verify_sketches(
     connection: &Connection,
     tables: &[String],

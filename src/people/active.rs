@@ -8,21 +8,21 @@ use super::report::{self, ErasureReport};
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{ErasureMode, Scrub, ShardError};
 
-/// The steps, in order. The steps up to `Journals` require the subject, which is stored until then. Its remains are
-/// overwritten together with all other unused bytes.
+/// The steps, in execution order. The steps up to `Journals` require the subject, which is stored until then. Its
+/// remains are overwritten together with all other unused bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErasurePhase {
-    /// Waits for the records that the journals contained at the beginning.
+    /// Waits for the records that were in the journals when the erasure started.
     Waiting,
     Orders,
     Customers,
-    /// Merges the index of words until no segment contains a deleted entry.
+    /// Merges the word index until no segment contains a deleted entry.
     Words,
     Events,
     Clicks,
     Rejected,
     Answers,
-    /// The writer has each journal begin a new segment, and searches quarantined segments.
+    /// The writer makes each journal start a new segment, and searches quarantined segments.
     Journals,
     /// Overwrites the unused bytes of every page.
     Pages,
@@ -80,7 +80,7 @@ impl ErasurePhase {
 pub(super) struct ActiveErasure {
     pub(super) number: i64,
     pub(super) mode: ErasureMode,
-    /// `None` once the subject is deleted.
+    /// The subject, or `None` once it is deleted.
     pub(super) subject: Option<Subject>,
     pub(super) matcher: PersonMatcher,
     pub(super) step: ErasurePhase,
@@ -89,11 +89,11 @@ pub(super) struct ActiveErasure {
     pub(super) report: ErasureReport,
     /// The positions that the lanes must reach.
     pub(super) lanes: Option<Vec<(LaneId, Sequence)>>,
-    /// Orders of `place` that are still to be changed.
+    /// The orders in the current partition that are still to be changed.
     pub(super) orders: Option<Vec<i64>>,
-    /// The level of the index of words that the merge reads from, once it has begun.
+    /// The level of the word index that the merge reads from, once it has started.
     pub(super) merging: Option<usize>,
-    /// The scrub of unused bytes, with its knowledge of the file.
+    /// The scrub of unused bytes, and what it knows about the file.
     pub(super) scrub: Option<Scrub>,
 }
 
@@ -137,7 +137,7 @@ impl ActiveErasure {
             mode,
             subject,
             matcher,
-            // The positions that it waited for are not stored; a waiting erasure requests them again.
+            // The positions that the step waited for are not stored. A waiting erasure requests them again.
             step,
             place,
             at,
@@ -152,7 +152,7 @@ impl ActiveErasure {
     /// Returns `true` if bytes that cannot be parsed may belong to the person.
     pub(super) fn may_match(&self, bytes: &[u8]) -> bool {
         match self.subject {
-            // As stored in a row, or as written by a client.
+            // The bytes as stored in a row, or as written by a client.
             Some(Subject::User { user_id }) => {
                 memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
                     || matcher::has_number(bytes, user_id)
@@ -177,7 +177,7 @@ impl ActiveErasure {
         Ok(())
     }
 
-    /// Begins the next step.
+    /// Starts the next step.
     pub(super) fn advance(&mut self) {
         self.step = self.step.next(self.is_user());
         (self.place, self.at) = (String::new(), 0);

@@ -1,4 +1,4 @@
-//! Erasures: parsing of requests, the certificate, and refusals.
+//! Erasures: request parsing, the certificate, and refusals.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -58,7 +58,7 @@ impl Refuse for PeopleRefused {
 
 const MODE: &[&str] = &["mode", "ack"];
 
-/// `?mode=`. Default: erase. Data of a user of the collector has no figures to keep.
+/// Parses `?mode=`. The default is to erase. A collector user's data has no figures to keep.
 pub(super) fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
     let mut parameters = Parameters::read(query, MODE);
     let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
@@ -66,11 +66,11 @@ pub(super) fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode
     parameters.done(mode.unwrap_or(ErasureMode::Erase)).map_err(QueryError::Parameters)
 }
 
-/// An erasure in all shards.
+/// An erasure across all shards.
 #[derive(Debug)]
 pub(super) struct Erasure<'e> {
     pub id: &'e str,
-    /// In shard order; `None` if a shard does not know it.
+    /// The states in shard order. An entry is `None` if the shard does not know the erasure.
     pub shards: &'e [Option<ErasureState>],
 }
 
@@ -84,7 +84,7 @@ impl Erasure<'_> {
         self.shards.iter().flatten().next()
     }
 
-    /// The report of the erasure, without personal data, and its digest.
+    /// Returns the erasure report, without personal data, and its digest.
     fn certificate(&self) -> Value {
         let Some(first) = self.first() else { return Value::Null };
         let known = || self.shards.iter().flatten();
@@ -115,7 +115,7 @@ impl Erasure<'_> {
         told
     }
 
-    /// The progress; with the certificate once it is finished.
+    /// Returns the progress as JSON. Once the erasure is finished, it includes the certificate.
     #[must_use]
     pub(super) fn json(&self) -> Value {
         let steps: Vec<Value> = self
@@ -136,7 +136,7 @@ impl Erasure<'_> {
     }
 }
 
-/// SHA-256 of the canonical JSON: members sorted by name, no whitespace, whole numbers (RFC 8785).
+/// Returns the SHA-256 of the canonical JSON: members sorted by name, no whitespace, whole numbers (RFC 8785).
 fn digest(value: &Value) -> String {
     let mut canonical = String::new();
     write_canonical(value, &mut canonical);
@@ -169,26 +169,26 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// The response to a request that waited for the end.
+/// Returns the response to a request that waited for the end.
 #[must_use]
 pub(super) fn erased(erasure: &Erasure<'_>, level: AckLevel) -> Answer {
     json_answer(200, &erasure.certificate()).with("Firehose-Ack", level.word())
 }
 
-/// The response while the erasure continues in the background.
+/// Returns the response to a request whose erasure continues in the background.
 #[must_use]
 pub(super) fn accepted(erasure: &Erasure<'_>, location: String, level: AckLevel) -> Answer {
     let answer = json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5");
     answer.with("Firehose-Ack", level.word())
 }
 
-/// The response to a later request.
+/// Returns the response to a later request for the state.
 #[must_use]
 pub(super) fn status(erasure: &Erasure<'_>) -> Answer {
     json_answer(200, &erasure.json())
 }
 
-/// The response if nothing was erased, or not everything: a retry is safe.
+/// Returns the response if nothing, or not everything, was erased. A retry is safe.
 #[must_use]
 pub(super) fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match error {

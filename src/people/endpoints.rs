@@ -1,11 +1,11 @@
-//! `DELETE …/customers/{customer}` and `/clicks/users/{user_id}`: the erasure of a person from every shard and from
-//! the files next to them.
+//! `DELETE …/customers/{customer}` and `/clicks/users/{user_id}`: erases a person from every shard and from the files
+//! next to the shards.
 //!
 //! ```text
 //! suppress ─► every shard ─► uploads, exports ─► erase ─► every shard ─► wait for all ─► 200, or 202 with a location
 //! ```
-//! Once the second record is committed everywhere, the shards continue by themselves, even after a crash. Until then
-//! nothing was promised, and a repeated request does the rest.
+//! Once the second record is committed in every shard, the shards continue by themselves, even after a crash. Until
+//! then, nothing is promised to the client, and a repeated request does the rest.
 
 mod forget;
 
@@ -33,13 +33,13 @@ use crate::lane::keyed::{Claim, PATIENCE};
 use crate::lane::{Body, Call, Lane, detached, keyed};
 use crate::shard::ErasureMode;
 
-/// How long a request waits for the end. A longer erasure is reported later.
+/// How long a request waits for the erasure to finish. A client can query a longer erasure later.
 const WAIT: Duration = Duration::from_secs(10);
-/// The pause between two checks for the end.
+/// The pause between two checks whether the erasure has finished.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long a request waits for another one that begins with the same person.
+/// How long a request waits for another one that is starting an erasure of the same person.
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
-/// How long a request waits for the jobs of the tenant's exports to end a batch.
+/// How long a request waits until the jobs of the tenant's exports finish their batches.
 const REST_WAIT: Duration = Duration::from_secs(30);
 
 /// Handles `DELETE …/customers/{customer}`.
@@ -51,7 +51,7 @@ pub async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, Peopl
     }
     let wants_disk = call.wants_disk()?;
     let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
-    // The client may leave. What was begun is still brought to the point from which the shards continue.
+    // The client may disconnect. A started erasure still reaches the point from which the shards continue alone.
     let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id, wants_disk).await });
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
@@ -89,7 +89,7 @@ fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
     }
 }
 
-/// Claims a person for one request at a time, because two that begin together would both issue a token.
+/// Claims a person for one request at a time, because two concurrent ones would both issue a token.
 async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim, PeopleRefused> {
     let until_us = clock::monotonic_us() + CLAIM_WAIT.as_micros() as u64;
     let shard = lane.keys.hash(tenant_id, customer_id).shard(lane.shard_count);
@@ -127,7 +127,8 @@ async fn erase(
         names,
         emails,
     };
-    // What an export chose before this is checked. An export that chooses afterwards waits for the shards.
+    // Orders that an export chose before this point are checked. An export that chooses orders later waits for the
+    // shards.
     let hold = export_store(lane).hold(&tenant_id);
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
         .await?;
@@ -159,7 +160,7 @@ async fn erase(
     wait(lane, &id, location, wants_disk).await
 }
 
-/// Erases the person from the tenant's exports, which the caller holds. Returns how many were concerned.
+/// Erases the person from the tenant's exports, which the caller holds. Returns the number of affected exports.
 async fn erase_from_exports(
     lane: &Lane,
     mode: ErasureMode,
@@ -193,7 +194,7 @@ async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result
     wait(lane, &id, format!("/clicks/erasures/{id}"), wants_disk).await
 }
 
-/// Sends a record to every shard. Returns when all have committed it.
+/// Sends a record to every shard. Returns once all shards have committed it.
 async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(), PeopleRefused> {
     let mut begun = Vec::new();
     for shard in (0..lane.shard_count).map(ShardId) {
@@ -218,7 +219,7 @@ async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(
     Ok(())
 }
 
-/// Waits for the end, for at most [`WAIT`].
+/// Waits for the erasure to finish, for at most [`WAIT`].
 async fn wait(lane: &Lane, id: &str, location: String, wants_disk: bool) -> Result<Answer, PeopleRefused> {
     let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
     loop {

@@ -3,7 +3,7 @@
 //! A customer is identified by id and e-mail address. A name is not sufficient, because another person may have it
 //! too.
 //!
-//! - An e-mail address matches anywhere if it is a whole address, in any case of letters.
+//! - An e-mail address matches anywhere if it is a whole address. Case is ignored.
 //! - An id matches as a whole JSON string. An id of at least [`FREE_ID_BYTES_MIN`] bytes that is not a plain number
 //!   also matches as a word within a longer text. A number that happens to equal the id does not match.
 //!
@@ -13,18 +13,18 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-/// Minimum length of an id that also matches as a word. Shorter ids may be ordinary words.
+/// The minimum length of an id that also matches as a word. Shorter ids may be ordinary words.
 const FREE_ID_BYTES_MIN: usize = 6;
-/// Minimum length of an address to search for. It must also contain an @.
+/// The minimum length of an address to search for. The address must also contain an @.
 const EMAIL_BYTES_MIN: usize = 6;
 
-/// The texts to search for.
+/// The strings to search for.
 #[derive(Clone, Debug, Default)]
 pub struct PersonMatcher {
     ids: Vec<String>,
-    /// In lower case.
+    /// The addresses in lower case.
     emails: Vec<String>,
-    /// Only replaced, never searched for.
+    /// The names, which are only replaced and never searched for.
     names: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl PersonMatcher {
         let kept = |text: &&str| !text.trim().is_empty();
         let is_address = |text: &&str| text.len() >= EMAIL_BYTES_MIN && text.contains('@');
         let mut names: Vec<String> = names.into_iter().filter(kept).map(str::to_owned).collect();
-        // The longest first, because it may begin with a shorter one.
+        // The longest name comes first, because it may start with a shorter one.
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
         PersonMatcher {
             ids: ids.into_iter().filter(kept).map(str::to_owned).collect(),
@@ -66,14 +66,14 @@ impl PersonMatcher {
             .any(|email| places(&lower, email.as_bytes()).any(|at| is_address(&lower, at, email)))
     }
 
-    /// Returns `true` if an identifier, which is not JSON, is the person's or contains theirs.
+    /// Returns `true` if an identifier, which is not JSON, is the person's or contains the person's.
     #[must_use]
     pub fn matches_name(&self, name: &str) -> bool {
         self.ids.iter().any(|id| id == name) || self.stand_in(name.as_bytes())
     }
 
-    /// Returns `true` if the bytes contain the id or the address anywhere, whatever precedes or follows it. For
-    /// bytes that cannot be parsed.
+    /// Returns `true` if the bytes contain the id or the address anywhere, regardless of the surrounding bytes. This
+    /// is for bytes that cannot be parsed.
     #[must_use]
     pub fn may_match(&self, bytes: &[u8]) -> bool {
         let lower = || bytes.to_ascii_lowercase();
@@ -85,8 +85,9 @@ impl PersonMatcher {
             || self.matches(bytes)
     }
 
-    /// Returns the JSON object with ids, addresses and names replaced by `token`, however they are escaped, or an
-    /// empty object if that is impossible. Only strings are changed, because a name may also be a number or `null`.
+    /// Returns the JSON object with ids, addresses and names replaced by `token`, regardless of how they are escaped.
+    /// Returns an empty object if that is impossible. Only strings are changed, because a name may also be a number
+    /// or `null`.
     #[must_use]
     pub fn replaced(&self, text: &str, token: &str) -> String {
         let replaced = self.replaced_in_strings(text, token);
@@ -94,7 +95,8 @@ impl PersonMatcher {
         replaced.filter(is_clean).unwrap_or_else(|| "{}".to_owned())
     }
 
-    /// Returns `None` if a string does not end, or if its replacement refers to the person again.
+    /// Replaces the person in all strings. Returns `None` if a string does not end, or if its replacement refers to
+    /// the person again.
     fn replaced_in_strings(&self, text: &str, token: &str) -> Option<String> {
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(begin) = memchr::memchr(b'"', rest.as_bytes()) {
@@ -120,7 +122,7 @@ impl PersonMatcher {
         Some(out)
     }
 
-    /// Replaces in the content of one string, without escapes.
+    /// Replaces the person in the content of one string, without escapes.
     fn replaced_in_string(&self, text: &str, token: &str) -> String {
         if self.ids.iter().any(|id| id == text) {
             return token.to_owned();
@@ -153,7 +155,7 @@ impl PersonMatcher {
     }
 }
 
-/// Returns the length of a string's content, which starts at the beginning of `text`.
+/// Returns the length of a string's content that starts at the beginning of `text`.
 fn string_end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -169,8 +171,8 @@ fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// Returns every position of the needle, including overlapping ones. The caller checks the surrounding bytes of
-/// each.
+/// Returns every position of `needle`, including overlapping ones. The caller checks the surrounding bytes at each
+/// position.
 fn places<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't {
     let finder = memmem::Finder::new(needle);
     let mut from = 0;
@@ -210,7 +212,7 @@ fn put(
     out
 }
 
-/// Returns `true` if a byte continues a word. Bytes above 127 do, because they may belong to a letter of any script.
+/// Returns `true` if a byte continues a word. Bytes above 127 do, because they may belong to a letter in any script.
 fn goes_on(byte: Option<&u8>, also: &[u8]) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80 || also.contains(byte))
 }
@@ -239,7 +241,7 @@ fn is_address(text: &[u8], at: usize, email: &str) -> bool {
     !goes_on(before, b"._%+-") && !goes_on_behind
 }
 
-/// Returns the text with its JSON escapes resolved, for searching only. Half a surrogate pair becomes U+FFFD.
+/// Returns the text with its JSON escapes resolved, for searching only. Half of a surrogate pair becomes U+FFFD.
 fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', text).is_none() {
         return Cow::Borrowed(text);
@@ -351,7 +353,7 @@ mod tests {
             (r#"{"c":"\u0063ust-77","n":1.50}"#, r#"{"c":"anon-1","n":1.50}"#),
             (r#"{"cust-77":"a\n\"Zaphod\u0020Beeblebrox\""}"#, r#"{"anon-1":"a\n\"anon-1\""}"#),
             (r#"{"c":"\ud800","d":"cust-77"}"#, r#"{"c":"\ud800","d":"anon-1"}"#),
-            // Texts that cannot be parsed.
+            // Strings that cannot be parsed.
             (r#"{"c":"cust-77"#, "{}"),
             (r#"["cust-77"]"#, "{}"),
         ] {
@@ -404,7 +406,7 @@ mod tests {
         })
     }
 
-    /// Collects every string of a value, including the names of members.
+    /// Collects all strings in a value, including the member names.
     fn strings(value: &serde_json::Value, found: &mut Vec<String>) {
         match value {
             serde_json::Value::String(text) => found.push(text.clone()),

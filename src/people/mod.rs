@@ -1,17 +1,17 @@
-//! The erasure of people: their rows are deleted, and a list suppresses later ones.
+//! Erasure of people: deletes their rows, and keeps a list that suppresses later ones.
 //!
-//! In: requests to erase a customer or a user. Out: deleted rows, or rows without a name; pages whose unused bytes are
-//! overwritten; uploads and exports without the person; a certificate. Owns: the running erasure and its steps (the kernel
-//! keeps the lists, `shard::suppressed`). Never: blocks the rows of others.
+//! In: requests to erase a customer or a user. Out: deleted rows, or rows without a name; pages whose unused bytes
+//! are overwritten; uploads and exports without the person; a certificate. Owns: the running erasure and its steps
+//! (the kernel keeps the lists, `shard::suppressed`). Never: blocks other people's rows.
 //!
-//! Every step in a shard is done in slices of upkeep, and continues after a crash where it was.
+//! Every step in a shard runs in slices of upkeep. After a crash, it continues where it was.
 //!
 //! ```text
 //! suppress ─► erase ─► wait for the journals ─► orders ─► customers ─► words ─► events │ clicks ─► rejected records,
 //! responses ─► new journals ─► subject deleted ─► unused bytes of every page ─► WAL truncated ─► finished
 //! ```
 //!
-//! `Suppress` comes first and goes to every shard. From then on no new data of the person is stored, so the rows
+//! `Suppress` comes first and goes to every shard. From then on, no new data about the person is stored, so the rows
 //! that later steps have processed remain clean.
 
 mod active;
@@ -40,7 +40,7 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Opening, ShardError, Store};
 
-/// The family of erased people.
+/// The record family of erasures.
 #[derive(Clone, Copy, Debug)]
 pub struct People;
 

@@ -1,4 +1,4 @@
-//! ActiveErasure people in the OpenAPI document.
+//! Erasures in the OpenAPI document.
 
 use utoipa::openapi::path::OperationBuilder;
 
@@ -9,7 +9,7 @@ use crate::api::openapi::{READING, answer, json_of, with_problems};
 use crate::api::problem::Problem;
 use utoipa::openapi::schema::ComponentsBuilder;
 
-/// Adds the schemas of erasures.
+/// Adds the erasure schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<ErasureCertificate>()

@@ -1,10 +1,10 @@
-//! The data that the shards have of one customer, and the progress of an erasure in each.
+//! The data that the shards have about one customer, and the progress of an erasure in each shard.
 
 use super::report::{ErasureState, KnownCustomer};
 use crate::base::keys::KeyHasher;
 use crate::query::{QueryError, Readers};
 
-/// Maximum bytes of names and addresses. Those of all shards fit into one journal record.
+/// The maximum bytes of names and addresses. Those from all shards fit into one journal record.
 const NAMES_BYTES_MAX: usize = 512 * 1024;
 
 /// Returns the row ids of one customer's orders, by shard.
@@ -19,11 +19,11 @@ pub(super) async fn orders_of_customer(
 ) -> Result<Vec<Vec<i64>>, QueryError> {
     let (tenant_id, customer_id) = (tenant_id.to_owned(), customer_id.to_owned());
     let step =
-        move |connection: &_| crate::people::orders_of_customer(connection, &keys, &tenant_id, &customer_id);
+        move |connection: &_| super::report::orders_of_customer(connection, &keys, &tenant_id, &customer_id);
     readers.ask_all(Vec::new(), step).await
 }
 
-/// Returns a customer as all shards together know it, with as many names and addresses as one record holds.
+/// Returns a customer as known to all shards together, with as many names and addresses as one record can hold.
 pub(super) async fn known_customer(
     readers: &Readers,
     keys: KeyHasher,
@@ -33,7 +33,7 @@ pub(super) async fn known_customer(
     let (tenant_id, customer_id) = (tenant_id.to_owned(), customer_id.to_owned());
     let answers = readers
         .ask_all(KnownCustomer::default(), move |connection| {
-            crate::people::known_customer(connection, &keys, &tenant_id, &customer_id)
+            super::report::known_customer(connection, &keys, &tenant_id, &customer_id)
         })
         .await?;
     let mut all = KnownCustomer::default();
@@ -58,8 +58,9 @@ pub(super) async fn known_customer(
     Ok(all)
 }
 
-/// Returns the state of an erasure in every shard, in their order; `None` for a shard that does not know it.
+/// Returns an erasure's state in every shard, in shard order. An entry is `None` if the shard does not know the
+/// erasure.
 pub(super) async fn erasure(readers: &Readers, id: &str) -> Result<Vec<Option<ErasureState>>, QueryError> {
     let id = id.to_owned();
-    readers.ask_all(None, move |connection| crate::people::erasure(connection, &id)).await
+    readers.ask_all(None, move |connection| super::report::erasure(connection, &id)).await
 }

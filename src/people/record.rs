@@ -1,5 +1,5 @@
-//! The bytes of an erasure in a journal record. No data of the person is readable in them: they are masked with a
-//! key stream. Its secret is stored next to them and is overwritten together with them.
+//! The journal record format of an erasure. None of the person's data is readable in it: the data is masked with a
+//! key stream. The stream's secret is stored next to the data and is overwritten together with it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::shard::ErasureMode;
 
-/// One step of the erasure of a person, or one entry of the lists of suppressed people and events.
+/// The record kind of one step of a person's erasure, or of one entry in the lists of suppressed people and events.
 pub const ERASURE: Kind = Kind::new(11);
 
-/// The kinds of this family's records.
+/// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] = &[KindRow {
     kind: ERASURE,
     name: "erasure",
@@ -28,7 +28,7 @@ pub enum Subject {
     Customer {
         tenant_id: String,
         customer_id: String,
-        /// Replaces the customer if the orders are kept, now or since an earlier erasure.
+        /// The token that replaces the customer if the orders are kept, now or since an earlier erasure.
         token: String,
         names: Vec<String>,
         emails: Vec<String>,
@@ -37,7 +37,7 @@ pub enum Subject {
     User { user_id: i64 },
 }
 
-/// Counts of the files that the erasure removed outside the shards before this record.
+/// The number of files that the erasure removed outside the shards before this record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedOutside {
     pub uploads: u64,
@@ -48,7 +48,7 @@ pub struct RemovedOutside {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasureRecord {
-    /// Suppresses later data of the person.
+    /// Suppresses the person's later data.
     Suppress { mode: ErasureMode, subject: Subject },
     /// Erases the stored data, step by step.
     Erase {
@@ -71,7 +71,7 @@ impl ErasureRecord {
     /// Appends the record's payload to `out`. The bytes differ each time.
     ///
     /// # Errors
-    /// The system provides no random bytes, or the payload is larger than a record may be.
+    /// Returns an error if the system provides no random bytes, or if the payload is larger than a record may be.
     pub fn encode(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
@@ -85,7 +85,7 @@ impl ErasureRecord {
         Ok(())
     }
 
-    /// Returns `None` if the payload is not an erasure.
+    /// Decodes an erasure. Returns `None` if the payload is not one.
     #[must_use]
     pub fn decode(payload: &[u8]) -> Option<ErasureRecord> {
         let (secret, masked) = payload.split_first_chunk::<SECRET_BYTES>()?;

@@ -1,4 +1,4 @@
-//! The progress of an erasure in one shard, as stored there and as read by others.
+//! The progress of an erasure in one shard, as stored there and as read by requests.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
@@ -7,38 +7,38 @@ use crate::base::keys::KeyHasher;
 use crate::orders::{ORDERS, customers_of, orders_of};
 use crate::shard::{ShardError, partitions_of, suppressed};
 
-/// Maximum number of names, and of addresses, of one customer that are read from each shard. Further ones only set
-/// [`KnownCustomer::is_truncated`].
+/// The maximum number of a customer's names, and of its addresses, that are read from each shard. If there are more,
+/// they only set [`KnownCustomer::is_truncated`].
 const NAMES_MAX: usize = 64;
 
-/// Counts of changed rows and files. Contains no data of the person.
+/// Counts of changed rows and files. They contain none of the person's data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureReport {
     pub orders: u64,
     pub items: u64,
-    /// Rows of customers: one for each combination of name and address.
+    /// The number of customer rows: one for each combination of name and address.
     pub customers: u64,
-    /// Entries of the index of words.
+    /// The number of entries in the word index.
     pub words: u64,
     pub events: u64,
     pub clicks: u64,
-    /// Entries of other indexes and lists.
+    /// The number of entries in other indexes and lists.
     pub index_entries: u64,
     pub rejected_records: u64,
-    /// Stored ingest responses whose errors lost their order ids.
+    /// The number of stored ingest responses whose errors lost their order ids.
     pub ingest_answers: u64,
-    /// Journals that began a new segment, so that earlier segments could be deleted.
+    /// The number of journals that started a new segment, so that earlier segments could be deleted.
     pub journals: u64,
     pub journal_bytes: u64,
     pub quarantined_segments: u64,
-    /// Pages of the database whose unused bytes were overwritten.
+    /// The number of database pages whose unused bytes were overwritten.
     pub pages: u64,
 }
 
-/// The state of an erasure in one shard.
+/// An erasure's state in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErasureState {
-    /// `None` for a user of the collector.
+    /// The tenant, or `None` for a user of the collector.
     pub tenant_id: Option<String>,
     pub mode: String,
     pub began_us: i64,
@@ -47,7 +47,7 @@ pub struct ErasureState {
     pub step: String,
     pub uploads: u64,
     pub exports: u64,
-    /// Set if not all names and addresses were searched for.
+    /// Set if the customer has more names and addresses than were searched for.
     pub names_truncated: bool,
     pub report: ErasureReport,
 }
@@ -79,7 +79,7 @@ pub(super) fn parse(report: &str) -> Result<ErasureReport, ShardError> {
     serde_json::from_str(report).map_err(|_| ShardError::Corrupt("an erasure has no report".to_owned()))
 }
 
-/// The data of a customer in one shard.
+/// A customer's data in one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownCustomer {
     pub names: Vec<String>,
@@ -90,7 +90,7 @@ pub struct KnownCustomer {
     pub token: Option<String>,
 }
 
-/// Returns the names and addresses of a customer that orders in this shard contain.
+/// Returns the names and addresses that orders in this shard contain for a customer.
 pub fn known_customer(
     connection: &Connection,
     keys: &KeyHasher,
@@ -117,8 +117,8 @@ pub fn known_customer(
     Ok(known)
 }
 
-/// Returns the row ids of one customer's orders, sorted. Reads them from the lists of sealed partitions. In other
-/// partitions, reads all orders of the tenant (0.2 us each).
+/// Returns the row ids of one customer's orders, sorted. In sealed partitions, reads them from the lists. In other
+/// partitions, reads all of the tenant's orders (0.2 us each).
 pub fn orders_of_customer(
     connection: &Connection,
     keys: &KeyHasher,

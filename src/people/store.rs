@@ -1,4 +1,4 @@
-//! Stores records of erasures, and does the running erasure slice by slice.
+//! Stores erasure records, and runs the erasure slice by slice.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::shard::{
     Store, WriterTask, suppressed, unfinished_erasures,
 };
 
-/// Finished erasures that are kept. Their reports contain no personal data.
+/// The number of finished erasures that are kept. Their reports contain no personal data.
 const FINISHED_MAX: i64 = 10_000;
 
 /// The state of a shard's erasures.
@@ -26,7 +26,7 @@ const FINISHED_MAX: i64 = 10_000;
 pub struct PeopleStore {
     /// Set if there may be an unfinished erasure.
     is_due: bool,
-    /// Set if the current batch contains a record of an erasure.
+    /// Set if the current batch contains an erasure record.
     is_staged: bool,
     active: Option<Box<ActiveErasure>>,
 }
@@ -50,7 +50,7 @@ impl PeopleStore {
         }
     }
 
-    /// Does one slice of about `budget`.
+    /// Runs one slice of about `budget`.
     fn erase_slice(&mut self, shard: &mut Shard, budget: Duration) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         let Some(mut erasing) = self.active.take() else {
@@ -58,7 +58,7 @@ impl PeopleStore {
             self.is_due = self.active.is_some();
             return Ok(());
         };
-        // Rows that were read to build an index, or counted, would otherwise reappear in it.
+        // Rows that were already read to build an index, or counted, would otherwise reappear in it.
         shard.stop_building();
         let is_done = match erasing.step {
             ErasurePhase::Waiting => true,
@@ -140,7 +140,7 @@ impl Store for PeopleStore {
         }
     }
 
-    /// Sets the positions to wait for. All records up to them are applied before the search for rows begins.
+    /// Sets the positions to wait for. All records up to them are applied before the search for rows starts.
     fn lanes_reported(&mut self, lanes: &[(LaneId, Sequence)]) {
         if let Some(erasing) = &mut self.active {
             erasing.lanes = Some(lanes.to_vec());
@@ -167,7 +167,7 @@ impl Store for PeopleStore {
         Ok(())
     }
 
-    /// Finishes the erasure. No file contains data of the person any more.
+    /// Finishes the erasure. No file contains the person's data any more.
     fn wal_truncated(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
         let Some(erasing) = self.active.take() else { return Ok(()) };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -187,7 +187,7 @@ impl Store for PeopleStore {
 
 /// Stores one record of this family.
 fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
-    // Applies from this record on.
+    // The suppression applies from this record on.
     batch.suppress();
     let Some(erasure) = ErasureRecord::decode(record.payload) else { return Ok(None) };
     store(batch, record.payload, erasure)?;

@@ -1,5 +1,4 @@
-//! A person's data in the data folder, outside the shards: running uploads, exports, and files that prevent an
-//! erasure.
+//! The search for a person in uploads, and for copies of rows that prevent an erasure.
 
 use std::fs;
 use std::io;
@@ -10,7 +9,7 @@ use crate::orders::OrderDecoder;
 use crate::unpack::{Encoding, Limits, Next, Unpacker};
 use crate::uploads::{State, Upload, UploadStore};
 
-/// The number of bytes of a body that are searched at once.
+/// The number of body bytes searched at once.
 const SLICE_BYTES: usize = 64 * 1024;
 
 /// A person whose lines an upload may contain.
@@ -21,11 +20,12 @@ pub(super) struct ErasedPerson {
     pub matcher: PersonMatcher,
 }
 
-/// Returns the name of a file or folder in the data folder with rows that the server does not maintain: a copy that
-/// an operator keeps. Nothing can be erased from it, so an erasure must not be reported as complete while it exists.
+/// Returns the name of a file or folder in the data folder that has rows but is not maintained by the server: a copy
+/// that an operator keeps. Nothing can be erased from it, so an erasure must not be reported as complete while it
+/// exists.
 ///
 /// # Errors
-/// Errors of the file system.
+/// Returns file system errors.
 pub(super) fn unmanaged_copy(data: &Path) -> io::Result<Option<String>> {
     for name in ["before-reshard", "reshard"] {
         if data.join(name).exists() {
@@ -44,18 +44,18 @@ pub(super) fn unmanaged_copy(data: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Returns `true` if the upload must be deleted. Its body contains or may contain a line of the person, or its
-/// metadata, key or failure names the person. Reads the whole body, 400 MB of lines a second. An incomplete body that
-/// is compressed cannot be searched to its end, and counts as a match.
+/// Returns `true` if the upload must be deleted. This is the case if its body contains or may contain one of the
+/// person's lines, or if its metadata, key or failure identifies the person. Reads the whole body, 400 MB of lines a
+/// second. An incomplete compressed body cannot be searched to its end, so it counts as a match.
 ///
 /// # Errors
-/// Errors of the file system.
+/// Returns file system errors.
 pub(super) fn must_be_deleted(
     store: &UploadStore,
     upload: &Upload,
     person: &ErasedPerson,
 ) -> io::Result<bool> {
-    // The reason of the failure may name a part of an archive.
+    // The reason for the failure may name a part of an archive.
     let reason = match &upload.state {
         State::Failed { detail, .. } => Some(detail.as_str()),
         _ => None,
@@ -107,7 +107,7 @@ pub(super) fn must_be_deleted(
     }
 }
 
-/// Searches the values of tus metadata, which are in base64.
+/// Searches the values of tus metadata, which are base64-encoded.
 fn in_metadata(upload: &Upload, person: &ErasedPerson) -> bool {
     use base64::Engine as _;
     let values = upload.metadata.split(',').filter_map(|pair| pair.trim().split_once(' '));
@@ -180,7 +180,7 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&body)
             );
-            // Without its file, the upload is of no use.
+            // Without its file, the upload is useless.
             fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
             assert!(must_be_deleted(&store, &upload, &person).unwrap());
         }

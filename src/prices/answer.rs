@@ -1,4 +1,4 @@
-//! Price events, anomalies and decisions: parsing of path and headers, responses, refusals.
+//! Price events, anomalies and decisions: path and header parsing, responses, refusals.
 
 use super::body::BadBody;
 use super::query::AnomaliesPage;
@@ -75,10 +75,11 @@ impl Refuse for PriceRefused {
     }
 }
 
-/// The header used as an event's id: `Idempotency-Key`, or else `webhook-id`. In a signed request only `webhook-id`,
-/// which is signed: anyone could replay the request with another key and so create another event.
+/// Returns the header value used as an event's id: `Idempotency-Key`, or else `webhook-id`. In a signed request, only
+/// `webhook-id` counts, because only it is signed. Otherwise, anyone could replay the request with another key and so
+/// create another event.
 pub(super) fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, PriceRefused> {
-    let key = if is_signed { Err(WriteRefused::KeyMissing) } else { request::ingest_key(headers) };
+    let key = if is_signed { Err(WriteRefused::KeyMissing) } else { request::idempotency_key(headers) };
     let given = match key {
         Ok(key) => key,
         Err(WriteRefused::KeyMissing) => {
@@ -92,8 +93,8 @@ pub(super) fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<St
     if is_id { Ok(given) } else { Err(PriceRefused::BadHeader) }
 }
 
-/// The key of a request, next to or in place of an event's id; in a signed request only the signed header. A malformed
-/// key is ignored.
+/// Returns a request's key, which may accompany or replace an event's id. In a signed request, only the signed header
+/// counts. A malformed key is ignored.
 #[must_use]
 pub(super) fn key(headers: &hyper::HeaderMap, is_signed: bool) -> Option<String> {
     event_id(headers, is_signed).ok()
@@ -101,7 +102,7 @@ pub(super) fn key(headers: &hyper::HeaderMap, is_signed: bool) -> Option<String>
 
 const JSON: &str = "application/json";
 
-/// The response to a committed price event: always the first one.
+/// Returns the response to a committed price event. It is always the first one.
 #[must_use]
 pub(super) fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> Answer {
     let body = format!("{{\"status\":\"recorded\",\"anomaly\":{}}}", first.anomaly).into_bytes();
@@ -109,7 +110,7 @@ pub(super) fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> An
     if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
 }
 
-/// The response to a journaled price event. It is compared at commit, and a retry returns the outcome.
+/// Returns the response to a journaled price event. The event is compared at commit, and a retry returns the outcome.
 #[must_use]
 pub(super) fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
     let body = serde_json::json!({"status": "accepted", "event_id": event_id}).to_string().into_bytes();
@@ -118,14 +119,14 @@ pub(super) fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Ans
         .with("Firehose-Receipt", receipt.to_string())
 }
 
-/// The response to a committed decision.
+/// Returns the response to a committed decision.
 #[must_use]
 pub(super) fn reviewed_as(stored: &StoredAnomaly, is_new: bool, level: AckLevel) -> Answer {
     let answer = Answer::new(200, JSON, stored.json.clone()).with("Firehose-Ack", level.word());
     if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
 }
 
-/// A list of anomalies.
+/// Returns the response with a list of anomalies.
 #[must_use]
 pub(super) fn page(page: &AnomaliesPage) -> Answer {
     let mut body = b"{\"anomalies\":[".to_vec();
@@ -140,16 +141,16 @@ pub(super) fn page(page: &AnomaliesPage) -> Answer {
     Answer::new(200, JSON, body).with("Cache-Control", "no-store")
 }
 
-/// The head of a stream.
+/// Returns the response head of a stream.
 #[must_use]
 pub(super) fn streamed() -> Answer {
-    // The second header tells nginx to pass events on without buffering.
+    // The second header makes nginx forward events without buffering.
     Answer::new(200, "text/event-stream", &b""[..])
         .with("Cache-Control", "no-store")
         .with("X-Accel-Buffering", "no")
 }
 
-/// The response to a refusal. `body_bytes_max` is the endpoint's limit.
+/// Returns the response to a refusal. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub(super) fn refused(
     refused: &PriceRefused,

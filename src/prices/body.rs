@@ -1,4 +1,4 @@
-//! The requests about prices: the body of a price event, a decision, and the parameters of a list of anomalies.
+//! Requests about prices: a price event's body, a decision, and the parameters of an anomaly list.
 
 use std::borrow::Cow;
 
@@ -12,19 +12,20 @@ use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
 use crate::event::{is_too_deep, parse_rfc3339};
 use crate::query::{ParameterError, Parameters};
 
-/// The number of anomalies in a response: the default, and the maximum.
+/// The default number of anomalies in a response.
 const LIMIT: usize = 100;
+/// The maximum number of anomalies in a response.
 pub(super) const ANOMALIES_MAX: usize = 1_000;
-/// How far ahead of the server's clock a price may have been observed. A price of the wrong year would otherwise be
-/// the last accepted one until then, and every other price would be late.
+/// The maximum time by which a price may be ahead of the server's clock. Without this limit, a price with the wrong
+/// year would remain the last accepted one until that time, and every other price would be late.
 const AHEAD_US: i64 = 366 * 86_400_000_000;
 
-/// A price event as a client sends it.
+/// A price event as sent by a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PriceEvent<'b> {
-    /// `None` if a header contains it.
+    /// The event's id, or `None` if a header contains it.
     pub event_id: Option<Cow<'b, str>>,
-    /// In minor units.
+    /// The price in minor units.
     pub price: i64,
     pub currency: Currency,
     pub observed_us: i64,
@@ -43,9 +44,9 @@ pub struct Fault {
 pub enum BadBody {
     NotUtf8,
     NotJson,
-    /// Nested deeper than any body may be. As for every event, this is checked first.
+    /// The body is nested deeper than any body may be. As for every event, this is checked first.
     TooDeep,
-    /// JSON, but all of these members are invalid.
+    /// The body is JSON, but all of these members are invalid.
     Members(Vec<Fault>),
 }
 
@@ -99,7 +100,8 @@ fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
     }
 }
 
-/// Parses a price. `digits` are those of the event's currency, or the most of any currency if it is unknown.
+/// Parses a price. `digits` is the number of decimal digits in the event's currency. If the currency is unknown, it
+/// is the maximum of all currencies.
 fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
     let Some(value) = value else { return fault("/price", "missing_field", "price is required") };
     let parsed = match value.get().as_bytes() {
@@ -148,10 +150,10 @@ fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
 }
 
 impl<'b> PriceEvent<'b> {
-    /// Reads the body of `…/price-event`. Other members are ignored.
+    /// Parses the body of `…/price-event`. Other members are ignored.
     ///
     /// # Errors
-    /// [`BadBody`], with every invalid member.
+    /// Returns a [`BadBody`] with every invalid member.
     pub(super) fn read(body: &'b [u8], now_us: i64) -> Result<PriceEvent<'b>, BadBody> {
         if is_too_deep(body) {
             return Err(BadBody::TooDeep);
@@ -165,7 +167,7 @@ impl<'b> PriceEvent<'b> {
             serde_json::error::Category::Data => no_object(),
             _ => BadBody::NotJson,
         })?;
-        // An array with the same number of values would be read as well.
+        // An array with the same number of values would be parsed as well.
         if !is_object(body) {
             return Err(no_object());
         }
@@ -193,7 +195,7 @@ fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// Returns the decision that the body of a review asks for; `None` if there is none.
+/// Returns the decision in a review's body, or `None` if there is none.
 #[must_use]
 pub(super) fn read_decision(body: &[u8]) -> Option<Decision> {
     #[derive(Deserialize)]
@@ -215,7 +217,7 @@ pub(super) struct AnomaliesPlan {
 }
 
 impl AnomaliesPlan {
-    /// Reads the query string of `…/price-anomalies`.
+    /// Parses the query string of `…/price-anomalies`.
     pub(super) fn new(
         tenant_id: &str,
         product_id: Option<&str>,
@@ -243,8 +245,8 @@ impl AnomaliesPlan {
     }
 }
 
-/// Returns the position from which a stream of changes continues, if the query contains one. Readers that cannot set
-/// the header `Last-Event-ID` spell its name in many ways.
+/// Returns the position from which a stream of changes continues, if the query contains one. Clients that cannot set
+/// the header `Last-Event-ID` spell the parameter's name in many ways.
 pub(super) fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<ParameterError>> {
     let spelt = |pair: &str| match pair.split_once('=') {
         Some((name, value)) if is_last_event_id(name) => format!("{LAST_EVENT_ID}={value}"),
@@ -258,7 +260,7 @@ pub(super) fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<P
 
 const LAST_EVENT_ID: &str = "last_event_id";
 
-/// Recognises `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
+/// Returns `true` for `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
 fn is_last_event_id(name: &str) -> bool {
     let letters = || name.chars().filter(|sign| !matches!(sign, '-' | '_'));
     ["lasteventid", "evslasteventid"]

@@ -1,5 +1,6 @@
 //! Converts price events back to the records from which they were stored, to carry them into other shards. Each
-//! record contains the verdict and the decision on it. Changes get new numbers there, in the order of arrival.
+//! record contains the verdict and the decision on it. The other shard assigns new numbers to the changes, in order
+//! of arrival.
 
 use rusqlite::{Connection, Row};
 
@@ -9,7 +10,7 @@ use super::record::{Decision, Judged, PRICE_EVENT, PriceEventRow, Review};
 use crate::base::prices::PriceRules;
 use crate::shard::{Carried, ShardError};
 
-/// Passes every price to `take`, and then the price events, which determine whether each price is accepted.
+/// Passes every price to `take`, followed by the price events, which determine whether each price is accepted.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

@@ -1,5 +1,5 @@
 //! Decides whether a price is an anomaly: whether it differs too much from the accepted prices around it. Two rules
-//! decide, in whole numbers, so that a replay gives the same result on any machine.
+//! decide. They compute in whole numbers, so that a replay gives the same result on any machine.
 //!
 //! The first rule: the price differs from the accepted price before it by more than a percentage. A late price may
 //! have accepted prices on both sides of its own time. It is compared with the neighbour nearer in value, because it
@@ -7,31 +7,31 @@
 //!
 //! The second rule: the modified z-score `0.6745 · |x − median| / MAD` (Iglewicz, Hoaglin 1993) among the last
 //! accepted prices is too high. This detects a drift whose steps are each below the first limit. Prices that hardly
-//! ever change have a MAD of zero or close to it, so any change of them would be an anomaly. The MAD is therefore at
-//! least [`MAD_FLOOR_PERCENT`] of the median. Fewer than [`SCORE_COUNT_MIN`] prices have no score.
+//! ever change have a MAD of zero or close to it, so any change would be an anomaly. The MAD is therefore at least
+//! [`MAD_FLOOR_PERCENT`] of the median. No score is computed from fewer than [`SCORE_COUNT_MIN`] prices.
 
 use crate::base::prices::PriceRules;
 
-/// The number of accepted prices that a score needs. A median of fewer means little.
+/// The minimum number of accepted prices for a score. A median of fewer is not meaningful.
 pub(super) const SCORE_COUNT_MIN: usize = 5;
-/// Percentage of the median. With a limit of 3.5, a price must be 10.4 % away from the median to be an anomaly by its
-/// score.
+/// The minimum MAD as a percentage of the median. With a limit of 3.5, a price must be 10.4 % away from the median to
+/// be an anomaly by its score.
 const MAD_FLOOR_PERCENT: i128 = 2;
-/// `Φ⁻¹(3/4)` in ten-thousandths, which makes a MAD comparable to a standard deviation.
+/// `Φ⁻¹(3/4)` in ten-thousandths. This factor makes a MAD comparable to a standard deviation.
 const NORMAL: i128 = 6_745;
 
 /// The comparison that makes a price an anomaly. Prices are in minor units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The accepted price with which it was compared.
+    /// The accepted price that the price was compared with.
     pub(super) baseline: i64,
-    /// The difference in hundredths of a percent of the baseline; `None` for a baseline of zero.
+    /// The difference in hundredths of a percent of the baseline, or `None` if the baseline is zero.
     pub(super) change_bp: Option<i64>,
-    /// `None` if there are too few prices.
+    /// The score, or `None` if there are too few prices.
     pub(super) score: Option<Score>,
 }
 
-/// The modified z-score of a price, and the numbers from which it is computed.
+/// A price's modified z-score, and the numbers from which it is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Score {
     pub(super) median: i64,
@@ -43,7 +43,7 @@ pub(super) struct Score {
 }
 
 impl Finding {
-    /// Returns `true` if the change is too large. A change from a baseline of zero always is.
+    /// Returns `true` if the change is too large. A change from a baseline of zero is always too large.
     pub(super) fn is_by_change(&self, rules: &PriceRules) -> bool {
         self.change_bp.is_none_or(|change| change.unsigned_abs() > u64::from(rules.change_bp))
     }
@@ -54,8 +54,8 @@ impl Finding {
 }
 
 /// Returns the finding if the price is an anomaly. `before` are the accepted prices before its own time, newest
-/// first. `after` are those after it, oldest first, and empty if the price is the newest. Both are in its currency,
-/// with at most [`PriceRules::window`] prices each.
+/// first. `after` are those after it, oldest first; it is empty if the price is the newest. Both are in the price's
+/// currency, with at most [`PriceRules::window`] prices each.
 pub(crate) fn judge(price: i64, rules: &PriceRules, before: &[i64], after: &[i64]) -> Option<Finding> {
     let neighbours = [before.first(), after.first()].into_iter().flatten();
     let (_, baseline) = neighbours.map(|&base| (distance(price, base), base)).reduce(|best, next| {
@@ -71,13 +71,13 @@ pub(crate) fn judge(price: i64, rules: &PriceRules, before: &[i64], after: &[i64
     (finding.is_by_change(rules) || finding.is_by_score(rules)).then_some(finding)
 }
 
-/// Returns the distance of a price from a base, as a fraction.
+/// Returns a price's distance from a base, as a fraction.
 fn distance(price: i64, base: i64) -> (u128, u128) {
     ((i128::from(price) - i128::from(base)).unsigned_abs(), i128::from(base).unsigned_abs())
 }
 
 fn is_nearer((a, of_a): (u128, u128), (b, of_b): (u128, u128)) -> bool {
-    // Any other price is infinitely far from zero.
+    // Any other price is infinitely far from a base of zero.
     match (of_a, of_b) {
         (0, 0) => a < b,
         (0, _) => a == 0 && b > 0,
@@ -87,7 +87,7 @@ fn is_nearer((a, of_a): (u128, u128), (b, of_b): (u128, u128)) -> bool {
 }
 
 /// Returns the change in hundredths of a percent. It is rounded away from zero, so that no change above a limit is
-/// rounded down to it.
+/// rounded down to the limit.
 fn change_bp(price: i64, base: i64) -> Option<i64> {
     if price == base {
         return Some(0);
@@ -101,7 +101,7 @@ fn change_bp(price: i64, base: i64) -> Option<i64> {
     Some(if difference < 0 { -rounded } else { rounded })
 }
 
-/// Returns the middle of sorted prices. For an even number of prices, it is the mean of the middle two, rounded down.
+/// Returns the median of sorted prices. For an even number of prices, it is the mean of the middle two, rounded down.
 fn median(sorted: &[i64]) -> i64 {
     let middle = sorted.len() / 2;
     match sorted {
@@ -146,7 +146,7 @@ mod tests {
         let up = judge(1_201, &RULES, &[1_000], &[]).unwrap();
         assert_eq!((up.baseline, up.change_bp, up.score), (1_000, Some(2_010), None));
         assert_eq!(judge(799, &RULES, &[1_000], &[]).unwrap().change_bp, Some(-2_010));
-        // A price just above the limit is above it, whatever the rounding.
+        // A price just above the limit is above it, regardless of rounding.
         assert_eq!(judge(1_200_000_001, &RULES, &[1_000_000_000], &[]).unwrap().change_bp, Some(2_001));
     }
 
@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn one_that_comes_late_is_held_against_the_nearer_neighbour_of_its_time() {
-        // The price before is 10.00 and the accepted one after is 15.00. Prices near either are accepted, prices
-        // beyond are not.
+        // The price before is 10.00, and the accepted price after is 15.00. Prices near either are accepted; prices
+        // beyond them are not.
         for price in [900, 1_100, 1_400, 1_600] {
             assert_eq!(judge(price, &RULES, &[1_000], &[1_500]), None, "{price}");
         }
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!((found.baseline, found.change_bp), (1_500, Some(3_334)));
         assert_eq!(judge(500, &RULES, &[1_000], &[1_500]).unwrap().baseline, 1_000);
         assert_eq!(judge(500, &RULES, &[1_000], &[1_000]).unwrap().baseline, 1_000);
-        // Nothing precedes it, so only the later price is compared.
+        // No price precedes it, so it is only compared with the later price.
         assert_eq!(judge(2_000, &RULES, &[], &[1_500]).unwrap().baseline, 1_500);
         assert_eq!(judge(5, &RULES, &[0], &[5]), None);
     }
@@ -185,9 +185,9 @@ mod tests {
         let found = judge(1_104, &RULES, &still, &[]).unwrap();
         assert_eq!(found.score, Some(Score { median: 1_000, mad: 0, milli: 3_507, count: 10 }));
         assert!(!found.is_by_change(&RULES) && found.is_by_score(&RULES));
-        // Four prices have no score.
+        // Four prices are too few for a score.
         assert_eq!(judge(1_104, &RULES, &still[..4], &[]), None);
-        // Each step is 15 %. The third one is an anomaly among the earlier prices.
+        // Each step is 15 %. The third step is an anomaly among the earlier prices.
         let mut before = vec![1_000; 8];
         let mut steps = 0;
         let mut price = 1_000;
@@ -224,8 +224,8 @@ mod tests {
     }
 
     proptest! {
-        /// The same rules in floating point, from the definitions. Both give the same result, unless a score equals
-        /// the limit to within rounding.
+        /// Compares the result with the same rules in floating point, computed from the definitions. Both agree,
+        /// unless a score equals the limit to within rounding.
         #[test]
         fn it_decides_as_the_definitions_do(
             price in 0_i64..5_000,

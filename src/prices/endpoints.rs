@@ -1,5 +1,5 @@
-//! Price events, anomalies and decisions on them. Each goes through the journal of the core that feeds its product's
-//! shard. Each response is what the shard has committed.
+//! Price events, anomalies and decisions on them. Each write goes through the journal of the core that feeds its
+//! product's shard. Each response reports what the shard has committed.
 
 pub mod changes;
 mod keys;
@@ -15,16 +15,17 @@ use super::record::{AnomalyId, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceRe
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
+use crate::base::observed::Observed;
 use crate::config::AckLevel;
 use crate::http::{Answer, Media};
 use crate::ingest::KeyedRows;
 use crate::lane::{AnswerBody, Body, Call, NotRead, Reply, RequestHead, Settled, keyed, now};
 use crate::query::{ParameterError, QueryError};
-use crate::shard::{Observed, Outcome};
+use crate::shard::Outcome;
 use crate::tenants::{self, Signed};
 
-/// Handles `POST …/products/{product}/price-event`: 201, 200 for a repeated event, or 202 if the commit takes too
-/// long.
+/// Handles `POST …/products/{product}/price-event`: returns 201, or 200 for a repeated event, or 202 if the commit
+/// takes too long.
 pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
     let Call { lane, request, .. } = call;
     let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));
@@ -33,7 +34,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
         let mut desk = lane.desk.borrow_mut();
         (desk.prices_of(tenant_id), desk.secrets_of(tenant_id))
     };
-    // Before any response about the body.
+    // The signature is checked before any response about the body.
     let is_signed = !secrets.is_empty();
     if is_signed {
         // A repeated header is treated as absent.
@@ -48,7 +49,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     }
     let config = &lane.vitals.config;
     let product = lane.keys.hash(tenant_id, &product_id);
-    // The lower half, because the upper one is the same for everything in a shard.
+    // The lower half of the hash, because the upper half is the same for everything in a shard.
     let names = [lane.keys.hash_all([tenant_id]).0 as u64, product.0 as u64];
     let rates = [
         limits.events_per_s.unwrap_or(config.price_events_per_second),
@@ -83,12 +84,12 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     let patience = lane.keyed.commit_wait;
     let name = PriceEventId { tenant_id, product_id: &product_id, event_id: &event_id, product };
     let new_key = keys::check(lane, name, key.as_deref()).await?;
-    // The key comes first. If its event is refused, the key is still valid for the next attempt.
+    // The key is journaled first. If its event is refused, the key is still valid for the next attempt.
     let key_told = new_key.map(|key| key.remember(lane, wants_disk)).transpose()?;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
     let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
     if let Some(told) = key_told.filter(|_| wants_disk) {
-        // The key has to be on disk like its event. Its write began before the event's, so it takes no longer.
+        // The key has to be on disk like its event. Its write started before the event's, so it takes no longer.
         let _ = told.recv().await;
     }
     if !synced {
@@ -101,7 +102,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
         Some(_) => return Err(PriceRefused::NotStored),
         None => return Ok(answer::accepted(&event_id, AckLevel::of(wants_disk), first)),
     };
-    // Read as committed, so that every repetition gets the same response.
+    // Read from the committed rows, so that every repetition gets the same response.
     let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
     match answer {
         Ok(Some(answer)) => Ok(answer::recorded(&answer, is_new, AckLevel::of(wants_disk))),
@@ -114,7 +115,8 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     }
 }
 
-/// Handles `POST …/price-anomalies/{id}/review`: the anomaly as it is now, or 409 after another decision.
+/// Handles `POST …/price-anomalies/{id}/review`: returns the anomaly's current state, or 409 if another decision was
+/// made before.
 pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
     let Call { lane, request, .. } = call;
     let tenant_id = call.tenant();
@@ -153,7 +155,7 @@ pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, Price
         Some(Outcome::Conflict) => return Err(PriceRefused::Reviewed),
         Some(Outcome::Missing) => return Err(PriceRefused::NoSuchAnomaly),
         Some(_) => return Err(PriceRefused::NotStored),
-        // Which of two decisions applies is not known before the commit. A repetition is safe.
+        // Until the commit, it is unknown which of two decisions applies. A repetition is safe.
         None => return Err(PriceRefused::NotCommitted),
     };
     let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;
@@ -164,7 +166,7 @@ pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, Price
     }
 }
 
-/// Handles `GET …/price-anomalies` of a tenant or a product: a page, or a stream of changes.
+/// Handles `GET …/price-anomalies` of a tenant or a product: returns a page, or a stream of changes.
 pub async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let Call { lane, request, principal, .. } = call;
     let (tenant_id, product_id) = (call.tenant(), product(request));
@@ -192,7 +194,7 @@ pub async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     Ok(answer::page(&page).into())
 }
 
-/// Returns the product, if the path names one.
+/// Returns the product, if the path contains one.
 fn product(request: &RequestHead) -> Option<String> {
     request.found.endpoint.and_then(|endpoint| endpoint.parameter(request.uri.path(), "product"))
 }

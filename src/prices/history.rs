@@ -1,16 +1,17 @@
-//! Prices loaded as history: their records and rows, and the conversion in both directions.
+//! Prices loaded as history: their records, their rows, and the conversion in both directions.
 
 use rusqlite::{Connection, Row, params};
 
 use super::record::PRICE;
 use crate::base::money::Currency;
-use crate::shard::{Carried, Observed, Outcome, ShardError};
+use crate::base::observed::Observed;
+use crate::shard::{Carried, Outcome, ShardError};
 
-/// A price of a product at some time.
+/// A product's price at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceRow<'a> {
     pub observed: Observed<'a>,
-    /// In minor units.
+    /// The price in minor units.
     pub price: i64,
     pub currency: Currency,
 }
@@ -24,7 +25,7 @@ impl PriceRow<'_> {
     }
 }
 
-/// Decodes a payload. Returns `None` if it is not such a record.
+/// Decodes a payload. Returns `None` if it is not a price record.
 #[must_use]
 pub fn decode_price(payload: &[u8]) -> Option<PriceRow<'_>> {
     let (observed, price, code) = Observed::decode(payload)?;
@@ -86,7 +87,7 @@ pub(super) fn price_of<'r>(row: &'r Row<'_>) -> Result<PriceRow<'r>, ShardError>
     Ok(PriceRow { observed, price: row.get(5)?, currency: currency_of(row, 6)? })
 }
 
-/// Reads a price's currency from the column at a position.
+/// Reads a price's currency from the column at the index `at`.
 pub(super) fn currency_of(row: &Row<'_>, at: usize) -> Result<Currency, ShardError> {
     Currency::parse(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
         .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))

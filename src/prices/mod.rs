@@ -1,12 +1,12 @@
-//! Price events of products, their anomalies, and the decisions on these.
+//! Product price events, their anomalies, and the decisions on these.
 //!
-//! In: price events and decisions, parameters of a list, subscriptions to changes. Out: the verdict on a price, lists and a
-//! live stream of anomalies; in a shard, prices, anomalies and numbered changes in the caller's transaction. Owns: the
-//! tables of [`schema`], the verdict, the ring of changes of a core. Never: judges by the clock or a setting. A record
-//! contains the limits by which it is judged, so that a replay reaches the same verdict.
+//! In: price events and decisions, list parameters, subscriptions to changes. Out: the verdict on a price, lists and
+//! a live stream of anomalies; in a shard, prices, anomalies and numbered changes in the caller's transaction. Owns:
+//! the tables of [`schema`], the verdict, each core's ring of changes. Never: judges by the clock or a setting. A
+//! record contains the limits by which it is judged, so that a replay reaches the same verdict.
 //!
-//! A product's events are in one shard and are judged one after the other. An accepted price is one without an
-//! anomaly, one that was approved, or one that was loaded as history.
+//! A product's events are in one shard and are judged one at a time. An accepted price is one without an anomaly, one
+//! that was approved, or one that was loaded as history.
 
 mod answer;
 mod body;
@@ -39,9 +39,10 @@ pub use self::record::{
 };
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
-use crate::shard::{Carried, Family, Observed, Opening, ShardError, Stateless, Store};
+use crate::base::observed::Observed;
+use crate::shard::{Carried, Family, Opening, ShardError, Stateless, Store};
 
-/// The family of prices.
+/// The family of price records.
 #[derive(Clone, Copy, Debug)]
 pub struct Prices;
 
@@ -51,7 +52,7 @@ impl Family for Prices {
     }
 
     fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash> {
-        // All of a product's history is in one shard.
+        // A product's whole history is in one shard.
         let place = |observed: &Observed<'_>| keys.hash(observed.tenant_id, observed.product_id);
         match kind {
             PRICE => decode_price(payload).map(|row| place(&row.observed)),

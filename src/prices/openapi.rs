@@ -18,7 +18,7 @@ use crate::api::openapi::{READING, answer, header, json_of, request_id, text, wi
 use crate::api::problem::Problem;
 use utoipa::openapi::schema::ComponentsBuilder;
 
-/// Adds the schemas of prices.
+/// Adds the price schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<NewPriceEvent>()
@@ -58,7 +58,7 @@ const WRITING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-/// The anomaly exists if the price is one.
+/// The path parameter with the anomaly's id. The response contains an anomaly only if the price is one.
 const THE_ANOMALY: (&str, &str) = ("anomaly", "$response.body#/anomaly/id");
 const LINKS: [Next; 4] = [
     Next { operation: "priceAnomalies", parameters: &[SAME_TENANT] },

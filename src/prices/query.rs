@@ -1,7 +1,7 @@
 //! Queries about price events over all shards: a page of anomalies, and the changes after a position in every shard.
 //!
-//! A position among the changes is a number for each shard. A client holds it sealed, as the id of an event.
-//! Whichever shard the next change comes from, none is missed and none is repeated.
+//! A position among the changes is one number for each shard. A client holds it sealed, as an event's id. Regardless
+//! of which shard the next change comes from, none is missed and none is repeated.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -20,9 +20,9 @@ struct PendingStep<T> {
     answer: Answer<Option<T>>,
 }
 
-/// Asks a shard for an answer that must be complete. The shard's writer creates the file when the server starts, and
-/// a new one if it was removed. While there is no file, the content of the shard is unknown, which is not the same as
-/// empty.
+/// Sends a shard a query whose answer must be complete. The shard's writer creates the file when the server starts,
+/// and a new one if the file was removed. While there is no file, the shard's content is unknown, which is not the
+/// same as empty.
 fn ask<T: Send + 'static>(
     readers: &Readers,
     shard: ShardId,
@@ -57,7 +57,7 @@ pub(super) async fn first_answer(
     ask(readers, shard, step)?.get().await
 }
 
-/// Returns one anomaly of a tenant.
+/// Returns one of a tenant's anomalies.
 pub(super) async fn stored_anomaly(
     readers: &Readers,
     shard: ShardId,
@@ -69,14 +69,14 @@ pub(super) async fn stored_anomaly(
     ask(readers, shard, step)?.get().await
 }
 
-/// Anomalies of one page.
+/// One page of anomalies.
 #[derive(Debug)]
 pub(super) struct AnomaliesPage {
     pub anomalies: Vec<AnomalyLine>,
     pub next_cursor: Option<String>,
 }
 
-/// Returns the context that a cursor of anomalies is sealed for: the same query.
+/// Returns the context that an anomaly cursor is sealed for. It binds the cursor to the same query.
 fn context(of: &AnomalyFilter) -> Vec<u8> {
     let mut context = b"price anomalies".to_vec();
     let since = of.since_us.map(|since| since.to_string());
@@ -87,23 +87,23 @@ fn context(of: &AnomalyFilter) -> Vec<u8> {
         since.as_deref(),
     ] {
         context.push(0);
-        // No name is empty.
+        // A name is never empty.
         context.extend_from_slice(part.unwrap_or_default().as_bytes());
     }
     context
 }
 
-/// Anomalies of one shard in memory while a page is merged.
+/// One shard's anomalies in memory while a page is merged.
 struct ShardAnomalies {
     shard: ShardId,
-    /// The query, after the last anomaly that was read.
+    /// The filter, positioned after the last anomaly that was read.
     of: AnomalyFilter,
     ready: VecDeque<AnomalyLine>,
     /// Set once the shard has no more anomalies.
     is_done: bool,
 }
 
-/// Asks every shard whose anomalies in memory are exhausted, concurrently.
+/// Queries every shard whose anomalies in memory are exhausted, concurrently.
 async fn fill(readers: &Readers, shards: &mut [ShardAnomalies], rows: usize) -> Result<(), QueryError> {
     let mut asked = Vec::new();
     for (place, newest) in shards.iter().enumerate() {
@@ -126,12 +126,13 @@ async fn fill(readers: &Readers, shards: &mut [ShardAnomalies], rows: usize) -> 
     Ok(())
 }
 
-/// The minimum number of rows requested from each of several shards. A round costs more than a few unneeded rows.
+/// The minimum number of rows requested from a shard if there are several. A round trip costs more than a few
+/// unneeded rows.
 const ROUND_ROWS: usize = 16;
 
-/// Returns one page of anomalies, newest first. They come from one shard if they are of one product, else they are
-/// merged over all. Of each shard, twice its part of a page is in memory, and not a whole page. Together this is
-/// about two pages.
+/// Returns one page of anomalies, newest first. The anomalies of one product come from one shard. Otherwise, all
+/// shards are merged. For each shard, memory holds twice the shard's part of a page rather than a whole page. In
+/// total, this is about two pages.
 pub(super) async fn anomalies_page(
     readers: &Readers,
     key: &CursorKey,
@@ -159,7 +160,7 @@ pub(super) async fn anomalies_page(
         of.after = Some(after.ok_or_else(wrong)?);
     }
     let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
-    // One more than the page has, which shows whether another page follows.
+    // One more than the page needs, which shows whether another page follows.
     let wanted = limit + 1;
     let rows = match asked.len() {
         1 => wanted,
@@ -189,7 +190,7 @@ pub(super) async fn anomalies_page(
     Ok(AnomaliesPage { anomalies, next_cursor })
 }
 
-/// A position among the changes of every shard, in the order of the shards.
+/// A position among every shard's changes, in shard order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChangePosition(pub Vec<ChangeMark>);
 
@@ -198,7 +199,7 @@ pub(super) struct ChangePosition(pub Vec<ChangeMark>);
 pub(super) struct ChangeId(pub String);
 
 impl ChangePosition {
-    /// Returns the id of an event after which a reader is at this position.
+    /// Returns the id of an event after which a client is at this position.
     pub(super) fn seal(&self, key: &CursorKey, tenant_id: &str) -> Result<ChangeId, QueryError> {
         let mut bytes = Vec::with_capacity(self.0.len() * 12);
         for mark in &self.0 {
@@ -211,8 +212,8 @@ impl ChangePosition {
     /// Opens an id that a client sent.
     ///
     /// # Errors
-    /// Returns [`QueryError::Parameters`] if the text is not an id of this tenant's changes in this folder with its
-    /// current shards.
+    /// Returns [`QueryError::Parameters`] if the string is not an id for this tenant's changes in this folder with
+    /// its current shards.
     pub(super) fn open(
         key: &CursorKey,
         tenant_id: &str,
@@ -258,7 +259,7 @@ pub(super) async fn change_marks(readers: &Readers) -> Result<ChangePosition, Qu
     Ok(ChangePosition(marks))
 }
 
-/// Returns changes of one shard after a position, of all tenants, with the shard's current mark: its epoch and its
+/// Returns one shard's changes after a position, for all tenants, with the shard's current mark: its epoch and its
 /// last change. Returns no changes if the position is lost.
 pub(super) async fn changes_of_shard(
     readers: &Readers,
@@ -277,7 +278,7 @@ pub(super) async fn changes_of_shard(
     ask(readers, shard, step)?.get().await
 }
 
-/// Changes of one shard in memory while a replay merges them with the others.
+/// One shard's changes in memory while a replay merges them with the others.
 #[derive(Debug, Default)]
 struct ShardChanges {
     ready: VecDeque<PriceChange>,
@@ -285,7 +286,7 @@ struct ShardChanges {
     is_done: bool,
 }
 
-/// A tenant's changes between two positions, over all shards in the order of their times.
+/// A tenant's changes between two positions, over all shards in time order.
 #[derive(Debug)]
 pub(super) struct Changes {
     readers: Readers,
@@ -296,7 +297,7 @@ pub(super) struct Changes {
     shards: Vec<ShardChanges>,
 }
 
-/// Changes that a replay requests from a shard at once. As many changes of each shard are in memory.
+/// The number of changes that a replay requests from a shard at once. Memory holds as many changes from each shard.
 const STEP_CHANGES: usize = 64;
 
 impl Changes {
@@ -314,13 +315,13 @@ impl Changes {
         Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
     }
 
-    /// Returns the position of a reader that has everything returned so far.
+    /// Returns the position of a client that has everything returned so far.
     #[must_use]
     pub(super) fn position(&self) -> &ChangePosition {
         &self.at
     }
 
-    /// Returns the next change, or `None` at the end, where the position is the upper one.
+    /// Returns the next change, or `None` at the end. At the end, the position equals the upper bound.
     pub(super) async fn next(&mut self) -> Result<Option<PriceChange>, QueryError> {
         self.fill().await?;
         let heads = self.shards.iter().enumerate();
@@ -336,7 +337,7 @@ impl Changes {
         Ok(change)
     }
 
-    /// Asks every shard whose changes in memory are exhausted, concurrently.
+    /// Queries every shard whose changes in memory are exhausted, concurrently.
     async fn fill(&mut self) -> Result<(), QueryError> {
         let mut asked = Vec::new();
         for (place, ahead) in self.shards.iter().enumerate() {
@@ -347,7 +348,7 @@ impl Changes {
             let (tenant_id, upto) = (self.tenant_id.clone(), self.upto.0[place]);
             let range = (self.at.0[place].change, upto.change);
             let step = move |connection: &rusqlite::Connection| {
-                // The changes are lost with the file that contained them. Other changes have their numbers now.
+                // The changes are lost with the file that contained them. Their numbers now belong to other changes.
                 if upto.is_lost(crate::prices::change_mark(connection)?) {
                     return Ok(Vec::new());
                 }
@@ -374,10 +375,11 @@ mod tests {
     use super::*;
     use crate::base::ids::{LaneId, Sequence};
     use crate::base::money::Currency;
+    use crate::base::observed::Observed;
     use crate::base::prices::PriceRules;
     use crate::families::FAMILIES;
     use crate::query::ReadShard;
-    use crate::shard::{Entry, Observed, Records, Shard, ShardFolder, ShardOptions};
+    use crate::shard::{Entry, Records, Shard, ShardFolder, ShardOptions};
 
     struct Events(Vec<(Sequence, Vec<u8>)>);
 
@@ -391,7 +393,7 @@ mod tests {
         }
     }
 
-    /// Returns a shard with a first price and `anomalies` prices that differ too much from it.
+    /// Returns a shard with a first price, and `anomalies` prices that differ too much from it.
     fn shard_of(folder: &ShardFolder, anomalies: u64) -> Shard {
         let mut shard = Shard::open(folder, &ShardOptions::default(), &FAMILIES).unwrap();
         let event = |n: u64| {
@@ -436,7 +438,7 @@ mod tests {
         is_told(block_on(changes_of_shard(&readers, 0, now.0[0], 9)).map(drop));
         is_told(block_on(first_answer(&readers, ShardId(0), "t", "p", "e0")).map(drop));
         is_told(block_on(replay.next()).map(drop));
-        // The file is back, and nothing is missing.
+        // The file has been restored, and nothing is missing.
         std::fs::rename(&aside, &path).unwrap();
         let numbers: Vec<u64> =
             std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
@@ -482,7 +484,7 @@ mod tests {
         let readers = Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap();
         let now = block_on(change_marks(&readers)).unwrap().0[0];
         let key = CursorKey::new(&[3; 16]);
-        // As after an older copy has replaced the file: the same epoch, but fewer changes.
+        // The state after an older copy has replaced the file: the same epoch, but fewer changes.
         let ahead = ChangeMark { change: 4, ..now };
         let other = ChangeMark { epoch: now.epoch.wrapping_add(1), change: 1 };
         for (place, is_lost) in [(ahead, true), (other, true), (now, false), (ChangeMark::default(), false)] {

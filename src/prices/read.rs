@@ -1,4 +1,4 @@
-//! Reads of prices: the first answer to a price event, anomalies newest first, and changes by number.
+//! Price reads: the first answer to a price event, anomalies newest first, and changes by number.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -11,10 +11,10 @@ use crate::base::prices::PriceRules;
 use crate::shard::ShardError;
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// The content of the response to a price event. It never changes once it is stored.
+/// The content of the response to a price event. Once it is stored, it never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstAnswer {
-    /// JSON of the anomaly as it was found, or `null`.
+    /// The JSON of the anomaly as it was found, or `null`.
     pub anomaly: String,
 }
 
@@ -40,15 +40,15 @@ impl AnomalyStatus {
     }
 }
 
-/// A selection of anomalies.
+/// A filter that selects anomalies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnomalyFilter {
     pub tenant_id: String,
     pub product_id: Option<String>,
     pub status: Option<AnomalyStatus>,
-    /// Only anomalies whose event was received at this time or later.
+    /// Selects only anomalies whose event was received at this time or later.
     pub since_us: Option<i64>,
-    /// Only anomalies after this one, in the order newest first.
+    /// Selects only anomalies after this one, in newest-first order.
     pub after: Option<(i64, String)>,
 }
 
@@ -57,11 +57,11 @@ pub struct AnomalyFilter {
 pub struct AnomalyLine {
     pub created_us: i64,
     pub anomaly_id: String,
-    /// A JSON object.
+    /// The anomaly as a JSON object.
     pub json: Vec<u8>,
 }
 
-/// One anomaly, found by its name.
+/// One anomaly, found by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredAnomaly {
     pub product_id: String,
@@ -72,8 +72,8 @@ pub struct StoredAnomaly {
 /// numbering.
 ///
 /// All numbers survive a kill. A power cut may undo commits that were not yet on the disk. They are repeated from the
-/// journals, possibly in another order if several journals feed the shard. A reader that received such a commit, and
-/// returns after the shard has passed its number again, may then miss a change.
+/// journals, possibly in another order if several journals feed the shard. A client may then miss a change if it
+/// received such a commit, and returns after the shard has passed that commit's number again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMark {
     pub epoch: u32,
@@ -81,9 +81,9 @@ pub struct ChangeMark {
 }
 
 impl ChangeMark {
-    /// Returns `true` if this position does not exist in a shard whose newest position is `now`. The shard is then
-    /// another file, or an older copy of the same file, and its next numbers belong to other changes. A position of
-    /// zero is valid in any numbering.
+    /// Returns `true` if this position does not exist in a shard whose newest position is `now`. In that case, the
+    /// shard is another file, or an older copy of the same file, and its next numbers belong to other changes. A
+    /// position of zero is valid in any numbering.
     #[must_use]
     pub fn is_lost(self, now: ChangeMark) -> bool {
         self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
@@ -97,13 +97,13 @@ pub struct PriceChange {
     pub at_us: i64,
     pub tenant_id: String,
     pub product_id: String,
-    /// If true, the change is a decision, otherwise an anomaly.
+    /// If true, the change is a decision. Otherwise, it is a new anomaly.
     pub is_review: bool,
-    /// The anomaly as it was at that time.
+    /// The anomaly as it was at the time of the change.
     pub json: Vec<u8>,
 }
 
-/// The columns of an anomaly that [`render`] reads, in its order.
+/// The columns of an anomaly, in the order that [`render`] expects.
 const COLUMNS: &str = "a.anomaly_id, a.product_id, a.event_id, a.observed_at_us, a.price, a.currency, a.created_us, \
     a.baseline, a.change_bp, a.median, a.mad, a.score_milli, a.compared, a.change_bp_max, a.score_milli_max, \
     a.status, a.reviewed_us";
@@ -119,7 +119,7 @@ fn text<'r>(row: &'r Row<'_>, at: usize) -> Result<&'r str, ShardError> {
     Ok(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
 }
 
-/// Reads a finding from the columns baseline, change_bp, median, mad, score_milli and compared, which begin at
+/// Reads a finding from the columns baseline, change_bp, median, mad, score_milli and compared, which start at
 /// `first`.
 pub(super) fn finding(row: &Row<'_>, first: usize) -> Result<Finding, ShardError> {
     let score = match row.get::<_, Option<i64>>(first + 4)? {
@@ -252,7 +252,7 @@ pub fn first_answer(
     Ok(Some(FirstAnswer { anomaly }))
 }
 
-/// Returns one anomaly of a tenant by its name.
+/// Returns one of a tenant's anomalies by its id.
 pub fn anomaly(
     connection: &Connection,
     tenant_id: &str,
@@ -268,8 +268,8 @@ pub fn anomaly(
     Ok(Some(StoredAnomaly { product_id: text(row, 1)?.to_owned(), json: render(row, AnomalyView::Now)? }))
 }
 
-/// Returns at most `limit` anomalies of a shard, newest first, from an index in this order. With both a product and a
-/// status, all anomalies of the product are scanned.
+/// Returns at most `limit` of a shard's anomalies, newest first, from an index in this order. With both a product and
+/// a status, all of the product's anomalies are scanned.
 pub fn anomalies(
     connection: &Connection,
     of: &AnomalyFilter,
@@ -327,7 +327,8 @@ pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
     Ok(ChangeMark { epoch, change: change.unsigned_abs() })
 }
 
-/// Returns at most `limit` changes with numbers above `after` and up to `upto`, in order, of one tenant or of all.
+/// Returns at most `limit` changes with numbers above `after` and up to `upto`, in ascending order, for one tenant or
+/// for all.
 pub fn changes(
     connection: &Connection,
     tenant_id: Option<&str>,

@@ -1,11 +1,11 @@
-//! The bytes of price events and of decisions on anomalies in a journal record.
+//! The journal record formats of price events and of decisions on anomalies.
 //!
 //! ```text
 //! event     form 1 | change limit 4 | score limit 4 | window 2 | the finding, in form 2 only | a price's record
 //! decision  decision 1 | decided at 8 | anomaly 16 | tenant's length 1 | tenant | product, or nothing
 //! ```
-//! An event of form 0 is still to be judged. Forms 1 and 2 were judged in another shard and are carried from there:
-//! form 1 without an anomaly, form 2 with the finding and the decision on it. Numbers are little-endian.
+//! An event in form 0 is still to be judged. Events in forms 1 and 2 were judged in another shard and are carried
+//! from there: form 1 without an anomaly, form 2 with the finding and the decision on it. Numbers are little-endian.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,11 +16,11 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::prices::PriceRules;
 
-/// A price that was loaded as history or is carried into another shard.
+/// The record kind of a price that was loaded as history or is carried into another shard.
 pub const PRICE: Kind = Kind::new(6);
-/// A price event with the limits by which it is judged.
+/// The record kind of a price event with the limits by which it is judged.
 pub const PRICE_EVENT: Kind = Kind::new(8);
-/// A decision on a price anomaly. A reshard carries it within its price event.
+/// The record kind of a decision on a price anomaly. A reshard carries the decision within its price event.
 pub const PRICE_REVIEW: Kind = Kind::new(9);
 
 /// The record kinds of this family.
@@ -34,7 +34,7 @@ const fn row(kind: Kind, name: &'static str, rejection: &'static str) -> KindRow
     KindRow { kind, name, placement: Placement::KeyShard, is_counted: false, rejection }
 }
 
-/// The name of an anomaly: 32 hexadecimal digits. It does not change during the life of a data folder, whatever the
+/// An anomaly's id: 32 hexadecimal digits. It does not change during the life of a data folder, regardless of the
 /// number of shards. The upper half is the upper half of the product's hash, which selects the shard. The lower half
 /// is a hash of the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +47,7 @@ impl AnomalyId {
         AnomalyId(upper | u128::from(keys.hash_all([tenant_id, product_id, event_id]).0 as u64))
     }
 
-    /// Returns the hash that selects the shard of its product.
+    /// Returns the hash that selects the product's shard.
     #[must_use]
     pub fn place(self) -> KeyHash {
         KeyHash(self.0)
@@ -60,7 +60,7 @@ impl fmt::Display for AnomalyId {
     }
 }
 
-/// The error for a text that is not the name of an anomaly.
+/// The error for a string that is not an anomaly id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnAnomalyId;
 
@@ -96,7 +96,7 @@ impl Decision {
         }
     }
 
-    /// Returns the status of an anomaly after this decision.
+    /// Returns an anomaly's status after this decision.
     #[must_use]
     pub fn status(self) -> &'static str {
         match self {
@@ -128,14 +128,14 @@ pub struct PriceEventRow<'a> {
     pub row: PriceRow<'a>,
     /// The limits in force when the event arrived.
     pub rules: PriceRules,
-    /// `None` if the writer is to judge the event.
+    /// The verdict of another shard, or `None` if the writer still has to judge the event.
     pub(super) judged: Option<Judged>,
 }
 
 /// The verdict of another shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
-    /// `None` if the price is not an anomaly.
+    /// The finding and the decision on it, or `None` if the price is not an anomaly.
     pub(super) anomaly: Option<(Finding, Option<Review>)>,
 }
 
@@ -146,11 +146,11 @@ pub(super) struct Review {
     pub(super) at_us: i64,
 }
 
-/// Means "none" among the numbers of a finding. No price and no score is that low.
+/// The value that means "none" among a finding's numbers. No price and no score is that low.
 const NOTHING: i64 = i64::MIN;
 
 impl<'a> PriceEventRow<'a> {
-    /// Creates an event that is to be judged.
+    /// Creates an event that is still to be judged.
     #[must_use]
     pub fn new(row: PriceRow<'a>, rules: PriceRules) -> PriceEventRow<'a> {
         PriceEventRow { row, rules, judged: None }
@@ -209,7 +209,7 @@ fn judged(bytes: &mut &[u8]) -> Option<Judged> {
     Some(Judged { anomaly: Some((Finding { baseline, change_bp, score }, review)) })
 }
 
-/// Decodes a payload. Returns `None` if it is not such a record.
+/// Decodes a payload. Returns `None` if it is not a price event.
 #[must_use]
 pub fn decode_price_event(payload: &[u8]) -> Option<PriceEventRow<'_>> {
     let (form, rest) = payload.split_first()?;
@@ -237,7 +237,7 @@ pub struct PriceReviewRow<'a> {
     pub received_us: i64,
     pub anomaly: AnomalyId,
     pub tenant_id: &'a str,
-    /// The product that the anomaly must belong to; empty for any product.
+    /// The product that the anomaly must belong to. If empty, it may belong to any product.
     pub product_id: &'a str,
 }
 
@@ -253,7 +253,7 @@ impl PriceReviewRow<'_> {
     }
 }
 
-/// Decodes a payload. Returns `None` if it is not such a record.
+/// Decodes a payload. Returns `None` if it is not a decision on an anomaly.
 #[must_use]
 pub fn decode_price_review(payload: &[u8]) -> Option<PriceReviewRow<'_>> {
     let (decision, rest) = payload.split_first()?;
@@ -274,7 +274,7 @@ mod tests {
     use super::super::detect::Score;
     use super::*;
     use crate::base::money::Currency;
-    use crate::shard::Observed;
+    use crate::base::observed::Observed;
 
     #[test]
     fn both_records_read_back_as_written_and_nothing_shorter_does() {

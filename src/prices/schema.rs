@@ -1,11 +1,11 @@
-//! The tables of price events, anomalies and changes. Comments in the SQL explain them, and `.schema` shows these
+//! The tables of price events, anomalies and changes. Comments in the SQL explain them, and `.schema` prints these
 //! comments.
 
 use rusqlite::Connection;
 
 use crate::shard::{ShardError, view};
 
-/// Version 3 adds prices, version 4 events and anomalies.
+/// Creates this family's tables for a schema version. Version 3 added prices, version 4 events and anomalies.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&history_sql())?,
@@ -15,7 +15,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// Returns the SQL of the table of observed prices, with its view.
+/// Returns the SQL that creates the table of observed prices and its view.
 fn history_sql() -> String {
     format!(
         "
@@ -38,8 +38,8 @@ FROM price_row p JOIN tenant_row t ON t.id = p.tenant;
     )
 }
 
-/// Returns the SQL of the tables, with their views. Existing prices count as accepted. Their index takes about a
-/// second per million.
+/// Returns the SQL that creates the other tables and their views. Existing prices count as accepted. Their index
+/// takes about a second per million.
 fn tables_sql() -> String {
     format!(
         "

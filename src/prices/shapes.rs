@@ -5,11 +5,11 @@ use utoipa::ToSchema;
 
 use crate::api::schema::texts::{Amount, CurrencyCode, Identifier};
 
-/// One observed price of a product. Unknown members are ignored. A known member must not occur twice.
+/// An observed price of a product. Unknown members are ignored. A known member must not occur twice.
 #[derive(Serialize, ToSchema)]
 pub struct NewPriceEvent {
-    /// 1 to 200 bytes without control characters. Identifies this observation of this product permanently.
-    /// May be omitted if `Idempotency-Key` or `webhook-id` supplies it.
+    /// 1 to 200 bytes without control characters. It identifies this observation of this product permanently. It may
+    /// be omitted if `Idempotency-Key` or `webhook-id` supplies it.
     #[schema(required = false, value_type = Option<Identifier>)]
     pub event_id: Option<String>,
     #[schema(value_type = Amount)]
@@ -22,16 +22,16 @@ pub struct NewPriceEvent {
     pub observed_at: String,
 }
 
-/// Response to a price event. Every retry gets the same one.
+/// The response to a price event. Every retry gets the same response.
 #[derive(Serialize, ToSchema)]
 pub struct PriceRecorded {
     #[schema(example = "recorded")]
     pub status: String,
-    /// `null` if the price is not an anomaly.
+    /// The anomaly, or `null` if the price is not one.
     pub anomaly: Option<FoundAnomaly>,
 }
 
-/// A price event that is in the journal and not committed yet.
+/// A price event that is in the journal but not committed yet.
 #[derive(Serialize, ToSchema)]
 pub struct PriceAccepted {
     #[schema(example = "accepted")]
@@ -39,25 +39,25 @@ pub struct PriceAccepted {
     pub event_id: String,
 }
 
-/// A price anomaly at the time of its detection.
+/// A price anomaly as it was detected.
 #[derive(Serialize, ToSchema)]
 pub struct FoundAnomaly {
     /// 32 hexadecimal digits.
     pub id: String,
-    /// Difference between the price and the baseline, rounded away from zero to two digits. `null` if the
-    /// baseline is zero.
+    /// The difference between the price and the baseline in percent, rounded away from zero to two decimal places.
+    /// `null` if the baseline is zero.
     #[schema(example = 50)]
     pub change_percent: Option<f64>,
-    /// The accepted price that it was compared with: the last one, or the nearer of its two neighbours in
-    /// time.
+    /// The accepted price that the price was compared with: the last one, or whichever of the two neighbours in time
+    /// is nearer in value.
     #[schema(example = "10.00")]
     pub baseline: String,
     #[schema(example = 20)]
     pub threshold_percent: f64,
     pub reasons: Vec<AnomalyReason>,
-    /// `null` if there are fewer than five accepted prices.
+    /// The score, or `null` if there are fewer than five accepted prices.
     pub score: Option<AnomalyScore>,
-    /// Always `open`. The list reports later decisions.
+    /// Always `open`. Later decisions are in the list of anomalies.
     #[schema(example = "open")]
     pub status: String,
 }
@@ -70,8 +70,8 @@ pub enum AnomalyReason {
     Score,
 }
 
-/// The modified z-score of the price among the accepted prices around it: `0.6745 * |price - median| / MAD`.
-/// The MAD is at least 2 % of the median.
+/// A price's modified z-score among the accepted prices around it: `0.6745 * |price - median| / MAD`. The MAD is at
+/// least 2 % of the median.
 #[derive(Serialize, ToSchema)]
 pub struct AnomalyScore {
     #[schema(example = 16.862)]
@@ -82,7 +82,7 @@ pub struct AnomalyScore {
     pub median: String,
     #[schema(example = "0.10")]
     pub mad: String,
-    /// Number of prices compared.
+    /// The number of prices that the score is computed from.
     #[schema(example = 20)]
     pub prices: u16,
 }
@@ -98,7 +98,7 @@ pub struct PriceAnomaly {
     pub currency: String,
     #[schema(format = DateTime)]
     pub observed_at: String,
-    /// Time at which the event was received.
+    /// When the event was received.
     #[schema(format = DateTime)]
     pub created_at: String,
     pub change_percent: Option<f64>,
@@ -123,7 +123,7 @@ pub enum AnomalyState {
 #[derive(Serialize, ToSchema)]
 pub struct PriceAnomalies {
     pub anomalies: Vec<PriceAnomaly>,
-    /// `null` on the last page.
+    /// The cursor for the next page, or `null` on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -134,7 +134,7 @@ pub struct PriceReview {
     pub decision: PriceDecision,
 }
 
-/// `approve` makes the price an accepted one. `reject` excludes it permanently.
+/// `approve` accepts the price. `reject` excludes it permanently.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PriceDecision {

@@ -1,4 +1,4 @@
-//! Stores the price events and decisions of a batch: finds duplicates, compares prices, stores them, and numbers the
+//! Stores a batch's price events and decisions: finds duplicates, compares prices, stores them, and numbers the
 //! changes.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -12,7 +12,7 @@ use super::record::{
 use crate::base::prices::PriceRules;
 use crate::shard::{Batch, Outcome, Record, ShardError};
 
-/// Stores one record of this family, and returns its outcome.
+/// Stores one record of this family and returns its outcome.
 pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
     Ok(match record.kind {
         PRICE => decode_price(record.payload).map(|row| history(batch, &row)).transpose()?,
@@ -30,7 +30,8 @@ fn history(batch: &mut Batch<'_>, row: &PriceRow<'_>) -> Result<Outcome, ShardEr
     Ok(outcome)
 }
 
-/// Stores a price event. It is a conflict if the tenant has another price event of this product with this id.
+/// Stores a price event. If the tenant already has a different price event with this id for this product, it is a
+/// conflict.
 fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, ShardError> {
     let row = &event.row;
     let tenant = batch.tenants.number(batch.connection, row.observed.tenant_id)?;
@@ -43,7 +44,7 @@ fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, Sh
         }
         None => match in_history(batch.connection, tenant, row)? {
             Some(false) => return Ok(Outcome::Conflict),
-            // The price was loaded as history, in which every price is accepted.
+            // The price was loaded as history, and every price in the history is accepted.
             Some(true) => (None, None),
             None => {
                 let before = accepted(batch.connection, tenant, row, &event.rules, Side::Before)?;
@@ -82,7 +83,7 @@ fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, Sh
     Ok(Outcome::Inserted)
 }
 
-/// Compares the event with the stored one of this id. Returns `None` if there is none.
+/// Compares the event with the stored event that has its id. Returns `None` if there is none.
 fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<Outcome>, ShardError> {
     let found = connection
         .prepare_cached(
@@ -104,7 +105,7 @@ fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Op
     Ok(found.map(|is_same| if is_same { Outcome::Duplicate } else { Outcome::Conflict }))
 }
 
-/// Looks for this observation in the history. Returns whether its content is the same, or `None` if there is none.
+/// Finds this observation in the history. Returns whether its content is the same, or `None` if it is not there.
 fn in_history(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<bool>, ShardError> {
     Ok(connection
         .prepare_cached(
@@ -131,7 +132,7 @@ enum Side {
     After,
 }
 
-/// Returns the accepted prices of the product in the event's currency on one side of its time, nearest first.
+/// Returns the product's accepted prices in the event's currency on one side of its time, nearest first.
 fn accepted(
     connection: &Connection,
     tenant: i64,
@@ -158,7 +159,7 @@ fn accepted(
         row.currency.as_str(),
         row.observed.at_us,
         row.observed.event_id,
-        // The neighbour is needed even if no score is wanted.
+        // The neighbour is needed even if no score is requested.
         rules.window.max(1)
     ];
     let prices = statement.query_map(values, |found| found.get(0))?;
@@ -236,7 +237,7 @@ fn store_anomaly(
     Ok(anomaly)
 }
 
-/// Gives the change the next number. The table keeps every row, so the highest number is the last.
+/// Assigns the next number to the change. The table keeps every row, so the highest number is the last one.
 fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64) -> Result<(), ShardError> {
     batch
         .connection
@@ -246,7 +247,7 @@ fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64
     Ok(())
 }
 
-/// Stores a decision. It is a duplicate if the same was decided before, and a conflict if something else was.
+/// Stores a decision. A decision that repeats the stored one is a duplicate; a different one is a conflict.
 fn review(batch: &mut Batch<'_>, review: &PriceReviewRow<'_>) -> Result<Outcome, ShardError> {
     let tenant = batch.tenants.number(batch.connection, review.tenant_id)?;
     let found = batch

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::shard::ShardError;
 
-/// The possible problems, each with the SQL that counts the affected rows.
+/// The problems that may exist, each with the SQL that counts the affected rows.
 const CHECKS: &[(&str, &str)] = &[
     (
         "price events without their price",
@@ -36,7 +36,7 @@ const CHECKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Scans the rows and looks up others, which takes some seconds per million price events.
+/// Scans the rows and looks up the related ones. This takes some seconds per million price events.
 pub(super) fn verify(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     for (what, sql) in CHECKS {
         let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;

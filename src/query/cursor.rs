@@ -1,12 +1,12 @@
-//! Cursors: the position of a query, which the client holds and cannot read.
+//! Cursors: the position of a query, which the client holds but cannot read.
 //!
 //! URL-safe base64 of: version (1 byte), nonce (24), then, encrypted and authenticated with XChaCha20-Poly1305 (RFC
 //! 8439 with the longer nonce of draft-irtf-cfrg-xchacha-03, which allows any number of random nonces): fingerprint
-//! of the filter (8), total (8), the last row's shard (2), time (8), user (8), row id (8), length and text of its
+//! of the filter (8), total (8), the last row's shard (2), time (8), user (8), row id (8), length and bytes of its
 //! event id (1 + n), number of shards (2), the highest row id of each (8). Integers are little-endian. The row ids
-//! count the rows of all tenants, which is why no client may read them. A cursor is valid for its filter and its
-//! folder, as long as the folder exists. Rows that are deleted in the meantime are missing from the result. Sealing
-//! or opening a cursor takes about 2 us.
+//! count the rows of all tenants, so no client may read them. A cursor is valid for its filter and its folder, as
+//! long as the folder exists. Rows that are deleted in the meantime are missing from the result. Sealing or opening a
+//! cursor takes about 2 us.
 
 use std::hash::Hasher as _;
 
@@ -37,7 +37,7 @@ impl std::fmt::Debug for CursorKey {
     }
 }
 
-/// The position of a query: after a row, among rows up to the pins.
+/// The position of a query: the row after which it continues, and the pins that limit its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub total: u64,
@@ -58,7 +58,8 @@ impl CursorKey {
     /// Seals a cursor.
     ///
     /// # Errors
-    /// Returns [`QueryError::Busy`] if the system has no random bytes. No running system is known to do this.
+    /// Returns [`QueryError::Busy`] if the system has no random bytes. This is not known to happen on a running
+    /// system.
     pub fn seal(&self, filter: &Filter, cursor: &Cursor) -> Result<String, QueryError> {
         let Position { timestamp_us, user_id, event_id, id } = &cursor.position;
         let mut bytes = self.fingerprint(filter).to_le_bytes().to_vec();
@@ -100,7 +101,7 @@ impl CursorKey {
         Ok(cursor)
     }
 
-    /// Opens the cursor of a request, if it has one.
+    /// Opens a request's cursor, if it has one.
     pub fn open_given(
         &self,
         filter: &Filter,
@@ -114,12 +115,12 @@ impl CursorKey {
     /// Seals bytes of another kind for a client to hold. They are valid only for their context.
     ///
     /// # Errors
-    /// As [`CursorKey::seal`].
+    /// Returns the same errors as [`CursorKey::seal`].
     pub fn seal_bytes(&self, context: &[u8], bytes: &[u8]) -> Result<String, QueryError> {
         Ok(URL_SAFE_NO_PAD.encode(self.encrypted(context, bytes)?))
     }
 
-    /// Opens what [`CursorKey::seal_bytes`] sealed for this context. Returns `None` for any other text.
+    /// Opens what [`CursorKey::seal_bytes`] sealed for this context. Returns `None` for any other string.
     pub fn open_bytes(&self, context: &[u8], text: &str) -> Option<Vec<u8>> {
         self.decrypted(context, &URL_SAFE_NO_PAD.decode(text).ok()?)
     }

@@ -1,4 +1,4 @@
-//! The selection of rows by a query, for any stream: one step on one shard, and the number of rows.
+//! The rows that a query selects, for any stream: reading one step on one shard, and counting the rows.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use crate::base::ids::ShardId;
 use crate::shard::read::{Bounds, Partial, Position, TimeRange};
 use crate::shard::{ShardError, Stream};
 
-/// Whole days before and after every time that can be stored.
+/// A whole number of days, before every storable time.
 const EARLIEST_US: i64 = -800_000 * 86_400_000_000;
+/// A whole number of days, after every storable time.
 const LATEST_US: i64 = 3_000_000 * 86_400_000_000;
 
 /// One step of a read on one shard.
@@ -20,18 +21,18 @@ pub struct Step<'a> {
     pub range: &'a TimeRange,
     /// The highest row id that the query sees.
     pub pin: i64,
-    /// The rows after it are read.
+    /// The position after which rows are read.
     pub position: &'a Position,
     pub bounds: Bounds,
-    /// Leaves `bytes` of the partial empty, for skipping rows.
+    /// If true, `bytes` of the partial stays empty. This is for skipping rows.
     pub keys_only: bool,
 }
 
-/// The rows of one stream that a query selects, whatever their times. A feature implements it for its filter.
+/// The rows of one stream that a query selects, regardless of their times. A feature implements it for its filter.
 pub trait Selection: Debug + Send + Sync {
     fn stream(&self) -> &'static Stream;
 
-    /// Reads rows in the stream's own order, as far as the bounds allow.
+    /// Reads rows in the stream's own order, within the bounds of the step.
     fn step(&self, connection: &Connection, step: &Step<'_>) -> Result<Partial, ShardError>;
 
     /// Returns the number of rows in a range of times. `None` if the rows are not counted, because only the end of a
@@ -43,7 +44,7 @@ pub trait Selection: Debug + Send + Sync {
     fn fingerprint(&self, part: &mut dyn FnMut(Option<&str>));
 }
 
-/// The rows of a query. Times are from inclusive, to exclusive, in microseconds since 1970.
+/// The rows of a query, by their times in microseconds since 1970: `from` is inclusive, `to` is exclusive.
 #[derive(Clone, Debug)]
 pub struct Filter {
     pub of: Arc<dyn Selection>,
@@ -75,7 +76,7 @@ impl Filter {
         self.range().start()
     }
 
-    /// Returns the number of rows, 0 for rows that are not counted.
+    /// Returns the number of rows, or 0 if the rows are not counted.
     pub(super) fn count(&self, connection: &Connection) -> Result<u64, ShardError> {
         let from = self.from_us.unwrap_or(EARLIEST_US).max(EARLIEST_US);
         let to = self.to_us.unwrap_or(LATEST_US).min(LATEST_US);

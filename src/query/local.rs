@@ -1,7 +1,7 @@
-//! Hours and days of a local clock: the beginning of the one that contains a time, and of the next one.
+//! The hours and days of a local clock: the start of the one that contains a time, and the start of the next one.
 //!
-//! Some offsets change by less than an hour (Lord Howe). Then an hour includes the part of it that is repeated, or
-//! begins after the part that is skipped. An hour that is repeated completely is two. A time without a date (at the
+//! Some offsets change by less than an hour (Lord Howe). In that case, an hour includes its repeated part, or begins
+//! after its skipped part. An hour that is repeated completely counts as two hours. A time without a date (at the
 //! ends of the calendar) is its own beginning.
 
 use jiff::Timestamp;
@@ -12,14 +12,15 @@ use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// The first date whose year is written with four digits. What a zone still has of the day before counts as part of
-/// it.
+/// The first date whose year is written with four digits. Times that a zone still assigns to the day before count as
+/// part of it.
 const FIRST_DATE: Date = Date::constant(0, 1, 1);
 
-/// Returns when the clock of a zone shows a time: a time that may be stored, or the first one after all of those.
+/// Returns when a zone's clock shows a time. The result is clamped to the storable times and the microsecond after
+/// them.
 pub fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
     let us = time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
-    // A time for which the calendar has no instant is before or after all that have one.
+    // A time for which the calendar has no instant is before or after all times that have one.
     us.unwrap_or(if time.year() > 0 { i64::MAX } else { i64::MIN }).clamp(TIME_US_MIN, TIME_US_MAX + 1)
 }
 
@@ -28,8 +29,8 @@ pub fn date_of(zone: &TimeZone, us: i64) -> Date {
     clock::timestamp(us).to_zoned(zone.clone()).date().max(FIRST_DATE)
 }
 
-/// Formats a time as the clock of a zone shows it, in RFC 3339 with its offset. If that clock shows a year without
-/// four digits, formats it as the clock of UTC shows it.
+/// Formats a time as a zone's clock shows it, in RFC 3339 with its offset. If that clock shows a year without four
+/// digits, formats the time in UTC.
 pub fn rfc3339_in(zone: &TimeZone, us: i64) -> String {
     let time = clock::timestamp(us);
     let zoned = time.to_zoned(zone.clone());
@@ -50,7 +51,7 @@ pub fn hour_start(zone: &TimeZone, us: i64) -> i64 {
     let Ok(time) = Timestamp::from_microsecond(us) else { return us };
     let offset = zone.to_offset(time);
     let start = BucketSize::Hour.floor(us + us_of(offset)) - us_of(offset);
-    // A change at this very moment counts too.
+    // A change at exactly this time counts too.
     let behind = Timestamp::from_microsecond(us + 1).unwrap_or(time);
     let Some(change) = zone.preceding(behind).next().map(|change| change.timestamp()) else { return start };
     let changed_us = change.as_microsecond();
@@ -66,7 +67,7 @@ pub fn hour_start(zone: &TimeZone, us: i64) -> i64 {
 
 /// Returns the end of the hour that contains a time.
 pub fn next_hour(zone: &TimeZone, us: i64) -> i64 {
-    // An hour of the clock lasts longer than an hour if part of it is repeated.
+    // A clock hour lasts longer than an hour if part of it is repeated.
     let mut at = us + BucketSize::Hour.us();
     let mut next = hour_start(zone, at);
     while next <= us {
@@ -119,7 +120,7 @@ mod tests {
     fn days_and_hours_begin_where_the_zone_says() {
         let berlin = zone("Europe/Berlin");
         let day = us("2026-03-28T23:00:00Z");
-        // A day of 23 hours.
+        // This day has 23 hours.
         assert_eq!(next_day(&berlin, day), us("2026-03-29T22:00:00Z"));
         assert_eq!(
             next_hour(&zone("Asia/Kathmandu"), us("2026-01-01T00:00:00Z")),
@@ -138,8 +139,8 @@ mod tests {
             };
             found.iter().map(local).collect::<Vec<_>>().join(" ")
         };
-        // Lord Howe sets the clock back by half an hour at 02:00, so that the hour before has 90 minutes. It sets it
-        // forward by as much, so that the hour after has 30.
+        // Lord Howe sets the clock back by half an hour at 02:00, so that the hour before has 90 minutes. In the
+        // other direction, the clock skips half an hour, so that the hour after has 30.
         assert_eq!(
             hours("Australia/Lord_Howe", "2026-04-04T13:00:00Z", "2026-04-04T16:30:00Z"),
             "00:00+11 01:00+11 02:00+10:30 03:00+10:30"

@@ -1,4 +1,4 @@
-//! The shards' partials in one order. While one partial of a shard is consumed, its next one is read.
+//! Merges the shards' partials into one order. While one partial of a shard is consumed, its next one is read.
 
 use std::cmp::Ordering;
 
@@ -9,12 +9,12 @@ use super::readers::{Answer, Permit, Readers, received};
 use crate::base::ids::ShardId;
 use crate::shard::read::{Bounds, Partial, Position};
 
-/// Memory of all partials of one query.
+/// The maximum memory for all partials of one query.
 const QUERY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest size of one partial.
 const PARTIAL_BYTES_MAX: usize = 256 * 1024;
 const PARTIAL_ROWS_MAX: usize = 2_048;
-/// The size at which a chunk is returned.
+/// A chunk is returned once it reaches this size.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Whole rows, each ending in a line feed.
@@ -58,7 +58,7 @@ struct ShardCursor {
     shard: ShardId,
     pin: i64,
     partial: Partial,
-    /// Index of the next row of the partial.
+    /// Index of the partial's next row.
     at: usize,
     coming: Option<Answer<Partial>>,
 }
@@ -85,7 +85,8 @@ impl ShardCursor {
 }
 
 impl Merged {
-    /// Begins a merge from the first row or after `after`, among the rows up to the pins (one per shard, in order).
+    /// Starts a merge at the first row or after `after`, among the rows up to the pins (one per shard, in shard
+    /// order).
     pub fn begin(
         readers: &Readers,
         permit: Permit,
@@ -143,7 +144,7 @@ impl Merged {
         Ok(())
     }
 
-    /// Returns the side whose row is next. The order of the shards breaks ties.
+    /// Returns the shard whose row is next. Between equal rows, the first shard wins.
     fn best(&self) -> Option<usize> {
         let mut best: Option<(usize, Head<'_>)> = None;
         for (index, side) in self.shards.iter().enumerate() {
@@ -159,11 +160,11 @@ impl Merged {
         best.map(|(index, _)| index)
     }
 
-    /// Returns the next chunk of whole rows, or `None` after the last. `rows_max` limits it further.
+    /// Returns the next chunk of whole rows, or `None` after the last. A chunk has at most `rows_max` rows.
     pub async fn next(&mut self, rows_max: usize) -> Result<Option<Chunk>, QueryError> {
         let mut chunk = Chunk::default();
         while chunk.rows < rows_max && chunk.bytes.len() < CHUNK_BYTES {
-            // A wait is only necessary if the partial of a shard is exhausted.
+            // Waiting is only necessary if a shard's partial is exhausted.
             if self.shards.iter().any(|side| side.at >= side.partial.rows.len() && side.coming.is_some()) {
                 self.fill().await?;
             }
@@ -180,7 +181,7 @@ impl Merged {
         Ok((chunk.rows > 0).then_some(chunk))
     }
 
-    /// Returns the cursor after the last returned row, which filled a chunk, or `None` if no row follows it.
+    /// Returns the cursor after the last returned row, which filled a chunk. Returns `None` if no row follows it.
     pub async fn next_cursor(
         &mut self,
         key: &CursorKey,

@@ -7,11 +7,11 @@
 //! merge     Merged                  the shards' partials in one order
 //! stream    Merged::next, page      pieces for a socket, or one page with its cursor
 //! ```
-//! In: a query string. Out: bytes of JSON. Owns: the readers' threads and their connections. Never: holds a snapshot
+//! In: a query string. Out: JSON bytes. Owns: the readers' threads and their connections. Never: holds a snapshot
 //! longer than one step, writes, or treats a shard that it cannot read as empty.
 //!
 //! The first step on a shard pins its highest row id. Rows that arrive later are not part of the query, however long
-//! it runs. Therefore they shift or repeat no row, and `total` remains correct.
+//! it runs. They therefore shift or repeat no row, and `total` remains correct.
 
 mod cursor;
 mod filter;
@@ -34,13 +34,13 @@ use crate::base::ids::ShardId;
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// A mistake of the client: its parameters, or a cursor of another query.
+    /// A client error: invalid parameters, or a cursor from another query.
     #[error("{}", .0.first().map_or("invalid parameters", |first| &first.detail))]
     Parameters(Vec<ParameterError>),
-    /// A temporary limit of the server: the maximum number of queries is open.
+    /// A temporary condition of the server: the maximum number of queries is open.
     #[error("the limit of concurrent queries is reached")]
     Busy,
-    /// A mistake of the client: it requests more than one query may hold.
+    /// A client error: the request needs more than one query may hold.
     #[error("{0}")]
     TooLarge(&'static str),
     /// A shard could not be read. An answer without it would be incomplete.

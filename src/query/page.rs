@@ -7,7 +7,7 @@ use super::plan::RowsPlan;
 use super::readers::Readers;
 use crate::shard::read;
 
-/// One page.
+/// One page of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The rows as JSON, with commas between them.
@@ -30,7 +30,7 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
         return Ok(Page { rows: Vec::new(), total, next_cursor: None });
     }
     if skip > 0 && after.is_none() {
-        // Keys only: skipped rows are never read as rows.
+        // Only keys are read, so skipped rows are never read as rows.
         let inner = readers.permit()?;
         let mut keys = Merged::begin(readers, inner, filter.clone(), &pins, None, None, true)?;
         let mut left = skip;

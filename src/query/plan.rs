@@ -12,8 +12,9 @@ use crate::base::limits::{IDENTIFIER_BYTES_MAX, TIME_US_MAX, TIME_US_MIN};
 use crate::event::parse_rfc3339_bound;
 use crate::shard::read::TimeRange;
 
-/// Rows of a page: the default and the maximum.
+/// The default number of rows on a page.
 const PAGE_SIZE: usize = 100;
+/// The maximum number of rows on a page.
 const PAGE_SIZE_MAX: usize = 1_000;
 /// Rows that `page=` may skip. Beyond that, only a cursor is fast.
 const SKIP_MAX: u64 = 1_000_000;
@@ -31,12 +32,12 @@ pub struct ParameterError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paging {
     pub page_size: usize,
-    /// From 1. Not combined with a cursor.
+    /// The page number, from 1. It cannot be combined with a cursor.
     pub page: u64,
     pub cursor: Option<String>,
 }
 
-/// Rows in order.
+/// The plan of a query that returns rows in the stream's order.
 #[derive(Clone, Debug)]
 pub struct RowsPlan {
     pub filter: Filter,
@@ -46,7 +47,7 @@ pub struct RowsPlan {
 /// One end of a period, as requested.
 #[derive(Clone, Copy)]
 enum Bound {
-    /// A day of the zone.
+    /// A day in the zone.
     Day(Date),
     /// Microseconds since 1970 UTC, possibly outside the times that may be stored.
     Time(i64),
@@ -92,7 +93,7 @@ impl Parameters {
                 parameters.wrong("", "unknown_parameter", &detail);
                 continue;
             };
-            // An empty field of a form.
+            // An empty form field counts as absent.
             if value.is_empty() {
                 continue;
             }
@@ -131,7 +132,7 @@ impl Parameters {
         Some(text)
     }
 
-    /// Returns a time or the beginning of a day: a time that may be stored, or the first one after all of those.
+    /// Returns a time or the beginning of a day, clamped to the storable times and the microsecond after them.
     pub fn time(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<i64> {
         let bound = self.bound(name, zone)?;
         Some(bound.us(zone.unwrap_or(&TimeZone::UTC)).clamp(TIME_US_MIN, TIME_US_MAX + 1))
@@ -191,8 +192,8 @@ impl Parameters {
     }
 
     /// Returns the beginning (inclusive) and the end (exclusive) of the range. They are `from` and `to`, or
-    /// `start_date` and `end_date`, whose day is included. Days are those of the zone. Bounds outside the times that
-    /// may be stored are equivalent to the first or the last of these.
+    /// `start_date` and `end_date`, whose day is included. Days are those of the zone. Bounds outside the storable
+    /// times are equivalent to the first or the last of these.
     pub fn range(&mut self, zone: Option<&TimeZone>) -> (Option<i64>, Option<i64>) {
         let given = |names: [&str; 2]| {
             let of = |name: &str| self.known.iter().position(|known| *known == name);
@@ -226,14 +227,14 @@ impl Parameters {
         (from_us.map(clamped), to_us.map(clamped))
     }
 
-    /// Whether the parameter has a value.
+    /// Returns `true` if the parameter has a value.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
         let at = self.known.iter().position(|known| *known == name);
         at.is_some_and(|at| self.values[at].is_some())
     }
 
-    /// The required `tenant_id`.
+    /// Returns the value of the required `tenant_id`.
     pub fn tenant(&mut self) -> String {
         if !self.is_given("tenant_id") {
             self.wrong("tenant_id", "missing_parameter", "tenant_id is required");
@@ -266,7 +267,7 @@ impl Parameters {
 }
 
 impl RowsPlan {
-    /// Parses the parameters that every endpoint of rows has.
+    /// Parses the parameters that every row endpoint has.
     pub fn new(
         mut parameters: Parameters,
         of: impl Selection + 'static,
@@ -279,7 +280,7 @@ impl RowsPlan {
     }
 }
 
-/// Parses a date in the format that precedes the time in bodies.
+/// Parses a date in the format that bodies use for the date of a time.
 fn day(text: &str) -> Option<Date> {
     let is_one = text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit());
     if is_one { text.parse().ok() } else { None }

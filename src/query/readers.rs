@@ -1,7 +1,7 @@
 //! The readers: a few blocking threads with read-only connections, behind bounded queues of steps.
 //!
-//! Every shard has its threads, on its own core if there are as many shards as cores. What one of them has read of
-//! the file is in its page cache when the next step arrives.
+//! Each shard has its own threads, on its own core if there are as many shards as cores. The pages that a thread has
+//! read are in its cache when the next step arrives.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,13 +21,14 @@ use crate::shard::{ShardError, ShardStatus, is_made, open_reader};
 
 /// Maximum steps that wait in one queue: two per shard for every open query of a small folder.
 const QUEUE_MAX: usize = 4_096;
-/// Maximum open queries for each reading thread.
+/// Maximum open queries per reading thread.
 const QUERIES_PER_THREAD: usize = 16;
 /// Maximum connections that a thread keeps open.
 const CONNECTIONS_MAX: usize = 32;
-/// Page caches of all connections together, and of one. The kernel's cache contains what is read again, but a page
-/// that is not here costs a call and a copy, 3 us.
+/// The total size of all connections' page caches, in KiB. The kernel's cache contains what is read again, but a page
+/// that is missing here costs a call and a copy, 3 us.
 const CACHES_KIB: i64 = 24 * 1024;
+/// The bounds for one connection's page cache, in KiB.
 const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
 
 type ReaderStep = Box<dyn FnOnce(&mut Connections) + Send>;
@@ -36,11 +37,11 @@ type ReaderStep = Box<dyn FnOnce(&mut Connections) + Send>;
 #[derive(Clone, Debug)]
 pub struct Readers {
     shards: Arc<[ReadShard]>,
-    /// The queues of steps. The n-th shard uses the n-th of them, modulo their number.
+    /// The queues of steps. Shard n uses queue n, modulo their number.
     queues: Arc<[async_channel::Sender<ReaderStep>]>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
-    /// One token. Its holder may use much memory.
+    /// A single token, whose holder may use much memory.
     heavy: Tokens,
 }
 
@@ -129,9 +130,9 @@ impl Readers {
         self.shards.len()
     }
 
-    /// Runs a step on one shard, in a read transaction. `absent` is the answer of a shard that was never written. A
-    /// shard that was written, and whose file is missing now, returns an error. The step is skipped if the receiver
-    /// of its answer is gone.
+    /// Runs a step on one shard, in a read transaction. `absent` is the answer for a shard that was never written. A
+    /// shard that was written but whose file is missing returns an error. The step is skipped if the receiver of its
+    /// answer is gone.
     pub fn ask<T: Send + 'static>(
         &self,
         shard: ShardId,
@@ -157,7 +158,7 @@ impl Readers {
         Ok(told)
     }
 
-    /// Runs work on a reader's thread. It is for work that takes longer than a core's loop may pause.
+    /// Runs work on a reader's thread. This is for work that takes longer than a core's loop may pause.
     pub async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -171,7 +172,7 @@ impl Readers {
         received(told.recv().await)
     }
 
-    /// Runs the same step on every shard, concurrently. Returns the answers in the order of the shards.
+    /// Runs the same step on every shard, concurrently. Returns the answers in shard order.
     pub async fn ask_all<T: Clone + Send + 'static>(
         &self,
         absent: T,
@@ -217,7 +218,7 @@ impl Connections {
         step: impl FnOnce(&Connection) -> Result<T, ShardError>,
     ) -> Result<T, ShardError> {
         let path = &*known.path;
-        // Read before the file is looked up: a file that is being created is not missing.
+        // This is read before the file is looked up, because a file that is being created is not missing.
         let was_open = known.status.was_open();
         let missing = |absent| if was_open { Err(ShardError::Missing) } else { Ok(absent) };
         let file = match std::fs::metadata(path) {

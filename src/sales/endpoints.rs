@@ -1,4 +1,4 @@
-//! `GET …/metrics/sales`: figures of earlier responses, if no order has changed since, or new ones.
+//! `GET …/metrics/sales`: an earlier response's figures if no order has changed since, or new figures.
 
 use std::cell::RefCell;
 
@@ -9,19 +9,20 @@ use crate::http::Answer;
 use crate::lane::{Body, Call, Component};
 use crate::query::QueryError;
 
-/// Figures of earlier responses of this core, valid until an order changes them.
+/// Figures from earlier responses of this core. They are valid until an order changes them.
 #[derive(Default)]
 pub struct KeptSales(RefCell<SalesCache>);
 
 impl Component for KeptSales {}
 
-/// Returns figures of the tenant in the path. Kept ones are used if no order has changed since.
+/// Returns sales figures for the tenant in the path. Cached figures are used if no order has changed since.
 pub async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
     let (lane, tenant_id) = (call.lane, call.tenant());
     let KeptSales(sales) = lane.component();
     let started_us = clock::monotonic_us();
     let plan = SalesPlan::new(tenant_id, call.query()).map_err(QueryError::Parameters)?;
-    // Read before the sales: a change in between makes the figures old, but never wrong.
+    // The versions are read before the sales. If an order changes in between, the cached figures expire early, but
+    // they are never wrong.
     let versions = query::sales_versions(&lane.readers, tenant_id).await?;
     let took_us = || clock::monotonic_us() - started_us;
     let kept = sales.borrow_mut().get(&plan.key, &versions).map(|kept| kept.json(true, took_us()));

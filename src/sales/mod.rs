@@ -1,8 +1,8 @@
-//! Sales of a tenant by day, hour, product or category: from the sums that orders keep, or from every sale.
+//! A tenant's sales by day, hour, product or category: from the sums that orders keep, or from every sale.
 //!
-//! In: parameters of `GET …/metrics/sales`. Out: figures and the method by which they were computed. Owns: their
-//! meaning, and the figures that a core keeps between requests. Never: writes; the orders' transaction writes the sums
-//! (`orders/sums.rs`).
+//! In: parameters of `GET …/metrics/sales`. Out: figures, and how they were computed. Owns: the definition of the
+//! figures, and the figures that a core caches between requests. Never: writes; the orders' transaction writes the
+//! sums (`orders/sums.rs`).
 
 pub mod endpoints;
 pub mod openapi;

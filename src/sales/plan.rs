@@ -1,4 +1,5 @@
-//! Sales figures: a query string becomes a question, and its result a response that describes how it was computed.
+//! The conversion of a query string to a sales query, and of its result to a response that describes how it was
+//! computed. A core keeps responses until an order changes them.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -10,23 +11,23 @@ use crate::orders::SalesFilter;
 use crate::query::{self, ParameterError, Parameters};
 use crate::sketch::HyperLogLog;
 
-/// One question, and the key under which its answer is cached.
+/// A query for sales figures, and the key under which its answer is cached.
 #[derive(Clone, Debug)]
 pub struct SalesPlan {
     pub query: SalesQuery,
-    /// Equal for all questions with the same meaning.
+    /// The cache key. It is equal for all queries with the same meaning.
     pub key: String,
 }
 
 /// The names that `fields` accepts.
 pub(super) const FIELDS: [&str; 5] = ["orders", "units", "revenue", "unique_customers", "order_value"];
-/// The maximum error of a digest's rank, as a share of all values. It is 1.5 times half a centroid. In a digest of
-/// compression 200, half a centroid is at most pi/200 sqrt(q (1 - q)). Digests that were merged at every commit of a
-/// year had an error of at most 0.0082 at p50 and 0.0031 at p95.
+/// The maximum rank error of a digest, as a fraction of the number of values. It is 1.5 times half a centroid. In a
+/// digest of compression 200, half a centroid is at most pi/200 sqrt(q (1 - q)). Digests that were merged at every
+/// commit of a year had an error of at most 0.0082 at p50 and 0.0031 at p95.
 const RANK_ERROR: [(&str, f64); 3] = [("p50", 0.012), ("p95", 0.0052), ("p99", 0.0024)];
 
 impl SalesPlan {
-    /// Reads the query string of `…/metrics/sales`.
+    /// Parses the query string of `…/metrics/sales`.
     pub fn new(tenant_id: &str, query: Option<&str>) -> Result<SalesPlan, Vec<ParameterError>> {
         let known =
             &["group_by", "from", "to", "start_date", "end_date", "tz", "precision", "currency", "fields"];
@@ -100,7 +101,7 @@ struct Meta<'m> {
     error_bounds: serde_json::Value,
     rows_scanned: u64,
     preaggregated: bool,
-    /// If true, it was computed before, and nothing has changed since.
+    /// Set if the answer was computed earlier, and nothing has changed since.
     materialized: bool,
     as_of: String,
     elapsed_ms: f64,
@@ -115,7 +116,7 @@ struct Method {
     order_value: Option<&'static str>,
 }
 
-/// The part of a response that remains the same until an order changes.
+/// The part of a response that stays the same until an order changes.
 #[derive(Clone, Debug)]
 pub struct Materialized {
     /// `"groups":[…]`.
@@ -151,7 +152,7 @@ impl Materialized {
         }
     }
 
-    /// Returns its size in memory, in bytes.
+    /// Returns the size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.groups.len() + size_of::<Materialized>()
@@ -225,8 +226,8 @@ fn render_group<'g>(group: &'g SalesGroup, key: &'g str) -> Group<'g> {
     }
 }
 
-/// The answers that are valid until an order of their tenant changes. Each is valid for the versions of the shards at
-/// which it was computed.
+/// Answers that are valid until an order of their tenant changes. Each is valid for the shard versions at which it
+/// was computed.
 #[derive(Debug, Default)]
 pub(super) struct SalesCache {
     kept: Vec<(String, Vec<i64>, Materialized)>,
@@ -237,7 +238,7 @@ pub(super) struct SalesCache {
 const CACHE_BYTES_MAX: usize = 8 << 20;
 
 impl SalesCache {
-    /// Returns the answer to the same question, if nothing has changed.
+    /// Returns the cached answer to the same query if nothing has changed since.
     #[must_use]
     pub(super) fn get(&mut self, key: &str, versions: &[i64]) -> Option<&Materialized> {
         let at = self.kept.iter().position(|(known, ..)| known == key)?;
@@ -245,13 +246,13 @@ impl SalesCache {
             self.remove(at);
             return None;
         }
-        // The most recently used is last.
+        // The most recently used entry is last.
         let used = self.kept.remove(at);
         self.kept.push(used);
         self.kept.last().map(|(.., materialized)| materialized)
     }
 
-    /// Stores an answer. The least recently used ones make room for it.
+    /// Stores an answer. The least recently used answers are dropped to make room for it.
     pub(super) fn put(&mut self, key: String, versions: Vec<i64>, materialized: Materialized) {
         if let Some(at) = self.kept.iter().position(|(known, ..)| *known == key) {
             self.remove(at);

@@ -1,12 +1,12 @@
-//! Figures of a tenant's sales: from sums and their sketches, or from every single sale.
+//! A tenant's sales figures: from sums and their sketches, or from every single sale.
 //!
 //! ```text
 //! approx   ask every shard for its sums by group ─► merge counts and sketches
 //! exact    days to windows of about as many sales ─► ask every shard for each window's sales, the next window's
 //!          while this one's are added ─► distinct customers and ranks of each group
 //! ```
-//! Exact figures of names (products, categories) hold the customers and totals of every name at once. If they do not
-//! fit into memory, they are computed in several passes, each over a part of the names.
+//! Exact figures by name (products, categories) hold every name's customers and totals at once. If they do not fit
+//! into memory, they are computed in several passes, each over a part of the names.
 
 mod accumulator;
 mod merging;
@@ -24,16 +24,16 @@ use crate::orders::{ORDERS, SalesFilter, SumsBy};
 use crate::query::{QueryError, Readers, local, received};
 use crate::shard::read::pin;
 
-/// Sales of one window, over all shards. Each takes 50 bytes.
+/// The number of sales in one window, over all shards. Each takes 50 bytes.
 const WINDOW_SALES: i64 = 60_000;
-/// Maximum passes over the sales.
+/// The maximum number of passes over the sales.
 const PASSES_MAX: u32 = 64;
-/// Maximum groups of one answer. Only those with sales count.
+/// The maximum number of groups in one answer. Only groups with sales count.
 const GROUPS_MAX: usize = 200_000;
 const TOO_MANY_GROUPS: QueryError =
     QueryError::TooLarge("more than 200000 groups have sales in this range; use a shorter one");
 
-/// The kind of a group.
+/// What sales are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupBy {
     Day,
@@ -42,32 +42,32 @@ pub enum GroupBy {
     Category,
 }
 
-/// A query about sales.
+/// A query for sales figures.
 #[derive(Clone, Debug)]
 pub struct SalesQuery {
     pub of: SalesFilter,
     pub group_by: GroupBy,
-    /// The beginning (inclusive) and the end (exclusive).
+    /// The beginning (inclusive) and the end (exclusive) of the range.
     pub range_us: (Option<i64>, Option<i64>),
-    /// The zone whose days and hours are groups.
+    /// The zone whose days and hours form the groups.
     pub zone: TimeZone,
     pub exact: bool,
     /// Set if customers and order values are wanted in addition to counts.
     pub with_details: bool,
 }
 
-/// The figures of one group.
+/// One group's figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub orders: i64,
-    /// Sums of many rows, of a type that no number of rows overflows.
+    /// The sum over many rows, in a type that no number of rows overflows.
     pub units: i128,
     pub revenue: i128,
     /// The number of distinct customers, and the order totals at p50, p95 and p99.
     pub details: Option<(u64, [i64; 3])>,
 }
 
-/// One group, identified by its beginning in time or by its name.
+/// One group, identified by the start of its period or by its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SalesGroup {
     pub start_us: i64,
@@ -76,10 +76,10 @@ pub struct SalesGroup {
     pub figures: Figures,
 }
 
-/// The answer to a query about sales.
+/// The answer to a query for sales figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SalesResult {
-    /// In order of time or name, then currency.
+    /// Ordered by time or name, then by currency.
     pub groups: Vec<SalesGroup>,
     pub rows_scanned: u64,
     pub preaggregated: bool,
@@ -87,13 +87,13 @@ pub struct SalesResult {
     pub estimated: bool,
 }
 
-/// Returns a number for each shard that increases with every change of the tenant's orders.
+/// Returns a number for each shard that increases with every change to the tenant's orders.
 pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i64>, QueryError> {
     let tenant_id = tenant_id.to_owned();
     readers.ask_all(0, move |connection| crate::orders::sales_version(connection, &tenant_id)).await
 }
 
-/// Computes the figures, as of one moment per shard and step.
+/// Computes the figures. Each step reads a shard as of one moment.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
     let spans = match query.group_by {
@@ -127,7 +127,8 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
     }
 }
 
-/// The beginnings and ends of groups, in order. The groups are those that may contain sales, or one over everything.
+/// The start and end of each group, ascending. The groups are those that may contain sales, or one that covers
+/// everything.
 type Spans = Arc<[(i64, i64)]>;
 
 /// Returns the period within the range that contains sales, in whole days of the zone.
@@ -138,15 +139,15 @@ async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i6
         .await?;
     let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
     let Some((first, last)) = found else { return Ok(None) };
-    // Whole days of the zone around the UTC days with sales.
+    // These are whole days in the zone around the UTC days with sales.
     let first = local::day_start(&query.zone, first);
     let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
     let (from_us, to_us) = (range.0.unwrap_or(first).max(first), range.1.unwrap_or(last).min(last));
     Ok((from_us < to_us).then_some((from_us, to_us)))
 }
 
-/// Returns the days or hours of the zone that may contain sales: those that overlap a day or hour of UTC with sales.
-/// Gaps between them cost nothing, however long they are.
+/// Returns the zone's days or hours that may contain sales: those that overlap a UTC day or hour with sales. Gaps
+/// between them cost nothing, however long they are.
 async fn spans(readers: &Readers, query: &SalesQuery, by: SumsBy) -> Result<Spans, QueryError> {
     let (of, range) = (query.of.clone(), query.range_us);
     let shares = readers
@@ -204,7 +205,7 @@ async fn days(
     Ok(days.into_iter().collect())
 }
 
-/// Returns windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
+/// Returns windows of about [`WINDOW_SALES`] sales, based on the number of sales on each UTC day.
 fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)> {
     let mut windows = Vec::new();
     let (mut begin, mut sales) = (from_us, 0);
@@ -250,7 +251,7 @@ async fn scan(
 
 const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
 
-/// Computes groups in time, window after window. The next window is read while this one is added.
+/// Computes groups by time, one window at a time. The next window is read while this one is added.
 async fn by_window(
     readers: &Readers,
     query: &SalesQuery,
@@ -292,7 +293,7 @@ async fn by_window(
     finished(readers, vec![adding]).await
 }
 
-/// Computes groups by name, in passes over parts of the names. Returns `None` if one of them does not fit into
+/// Computes groups by name, in passes over parts of the names. Returns `None` if one of the passes does not fit into
 /// memory.
 async fn by_name(
     readers: &Readers,
@@ -384,7 +385,8 @@ mod tests {
             let found = spans("UTC", by, &far, (None, None));
             assert_eq!(found.iter().map(|span| span.0).collect::<Vec<_>>(), far.map(us));
         }
-        // A day of UTC is part of two in Berlin, an hour is part of two in Kolkata. Neighbours share one.
+        // A UTC day is part of two days in Berlin, and a UTC hour is part of two hours in Kolkata. Neighbours share
+        // one of them.
         let days = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
         assert_eq!(spans("Europe/Berlin", SumsBy::Day, &days, (None, None)).len(), 3);
         let hours = spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (None, None));

@@ -1,4 +1,4 @@
-//! Reads the sales of one tenant for figures: groups with sketches from the sums, or single sales from the rows.
+//! Reads one tenant's sales for figures: groups with sketches from the sums, or single sales from the rows.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,19 +12,19 @@ use crate::orders::{
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// A sum over a period, optionally of one category or product.
+/// A sum over a period, optionally for one category or product.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SalesSum {
     pub orders: i64,
-    /// The total of several rows, which may exceed 64 bits.
+    /// The total over several rows, which may exceed 64 bits.
     pub units: i128,
     pub revenue: i128,
-    /// Encoded sketches; empty for products.
+    /// The encoded sketches of customers. It is empty for products.
     pub customers: Vec<u8>,
     pub order_value: Vec<u8>,
 }
 
-/// Returns the SQL that reads the sums of a tenant and currency in a period.
+/// Returns the SQL that reads a tenant's sums in one currency and period.
 fn sums_sql(by: SumsBy) -> String {
     let sketches = if SumsBy::WITH_SKETCHES.contains(&by) { ", customers, order_value" } else { "" };
     format!(
@@ -36,7 +36,7 @@ fn sums_sql(by: SumsBy) -> String {
 }
 
 impl SumsBy {
-    /// Returns the name for a number in the second column.
+    /// Returns the name whose number is in the second column.
     fn name(self, connection: &Connection, number: i64) -> Result<String, ShardError> {
         let sql = match self {
             SumsBy::Hour | SumsBy::Day => return Ok(String::new()),
@@ -50,10 +50,10 @@ impl SumsBy {
 
 const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 
-/// Group, name (of a category or product) and currency.
+/// The key of a sum: group, name (of a category or product) and currency.
 pub(super) type SumKey = (u32, String, Currency);
 
-/// Returns the index of the span that contains a time. The spans are in order and do not overlap.
+/// Returns the index of the span that contains a time. The spans are ascending and do not overlap.
 #[must_use]
 pub(super) fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
     let at = spans.partition_point(|(start_us, _)| *start_us <= us).checked_sub(1)?;
@@ -61,7 +61,7 @@ pub(super) fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
 }
 
 /// Returns the sums of `[from, to)`, added up by group, with their sketches. `spans` are the start and end of each
-/// group, in order; times between them are ignored. The range consists of whole hours or days, depending on `by`.
+/// group, ascending. Times between them are ignored. The range consists of whole hours or days, depending on `by`.
 pub(super) fn sales_sums(
     connection: &Connection,
     of: &SalesFilter,
@@ -93,7 +93,7 @@ pub(super) fn sales_sums(
     Ok(found)
 }
 
-/// One sum while it is added up. The sketches of a single row are returned unchanged.
+/// One sum while it is added up. A single row's sketches are returned unchanged.
 #[derive(Default)]
 struct SumBuilder {
     orders: i64,
@@ -145,7 +145,7 @@ impl SumBuilder {
     }
 }
 
-/// Sketches that are collected before they are merged.
+/// The number of sketches that are collected before they are merged.
 const PARTS_MAX: usize = 32;
 
 /// Returns the first and the last day with sales.
@@ -176,8 +176,8 @@ const FIRST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AN
 const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
                             AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us DESC LIMIT 1";
 
-/// Returns the starts of the hours or days with sales, in order, at most `limit` for each currency. A bound of
-/// `None` is open.
+/// Returns the ascending starts of the hours or days with sales, at most `limit` for each currency. A bound of `None`
+/// is open.
 pub(super) fn sales_starts(
     connection: &Connection,
     of: &SalesFilter,
@@ -210,17 +210,17 @@ fn starts_sql(by: SumsBy) -> String {
 /// How orders are divided into single sales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaleSplit {
-    /// One for each order and category in it.
+    /// One sale for each order and category in it.
     Category,
-    /// One for each order and product in it.
+    /// One sale for each order and product in it.
     Product,
 }
 
-/// One sale, or its part of one category or product.
+/// One sale, or the part of it that belongs to one category or product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SalePart {
     pub ordered_at_us: i64,
-    /// Index into the names.
+    /// The index of the name in the names.
     pub name: u32,
     pub currency: Currency,
     pub customer_key: u64,
@@ -234,20 +234,20 @@ pub struct SalePart {
 #[derive(Clone, Debug, Default)]
 pub struct SaleParts {
     pub sales: Vec<SalePart>,
-    /// In a reading of parts, only names that no earlier step has returned.
+    /// The names. If sales are read in parts, these are only names that no earlier step has returned.
     pub names: Vec<String>,
 }
 
 impl SaleParts {
-    /// Appends the next step of the same reading.
+    /// Appends the next step's result.
     pub fn append(&mut self, next: SaleParts) {
         self.sales.extend(next.sales);
         self.names.extend(next.names);
     }
 }
 
-/// Returns every sale of `[from, to)` among orders up to `pin`, one for each order, approximately in order of time.
-/// Takes 0.2 us each.
+/// Returns every sale of `[from, to)` among orders up to `pin`, one for each order, approximately ordered by time.
+/// Takes 0.2 us per sale.
 pub(super) fn single_sales(
     connection: &Connection,
     of: &SalesFilter,
@@ -267,28 +267,28 @@ pub(super) fn single_sales(
     Ok(found)
 }
 
-/// The state of a reading of parts in one shard. Each step receives it from the step before, because its knowledge
-/// (the names of products, whether most of a table is selected) would cost more than a step to gather again.
+/// The state of reading the parts of sales in one shard. Each step receives it from the step before, because what it
+/// knows (product names, whether most of a table is selected) would cost more than a step to gather again.
 #[derive(Debug)]
 pub struct SalePartsCursor {
     by: SaleSplit,
-    /// The index of a share and the number of shares. Names whose hash is in another share are omitted.
+    /// A part of the names: its index, and the number of parts. Names whose hash is in another part are omitted.
     share: (u32, u32),
-    /// The highest order id of the finished partitions, or of the rows read so far if tables are read from end to
-    /// end.
+    /// The highest order id in the finished partitions. If tables are read from end to end, the highest order id read
+    /// so far.
     after: i64,
-    /// Time and order id of the last order read, if a partition is read in order of time and is not finished.
+    /// The time and order id of the last order read, while a partition is read in time order and is not finished.
     within: Option<(i64, String)>,
-    /// Whether tables are read from end to end. The first step decides it.
+    /// Set if tables are read from end to end. The first step decides it.
     whole: Option<bool>,
-    /// By product number: the number of the name, or one of the two constants below.
+    /// The number of each product's name, by product number, or one of the two constants below.
     products: Vec<u32>,
     numbers: HashMap<String, u32>,
 }
 
 /// A product that has not been looked up yet.
 const UNKNOWN: u32 = u32::MAX;
-/// A product whose name is not in the share.
+/// A product whose name is not in this part of the names.
 const LEFT_OUT: u32 = u32::MAX - 1;
 
 impl SalePartsCursor {
@@ -305,7 +305,7 @@ impl SalePartsCursor {
         }
     }
 
-    /// Returns the number of the name, of a product or its category, that an item counts for. Takes about 2 us the
+    /// Returns the number of the name that an item counts for: its product's or its category's. Takes about 2 us the
     /// first time, then 2 ns.
     fn number(
         &mut self,
@@ -327,7 +327,7 @@ impl SalePartsCursor {
             connection.prepare_cached(sql)?.query_row([product], |row| row.get(0)).optional()?;
         let name = name.ok_or_else(|| ShardError::Corrupt("an item has an unknown product".to_owned()))?;
         let (share, of) = self.share;
-        // Any hash works that is the same in every shard.
+        // Any hash works if it is the same in every shard.
         let is_ours = crc32c::crc32c(name.as_bytes()) % of.max(1) == share;
         let next = self.numbers.len() as u32;
         let number = is_ours.then(|| {
@@ -344,9 +344,9 @@ impl SalePartsCursor {
     }
 }
 
-/// Does the next step of a reading. Returns the sales of `[from, to)` among some ten thousand orders up to `pin`,
-/// one for each order and name in it, and the reading if there is more. Takes about 0.3 us an order and 0.2 us an
-/// item if most orders are selected.
+/// Runs the next step. Returns the sales of `[from, to)` among some ten thousand orders up to `pin`, one for each
+/// order and name in it, and the state if there is more to read. Takes about 0.3 us per order and 0.2 us per item if
+/// most orders are selected.
 pub fn sale_parts(
     connection: &Connection,
     of: &SalesFilter,
@@ -383,8 +383,7 @@ pub fn sale_parts(
     Ok((found, (!is_done).then_some(reading)))
 }
 
-/// Does a step over the orders of one partition in order of time. Returns where it stopped, unless it reached the
-/// end.
+/// Runs a step over one partition's orders in time order. Returns where it stopped, unless it reached the end.
 fn parts_by_time(
     connection: &Connection,
     of: &SalesFilter,
@@ -417,8 +416,7 @@ fn parts_by_time(
     Ok(last)
 }
 
-/// Does a step over the orders of one partition with ids in `(after, last]`, in order of id. Returns the last id of
-/// the step.
+/// Runs a step over one partition's orders with ids in `(after, last]`, in id order. Returns the last id of the step.
 fn parts_by_id(
     connection: &Connection,
     of: &SalesFilter,
@@ -460,9 +458,9 @@ fn parts_by_id(
     Ok(last)
 }
 
-/// Tables are read from end to end if the selected orders times this number reach the stored ones.
+/// Tables are read from end to end if the number of selected orders times this is at least the number of stored ones.
 const MOST: u64 = 3;
-/// Orders of one step: some 10 ms, and 2 MB of single sales.
+/// The number of orders in one step: some 10 ms, and 2 MB of single sales.
 const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
 
 fn overlapping(
@@ -512,7 +510,7 @@ fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SalePart, ShardErr
     })
 }
 
-/// Adds an item to the part of its order with the item's name. The parts of this order begin at index `first`.
+/// Adds an item to the part of its order that has the item's name. The parts of this order start at index `first`.
 fn add_line(
     connection: &Connection,
     line: &Row<'_>,
@@ -543,7 +541,7 @@ fn sales_sql(partition: &str) -> String {
     )
 }
 
-/// Like [`sales_sql`], for sales after a position.
+/// Returns the SQL that reads sales after a position, like [`sales_sql`] otherwise.
 fn sales_behind_sql(partition: &str) -> String {
     format!(
         "SELECT ordered_at_us, currency, customer_key, total, units, id, order_id FROM {partition} \
@@ -563,7 +561,7 @@ const PRODUCT_SQL: &str = "SELECT product_id FROM product_row WHERE id = ?1";
 const CATEGORY_SQL: &str =
     "SELECT g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";
 
-/// Returns every SQL text of figures that reads a partition, with its name, for checking query plans.
+/// Returns every SQL statement for figures that reads a partition, with its name, for checking query plans.
 #[must_use]
 pub fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     vec![
@@ -573,7 +571,7 @@ pub fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     ]
 }
 
-/// Returns every other SQL text of figures, with its name.
+/// Returns every other SQL statement for figures, with its name.
 #[must_use]
 pub fn sum_statements() -> Vec<(String, String)> {
     vec![

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Figures of a tenant's sales, and the method by which they were computed.
+/// A tenant's sales figures, and how they were computed.
 #[derive(Serialize, ToSchema)]
 pub struct Sales {
     /// Sorted by time or name, then by currency. Groups without a sale are omitted.
@@ -19,12 +19,12 @@ pub struct SalesGroup {
     pub key: String,
     #[schema(example = "USD")]
     pub currency: String,
-    /// Number of orders. For a product or category: orders that contain at least one of its items.
+    /// Number of orders. For a product or category, the orders that contain at least one of its items.
     #[schema(example = 2)]
     pub orders: i64,
     #[schema(example = 3)]
     pub units: i64,
-    /// A decimal string. For a product or category: the cost of its items.
+    /// A decimal string. For a product or category, the cost of its items.
     #[schema(example = "59.97")]
     pub revenue: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,21 +46,21 @@ pub struct OrderValues {
     pub p99: String,
 }
 
-/// The method by which the figures were computed.
+/// How the figures were computed.
 #[derive(Serialize, ToSchema)]
 pub struct SalesMeta {
     /// `exact` or `approx`, as requested.
     #[schema(example = "exact")]
     pub precision: String,
     pub method: SalesMethod,
-    /// Errors of the estimated figures. Empty if no figure is estimated.
+    /// Error bounds of the estimated figures. Empty if no figure is estimated.
     #[schema(value_type = Object)]
     pub error_bounds: serde_json::Value,
     /// Number of orders and sums read. 0 if the answer was cached.
     pub rows_scanned: u64,
-    /// `true` if the answer comes from sums that are maintained with the orders.
+    /// `true` if the answer comes from sums that are updated together with the orders.
     pub preaggregated: bool,
-    /// `true` if the answer was computed earlier and no order of the tenant has changed since.
+    /// `true` if the answer was computed earlier and none of the tenant's orders has changed since.
     pub materialized: bool,
     #[schema(format = DateTime, example = "2026-03-01T12:00:02Z")]
     pub as_of: String,
@@ -68,7 +68,7 @@ pub struct SalesMeta {
     pub elapsed_ms: f64,
 }
 
-/// The source of each figure.
+/// Where each figure comes from.
 #[derive(Serialize, ToSchema)]
 pub struct SalesMethod {
     /// Orders, units and revenue are always `exact`.

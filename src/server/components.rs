@@ -28,7 +28,7 @@ impl Stores {
         })
     }
 
-    /// Creates the components of one core. `prices_changed` gets a message after commits with changes of prices.
+    /// Creates one core's components. `prices_changed` is notified after every commit that changes prices.
     pub(super) fn components(
         self,
         core: usize,

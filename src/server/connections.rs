@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::http::Connection;
 
-/// The name of an entry. A stale key, of a connection that was closed in the same tick, finds nothing.
+/// The key of a slab entry. A stale key, of a connection that was closed in the same tick, finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) u64);
 
-/// What a connection waits for. Each phase has its own time limit.
+/// What a connection waits for. There is a separate time limit for each phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The next request.
@@ -21,9 +21,10 @@ pub(super) enum Phase {
     Body,
     /// The disk, before a response that promises it.
     Held,
-    /// The peer, which has to receive its response.
+    /// The peer, until it has received its response.
     Write,
-    /// The peer, which has to see our close before its unread bytes would turn it into a reset.
+    /// The peer, until it has seen our close. If the socket were closed first, the peer's unread bytes would cause a
+    /// reset.
     Linger,
 }
 
@@ -32,7 +33,7 @@ pub(super) enum Phase {
 pub(super) enum After {
     KeepAlive,
     Close,
-    /// Refused in the middle of a request: what the peer still sends is read and dropped for a while.
+    /// The request was refused before its end. What the peer still sends is read and dropped for a while.
     Linger,
     HandOver,
 }
@@ -46,17 +47,17 @@ pub(super) struct Conn {
     pub(super) more: bool,
     /// Set while bytes that were read in this tick are not parsed yet.
     pub(super) unparsed: bool,
-    /// Set while responses of this tick are owed, which may have to wait for the disk. If more were parsed before
-    /// that is known, later responses would follow them under the wrong promise.
+    /// Set while responses of this tick are owed that may have to wait for the disk. If more requests were parsed
+    /// before that is known, their responses would be sent under the wrong promise.
     pub(super) is_owed: bool,
     pub(super) hung_up: bool,
     pub(super) deadline_ms: u64,
-    /// The peer's address. The kernel is asked for it only if addresses are limited.
+    /// The peer's address. The kernel is asked for it only if there is a limit on addresses.
     pub(super) peer: Option<IpAddr>,
     pub(super) parser: Connection,
-    /// Received and not yet consumed. Holds no allocation while it is empty.
+    /// Received bytes that are not consumed yet. It holds no allocation while it is empty.
     pub(super) input: Vec<u8>,
-    /// Rendered and not yet sent.
+    /// Rendered bytes that are not sent yet.
     pub(super) output: Vec<u8>,
 }
 
@@ -65,7 +66,7 @@ impl Conn {
         self.fd.as_raw_fd()
     }
 
-    /// Returns `true` if nothing may be read now, because a response to an earlier request has to be sent first.
+    /// Returns `true` if nothing may be read now, because the response to an earlier request must be sent first.
     pub(super) fn is_blocked(&self) -> bool {
         self.unparsed
             || self.is_owed
@@ -116,7 +117,7 @@ impl Connections {
         Some(conn)
     }
 
-    /// Returns the bytes held for connections in the middle of a request or response.
+    /// Returns the total buffer size of connections that are in the middle of a request or response.
     pub(super) fn buffered(&self) -> usize {
         self.buffered
     }

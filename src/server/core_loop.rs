@@ -4,8 +4,8 @@
 //! ```text
 //! wait ─► read every ready connection ─► parse, check, stage ─► one append ─► answer ─► wait
 //! ```
-//! In a steady state it makes no system call beyond epoll_wait, recv, send and one write a tick, takes no lock and
-//! allocates nothing (S2).
+//! In a steady state, it makes no system calls other than epoll_wait, recv, send and one write per tick. It takes no
+//! lock and allocates nothing (S2).
 
 mod answer;
 mod arrive;
@@ -40,31 +40,31 @@ use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::tenants::{Denied, Desk, Need, Now};
 
-/// Maximum descriptors that one wait reports.
+/// The maximum number of descriptors that one wait reports.
 const EVENTS_MAX: usize = 1024;
-/// Maximum connections accepted in one tick, so that a storm of new ones does not starve the others.
+/// The maximum number of connections accepted in one tick, so that a storm of new ones does not starve the others.
 const ACCEPTS_MAX: usize = 64;
-/// Maximum bytes of one read of a connection.
+/// The maximum number of bytes in one read of a connection.
 const RECV_BYTES: usize = 64 * 1024;
-/// Staged bytes that end a tick early. They bound the memory of a tick and the size of one append.
+/// The number of staged bytes that ends a tick early. It bounds the memory of a tick and the size of one append.
 const TICK_BYTES_MAX: usize = 1 << 20;
-/// Responses that end a tick early, for the same reason.
+/// The number of responses that ends a tick early, for the same reason.
 const TICK_ANSWERS_MAX: usize = 4 * 1024;
-/// Space for what one tick reads before it is parsed.
+/// The space for what one tick reads before it is parsed.
 const SCRATCH_BYTES: usize = 1 << 20;
 /// How long the peer's unread bytes are dropped after a refusal, unless it closes earlier.
 const LINGER_MS: u64 = 1_000;
-/// The pause of accepting after an error such as EMFILE.
+/// How long accepting pauses after an error such as EMFILE.
 const ACCEPT_PAUSE_MS: u64 = 50;
-/// The interval in which one accepted event is logged.
+/// The time between two log lines for accepted events.
 const SAMPLE_MS: u64 = 1_000;
-/// Smallest buffer for a partial request.
+/// The smallest buffer for a partial request.
 const INPUT_BYTES_MIN: usize = 2 * 1024;
 
 const KEY_LISTENER: u64 = u64::MAX;
 const KEY_WAKE: u64 = u64::MAX - 1;
 
-/// Time limits in the loop's own unit.
+/// Time limits, in the loop's own unit.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     head_ms: u64,
@@ -75,11 +75,11 @@ struct Limits {
     event_bytes_max: usize,
     buffer_bytes_max: usize,
     connections_max: u64,
-    /// Set if events are counted by their client's address.
+    /// Set if there is a limit on events per client address.
     by_address: bool,
 }
 
-/// The parts of a listener.
+/// What a listener is built from.
 pub(super) struct Parts {
     pub(super) core: usize,
     pub(super) vitals: Arc<Vitals>,
@@ -89,28 +89,28 @@ pub(super) struct Parts {
     pub(super) desk: Desk,
     /// Connections that other cores pass to this one.
     pub(super) inbox: Vec<mailbox::Receiver<OwnedFd>>,
-    /// Mailboxes of the cores that connections are passed to; `None` for this core.
+    /// The mailboxes of the cores that connections are passed to. `None` for this core.
     pub(super) peers: Vec<Option<mailbox::Sender<OwnedFd>>>,
     pub(super) executor: async_channel::Sender<HandedOver>,
     pub(super) sync_wanted: async_channel::Sender<()>,
 }
 
-/// An owed response. They are in the order of the requests, and those of one connection are adjacent.
+/// An owed response. Owed responses are in request order, and those of one connection are adjacent.
 struct Owed {
     key: Key,
     what: OwedResponse,
 }
 
 enum OwedResponse {
-    /// Rendered after the append, so that no promise is sent before it is true.
+    /// A 202 that is rendered after the append, so that no promise is sent before it is true.
     Accepted { receipt: crate::base::ids::Receipt, disk: bool, to: ResponseTarget },
-    /// Rendered already: a range of the arena.
+    /// A response that is already rendered: a range of the arena.
     Rendered { start: usize, end: usize },
-    /// No response. The connection's next step is in its `after`.
+    /// There is no response. The connection's next step is in its `after`.
     Nothing,
 }
 
-/// The data of a request that its response needs after the request's bytes are gone.
+/// The parts of a request that its response needs after the request's bytes are gone.
 #[derive(Clone, Copy)]
 struct ResponseTarget {
     request_id: (usize, usize),
@@ -135,7 +135,7 @@ struct Group {
     disk: bool,
 }
 
-/// When each status of refused events was last logged. A status beyond these is not sampled.
+/// When each status of refused events was last logged. Once all entries are taken, further statuses are not sampled.
 #[derive(Default)]
 struct Refusals([(u16, u64); 8]);
 
@@ -159,7 +159,7 @@ struct Held {
     upto: u64,
     since_us: u64,
     events: u64,
-    /// The request of this connection that is logged when it is answered.
+    /// The id of this connection's request that is logged once it is answered.
     sampled: Option<String>,
 }
 
@@ -192,10 +192,11 @@ pub(super) struct CoreLoop {
     unix_us: i64,
     date: [u8; 29],
     date_s: i64,
-    /// The request that this tick logs. There is one a second, because the lane has no time for more.
+    /// The request that this tick logs. There is one per second, because the lane has no time for more.
     sampled: Option<(Key, String)>,
     sample_at_ms: u64,
-    /// The same for refused events: the first of each status in a second, at level info.
+    /// The times at which refused events were last logged: the first of each status in a second is logged at level
+    /// info.
     refusals: Refusals,
     sweep_at_ms: u64,
     publish_at_ms: u64,
@@ -255,7 +256,7 @@ impl CoreLoop {
         })
     }
 
-    /// Serves until the server flushes. Closes the connections that are left then.
+    /// Serves until the server flushes, then closes the remaining connections.
     pub(super) fn run(mut self) -> io::Result<()> {
         self.read_clock();
         loop {
@@ -288,7 +289,7 @@ impl CoreLoop {
     }
 
     /// Runs work for one connection and catches its panic. A bug that one client's bytes trigger costs that client
-    /// its connection, but does not cost the others their core.
+    /// its connection, but does not cost the other clients their core.
     fn guarded(&mut self, key: Key, work: impl FnOnce(&mut CoreLoop)) {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!(
@@ -318,8 +319,8 @@ impl CoreLoop {
         (self.sweep_at_ms.saturating_sub(self.now_ms()) + 1).min(self.limits.sweep_ms) as u32
     }
 
-    /// Enforces time limits, publishes counters and checks the stage of stopping. Returns `false` when the loop has
-    /// to end.
+    /// Enforces time limits, publishes counters and checks how far the server has stopped. Returns `false` when the
+    /// loop has to end.
     fn duties(&mut self) -> bool {
         let now_ms = self.now_ms();
         if now_ms < self.sweep_at_ms {

@@ -1,5 +1,5 @@
-//! The table of endpoints: a row per path, a line per method. Everything else about an endpoint is derived from its
-//! row ([`api::Endpoints`]).
+//! The endpoint table: a row per path, a line per method. Everything else about an endpoint is derived from its row
+//! ([`api::Endpoints`]).
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use crate::ops::vitals::ROUTES;
 use crate::tenants::{Need, Scope};
 use crate::{clicks, events, exports, orders, people, prices, sales, status, stock, uploads};
 
-/// Converts an async function to the form that a row has. Its refusals become responses here.
+/// Converts an async function to the form that a row needs. Refusals become responses here.
 macro_rules! task {
     ($handler:path) => {
         |call, body| {
@@ -29,14 +29,14 @@ const OPEN: Need = Need::Nothing;
 const WRITE: Need = Need::Scope(Scope::Write);
 const MANAGE: Need = Need::Scope(Scope::Manage);
 const READ: Need = Need::Scope(Scope::Read);
-/// The status of an upload, for its sender and for readers.
+/// The access to an upload's status, for its sender and for readers.
 const MANAGE_OR_READ: Need = Need::Either(Scope::Manage, Scope::Read);
 const ADMIN: Need = Need::Scope(Scope::Admin);
-/// Data of no single tenant: clicks, and the server's own figures.
+/// The access to data that belongs to no single tenant: clicks, and the server's own figures.
 const READ_ALL: Need = Need::AllTenants(Scope::Read);
 const ADMIN_ALL: Need = Need::AllTenants(Scope::Admin);
 
-/// The body of a single record.
+/// A body that contains a single record.
 const ONE: Body = Body::Whole(|config| config.event_bytes_max);
 const BULK: Body = Body::Whole(|config| config.bulk_bytes_max);
 
@@ -61,7 +61,7 @@ const fn operation(
     }
 }
 
-/// Samples the log of an operation that is called thousands of times a second.
+/// Samples the log of an operation that is called thousands of times per second.
 const fn sampled(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { logged: Logged::Sampled, ..operation }
 }
@@ -98,7 +98,7 @@ const fn by_any_name(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { pages: Pages::OwnByAnyName, ..operation }
 }
 
-/// Every endpoint. The first one is found before the others are compared.
+/// Every endpoint. The first is found without a comparison with the others.
 const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/event",
@@ -251,7 +251,7 @@ const ROWS: &[Endpoint<Handler>] = &[
         "/api/v1/tenants/{tenant}/reports/export",
         &[
             get(READ, task!(exports::endpoints::list), exports::openapi::list),
-            // An export is a way to read, so a client that may create one may delete it.
+            // An export is a way of reading, so a client that may create one may delete it.
             post(
                 READ,
                 Body::Whole(|_| SPEC_BYTES_MAX as u64),
@@ -331,7 +331,7 @@ const READY: fn(&Asked<'_>) -> Answer = |asked| status::ready(asked.vitals);
 /// The table of all endpoints.
 pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints(ROWS);
 
-/// The row of the collector's events, which the listener counts by the tick.
+/// The row of the collector's events, which the listener counts per tick.
 pub(super) const CLICKS: usize = 0;
 /// The row that counts requests without an endpoint.
 pub(super) const UNMATCHED: usize = ROWS.len();
@@ -347,7 +347,8 @@ const _: () = {
             let is_streamed = matches!(operations[at].body, Body::Streamed);
             let streams = matches!(operations[at].handler, Handler::Stream(_));
             assert!(is_streamed == streams, "a row with a streamed body states it in both columns");
-            // The listener answers a path with all its methods, requires a key only for events, and never waits.
+            // The listener handles either all methods of a path or none. It requires a key only for events, and it
+            // never waits.
             let is_hot = matches!(operations[at].lane, Lane::Hot);
             let may_be = match operations[at].handler {
                 Handler::Click(_) => true,
@@ -362,7 +363,7 @@ const _: () = {
     }
 };
 
-/// The schemas of the features.
+/// The features' schemas.
 const SCHEMAS: &[openapi::AddSchemas] = &[
     clicks::openapi::schemas,
     events::openapi::schemas,

@@ -1,4 +1,4 @@
-//! Assembly: data folder → journals → writers → cores → listeners, and their orderly end.
+//! Assembly: data folder → journals → writers → cores → listeners, and their orderly shutdown.
 //!
 //! In: a frozen [`Config`]. Out: a process that serves until it is asked to stop. Owns: every thread, and the order
 //! in which they start and end. Never: decides about a request.
@@ -44,12 +44,12 @@ use crate::{lane, ops};
 use components::Stores;
 use endpoints::ENDPOINTS;
 
-/// Maximum connections on their way from one core to another, or from a lane to its executor.
+/// The maximum number of connections on their way from one core to another, or from a lane to its executor.
 const MAILBOX_MAX: usize = 1024;
-/// A listener and an executor. Each has a desk of its own.
+/// The number of lanes per core: a listener and an executor. Each has its own desk.
 const LANES_PER_CORE: usize = 2;
 
-/// Why the server did not start, or ended by itself.
+/// Why the server did not start, or stopped on its own.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The machine cannot run the server as configured: exit status 78.
@@ -81,12 +81,12 @@ pub fn operations() -> impl Iterator<Item = (&'static str, Method, Need)> {
     rows.flat_map(|row| row.operations.iter().map(|operation| (row.path, operation.method, operation.need)))
 }
 
-/// Serves until SIGTERM or SIGINT, then drains: first the server is unready, then it accepts no new connections, then
-/// the journals are stored. A second signal ends the process at once.
+/// Serves until SIGTERM or SIGINT, then drains. First the server reports that it is not ready, then it stops
+/// accepting connections, then the journals are stored. A second signal ends the process at once.
 pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let (tell, told) = async_channel::bounded(64);
     watch_signals(tell.clone())?;
-    // A write beyond RLIMIT_FSIZE is an error with the response 507, and does not end the process.
+    // A write beyond RLIMIT_FSIZE is then an error with the response 507, instead of ending the process.
     let ignored = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, ignored)?;
     match preflight::raise_limits() {
@@ -119,7 +119,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         started_monotonic_us: clock::monotonic_us(),
         config,
     });
-    // Before any thread is pinned, because the threads of `ops` inherit the CPUs of this one.
+    // This precedes the pinning of threads, because the threads of `ops` inherit the CPUs of this one.
     let ops_address = start_ops(&vitals)?;
     let registry = keeper.registry().clone().with_rate_per_address(vitals.config.rate_per_address);
     let watcher = watch::start(vitals.clone(), keeper)?;
@@ -212,7 +212,7 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// Starts a thread whose end, orderly or not, is reported to the main thread.
+/// Starts a thread. Its end, orderly or not, is reported to the main thread.
 fn watched_thread(
     name: String,
     stop: Arc<Stop>,
@@ -265,7 +265,7 @@ fn choose_cpus(config: &Config) -> Result<Vec<usize>, ServeError> {
     Ok(cpus)
 }
 
-/// Checks that an address that other machines can reach is served with keys, unless the operator insists.
+/// Checks that there are keys if other machines can reach the address, unless the operator insists.
 fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
     let is_loopback = config.listen.ip().to_canonical().is_loopback();
     if is_loopback || config.insecure || registry.has_usable_key(clock::unix_us()) {
@@ -284,7 +284,7 @@ fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
 fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
     // Sockets that share their port would also share it with another server of the same user. A socket that does not
-    // share detects it.
+    // share its port detects such a server.
     drop(TcpListener::bind(address).map_err(failed)?);
     let first = epoll::listen(address).map_err(failed)?;
     let actual = first.local_addr()?;
@@ -302,7 +302,7 @@ fn ops_problem(problem: api::Problem, detail: &str) -> ops::OpsAnswer {
 
 fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     let Some(address) = vitals.config.ops_listen else { return Ok(None) };
-    // This listener requires no key, so the existence of keys makes no name safe.
+    // This listener requires no key, so keys do not make every name safe.
     let guard = {
         let vitals = vitals.clone();
         move |asked: &ops::OpsAsked<'_>| {
@@ -335,7 +335,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     ops::start(address, guard, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// What every core needs to authorize requests, and its executor to place keys and to read rows.
+/// What every core needs to authorize requests, and what its executor needs to route keys and to read rows.
 struct Reading {
     registry: Registry,
     keys: KeyHasher,
@@ -440,7 +440,7 @@ fn start_cores(
     Ok(threads)
 }
 
-/// Pins the calling thread. A refusal by the system costs speed, but not correctness.
+/// Pins the calling thread. If the system refuses this, the server is slower, but still correct.
 fn settle(cpu: usize, rank: Rank) {
     if let Err(error) = pin::settle(cpu, rank) {
         tracing::warn!(cpu, %error, "a thread could not be pinned or ranked");

@@ -18,12 +18,12 @@ use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 pub(super) struct CoreLanes {
     pub(super) hot: Vec<(ShardId, Appender)>,
     pub(super) keyed: Vec<(ShardId, Appender)>,
-    /// The outcomes of the rows of each keyed journal, in the order of the journals.
+    /// The outcomes of each keyed journal's rows, in the order of the journals.
     pub(super) verdicts: Vec<Arc<Verdicts>>,
     /// Receives a message after every commit that a request here waits for.
     pub(super) committed: async_channel::Receiver<()>,
     commits: async_channel::Sender<()>,
-    /// Gets a message after every commit with changes of prices, of any shard.
+    /// Receives a message after every commit, on any shard, that changes prices.
     pub(super) prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Opened {
     pub(super) shards: Vec<ShardParts>,
     pub(super) keys: KeyHasher,
     pub(super) cursors: CursorKey,
-    /// Each shard as the readers know it.
+    /// Each shard as its readers see it.
     pub(super) databases: Vec<ReadShard>,
 }
 
@@ -107,12 +107,12 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
                 of.verdicts.push(of_lane);
                 of.keyed.push((shard, appender));
             } else {
-                // No thread syncs this journal from here on, and its records may have been promised.
+                // From here on, no thread syncs this journal, and its records may have been promised.
                 Syncer::new(appender.state().clone()).sync()?;
                 journals.idle.push(appender);
             }
         }
-        // Also syncs the names that an earlier start created, if it was killed before it synced them.
+        // This also syncs the names that an earlier start created, if it was killed before it synced them.
         durable::sync_folder(shard_folder.dir())?;
         let status = Arc::new(ShardStatus::new(shard));
         for (lane, sequence) in applied.unwrap_or_default() {
@@ -150,7 +150,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
     })
 }
 
-/// Returns the positions of the database, if it can be read. New records are numbered after them.
+/// Returns the positions that the database has stored, if it can be read. New records are numbered after them.
 fn applied_positions(folder: &ShardFolder) -> Option<Vec<(LaneId, Sequence)>> {
     let path = folder.database();
     if !path.exists() {

@@ -1,4 +1,4 @@
-//! Checks that run once a second: the free space on the data disk, the write rate of each shard, and changes of keys.
+//! Checks that run once a second: the free space on the data disk, each shard's write rate, and key changes.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The writers' threads: one per shard, on the CPU of the core that feeds it.
+//! The writer threads: one per shard, on the CPU of the core that feeds it.
 
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Writers {
         self.stop.request(patience);
         for thread in self.threads {
             thread.thread().unpark();
-            // A writer catches its own panics, and has logged what is left here.
+            // A writer catches its own panics. If one escapes, it was logged.
             let _ = thread.join();
         }
     }

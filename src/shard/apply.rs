@@ -20,12 +20,12 @@ use crate::base::kinds::KindRow;
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     pub sequence: Sequence,
-    /// The number of a kind, possibly one that a newer program wrote.
+    /// A kind's number, possibly one that a newer program wrote.
     pub kind: u8,
     pub payload: &'a [u8],
 }
 
-/// A source of records, such as a batch read from a journal, in order of their sequences.
+/// A source of records in the order of their sequences, such as a batch read from a journal.
 pub trait Records {
     fn records(&self) -> impl Iterator<Item = Entry<'_>>;
 }
@@ -37,7 +37,7 @@ struct Run {
     to: usize,
 }
 
-/// The records of a batch that are above their lane's position, in order, with their division into runs.
+/// The records of a batch that are above their lane's position, in journal order, and their division into runs.
 struct Sorted<'a> {
     records: Vec<Record<'a>>,
     runs: Vec<Run>,
@@ -218,7 +218,7 @@ impl Shard {
     }
 }
 
-/// Keeps the bytes of an invalid record, with the reason.
+/// Keeps an invalid record's bytes, with the reason.
 fn reject(transaction: &Connection, record: &Record<'_>, reason: &str) -> Result<(), ShardError> {
     transaction
         .prepare_cached(
@@ -236,7 +236,7 @@ fn reject(transaction: &Connection, record: &Record<'_>, reason: &str) -> Result
 }
 
 impl Shard {
-    /// Sets the position of a lane to the number of rows and rejected records, after everything was carried in. The
+    /// Sets a lane's position to the number of rows and rejected records, after everything was carried in. The
     /// number of received records then equals the stored plus the pending ones again.
     pub fn number_from(&mut self, lane: LaneId) -> Result<(), ShardError> {
         let records = self.rows() + self.rejected;

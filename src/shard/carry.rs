@@ -1,4 +1,4 @@
-//! Reads the rows of one shard as records, to carry them into other shards.
+//! Reads one shard's rows as records, to carry them into other shards.
 
 use rusqlite::{Connection, Row};
 

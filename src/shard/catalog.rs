@@ -1,4 +1,4 @@
-//! The data folder: its manifest, its lock, and the location of each shard's files.
+//! The data folder: its manifest, its lock, and where each shard's files are.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -45,13 +45,13 @@ impl ShardFolder {
         self.dir.join("shard.db")
     }
 
-    /// Returns the folder of one lane's journal.
+    /// Returns the folder with one lane's journal.
     #[must_use]
     pub fn lane(&self, lane: LaneId) -> PathBuf {
         self.dir.join(lane.folder())
     }
 
-    /// Returns the lanes that have a folder, in order.
+    /// Returns the lanes that have a folder, in the order of their numbers.
     pub fn lanes(&self) -> io::Result<Vec<LaneId>> {
         let mut lanes = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -150,7 +150,7 @@ impl DataFolder {
         ShardFolder::new(self.dir.join(shard.folder()))
     }
 
-    /// Returns every shard of the folder, in order.
+    /// Returns every shard of the folder, in the order of their numbers.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, ShardFolder)> + '_ {
         (0..self.manifest.shards).map(|index| (ShardId(index), self.shard(ShardId(index))))
     }

@@ -17,7 +17,8 @@ use crate::base::ids::{LaneId, Sequence};
 pub enum CheckpointMode {
     /// Copies as much as open readers allow, without waiting for anyone.
     Passive,
-    /// Does the same, and truncates the WAL file to zero bytes if no reader uses it.
+    /// Copies as much as [`CheckpointMode::Passive`] does. Truncates the WAL file to zero bytes if no reader uses
+    /// it.
     Truncate,
 }
 
@@ -85,7 +86,7 @@ impl Shard {
             CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
             CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
         };
-        // A busy TRUNCATE may have copied everything nevertheless. The frame counts decide.
+        // A busy TRUNCATE may still have copied everything. The frame counts decide.
         let (frames, carried): (i64, i64) =
             self.connection.query_row(sql, [], |row| Ok((row.get(1)?, row.get(2)?)))?;
         let complete = frames >= 0 && frames == carried;

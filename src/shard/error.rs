@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-/// The reason why an operation on a shard failed. In all of these cases, nothing of the batch was stored.
+/// The reason why an operation on a shard failed. In all of these cases, nothing from the batch was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// Another process holds a lock, which is not a fault. The writer waits a moment and retries the same batch.
@@ -54,7 +54,7 @@ pub enum ShardError {
         /// The length that the last checkpoint left.
         expected: u64,
     },
-    /// The environment failed. The connection is not trusted any more. The writer closes it, reopens the file and
+    /// The environment failed. The connection is no longer trusted. The writer closes it, reopens the file and
     /// retries.
     #[error("the database failed ({0}); the server closes and reopens it")]
     Other(String),

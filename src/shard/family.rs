@@ -33,7 +33,7 @@ pub struct Record<'t> {
     pub payload: &'t [u8],
 }
 
-/// The part of one feature in every shard.
+/// One feature's part in every shard.
 pub trait Family: Sync {
     /// Returns the kinds of its records.
     fn kinds(&self) -> &'static [KindRow];
@@ -47,7 +47,7 @@ pub trait Family: Sync {
     /// is invalid.
     fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash>;
 
-    /// Does its part of the migration to a schema version, in the migration's transaction. Released versions are
+    /// Runs its part of the migration to a schema version, in the migration's transaction. Released versions are
     /// never edited.
     fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError>;
 
@@ -91,13 +91,13 @@ pub struct Opening<'o> {
     pub streams: &'o mut Streams,
 }
 
-/// A function that counts the share of a partition's rows in derived tables, before the partition is dropped. Its
-/// arguments are the path of the database and the table of the partition.
+/// A function that counts what a partition's rows contribute to the derived tables, before the partition is dropped.
+/// Its arguments are the path of the database and the partition's table.
 pub type CountLeaving = fn(&Path, &str) -> Result<Box<dyn Any + Send>, ShardError>;
 
 /// One family's part of an open shard.
 pub trait Store: Any + Debug + Send {
-    /// Prepares for the records of one batch, which are passed in runs, in the batch's transaction. It is called only
+    /// Prepares for one batch's records, which are passed in runs, in the batch's transaction. It is called only
     /// for a batch that has records of this family.
     fn begin<'t>(
         &'t mut self,
@@ -124,7 +124,7 @@ pub trait Store: Any + Debug + Send {
         false
     }
 
-    /// Does one slice of a stage, about `budget` long, in transactions of its own.
+    /// Runs one slice of a stage, about `budget` long, in transactions of its own.
     fn upkeep(
         &mut self,
         _stage: Stage,
@@ -137,14 +137,14 @@ pub trait Store: Any + Debug + Send {
     /// Discards what was read from rows for an unfinished index, because rows are about to be erased.
     fn stop_building(&mut self) {}
 
-    /// Returns how to count the share of a partition that is about to be dropped, or `None` if nothing is derived
-    /// from its rows.
+    /// Returns the function that counts what a partition's rows contribute to the derived tables, before the
+    /// partition is dropped. `None` if nothing is derived from its rows.
     fn count_leaving(&self, _stream: &'static Stream) -> Option<CountLeaving> {
         None
     }
 
-    /// Subtracts the counted share from its derived tables, in the transaction that drops the partition. `others` are
-    /// the remaining partitions.
+    /// Subtracts the counted contribution from its derived tables, in the transaction that drops the partition.
+    /// `others` are the remaining partitions.
     fn leave(
         &mut self,
         _transaction: &Connection,
@@ -192,7 +192,7 @@ pub struct Renewed {
     pub quarantined: u64,
 }
 
-/// Stores the records of one family in one transaction.
+/// Stores one family's records in one transaction.
 pub trait BatchWriter<'t> {
     /// Stores consecutive records and pushes the outcome of each, or `None` for an invalid one.
     fn write(
@@ -211,7 +211,7 @@ pub trait BatchWriter<'t> {
 /// A function that stores one record. The indirect call per record is acceptable for records that take microseconds.
 pub type WriteRecord = for<'t> fn(&mut Batch<'t>, &Record<'t>) -> Result<Option<Outcome>, ShardError>;
 
-/// A [`BatchWriter`] that processes one record after the other.
+/// A [`BatchWriter`] that processes records one at a time.
 pub struct EachRecord(pub WriteRecord);
 
 impl<'t> BatchWriter<'t> for EachRecord {
@@ -256,7 +256,7 @@ pub struct Batch<'t> {
 }
 
 impl<'t> Batch<'t> {
-    /// Returns the changes of a stream: its open partition and those before it.
+    /// Returns a stream's changes: its open partition and those before it.
     ///
     /// # Panics
     /// Panics if no family of the shard has the stream.
@@ -310,7 +310,7 @@ impl<'t> Batch<'t> {
 /// The result of one [`Shard::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Stored rows, by the place of their stream.
+    /// Stored rows, by the index of their stream.
     pub stored: [u64; STREAMS_MAX],
     /// Records whose id was already stored, including conflicts.
     pub duplicates: u64,
@@ -349,10 +349,10 @@ impl Applied {
 /// The closed list of families of a data folder.
 #[derive(Clone, Copy)]
 pub struct Families {
-    /// The families, in the order in which they are migrated, opened and carried.
+    /// The families, in the order they are migrated, opened and carried.
     pub list: &'static [&'static dyn Family],
     /// The number of families before the rejected records when a shard is carried. An interrupted reshard resumes at
-    /// the number of a record, so this value never changes.
+    /// a record number, so this value never changes.
     pub rejected_behind: usize,
     /// The description of each schema version in the table `migration`, starting with version 1.
     pub versions: &'static [&'static str],
@@ -365,7 +365,7 @@ impl Debug for Families {
 }
 
 impl Families {
-    /// Returns the row of a kind by its number, and the index of its family. Returns `None` for a number that a newer
+    /// Returns a kind's row by its number, and the index of its family. Returns `None` for a number that a newer
     /// program wrote.
     #[inline]
     #[must_use]
@@ -376,18 +376,18 @@ impl Families {
         })
     }
 
-    /// Returns the row of a kind by its number.
+    /// Returns a kind's row by its number.
     #[must_use]
     pub fn kind(&self, number: u8) -> Option<&'static KindRow> {
         self.find(number).map(|(_, row)| row)
     }
 
-    /// Returns every kind, in order of the families.
+    /// Returns every kind, in the order of the families.
     pub fn kinds(&self) -> impl Iterator<Item = &'static KindRow> {
         self.list.iter().flat_map(|family| family.kinds())
     }
 
-    /// Returns every stream, in order of the families.
+    /// Returns every stream, in the order of the families.
     pub fn streams(&self) -> impl Iterator<Item = &'static Stream> {
         self.list.iter().flat_map(|family| family.streams().iter().copied())
     }

@@ -206,7 +206,7 @@ impl Shard {
         self.stores.get()
     }
 
-    /// Returns what [`Shard::store`] does, with the connection and the streams that the store uses.
+    /// Returns the store that [`Shard::store`] returns, with the connection and the streams that the store uses.
     pub fn store_mut<T: Store>(&mut self) -> Option<(&mut T, &mut Connection, &Streams)> {
         Some((self.stores.get_mut()?, &mut self.connection, &self.streams))
     }

@@ -15,7 +15,7 @@ use super::totals::{REJECTED, total};
 use super::{open, partition, schema};
 use crate::base::ids::{LaneId, Sequence};
 
-/// The content of a shard at one moment.
+/// A shard's content at one moment.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     pub path: PathBuf,
@@ -23,7 +23,7 @@ pub struct Inspection {
     pub wal_bytes: u64,
     pub page_bytes: u64,
     pub schema_version: u32,
-    /// Rows of every stream, in order of the families.
+    /// Rows of every stream, in the order of the families.
     pub stored: Vec<(&'static Stream, u64)>,
     pub rejected: u64,
     /// Partitions, oldest first within each stream.
@@ -51,7 +51,7 @@ pub struct Problems {
 }
 
 impl Inspection {
-    /// Returns the rows of a stream.
+    /// Returns a stream's rows.
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.stored.iter().find(|(of, _)| *of == stream).map_or(0, |(_, rows)| *rows)

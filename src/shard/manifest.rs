@@ -44,7 +44,7 @@ impl Manifest {
         Ok(Manifest { format: FORMAT, id, shards, created_at: clock::rfc3339(clock::unix_us()) })
     }
 
-    /// Reads the manifest of a folder, or returns `None` if there is none.
+    /// Reads a folder's manifest, or returns `None` if there is none.
     pub(super) fn read(dir: &Path) -> Result<Option<Manifest>, FolderError> {
         let path = dir.join(Manifest::FILE);
         let mut text = Vec::new();

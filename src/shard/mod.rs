@@ -28,7 +28,6 @@ mod inspect;
 mod lock;
 mod manifest;
 mod names;
-mod observed;
 mod open;
 mod options;
 mod outcome;
@@ -71,7 +70,6 @@ pub use inspect::{Inspection, Problems, Verified, differences, inspect, verify, 
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use names::{RecentNumbers, TENANT_SQL, TenantNumbers, tenant_number};
-pub use observed::Observed;
 pub use open::{open_reader, open_small, try_temporary_file};
 pub use options::ShardOptions;
 pub use outcome::Outcome;

@@ -1,4 +1,4 @@
-//! Numbers that replace repeated texts in rows: those of tenants, and a cache in which families keep their own.
+//! Numbers that replace repeated strings in rows: those of tenants, and a cache in which families keep their own.
 
 use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -8,13 +8,13 @@ use super::error::ShardError;
 /// The number of tenants kept in memory. Beyond it, all are dropped and read again.
 const TENANTS_MAX: usize = 1 << 14;
 
-/// Entries per place. A new entry replaces the least recently used one.
+/// Entries per slot. A new entry replaces the least recently used one.
 const WAYS: usize = 4;
 
-/// A cache of the numbers of recently used texts, with `PLACES` places (a power of two). The key is a 128-bit keyed
-/// hash: the lower bits select the place, and the upper 64 are stored. Memory is allocated with the first entry: 64
-/// bytes per place for one number, 96 for three. Two texts with the same hash would be confused. No one can choose
-/// such texts, and a billion texts contain such a pair in one of 10^20 folders.
+/// A cache of the numbers of recently used strings, with `PLACES` slots (a power of two). The key is a 128-bit keyed
+/// hash: the lower bits select the slot, and the upper 64 are stored. Memory is allocated with the first entry: 64
+/// bytes per slot for one number, 96 for three. Two strings with the same hash would be confused. No one can choose
+/// such strings, and a billion strings contain such a pair in one of 10^20 folders.
 pub struct RecentNumbers<const NUMBERS: usize, const PLACES: usize>(Vec<[(u64, [u32; NUMBERS]); WAYS]>);
 
 impl<const NUMBERS: usize, const PLACES: usize> Default for RecentNumbers<NUMBERS, PLACES> {
@@ -94,10 +94,10 @@ impl TenantNumbers {
     }
 }
 
-/// Finds the number of a tenant. Public to check its query plan.
+/// Finds a tenant's number. Public to check its query plan.
 pub const TENANT_SQL: &str = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
 
-/// Returns the number of a tenant, if it has rows here.
+/// Returns a tenant's number, if it has rows here.
 pub fn tenant_number(connection: &Connection, tenant_id: &str) -> Result<Option<i64>, ShardError> {
     Ok(connection.prepare_cached(TENANT_SQL)?.query_row([tenant_id], |row| row.get(0)).optional()?)
 }

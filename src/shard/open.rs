@@ -66,16 +66,16 @@ pub fn open_reader(path: &Path) -> Result<Connection, ShardError> {
 }
 
 /// Makes SQLite plan a statement once, independently of the bound values. Otherwise it inspects the bound values of
-/// most statements with an order or a join, and recompiles them for the next values, which takes 10 us and more each
-/// time.
+/// most statements with an ORDER BY or a join, and recompiles them for the next values, which takes 10 us and more
+/// each time.
 fn fix_plans(connection: &Connection) -> Result<(), ShardError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
 /// Keeps SQLite's temporary files (statement journals, sorts of index builds) in the shard's folder. A sandbox may
-/// have no writable `/tmp`, and then nothing could be stored. SQLite has one such folder for the whole process, set
-/// by the last shard that was opened; any of them works. The files are unlinked as soon as they are open.
+/// have no writable `/tmp`, in which case nothing could be stored. SQLite has one such folder for the whole process,
+/// set by the last shard that was opened; any of them works. The files are unlinked as soon as they are open.
 fn keep_temporary_files_beside(connection: &Connection, path: &Path) {
     let folder = path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty());
     // SQLite refuses a read-only folder and continues to search elsewhere.

@@ -2,7 +2,7 @@
 
 use super::stream::Stream;
 
-/// The settings of a shard. The defaults were measured (200-byte events, two cores, ext4).
+/// A shard's settings. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// The page size of a new file. With 16 KiB: 1.2 to 1.4 M rows/s at 1,000 to 10,000 rows per commit, compared
@@ -11,10 +11,10 @@ pub struct ShardOptions {
     /// SQLite's page cache. Appending needs little; an index build sorts within it.
     pub cache_bytes: u64,
     /// Rows of a partition before it is sealed, unless its stream has its own limit. The partition's index by time
-    /// grows to 6 MB. Rows in random order of time change all of it in every commit, which takes 0.4 us per row; with
+    /// grows to 6 MB. Rows in random time order change all of it in every commit, which takes 0.4 us per row; with
     /// 1 M rows it would take 2 us.
     pub partition_rows_max: u64,
-    /// The same limit for single streams.
+    /// Rows of a partition before it is sealed, for single streams.
     pub partition_rows_max_of: Vec<(&'static Stream, u64)>,
     /// WAL bytes after which a checkpoint is due. A checkpoint of 32 MiB takes 50 to 120 ms.
     pub checkpoint_wal_bytes: u64,

@@ -1,4 +1,4 @@
-//! The outcome of one record.
+//! One record's outcome.
 
 /// A shard's decision about one record, valid once the record's transaction is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! The partitions of a shard: for each stream an open one, to which rows are appended, and the sealed ones. Each has
+//! A shard's partitions: for each stream an open one, to which rows are appended, and the sealed ones. Each has
 //! an index by time from its first row. A further index on a random key would make inserts 20 to 40 times slower, so
-//! clicks get theirs when the partition is sealed (`seal`).
+//! clicks get theirs when the partition is sealed (`clicks/seal.rs`).
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -151,7 +151,7 @@ pub fn now() -> (i64, String) {
     (us, clock::rfc3339(us))
 }
 
-/// Returns the tables of a stream, oldest first.
+/// Returns a stream's tables, oldest first.
 pub fn names(connection: &Connection, stream: &'static Stream) -> Result<Vec<String>, ShardError> {
     let mut statement =
         connection.prepare_cached("SELECT name FROM partition WHERE stream = ?1 ORDER BY first_id")?;
@@ -170,7 +170,7 @@ pub fn firsts(connection: &Connection, stream: &'static Stream) -> Result<Vec<(i
     Ok(firsts)
 }
 
-/// Returns the table of a row id, from the first ids of all tables.
+/// Returns the table that contains a row id, from the first ids of all tables.
 pub fn table_of(firsts: &[(i64, String)], row_id: i64) -> Option<&str> {
     let place = firsts.partition_point(|(first, _)| *first <= row_id).checked_sub(1)?;
     firsts.get(place).map(|(_, table)| table.as_str())

@@ -20,7 +20,7 @@ pub struct PartitionInfo {
     pub indexed: bool,
 }
 
-/// Reads the catalogue of one stream, oldest first.
+/// Reads one stream's catalogue, oldest first.
 pub fn partitions_of(
     snapshot: &Connection,
     stream: &'static Stream,

@@ -10,13 +10,13 @@ use rustix::fs::Mode;
 use super::error::FolderError;
 use crate::base::durable;
 
-/// The mode of files with secrets: only the owner may use them, whatever the folder's mode is.
+/// The mode of files with secrets: only the owner may use them, regardless of the folder's mode.
 pub(super) const SECRET_MODE: u32 = 0o600;
 /// The file with the secrets of webhooks and the hashes of keys.
 pub const TENANTS_FILE: &str = "tenants.db";
 /// The file with the key that seals cursors.
 const CURSORS_FILE: &str = "cursors.key";
-/// The length of a key file.
+/// A key file's length.
 const KEY_BYTES: usize = 32;
 
 /// Limits the mode of folders that this process creates to this mode, and that of files to its read and write bits.
@@ -46,7 +46,7 @@ pub fn cursor_secret(folder: &Path) -> Result<[u8; KEY_BYTES], FolderError> {
     secret_in(&path).map_err(|error| FolderError::io(&path, error))
 }
 
-/// Copies the key of a data folder to a copy of the folder, so that issued cursors remain valid there.
+/// Copies a data folder's key to a copy of the folder, so that issued cursors remain valid there.
 ///
 /// # Errors
 /// Those of [`cursor_secret`], or the copy's folder cannot be written.
@@ -95,9 +95,9 @@ impl std::fmt::Display for LooseMode {
     }
 }
 
-/// Returns the parts of a data folder whose mode permits more than it should: the folder itself and the files with
-/// secrets. A private folder protects all its other files. Secrets are checked nevertheless, because a folder may
-/// soon be moved or opened to others. An absent folder has no such parts.
+/// Returns those parts of a data folder whose mode permits more than it should: the folder itself and the files with
+/// secrets. A private folder protects all its other files. Secrets are checked anyway, because a folder may soon be
+/// moved or opened to others. An absent folder has no such parts.
 #[must_use]
 pub fn loose(folder: &Path, folder_mode: u32) -> Vec<LooseMode> {
     let mut found = Vec::new();

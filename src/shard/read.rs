@@ -1,4 +1,4 @@
-//! Reads rows in order: one bounded step on one shard, in a read transaction of its own.
+//! Reads rows in their source's order: one bounded step on one shard, in a read transaction of its own.
 //!
 //! Every partition has an index in the order that reads need, so a step merges the cursors of the partitions whose
 //! times overlap. It ends after a number of rows, bytes or milliseconds, and returns the position at which the next
@@ -31,7 +31,7 @@ pub struct TimeRange {
     pub descending: bool,
 }
 
-/// The rows of one stream, in the source's own order, as a family reads them.
+/// One stream's rows, in the source's own order, as a family reads them.
 pub trait Source {
     fn stream(&self) -> &'static Stream;
 
@@ -41,8 +41,9 @@ pub trait Source {
         false
     }
 
-    /// Returns the SQL that reads one partition's rows after a position, in order. Column 0 is the id, column 1 the
-    /// time, then the columns of the order and the filter. With `keys_only`, it reads only what an index contains.
+    /// Returns the SQL that reads one partition's rows after a position, in the source's order. Column 0 is the id,
+    /// column 1 the time, then the columns of the order and the filter. With `keys_only`, it reads only what an index
+    /// contains.
     fn cursor_sql(
         &self,
         range: &TimeRange,
@@ -85,7 +86,7 @@ pub struct Position {
     pub id: i64,
 }
 
-/// The limits of one step.
+/// The limits on one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub rows: usize,
@@ -124,7 +125,7 @@ impl TimeRange {
         Position { timestamp_us, user_id: i64::MIN, event_id: String::new(), id: edge }
     }
 
-    /// Returns parts of an SQL text: the comparison with a position, the condition of the other end, and the
+    /// Returns parts of an SQL statement: the comparison with a position, the condition of the other end, and the
     /// direction.
     #[must_use]
     pub fn sql(&self, time_column: &str) -> (&'static str, String, &'static str) {
@@ -134,7 +135,7 @@ impl TimeRange {
         }
     }
 
-    /// Returns the time at which reading ends.
+    /// Returns the time where reading ends.
     #[must_use]
     pub fn edge(&self) -> i64 {
         match self.descending {
@@ -230,7 +231,7 @@ pub fn step<S: Source>(
     }
 }
 
-/// The rows of one partition in order, with the next key already extracted.
+/// One partition's rows in the source's order, with the next key already extracted.
 struct Cursor<'s> {
     rows: Rows<'s>,
     partition: &'s PartitionInfo,
@@ -264,7 +265,7 @@ fn choose(cursors: &[Cursor<'_>], descending: bool) -> Option<usize> {
         .map(|(_, at)| at)
 }
 
-/// Returns every SQL text that reads of this kind issue against a partition, with a name. Used to check query plans.
+/// Returns every SQL statement that reads of this kind run on a partition, with a name. Used to check query plans.
 #[must_use]
 pub fn statements<S: Source>(what: &str, source: &S, partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();

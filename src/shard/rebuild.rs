@@ -1,4 +1,4 @@
-//! Rebuilds the ids of a shard from its rows if their tables are damaged or do not match the rows.
+//! Rebuilds a shard's ids from its rows if their tables are damaged or do not match the rows.
 
 use rusqlite::{Connection, TransactionBehavior};
 

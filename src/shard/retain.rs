@@ -45,7 +45,7 @@ impl Shard {
             }
     }
 
-    /// Does one step: drops a partition, seals an old one, or frees pages for about `budget`.
+    /// Runs one step: drops a partition, seals an old one, or frees pages for about `budget`.
     pub(super) fn retain(&mut self, budget: Duration) -> Result<(), ShardError> {
         if let Some(leaving) = self.retention.leaving.take() {
             return self.drop_counted(leaving);

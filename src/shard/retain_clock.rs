@@ -11,7 +11,7 @@ use crate::base::clock;
 /// A greater difference between the two clocks from one check to the next is a jump. It is far above what a network
 /// time service does to a running clock.
 const JUMP_US: i64 = 10 * 60 * 1_000_000;
-/// The same limit for the time since the shard was last written, when it is opened.
+/// If a shard that is opened was last written longer ago than this, that counts as a jump too.
 const REST_US: i64 = 7 * 86_400 * 1_000_000;
 /// How long dropping stops after a jump.
 const HOLD_US: u64 = 86_400 * 1_000_000;
@@ -44,9 +44,9 @@ impl RetainClock {
         RetainClock { wall_us, counted_us, held_until_us: 0, ahead_us: 0 }
     }
 
-    /// Creates the clock of a shard that is opened. If the shard was last written long ago, this counts as a jump; a
-    /// shard that was only idle loses a day. An unfinished hold starts again: `held_us` is how far ahead the clock
-    /// was then.
+    /// Creates the clock of a shard that is opened. If the shard was last written long ago, this counts as a jump, so
+    /// a shard that was only idle drops nothing for a day. An unfinished hold starts again: `held_us` is how far
+    /// ahead the clock was when it began.
     pub(super) fn of_shard(path: &Path, held_us: Option<i64>) -> RetainClock {
         let mut this = RetainClock::new(clock::unix_us(), clock::monotonic_us());
         if let Some(ahead_us) = held_us {

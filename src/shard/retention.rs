@@ -17,7 +17,7 @@ pub(super) struct Retention {
     pub(super) look_at_us: u64,
     /// Set while dropped tables still have pages to free.
     pub(super) freeing: bool,
-    /// The partition whose share of its family's derived tables is being counted.
+    /// The partition whose contribution to its family's derived tables is being counted.
     pub(super) leaving: Option<Leaving>,
 }
 

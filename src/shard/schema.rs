@@ -1,4 +1,4 @@
-//! The schema of a shard: the tables that always exist, and the migrations that create them.
+//! A shard's schema: the tables that always exist, and the migrations that create them.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -23,7 +23,7 @@ fn nothing(_: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// SQLite keeps the comments inside a statement, so `.schema` documents the tables.
+/// Creates the first tables. SQLite keeps the comments inside a statement, so `.schema` documents the tables.
 fn version_1(connection: &Connection) -> Result<(), ShardError> {
     let tables = "
 CREATE TABLE migration (

@@ -2,7 +2,7 @@
 //!
 //! SQLite leaves deleted content where it was until other content replaces it: in free pages, in the free blocks of a
 //! page, and as copies in the gap of pages whose cells were moved to others (which `secure_delete` does not reach, no
-//! matter how long it has been on). After the rows of a person are deleted, all of that is set to zero through
+//! matter how long it has been on). After a person's rows are deleted, all of that is set to zero through
 //! SQLite's own pager (`sqlite_dbpage`). Therefore the WAL, readers and SQLite's cache see whole pages, and no stale
 //! copy reappears.
 //!
@@ -61,7 +61,7 @@ impl Scrub {
         (if self.is_upwards { UP } else { DOWN }, i64::from(self.next))
     }
 
-    /// Does one slice, in the caller's transaction. Returns the number of changed pages, and whether everything is
+    /// Runs one slice, in the caller's transaction. Returns the number of changed pages, and whether everything is
     /// done. While a large part of the list of free pages is unknown, a slice only reads the list.
     pub fn slice(&mut self, transaction: &Connection, until_us: u64) -> Result<(u64, bool), ShardError> {
         let count: u32 = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! The state of a shard that any thread can read without asking its writer: plain cells that the writer sets.
+//! A shard's state that any thread can read without asking its writer: plain cells that the writer sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -58,7 +58,7 @@ impl ShardState {
 pub struct Outage {
     /// The cause in a word or two: `locked`, `disk full`, `quarantined`, …
     pub what: &'static str,
-    /// The failure with which it began. Never contains text of a payload.
+    /// The failure with which it began. It never contains payload text.
     pub reason: String,
     /// The beginning, in microseconds since 1970.
     pub began_us: i64,
@@ -73,7 +73,7 @@ pub struct ShardStatus {
     state: AtomicU8,
     was_open: AtomicBool,
     applied: [Cell; LaneId::COUNT_MAX as usize],
-    /// Rows in the database, over all partitions, by the place of their stream.
+    /// Rows in the database, over all partitions, by the index of their stream.
     stored: [Cell; STREAMS_MAX],
     /// Stored records that are not rows of a stream, since the shard was created.
     pub other: Cell,
@@ -96,7 +96,7 @@ pub struct ShardStatus {
     pub database_bytes: Cell,
     /// Bytes in the WAL that no checkpoint has copied.
     pub wal_bytes: Cell,
-    /// Since when an outside reader prevents a complete checkpoint, in microseconds since 1970. 0 while none does.
+    /// When an outside reader began to prevent complete checkpoints, in microseconds since 1970. 0 while none does.
     pub wal_pinned_us: Cell,
     /// When the last commit ended, in microseconds since 1970. 0 before the first.
     pub last_commit_us: Cell,
@@ -194,7 +194,7 @@ impl ShardStatus {
         self.rows_per_commit.load_full()
     }
 
-    /// Returns the rows of a stream in the database, over all partitions.
+    /// Returns a stream's rows in the database, over all partitions.
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.stored[stream.place].get()
@@ -206,7 +206,7 @@ impl ShardStatus {
         self.stored.iter().map(Cell::get).sum()
     }
 
-    /// Sets the rows of a stream. Only the writer calls this.
+    /// Sets a stream's rows. Only the writer calls this.
     pub fn set_stored(&self, stream: &'static Stream, rows: u64) {
         self.stored[stream.place].set(rows);
     }
@@ -219,7 +219,7 @@ impl ShardStatus {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// Sets the position of a lane. Only the writer calls this. A position may decrease, after a flipped bit in the
+    /// Sets a lane's position. Only the writer calls this. A position may decrease, after a flipped bit in the
     /// WAL.
     pub fn set_applied(&self, lane: LaneId, sequence: Sequence) {
         if let Some(cell) = self.applied.get(usize::from(lane.0)) {
@@ -227,7 +227,7 @@ impl ShardStatus {
         }
     }
 
-    /// Sets the most recent error, which must not contain text of a payload. Only the writer calls this.
+    /// Sets the most recent error, which must not contain payload text. Only the writer calls this.
     pub fn set_last_error(&self, error: String) {
         self.last_error.store(Some(Arc::new(error)));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The maximum number of streams of all families. The place of a stream selects its counters.
+/// The maximum number of streams of all families. The index of a stream selects its counters.
 pub const STREAMS_MAX: usize = 8;
 
 /// An additional table of each partition, with a view over all of them.
@@ -31,7 +31,7 @@ pub struct Stream {
     /// The column by which its partitions are sorted.
     pub time_column: &'static str,
     /// Returns the SQL for a partition's table, and for the index that is maintained while rows arrive. Rows arrive
-    /// roughly in order of time, so nearly every insert changes the same page as the last one.
+    /// roughly in time order, so nearly every insert changes the same page as the last one.
     pub create_sql: fn(&str) -> String,
     pub side_tables: &'static [SideTable],
     /// Whether a sealed partition gets a further index.

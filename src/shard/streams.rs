@@ -1,4 +1,4 @@
-//! The streams of an open shard: for each, the open partition, the earlier ones, and the number of rows.
+//! An open shard's streams: for each, the open partition, the earlier ones, and the number of rows.
 
 use rusqlite::Connection;
 
@@ -45,7 +45,7 @@ impl Streams {
         streams.map(load).collect::<Result<_, ShardError>>().map(Streams)
     }
 
-    /// Returns the state of a stream.
+    /// Returns a stream's state.
     ///
     /// # Panics
     /// Panics if no family of the shard has the stream.
@@ -55,7 +55,7 @@ impl Streams {
         found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
     }
 
-    /// Returns the state of a stream, as [`Streams::get`] does.
+    /// Returns a stream's state, as [`Streams::get`] does.
     pub fn get_mut(&mut self, stream: &'static Stream) -> &mut StreamState {
         let found = self.0.iter_mut().find(|state| state.stream == stream);
         found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
@@ -69,7 +69,7 @@ impl Streams {
         self.0.iter().map(StreamChange::of).collect()
     }
 
-    /// Applies the changes of a committed batch.
+    /// Applies a committed batch's changes.
     pub(super) fn commit(&mut self, done: Vec<StreamDone>) {
         for (state, done) in self.0.iter_mut().zip(done) {
             state.open = done.open;
@@ -93,7 +93,7 @@ impl StreamState {
     }
 }
 
-/// The changes of a stream in one transaction, outside of the file. The commit applies them.
+/// A stream's changes in one transaction, outside of the file. The commit applies them.
 #[derive(Debug)]
 pub struct StreamChange<'t> {
     before: &'t StreamState,
@@ -140,7 +140,7 @@ impl<'t> StreamChange<'t> {
         self.open.as_mut()
     }
 
-    /// Returns the table of a row id.
+    /// Returns the table that contains a row id.
     #[must_use]
     pub fn table_of(&self, row_id: i64) -> Option<&str> {
         let is_new = self.firsts.first().is_some_and(|(first, _)| *first <= row_id);

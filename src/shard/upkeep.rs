@@ -1,4 +1,4 @@
-//! The work of a shard in addition to storing rows, in slices between batches, stage by stage; and its requests to
+//! A shard's work in addition to storing rows, in slices between batches, stage by stage; and its requests to
 //! the writer.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl Shard {
             || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
-    /// Does one slice of about `budget`: a short transaction of its own. Call it between batches. Returns an index if
+    /// Runs one slice of about `budget`: a short transaction of its own. Call it between batches. Returns an index if
     /// the slice completed one.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
         for stage in Stage::ALL {

@@ -6,7 +6,7 @@ use super::random::Random;
 use super::{HyperLogLog, TDigest};
 use crate::base::clock;
 
-/// The minimum of several rounds, in nanoseconds per item.
+/// Returns the minimum of several rounds, in nanoseconds per item.
 fn ns(items: usize, mut round: impl FnMut()) -> f64 {
     let rounds = (0..25).map(|_| {
         let start = clock::now();
@@ -21,7 +21,7 @@ fn hashes(seed: u64, count: usize) -> Vec<u64> {
     (0..count).map(|_| random.next()).collect()
 }
 
-/// Order values in minor units: a long tail from about 10 to 1000 major units.
+/// Returns an order value in minor units. The values have a long tail from about 10 to 1000 major units.
 fn order_value(random: &mut Random) -> f64 {
     (1_000.0 * (random.unit() * 4.6).exp()).round()
 }

@@ -15,7 +15,7 @@ impl Random {
         n ^ (n >> 31)
     }
 
-    /// At least 0 and below 1.
+    /// Returns a number that is at least 0 and below 1.
     pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -1,8 +1,8 @@
-//! Numbers of 7 bits per byte, least significant first (LEB128).
+//! Variable-length numbers of 7 bits per byte, least significant first (LEB128).
 
 use super::error::SketchError;
 
-/// Appends 1 to 10 bytes.
+/// Appends a number as 1 to 10 bytes.
 pub(super) fn write_varint(mut value: u64, into: &mut Vec<u8>) {
     while value >= 0x80 {
         into.push(value as u8 | 0x80);
@@ -21,8 +21,8 @@ impl Reader<'_> {
         Ok(*first)
     }
 
-    /// One check of the end and one branch per byte for numbers up to 28 bits. With the mixed lengths in sketches this
-    /// is faster than a branchless method, in which each number waits for the previous one.
+    /// Reads a number, with one check for the end and one branch per byte for numbers up to 28 bits. With the mixed
+    /// lengths in sketches this is faster than a branchless method, in which each number waits for the previous one.
     #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, SketchError> {
         if let Some(bytes) = self.0.first_chunk::<4>() {

@@ -1,4 +1,5 @@
-//! `/health`, `/ready` and `/receipts/…`: from memory only, and correct even while every disk hangs.
+//! `/health`, `/ready` and `/receipts/…`. They are answered from memory only, and correct even while every disk
+//! hangs.
 
 use super::shapes::{Check, Checks, Health, Ready, ReceiptState, ShardHealth};
 use crate::api::reads::json;
@@ -14,8 +15,8 @@ use crate::shard::ShardState;
 
 fn shard_health(board: &ShardBoard) -> ShardHealth {
     let flow = board.flow();
-    // Journals contain more than events. Records that are known to be something else are not counted; waiting ones may
-    // be anything.
+    // Journals contain other records besides events. Records that are known to be something else are not counted;
+    // waiting ones may be anything.
     let other = board.status.other.get().min(flow.processed);
     let state = board.status.state();
     ShardHealth {
@@ -37,7 +38,8 @@ pub(super) fn reason(board: &ShardBoard) -> String {
     }
 }
 
-/// Always 200 while the process can respond: events are accepted even when no shard can be written.
+/// Answers `/health`. The status is always 200 while the process can respond: events are accepted even when no shard
+/// can be written.
 #[must_use]
 pub fn health(vitals: &Vitals) -> Answer {
     let shards: Vec<ShardHealth> = vitals.board.shards.iter().map(shard_health).collect();
@@ -65,7 +67,7 @@ pub fn health(vitals: &Vitals) -> Answer {
     )
 }
 
-/// 200 if new events would be accepted and stored; otherwise 503 with the reason.
+/// Answers `/ready`: 200 if new events would be accepted and stored, otherwise 503 with the reason.
 #[must_use]
 pub fn ready(vitals: &Vitals) -> Answer {
     let check = |wrong: Vec<String>, fine: &str| Check {
@@ -80,7 +82,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
     let journal = behind
         .map(|board| format!("the backlog of shard {} exceeds journal_high_water", board.shard))
         .chain(unsynced.map(|lane| format!("{} could not be synced", lane.dir().display())));
-    // Everything is still stored, so it is reported, and is no reason to use another server.
+    // Everything is still stored, so this is reported, but it is not a reason to use another server.
     let pinned = pinned(vitals);
     let low = vitals.board.disk_low().then(|| "the data disk has less than disk_reserve free".to_owned());
     let checks = Checks {
@@ -106,7 +108,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
     if code == 503 { answer.with("Retry-After", "2") } else { answer }
 }
 
-/// The note on a pinned WAL if every shard is open.
+/// Returns a note on a pinned WAL, if every shard is open.
 fn pinned(vitals: &Vitals) -> String {
     let since = |board: &ShardBoard| match board.status.wal_pinned_us.get() {
         0 => None,
@@ -124,7 +126,7 @@ fn pinned(vitals: &Vitals) -> String {
     format!("every shard is open{pinned}")
 }
 
-/// The state of a receipt's event; 404 if this server did not issue it.
+/// Answers with the state of a receipt's event, or with 404 if this server did not issue the receipt.
 #[must_use]
 pub fn receipt(asked: &Asked<'_>) -> Answer {
     let text = asked.path.rsplit('/').next().unwrap_or_default();

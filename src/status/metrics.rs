@@ -1,5 +1,5 @@
-//! `/metrics`: every counter of every core, in Prometheus text or OpenMetrics. Labels are cores, shards, lanes, routes
-//! and codes, never a text from a client.
+//! `/metrics`: every counter of every core, in Prometheus text or OpenMetrics. Labels are cores, shards, lanes,
+//! routes and codes, never a string from a client.
 
 use crate::api::{Asked, Problem};
 use crate::base::clock;
@@ -11,19 +11,19 @@ use crate::ops::{Format, Kind, Page, write_process_families};
 use crate::orders::ORDERS;
 use crate::shard::ShardState;
 
-/// Upper bounds of the latency buckets, in seconds.
+/// The upper bounds of the latency buckets, in seconds.
 const BOUNDS_S: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
 
-/// The page in the requested format.
+/// Answers with the page in the requested format.
 #[must_use]
 pub fn answer(asked: &Asked<'_>) -> Answer {
     Answer::new(200, asked.format.content_type(), page(asked.vitals, asked.format).into_bytes())
 }
 
-/// The whole page; about 300 us, on the calling thread.
+/// Renders the whole page. Takes about 300 us on the calling thread.
 #[must_use]
 pub(super) fn page(vitals: &Vitals, format: Format) -> String {
     let mut page = Page::new(format);
@@ -71,7 +71,7 @@ fn build_info(page: &mut Page, vitals: &Vitals) {
     page.sample(&[], (clock::monotonic_us() - vitals.started_monotonic_us) as f64 / 1e6);
 }
 
-/// One family with a sample for each shard.
+/// Writes one family with a sample for each shard.
 fn by_shard(
     page: &mut Page,
     vitals: &Vitals,
@@ -144,7 +144,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
     );
 }
 
-/// Both lanes of every core, with their labels.
+/// Returns both lanes of every core, with their labels.
 fn each_lane(vitals: &Vitals) -> impl Iterator<Item = (String, &'static str, &CoreVitals, &LaneVitals)> {
     vitals.cores.iter().enumerate().flat_map(|(core, of)| {
         let lanes: [(&'static str, &LaneVitals); 2] = [("hot", &of.hot), ("executor", &of.executor)];
@@ -274,8 +274,8 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
     by_route(page, vitals);
 }
 
-/// Durations of the executors' responses, by the route's label; for a stream, up to its head. Routes without requests
-/// have no lines.
+/// Writes the durations of the executors' responses by route label. For a stream, the duration ends with the head.
+/// Routes without requests have no lines.
 fn by_route(page: &mut Page, vitals: &Vitals) {
     page.family(
         "firehose_http_request_duration_seconds",

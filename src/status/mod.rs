@@ -1,7 +1,7 @@
-//! The state of the server for operators: health, readiness, receipts, metrics, the dashboard.
+//! The server's state for operators: health, readiness, receipts, metrics, the dashboard.
 //!
-//! In: the counters of cores and shards. Out: responses and pages. Owns: the names of metrics, the files of the
-//! dashboard. Never: reads the disk, shows a text that a client sent.
+//! In: the counters of cores and shards. Out: responses and pages. Owns: metric names, the dashboard's files. Never:
+//! reads the disk, or shows a string that a client sent.
 
 mod dashboard;
 mod health;

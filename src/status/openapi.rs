@@ -105,7 +105,7 @@ pub fn get_ready(id: &str) -> OperationBuilder {
         )
 }
 
-/// `/`.
+/// Describes GET on `/`.
 #[must_use]
 pub fn get_root() -> OperationBuilder {
     OperationBuilder::new()

@@ -1,4 +1,4 @@
-//! The shapes of health, readiness, and of the data of the dashboard: counters that only increase, and current states.
+//! The shapes of health, readiness and the dashboard's data: counters that only increase, and current states.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 pub struct DashboardState {
     /// Microseconds since 1970.
     pub now_us: i64,
-    /// Start time of the server, microseconds since 1970. Counters start from zero when it changes.
+    /// The server's start time, in microseconds since 1970. Counters start from zero when it changes.
     pub started_us: i64,
-    /// A clock that is never adjusted.
+    /// Microseconds on a clock that is never adjusted.
     pub monotonic_us: u64,
     #[schema(example = "0.1.0")]
     pub version: &'static str,
@@ -21,7 +21,7 @@ pub struct DashboardState {
     pub ack: &'static str,
     /// Free bytes on the data disk, at most a second old.
     pub disk_free_bytes: Option<u64>,
-    /// Null if the kernel does not report it.
+    /// Null if the kernel does not report the figures.
     pub process: Option<ProcessState>,
     pub cores: Vec<CoreState>,
     pub shards: Vec<ShardNumbers>,
@@ -43,12 +43,12 @@ pub struct ProcessState {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CoreState {
     pub core: usize,
-    /// The CPU it is pinned to.
+    /// The CPU that the core is pinned to.
     pub cpu: usize,
     pub connections: u64,
     pub accepted_events: u64,
     pub accepted_bytes: u64,
-    /// Time that its listener was busy.
+    /// How long the core's listener was busy.
     pub busy_us: u64,
     /// Time from request to response: (bucket, count). Bucket b goes up to 2^(b / 8) us.
     #[schema(value_type = Vec<Vec<u64>>)]
@@ -59,38 +59,38 @@ pub struct CoreState {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShardNumbers {
     pub shard: u16,
-    /// `open`, or one word for why the shard is not written.
+    /// `open`, or one word that says why the shard is not written.
     #[schema(example = "open")]
     pub state: &'static str,
-    /// The state in a sentence, if it is not `open`.
+    /// The state as a sentence, if it is not `open`.
     pub reason: Option<String>,
-    /// The current outage, or else the last one since the start.
+    /// The current outage. If there is none, the last one since the start.
     pub outage: Option<LastOutage>,
-    /// Records accepted since the data folder was created. received = stored + pending.
+    /// Records accepted since the data folder was created. `received` = `stored` + `pending`.
     pub received: u64,
     pub stored: u64,
     pub pending: u64,
     pub pending_bytes: u64,
-    /// Upper bound on the age of the oldest event that is not stored.
+    /// Upper bound on the age of the oldest event that is not stored yet.
     pub behind_us: u64,
-    /// Bytes of the segment files of its journals.
+    /// Total size of the shard's journal segment files.
     pub journal_bytes: u64,
     pub clicks: u64,
     pub events: u64,
     pub orders: u64,
     pub duplicates: u64,
     pub rejected: u64,
-    /// Number of partition tables of all streams, as of the last checkpoint.
+    /// Number of partition tables over all streams, as of the last checkpoint.
     pub partitions: u64,
     pub database_bytes: u64,
     pub wal_bytes: u64,
     pub commits: u64,
-    /// Durations of transactions: (bucket, count). Bucket b goes up to 2^(b / 8) us.
+    /// Transaction durations: (bucket, count). Bucket b goes up to 2^(b / 8) us.
     #[schema(value_type = Vec<Vec<u64>>)]
     pub commit_us: Vec<(u16, u64)>,
 }
 
-/// A period in which a shard was not written. Accepted records waited in its journals.
+/// A period during which a shard was not written. Accepted records waited in its journals.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LastOutage {
     #[schema(example = "locked")]
@@ -102,23 +102,23 @@ pub struct LastOutage {
     pub ended_us: Option<i64>,
 }
 
-/// Number of responses of a route.
+/// The number of responses for one route.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RouteState {
     #[schema(example = "/event")]
     pub route: &'static str,
-    /// (status, count). 0 is any status without a count of its own.
+    /// Each status and its count. Status 0 covers all statuses without a count of their own.
     #[schema(value_type = Vec<Vec<u64>>)]
     pub statuses: Vec<(u16, u64)>,
 }
 
-/// Health of the server. Counters continue across restarts: they count from the creation of the data folder.
+/// The server's health. Counters continue across restarts: they count from the creation of the data folder.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `healthy`, or `degraded` while a shard cannot be written. Events are still accepted then.
+    /// `healthy`, or `degraded` while a shard cannot be written. Events are still accepted in that state.
     #[schema(example = "healthy")]
     pub status: &'static str,
-    /// Records accepted and not yet stored: events, orders, and changes of order status, stock and prices.
+    /// Records accepted but not yet stored: events, orders, and changes of order status, stock and prices.
     #[schema(example = 42)]
     pub queue_size: u64,
     /// Events and orders accepted, plus other records that are not yet stored.
@@ -130,7 +130,7 @@ pub struct Health {
     /// Events and orders in the database.
     #[schema(example = 9_958)]
     pub database_events: u64,
-    /// Bytes in the journals that are not yet stored.
+    /// Bytes in the journals that are not yet stored in the database.
     pub queue_bytes: u64,
     pub uptime_seconds: u64,
     #[schema(example = "0.1.0")]
@@ -140,21 +140,21 @@ pub struct Health {
     pub runtime: &'static str,
     /// Number of cores that serve requests.
     pub cores: u16,
-    /// The promise of a 202 unless the request asks for more: `os` (survives the death of the process) or
-    /// `disk` (survives a power cut).
+    /// What a 202 promises unless the request asks for more: `os` (the event survives the death of the process) or
+    /// `disk` (the event survives a power cut).
     #[schema(example = "os")]
     pub ack: &'static str,
     pub shards: Vec<ShardHealth>,
 }
 
-/// Health of one shard.
+/// One shard's health.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShardHealth {
     pub shard: u16,
-    /// `ok`, or one word for why the shard cannot be written.
+    /// `ok`, or one word that says why the shard cannot be written.
     #[schema(example = "ok")]
     pub state: &'static str,
-    /// The state in a sentence, if it is not `ok`.
+    /// The state as a sentence, if it is not `ok`.
     pub reason: Option<String>,
     pub received: u64,
     pub processed: u64,
@@ -163,7 +163,7 @@ pub struct ShardHealth {
     pub database_events: u64,
 }
 
-/// Readiness of the server.
+/// The server's readiness.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Ready {
     /// `ready`, `not_ready` or `draining`.
@@ -180,14 +180,14 @@ pub struct Checks {
     pub disk: Check,
 }
 
-/// The result of one check and its reason.
+/// One check's result and the reason for it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Check {
     pub ok: bool,
     pub reason: String,
 }
 
-/// State of an accepted event.
+/// The state of an accepted event.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct ReceiptState {
     /// `pending` while it is only in the journal, `stored` once it is in the database.

@@ -1,4 +1,4 @@
-//! `PUT …/stock/bulk_update` and `GET …/stock/{product}`: the outcome of every product, and refusals.
+//! `PUT …/stock/bulk_update` and `GET …/stock/{product}`: every product's outcome, and refusals.
 
 use super::batch::{StockBatch, StockProduct, StockRowError, StockState};
 use super::body::StockBodyError;
@@ -15,13 +15,13 @@ use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::query::QueryError;
 
-/// Errors listed for one request; the counts cover all.
+/// The maximum number of errors listed for one request. The counts cover all errors.
 const ROW_ERRORS_MAX: usize = 1_000;
 
-/// Why a response has no single products.
+/// Why a response has no individual products.
 #[derive(Debug)]
 pub enum StockRefused {
-    /// Reasons that every keyed write has.
+    /// A reason that every keyed write can have.
     Event(EventRefused),
     Body(StockBodyError),
     /// Every product has an invalid row.
@@ -42,8 +42,8 @@ impl Refuse for StockRefused {
     }
 }
 
-/// The response to a request whose products are decided as far as possible: 200 if at least one was applied, now or
-/// before, 202 if at least one is pending, otherwise 409.
+/// Returns the response to a request whose products are decided as far as possible. The status is 200 if at least one
+/// product was applied, now or before. Otherwise, it is 202 if at least one is pending, and 409 if none is.
 #[must_use]
 pub(super) fn updated(batch: &StockBatch, level: AckLevel) -> Answer {
     let mut told = StockUpdated { applied: 0, duplicates: 0, failed: 0, pending: 0, products: Vec::new() };
@@ -98,7 +98,7 @@ fn result(product: &StockProduct) -> StockProductResult {
     row
 }
 
-/// The stock of a product, or 304 if the client has this version.
+/// Returns the response with a product's stock, or 304 if the client has this version.
 #[must_use]
 pub(super) fn level(product_id: &str, level: &StockLevel, headers: &hyper::HeaderMap) -> Answer {
     let tag = format!("\"{}\"", level.version);
@@ -116,7 +116,7 @@ pub(super) fn level(product_id: &str, level: &StockLevel, headers: &hyper::Heade
         .with("Cache-Control", "no-cache")
 }
 
-/// The response to a request without single products. `body_bytes_max` is the endpoint's limit.
+/// Returns the response to a request without individual products. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub(super) fn refused(
     error: &StockRefused,

@@ -1,5 +1,5 @@
-//! Updates of stock. The rows of a request are grouped by product, each product becomes a record for its shard, and
-//! the response reports the result of every product.
+//! Stock updates. A request's rows are grouped by product, each product becomes a record for its shard, and the
+//! response reports each product's result.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use crate::base::limits::RECORD_BYTES_MAX;
 use crate::event::{Code, FieldError, FieldErrors};
 use crate::ingest::KeyedRows;
 
-/// The number of bytes that a record adds to its events, with some to spare.
+/// The number of bytes that a record adds to its events, with some slack.
 const RECORD_HEAD_BYTES_MAX: usize = 1024;
 
 /// An error in one row. `index` counts from 0, and `pointer` is within the row.
@@ -23,44 +23,44 @@ pub struct StockRowError {
     pub error: FieldError,
 }
 
-/// One product of a request.
+/// One product in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StockProduct {
-    /// `None` if a row does not contain the id. Such a row is an entry of its own.
+    /// The product's id, or `None` if a row does not contain it. Such a row is an entry of its own.
     pub product_id: Option<String>,
     pub state: StockState,
 }
 
-/// The state of a product of a request.
+/// The state of a product in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StockState {
     /// A row is invalid. This is the first error.
     Invalid(StockRowError),
-    /// Sent in the rows of a shard.
+    /// The product's record was sent with the rows for a shard.
     Sent { shard: u16 },
-    /// Not accepted, for a reason on the server's side.
+    /// The product was not accepted, for a reason on the server's side.
     Refused(&'static str),
-    /// The writer has decided.
+    /// The writer has decided on the product.
     Decided(StockDecision),
-    /// In the journal, but not decided yet.
+    /// The product's record is in the journal, but not decided yet.
     Pending,
-    /// Perhaps in the journal; there was no answer.
+    /// The product's record may be in the journal. There was no reply.
     Unknown,
 }
 
 /// A request for stock changes, grouped by product.
 #[derive(Debug)]
 pub(super) struct StockBatch {
-    /// In the order of their first rows.
+    /// The products, in the order of their first rows.
     pub products: Vec<StockProduct>,
-    /// The records of each shard. The index of a record is that of its product.
+    /// The records for each shard. A record's index is that of its product.
     pub shards: Vec<KeyedRows>,
-    /// All errors of the rows.
+    /// All errors in the rows.
     pub errors: Vec<StockRowError>,
 }
 
 impl StockBatch {
-    /// Returns the approximate bytes of the batch and of its response.
+    /// Returns the approximate memory use of the batch and its response.
     #[must_use]
     pub(super) fn memory_bytes(&self) -> usize {
         let rows: usize = self.shards.iter().map(KeyedRows::memory_bytes).sum();
@@ -69,10 +69,10 @@ impl StockBatch {
     }
 }
 
-/// The approximate bytes of one product in a response, including its texts.
+/// The approximate size of one product in a response, in bytes, including its strings.
 const ANSWER_BYTES: usize = 256;
 
-/// The rows of one product so far.
+/// One product's rows so far.
 struct ProductRows<'b> {
     place: usize,
     events: Vec<StockUpdate<'b>>,
@@ -80,7 +80,7 @@ struct ProductRows<'b> {
     fault: Option<StockRowError>,
 }
 
-/// The tenant, number and time of a request, and the number of shards.
+/// A request's tenant, number and time, and the number of shards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StockRequestContext<'a> {
     pub tenant_id: &'a str,
@@ -90,7 +90,7 @@ pub(super) struct StockRequestContext<'a> {
 }
 
 impl StockBatch {
-    /// Groups the rows. A product with an invalid row is invalid as a whole; the others are sent.
+    /// Groups the rows by product. A product with an invalid row is invalid as a whole; the others are sent.
     #[must_use]
     pub(super) fn new(
         keys: &KeyHasher,
@@ -102,7 +102,7 @@ impl StockBatch {
         let mut products: Vec<StockProduct> = Vec::new();
         let mut gathered: Vec<ProductRows<'_>> = Vec::new();
         let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
-        // Finds the repeated ids of a product without a scan of its rows.
+        // Detects a product's repeated ids without a scan of its rows.
         let mut seen: HashMap<(usize, Cow<'_, str>), usize> = HashMap::new();
         for (index, row) in request.rows.into_iter().enumerate() {
             let row = match row {
@@ -194,7 +194,7 @@ impl StockBatch {
         StockBatch { products, shards, errors }
     }
 
-    /// Returns `true` if no product is to be tried.
+    /// Returns `true` if no product has to be sent.
     #[must_use]
     pub(super) fn is_invalid(&self) -> bool {
         self.shards.iter().all(KeyedRows::is_empty)
@@ -221,7 +221,7 @@ impl StockBatch {
         }
     }
 
-    /// Sets the writer's decision on one product, by its place.
+    /// Sets the writer's decision on the product at the index `place`.
     pub(super) fn decide(&mut self, place: usize, decision: StockDecision) {
         if let Some(product) = self.products.get_mut(place) {
             product.state = StockState::Decided(decision);
@@ -229,8 +229,8 @@ impl StockBatch {
     }
 }
 
-/// Returns `true` if two rows of one request are the same, in which case they count once. The expected version is
-/// compared here, because for the shard it is not part of an event.
+/// Returns `true` if two rows of one request are the same. In that case, they count once. The expected version is
+/// compared here, because in the shard it is not part of an event.
 fn is_same(one: &StockUpdate<'_>, other: &StockUpdate<'_>) -> bool {
     (one.amount, one.occurred_at_us, one.expected_version)
         == (other.amount, other.occurred_at_us, other.expected_version)
@@ -244,8 +244,8 @@ fn event<'u>(update: &'u StockUpdate<'_>) -> StockEvent<'u> {
     StockEvent { occurred_us: update.occurred_at_us, event_id: &update.event_id, change }
 }
 
-/// Returns the version that all rows expect. If they differ, no version is right for all, and the result is one that
-/// never exists.
+/// Returns the version that all rows expect. If they differ, no version satisfies all rows, and the function returns
+/// one that never exists.
 fn expected(mode: StockMode, events: &[StockUpdate<'_>]) -> i64 {
     let mut versions = events.iter().map(|event| event.expected_version);
     match (mode, versions.next().flatten()) {
@@ -259,8 +259,8 @@ const REUSED: FieldError = FieldError {
     code: Code::EventIdReused,
     detail: "another update of this product in this request has the same event_id and other content",
 };
-/// How far ahead of the clock an update may have occurred. An update from the far future would remain the newest
-/// until then.
+/// The maximum time by which an update may be ahead of the clock. Without this limit, an update from the far future
+/// would remain the newest until that time.
 const AHEAD_US: i64 = 86_400_000_000;
 const AHEAD: FieldError = FieldError {
     pointer: "/occurred_at",

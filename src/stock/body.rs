@@ -1,7 +1,7 @@
-//! The updates of a stock request: split, parsed one by one, each with its faults.
+//! The updates in a stock request. The body is split, and each update is parsed separately, with its own errors.
 //!
-//! In: the decoded body of `PUT …/stock/bulk_update`. Out: its mode and every row in order, each an update or its
-//! faults. Never: memory that grows with anything but the number of rows, at most [`STOCK_UPDATES_MAX`].
+//! In: the decoded body of `PUT …/stock/bulk_update`. Out: its mode and every row in request order, each an update or
+//! its errors. Never: uses memory that grows with anything but the number of rows, at most [`STOCK_UPDATES_MAX`].
 
 use std::borrow::Cow;
 
@@ -16,18 +16,18 @@ use crate::event::{
 #[derive(Clone, Debug)]
 pub(super) struct StockRequest<'b> {
     pub mode: StockMode,
-    /// At least one, in request order.
+    /// The rows in request order. There is at least one.
     pub rows: Vec<Result<StockUpdate<'b>, StockFault<'b>>>,
 }
 
-/// One update. A text is borrowed unless it has escapes.
+/// One update. A string is borrowed unless it has escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StockUpdate<'b> {
-    /// 1 to 200 bytes, no control characters; the same holds for the product.
+    /// 1 to 200 bytes, no control characters. The product's id has the same rules.
     pub event_id: Cow<'b, str>,
     pub product_id: Cow<'b, str>,
     pub amount: StockAmount,
-    /// In mode `reject` only; not negative.
+    /// The version that the sender expects, in mode `reject` only. It is not negative.
     pub expected_version: Option<i64>,
     /// Microseconds since 1970 UTC.
     pub occurred_at_us: i64,
@@ -42,22 +42,22 @@ pub(super) enum StockAmount {
     Delta(i64),
 }
 
-/// The faults of an update, and its product.
+/// The errors in an update, and its product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StockFault<'b> {
-    /// `None` if the product is invalid too.
+    /// The product, or `None` if it is invalid too.
     pub product_id: Option<Cow<'b, str>>,
-    /// Pointers are within the update.
+    /// The errors, with pointers relative to the update.
     pub errors: FieldErrors,
 }
 
-/// Why a body is not a stock request. The sender's fault.
+/// Why a body is not a stock request. The sender is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StockBodyError {
-    /// 400, or 422 if it is nested too deeply.
+    /// 400, or 422 if the body is nested too deeply.
     #[error(transparent)]
     Body(#[from] DecodeError),
-    /// 422: JSON, but not a stock request.
+    /// 422: the body is JSON, but not a stock request.
     #[error("the JSON is not a valid stock request: {0}")]
     Fields(FieldErrors),
     /// 413: more rows than one request may have.
@@ -65,7 +65,7 @@ pub enum StockBodyError {
     TooManyRows,
 }
 
-/// Members of an object by name: the last of each.
+/// An object's members by name. Of a repeated member, the last one counts.
 #[derive(Clone, Copy, Debug)]
 struct Members<'b, const N: usize> {
     names: [&'static [u8]; N],
@@ -73,7 +73,7 @@ struct Members<'b, const N: usize> {
 }
 
 impl<'b, const N: usize> Members<'b, N> {
-    /// `None` if the value is not an object. It must be valid JSON.
+    /// Finds the members. Returns `None` if the value is not an object. It must be valid JSON.
     fn of(object: &'b [u8], names: [&'static [u8]; N]) -> Option<Members<'b, N>> {
         let mut found = Members { names, values: [None; N] };
         members(object, |key, value| found.note(key, value)).then_some(found)
@@ -88,10 +88,10 @@ impl<'b, const N: usize> Members<'b, N> {
 }
 
 impl<'b> StockRequest<'b> {
-    /// Parses a decoded body: about a microsecond per row.
+    /// Parses a decoded body. Takes about a microsecond per row.
     ///
     /// # Errors
-    /// If the rows cannot be separated, or the mode is unknown.
+    /// Returns an error if the rows cannot be separated, or if the mode is unknown.
     pub(super) fn read(body: &'b [u8]) -> Result<StockRequest<'b>, StockBodyError> {
         second_look(body)?;
         let Some(found) = Members::of(body, [b"mode", b"updates"]) else {
@@ -126,7 +126,7 @@ fn fields(errors: Vec<FieldError>) -> StockBodyError {
     StockBodyError::Fields(FieldErrors::new(errors))
 }
 
-/// The elements of an array, which must be valid JSON.
+/// Returns the elements of an array, which must be valid JSON.
 fn elements(array: &[u8]) -> Result<Vec<&[u8]>, StockBodyError> {
     let mut found = Vec::new();
     let mut at = skip_whitespace(array, 1);
@@ -147,7 +147,7 @@ fn elements(array: &[u8]) -> Result<Vec<&[u8]>, StockBodyError> {
 const NAMES: [&[u8]; 6] =
     [b"event_id", b"product_id", b"quantity", b"delta", b"expected_version", b"occurred_at"];
 
-/// Every rule on every field.
+/// Parses an update and applies every rule to every field.
 fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>> {
     let Some(found) = Members::of(row, NAMES) else {
         return Err(StockFault { product_id: None, errors: FieldErrors::new(vec![ROW_NOT_AN_OBJECT]) });

@@ -1,5 +1,5 @@
 //! Converts every change of every product back to the record from which it was stored, to carry it into another
-//! shard. Applied there in this order, the records result in the same levels, versions and answers.
+//! shard. If the records are applied there in this order, they result in the same levels, versions and answers.
 
 use rusqlite::Connection;
 
@@ -7,9 +7,10 @@ use super::decide::Mode;
 use super::history::{Applied, changes};
 use super::mode::StockMode;
 use super::record::{STOCK, STOCK_UPDATE, StockRow, StockUpdateRow, encode_stock_update};
-use crate::shard::{Carried, Observed, ShardError};
+use crate::base::observed::Observed;
+use crate::shard::{Carried, ShardError};
 
-/// Passes the changes of every product to `take`, in order.
+/// Passes the changes of every product to `take`, in order of their versions.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

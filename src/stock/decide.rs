@@ -1,4 +1,4 @@
-//! The effect of a change on a level. This is its only definition; the writer and the recount both use it.
+//! The effect of a change on a stock level. This is its only definition; the writer and the recount both use it.
 
 use super::mode::{STOCK_MAX, StockMode};
 use super::record::{StockChange, StockEvent};
@@ -7,8 +7,8 @@ use super::record::{StockChange, StockEvent};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Asked(StockMode),
-    /// Events that happened elsewhere and were carried in. Deltas add up, whatever the resulting stock. A quantity
-    /// applies if it is the newest.
+    /// Events that happened elsewhere and were carried in. Deltas add up, regardless of the resulting stock. A
+    /// quantity applies if it is the newest.
     History,
 }
 
@@ -27,18 +27,18 @@ impl Mode {
     }
 }
 
-/// The stock of a product at one moment.
+/// A product's stock at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
     pub(super) quantity: i64,
     /// The number of changes so far.
     pub(super) version: i64,
-    /// Time and id of the newest of all events; `None` before the first.
+    /// The time and id of the newest of all events, or `None` before the first.
     pub(super) newest: Option<(i64, String)>,
 }
 
-/// The reason for a result, for a client's program to read. The numbers are stored only briefly, but are append-only
-/// nevertheless.
+/// The machine-readable reason for a result. The numbers are stored only briefly, but still never change their
+/// meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum StockCode {
@@ -66,7 +66,7 @@ impl StockCode {
         StockCode::StockTooLarge,
     ];
 
-    /// Returns the name of the code in a response.
+    /// Returns the code's name in a response.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,9 +84,9 @@ impl StockCode {
     }
 }
 
-/// Returns the level after a change, and whether a newer event kept the change from having an effect. Fails with the
-/// reason if the change is impossible. `events` are those of the change, in order, none of them seen before. Only
-/// mode `reject` uses `expected_version`.
+/// Returns the level after a change, and whether a newer event kept the change from having an effect. Returns the
+/// reason as an error if the change is impossible. `events` are the change's events, ordered by time and id, none of
+/// them seen before. Only mode `reject` uses `expected_version`.
 pub(super) fn next(
     level: &Level,
     mode: Mode,
@@ -117,7 +117,7 @@ pub(super) fn next(
             quantity = quantity.clamp((-STOCK_MAX).into(), STOCK_MAX.into());
         }
     }
-    // A stock that is already below zero may rise.
+    // A stock level that is already below zero may rise.
     if mode != Mode::History && quantity < 0 && quantity < i128::from(level.quantity) {
         return Err(StockCode::NegativeStock);
     }
@@ -170,7 +170,7 @@ mod tests {
         let (first, superseded) = next(&Level::default(), LWW, 0, &b).unwrap();
         assert_eq!((&first, superseded), (&level(70, 1, (7, "b")), false));
         assert_eq!(next(&first, LWW, 0, &a), Ok((level(70, 2, (7, "b")), true)));
-        // At equal times, the greater id is newer.
+        // If the times are equal, the event with the greater id is newer.
         assert_eq!(next(&first, LWW, 0, &[set(7, "a", 1)]), Ok((level(70, 2, (7, "b")), true)));
         assert_eq!(next(&first, LWW, 0, &[set(7, "c", 1)]), Ok((level(1, 2, (7, "c")), false)));
         // The newest of several events applies. A newer delta takes precedence over an older quantity.

@@ -1,8 +1,8 @@
-//! `PUT …/stock/bulk_update`: rows by product to the journals of their shards, then the decisions of the writers.
-//! Also `GET …/stock/{product}`.
+//! `PUT …/stock/bulk_update` sends rows by product to the journals of their shards, then collects the writers'
+//! decisions. Also handles `GET …/stock/{product}`.
 //!
-//! The response is the decision of the commit, not a later state. The writer stores it with the rows, under the
-//! number of the request, and it is read back from there.
+//! The response is the decision at the commit, not a later state. The writer stores it with the rows, under the
+//! request's number, and the response is read from there.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::ingest::KeyedRows;
 use crate::lane::{Begun, Body, Call, Component, Lane, Refused, Settled, keyed};
 use crate::shard::Outcome;
 
-/// Numbers of one core's requests, in order of time. No other request of the folder has the same. A number is
-/// microseconds, then the core.
+/// The generator of one core's request numbers, in ascending order of time. No other request in the data folder has
+/// the same number. A number consists of microseconds, then the core.
 pub struct RequestNumbers {
     core: u8,
     last_us: Cell<i64>,
@@ -94,7 +94,7 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
                 decide(lane, &mut batch, (shard, number), &rows, &settled).await;
             }
             Err(refused) => {
-                // An unknown outcome outweighs a certain refusal.
+                // An unknown outcome takes precedence over a certain refusal.
                 if refusal.is_none() || matches!(refused, Refused::NoAnswer) {
                     refusal = Some(refused);
                 }
@@ -111,13 +111,13 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
     match refusal {
         _ if unsynced => Err(EventRefused::UnsyncedKeyed.into()),
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
-        // A response could not claim that nothing was changed.
+        // The 409 response would claim that nothing was changed, which is not certain.
         Some(Refused::NoAnswer) if !batch.has_success() => Err(EventRefused::OutcomeUnknown.into()),
         _ => Ok(answer::updated(&batch, AckLevel::of(wants_disk))),
     }
 }
 
-/// Adds the decisions of a shard's writer on its rows, as far as they are known.
+/// Adds the decisions of a shard's writer on the rows sent to the shard, if they are known.
 async fn decide(
     lane: &Lane,
     batch: &mut StockBatch,
@@ -133,7 +133,7 @@ async fn decide(
                     batch.decide(place as usize, decision);
                 }
             }
-            // They are in the journal, and are reported as pending.
+            // The rows are in the journal, so they are reported as pending.
             Err(error) => tracing::warn!(shard, %error, "the decisions on stock updates could not be read"),
         }
     }
@@ -141,7 +141,7 @@ async fn decide(
         if *outcome == Some(Outcome::Rejected)
             && let Some(product) = batch.products.get_mut(place)
         {
-            // A record that passed our own checks and not the shard's. It is in `rejected_record`.
+            // The record passed the checks here but not those of the shard. It is in `rejected_record`.
             product.state = StockState::Refused("internal");
         }
     }

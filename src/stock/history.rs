@@ -1,4 +1,4 @@
-//! The events of every product, grouped by the changes that they arrived in, in order.
+//! Every product's events, grouped by the changes that they arrived in, in order of their versions.
 
 use rusqlite::{Connection, Row};
 
@@ -8,21 +8,21 @@ use crate::shard::ShardError;
 
 /// The events of one change.
 pub(super) struct Applied {
-    /// `stock_level.id`.
+    /// The product as `stock_level.id`.
     pub(super) product: i64,
     pub(super) tenant_id: String,
     pub(super) product_id: String,
     pub(super) version: i64,
     pub(super) mode: Mode,
     pub(super) received_us: i64,
-    /// The stock after the change; `None` if its events disagree about it, about their mode or about their time of
+    /// The stock after the change, or `None` if its events disagree about the stock, their mode or their time of
     /// arrival.
     pub(super) stock: Option<i64>,
     events: Vec<(i64, String, StockChange)>,
 }
 
 impl Applied {
-    /// Returns the events in order.
+    /// Returns the events, ordered by time, then by id.
     pub(super) fn events(&self) -> Vec<StockEvent<'_>> {
         let events = self.events.iter();
         events
@@ -61,13 +61,12 @@ impl Applied {
     }
 }
 
-/// Calls `take` with every change, product by product, in order of versions. Sorts the events of one product at a
-/// time.
+/// Calls `take` with every change, product by product, in order of versions. Sorts one product's events at a time.
 pub(super) fn changes<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(&Applied) -> Result<(), E>,
 ) -> Result<(), E> {
-    // With the tables joined in this order, the key of the first one begins the sort order.
+    // If the tables are joined in this order, the first table's key is the start of the sort order.
     let sql = "SELECT e.product, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, e.received_us, \
                e.event_id, t.tenant_id, l.product_id FROM stock_event e \
                CROSS JOIN stock_level l ON l.id = e.product CROSS JOIN tenant_row t ON t.id = l.tenant \

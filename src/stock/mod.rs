@@ -1,12 +1,12 @@
-//! The stock of products, which always equals the result of its events.
+//! Product stock, which always equals the result of its events.
 //!
-//! In: bodies of bulk updates; records of events from before this program kept stock. Out: the decision on every product;
-//! in a shard, events, levels and decisions in the caller's transaction. Owns: the tables of [`schema`], the numbers of
-//! requests. Never: decides which shard a product belongs to, or forgets an event that counts.
+//! In: bulk update bodies; records of events from before this program kept stock. Out: the decision on every product;
+//! in a shard, events, levels and decisions in the caller's transaction. Owns: the tables of [`schema`], the request
+//! numbers. Never: decides which shard a product belongs to, or forgets an event that counts.
 //!
-//! The hash of (tenant, product id) selects the shard of a product. A shard has one writer, so the records of a
-//! product are decided one after the other. [`decide`] alone defines the effect of a record on a level. The writer
-//! and the recount ([`verify`]) both use it.
+//! The hash of (tenant, product id) selects a product's shard. A shard has one writer, so a product's records are
+//! decided one at a time. [`decide`] alone defines the effect of a record on a level. The writer and the recount
+//! ([`verify`]) both use it.
 
 mod answer;
 mod batch;
@@ -44,7 +44,7 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Opening, ShardError, Stateless, Store};
 
-/// The family of stock.
+/// The family of stock records.
 #[derive(Clone, Copy, Debug)]
 pub struct Stock;
 

@@ -1,32 +1,32 @@
 //! The modes in which stock updates apply, and the codes under which they are stored.
 
-/// The mode of a request. The numbers are stored and never change their meaning.
+/// The mode of a request. The codes are stored and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StockMode {
-    /// The quantity with the newest time applies, whatever the order of arrival.
+    /// The quantity with the newest time applies, regardless of the order of arrival.
     LastWriteWins = 1,
     /// Deltas are added.
     Merge = 2,
-    /// Applies only if the product is at the version that the sender expects.
+    /// The update applies only if the product is at the version that the sender expects.
     Reject = 3,
 }
 
-/// Maximum of a stock, a quantity or the magnitude of a delta: the largest integer that every JSON reader represents
-/// exactly (2^53 - 1, RFC 8259 §6).
+/// The maximum of a stock level, a quantity or the magnitude of a delta: the largest integer that every JSON reader
+/// represents exactly (2^53 - 1, RFC 8259 §6).
 pub(super) const STOCK_MAX: i64 = (1 << 53) - 1;
 
 impl StockMode {
-    /// Every mode, by its code.
+    /// Every mode, in ascending order of its code.
     pub const ALL: [StockMode; 3] = [StockMode::LastWriteWins, StockMode::Merge, StockMode::Reject];
 
-    /// The mode with a name.
+    /// Returns the mode with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<StockMode> {
         StockMode::ALL.into_iter().find(|mode| mode.as_str() == name)
     }
 
-    /// The name in a request.
+    /// Returns the mode's name in a request.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,13 +36,13 @@ impl StockMode {
         }
     }
 
-    /// The stored code: 1 to 3.
+    /// Returns the stored code: 1 to 3.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// The mode with a stored code.
+    /// Returns the mode with this stored code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<StockMode> {
         StockMode::ALL.into_iter().find(|mode| mode.code() == code)

@@ -12,7 +12,7 @@ use crate::api::openapi::parameters::{identifier, in_header, in_path, matching, 
 use crate::api::openapi::{answer, header_of, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
-/// Adds the schemas of stock.
+/// Adds the stock schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<StockUpdates>()
@@ -21,7 +21,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<StockLevelState>()
 }
 
-/// For the first product.
+/// The operation that returns the first product's stock.
 const STOCK: Next = Next {
     operation: "stock",
     parameters: &[SAME_TENANT, ("product", "$response.body#/products/0/product_id")],

@@ -4,7 +4,7 @@ use super::read::{self, StockDecision, StockLevel};
 use crate::base::ids::ShardId;
 use crate::query::{QueryError, Readers, received};
 
-/// Returns the decisions of the shard's writer on a request, by the product's index in it.
+/// Returns the shard writer's decisions on a request, by each product's index in the request.
 ///
 /// # Errors
 /// Returns an error if the shard cannot be read.
@@ -17,7 +17,7 @@ pub(super) async fn stock_decisions(
     received(readers.ask(shard, Vec::new(), step)?.recv().await)
 }
 
-/// Returns the stock of a product, or `None` if the product never had a change.
+/// Returns a product's stock, or `None` if the product never had a change.
 ///
 /// # Errors
 /// Returns an error if the shard cannot be read.

@@ -1,4 +1,4 @@
-//! Reads of stock: the level of a product, and the decisions on a request.
+//! Stock reads: a product's level, and the decisions on a request.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -11,11 +11,11 @@ use crate::shard::{Outcome, ShardError};
 pub enum StockResult {
     /// The events are stored, and the version has increased by one.
     Applied = 1,
-    /// All events were already stored; nothing changed.
+    /// All events were already stored. Nothing changed.
     Duplicate = 2,
-    /// The events contradict the stored state; nothing changed.
+    /// The events contradict the stored state. Nothing changed.
     Conflict = 3,
-    /// The events would make the stock invalid; nothing changed.
+    /// The events would make the stock invalid. Nothing changed.
     Rejected = 4,
 }
 
@@ -29,29 +29,29 @@ impl From<StockResult> for Outcome {
     }
 }
 
-/// The writer's decision on one product of one request, at the moment of its commit.
+/// The writer's decision on one product in one request, at the moment of its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockDecision {
     pub result: StockResult,
     pub code: Option<StockCode>,
-    /// The stock and the version at that moment. They include an applied change; a duplicate has those of its first
-    /// time.
+    /// The stock and the version at the moment of the decision. They include an applied change. A duplicate has those
+    /// from its first time.
     pub quantity: i64,
     pub version: i64,
 }
 
-/// The stock of a product.
+/// A product's stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockLevel {
     pub quantity: i64,
-    /// The number of changes so far; the first one makes it 1.
+    /// The number of changes so far. The first change makes it 1.
     pub version: i64,
-    /// The time of acceptance of the last change, in microseconds since 1970.
+    /// When the last change was accepted, in microseconds since 1970.
     pub updated_us: i64,
 }
 
-/// Returns this shard's decisions on a request, by the product's place in it. They are deleted some time after the
-/// commit.
+/// Returns this shard's decisions on a request, by each product's index in the request. They are deleted some time
+/// after the commit.
 pub fn stock_decisions(
     connection: &Connection,
     request: i64,
@@ -76,7 +76,7 @@ pub fn stock_decisions(
     Ok(found)
 }
 
-/// Returns the stock of a product; `None` if the product has no events.
+/// Returns a product's stock, or `None` if the product has no events.
 pub fn stock_level(
     connection: &Connection,
     tenant_id: &str,

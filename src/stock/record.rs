@@ -1,12 +1,12 @@
-//! The bytes of one request's changes to one product in a journal record.
+//! The journal record format of one request's changes to one product.
 
 use super::mode::{STOCK_MAX, StockMode};
 use crate::base::kinds::{Kind, KindRow, Placement};
-use crate::shard::Observed;
+use crate::base::observed::Observed;
 
-/// A stock event that was loaded as history or is carried into another shard.
+/// The record kind of a stock event that was loaded as history or is carried into another shard.
 pub const STOCK: Kind = Kind::new(7);
-/// The changes that one request makes to one product.
+/// The record kind of the changes that one request makes to one product.
 pub const STOCK_UPDATE: Kind = Kind::new(10);
 
 /// The record kinds of this family.
@@ -17,7 +17,7 @@ const fn row(kind: Kind, name: &'static str, rejection: &'static str) -> KindRow
     KindRow { kind, name, placement: Placement::KeyShard, is_counted: false, rejection }
 }
 
-/// A stock event of history.
+/// A stock event from history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockRow<'a> {
     pub observed: Observed<'a>,
@@ -27,7 +27,7 @@ pub struct StockRow<'a> {
 /// The content of a stock event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StockChange {
-    /// That many units came in or, below zero, went out.
+    /// That many units arrived or, if negative, left.
     Delta(i64),
     /// That many units are in stock.
     Quantity(i64),
@@ -42,7 +42,7 @@ impl StockChange {
         }
     }
 
-    /// Returns the change of a stored kind and number; `None` for an unknown kind.
+    /// Returns the change with this stored kind and number, or `None` if the kind is unknown.
     pub(super) fn from_parts(kind: &str, number: i64) -> Option<StockChange> {
         [StockChange::Delta(number), StockChange::Quantity(number)]
             .into_iter()
@@ -61,7 +61,7 @@ impl StockRow<'_> {
     }
 }
 
-/// Decodes a payload. Returns `None` if it is not such a record.
+/// Decodes a payload. Returns `None` if it is not a stock event.
 #[must_use]
 pub fn decode_stock(payload: &[u8]) -> Option<StockRow<'_>> {
     let (observed, number, tag) = Observed::decode(payload)?;
@@ -76,11 +76,11 @@ pub fn decode_stock(payload: &[u8]) -> Option<StockRow<'_>> {
 const HEADER_BYTES: usize = 33;
 const EVENT_BYTES: usize = 18;
 
-/// One event of a product. Two events with the same id are the same if all their fields and their modes are equal.
+/// One of a product's events. Two events with the same id are the same if all their fields and their modes are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StockEvent<'a> {
-    /// The client's time of the event, in microseconds since 1970 UTC. Events are ordered by this time, then by their
-    /// ids.
+    /// When the event happened according to the client, in microseconds since 1970 UTC. Events are ordered by this
+    /// time, then by their ids.
     pub occurred_us: i64,
     /// 1 to 200 bytes.
     pub event_id: &'a str,
@@ -91,17 +91,17 @@ pub struct StockEvent<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockUpdateRow<'a> {
     pub received_us: i64,
-    /// The request's number. Together with the product's place in the request, it names the decision on this record
-    /// until the decision is read. No one reads the decisions of request 0.
+    /// The request's number. Together with the product's index in the request, it identifies the decision on this
+    /// record until the decision is read. No one reads the decisions of request 0.
     pub request: i64,
     pub place: u32,
     pub mode: StockMode,
     /// The version that the change expects, in mode `reject`. No product has a version below zero.
     pub expected_version: i64,
-    /// The tenant and the product have at most 200 bytes each.
+    /// The tenant. The tenant and the product have at most 200 bytes each.
     pub tenant_id: &'a str,
     pub product_id: &'a str,
-    /// At least one event, in order, with distinct ids.
+    /// The events, ordered by time and id, with distinct ids. There is at least one.
     pub events: Vec<StockEvent<'a>>,
 }
 
@@ -133,7 +133,7 @@ pub fn encode_stock_update(row: &StockUpdateRow<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Decodes a payload. Returns `None` if it is not such a record.
+/// Decodes a payload. Returns `None` if it is not a stock update.
 #[must_use]
 pub fn decode_stock_update(payload: &[u8]) -> Option<StockUpdateRow<'_>> {
     let (header, rest) = payload.split_first_chunk::<HEADER_BYTES>()?;

@@ -1,11 +1,11 @@
-//! The tables of stock, and the conversion of events that were stored before there were levels.
+//! The stock tables, and the conversion of events that were stored before levels existed.
 
 use rusqlite::Connection;
 
 use crate::shard::ShardError;
 use crate::shard::view::time_sql;
 
-/// Version 3 adds stock events, version 4 levels.
+/// Creates this family's tables for a schema version. Version 3 added stock events, version 4 levels.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&events_sql())?,
@@ -15,7 +15,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// Returns the SQL of the stock events of version 3, with their view.
+/// Returns the SQL that creates version 3's stock event table and its view.
 fn events_sql() -> String {
     format!(
         "
@@ -38,7 +38,7 @@ FROM stock_row s JOIN tenant_row t ON t.id = s.tenant;
     )
 }
 
-/// Returns the SQL of the tables, with their views. Earlier stock events become history, in order of their times.
+/// Returns the SQL that creates the other tables and their views. Earlier stock events become history, in time order.
 pub(crate) fn tables_sql() -> String {
     format!(
         "
@@ -96,7 +96,7 @@ FROM stock_event e JOIN stock_level l ON l.id = e.product JOIN tenant_row t ON t
     )
 }
 
-/// Converts the stock events of version 3. In order of time, every quantity is the newest at its turn. The stock
+/// Converts the stock events of version 3. In time order, every quantity is the newest when it is applied. The stock
 /// after an event is therefore the last quantity plus all later deltas. If a product has the same id twice, the id
 /// counts once, at its first time.
 const MIGRATE: &str = "

@@ -1,4 +1,4 @@
-//! The shapes of stock in requests and responses. The members of an update depend on the mode.
+//! The stock shapes in requests and responses. The members of an update depend on the mode.
 
 use serde::Serialize;
 use utoipa::openapi::schema::{
@@ -38,7 +38,7 @@ impl PartialSchema for StockUpdates {
 
 impl ToSchema for StockUpdates {}
 
-/// The two amounts, and whether an update has them.
+/// The names of the two amounts, and whether an update has each of them.
 type Amounts = [(&'static str, bool); 2];
 const COUNTED: Amounts = [("quantity", true), ("delta", false)];
 const MOVED: Amounts = [("quantity", false), ("delta", true)];
@@ -55,7 +55,7 @@ fn mode(name: &str, description: &str, update: impl Into<RefOr<Schema>>) -> Obje
         .required("updates")
 }
 
-/// An update of a product.
+/// Describes a product's update.
 fn update(amounts: Amounts) -> ObjectBuilder {
     let event_id = "Identifies this event of the product permanently.";
     let occurred = "RFC 3339 with an offset. Stored to the microsecond.";
@@ -109,28 +109,28 @@ fn described_identifier(description: &str) -> Ref {
     identifier
 }
 
-/// Outcome of the products of a request.
+/// The outcome of a request's products.
 #[derive(Serialize, ToSchema)]
 pub struct StockUpdated {
     /// Products that were changed.
     pub applied: usize,
-    /// Products that the same events had changed before.
+    /// Products that the same events had already changed before.
     pub duplicates: usize,
     /// Products with a conflict or a rejection.
     pub failed: usize,
     /// Products whose outcome is not known yet.
     pub pending: usize,
-    /// Sorted by the first update of each product.
+    /// The products, sorted by the first update of each.
     pub products: Vec<StockProductResult>,
 }
 
-/// Outcome of one product.
+/// The outcome of one product.
 #[derive(Serialize, ToSchema)]
 pub struct StockProductResult {
-    /// Null if an update does not name its product.
+    /// The product's id. It is null if an update does not contain one.
     pub product_id: Option<String>,
-    /// `applied`, `duplicate` (the same events were applied before; quantity and version are those of the
-    /// first time), `conflict`, `rejected`, `pending` (safe in the journal and decided later) or `unknown`.
+    /// `applied`, `duplicate` (the same events were applied before; quantity and version are those of the first
+    /// time), `conflict`, `rejected`, `pending` (safe in the journal and decided later) or `unknown`.
     #[schema(value_type = String, example = "applied")]
     pub result: &'static str,
     /// The stock at the time of the decision.
@@ -145,23 +145,23 @@ pub struct StockProductResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub code: Option<&'static str>,
-    /// JSON Pointer into the request to the invalid part.
+    /// JSON Pointer to the invalid part of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
 }
 
-/// The stock of a product.
+/// A product's stock.
 #[derive(Serialize, ToSchema)]
 pub struct StockLevelState {
     #[schema(example = "p-1")]
     pub product_id: String,
-    /// Negative only if imported stock adds up to less than zero.
+    /// The stock. It is negative only if imported stock adds up to less than zero.
     #[schema(example = 40)]
     pub quantity: i64,
-    /// Number of changes so far. The `ETag` has the same value.
+    /// The number of changes so far. The `ETag` has the same value.
     #[schema(minimum = 1, example = 3)]
     pub version: i64,
-    /// Time at which the last change was accepted.
+    /// When the last change was accepted.
     #[schema(format = DateTime)]
     pub updated_at: String,
 }

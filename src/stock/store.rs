@@ -1,5 +1,5 @@
-//! Decides one record after the other. A record becomes events and a level, or is refused. The decision is kept for
-//! the response.
+//! Decides records one at a time. A record becomes events and a level, or is refused. The decision is kept for the
+//! response.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -11,14 +11,15 @@ use super::record::{
 use crate::base::clock;
 use crate::shard::{Batch, Outcome, Record, ShardError};
 
-/// How long a decision is kept. A request waits for it for at most `commit_wait`, one or a few seconds.
+/// How long a decision is kept. A request waits for it for at most `commit_wait`, which is one or a few seconds.
 const ANSWER_KEPT_US: i64 = 60_000_000;
-/// The number of old answers deleted at once, with about one of [`ANSWERS_PER_EXPIRY`] new ones. More are deleted
-/// than arrive.
+/// The number of old answers deleted at once.
 const EXPIRED_AT_ONCE: u32 = 64;
+/// The average number of new answers between two deletions. It is smaller than [`EXPIRED_AT_ONCE`], so more answers
+/// are deleted than arrive.
 const ANSWERS_PER_EXPIRY: u64 = 32;
 
-/// The known stock of a product, with its row.
+/// A product's stored level, with its row id.
 struct StoredLevel {
     id: i64,
     level: Level,
@@ -39,7 +40,7 @@ pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option
     })
 }
 
-/// Decides a change, and keeps the decision for the request that waits for it.
+/// Decides a change, and stores the decision for the request that waits for it.
 fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, ShardError> {
     let connection = batch.connection;
     let tenant = batch.tenants.number(connection, row.tenant_id)?;
@@ -71,7 +72,7 @@ fn history(batch: &mut Batch<'_>, row: &StockRow<'_>) -> Result<Outcome, ShardEr
     Ok(outcome)
 }
 
-/// Stores an event of history unless it is already stored.
+/// Stores an event from history unless it is already stored.
 fn store_history(connection: &Connection, tenant: i64, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
     let seen = &row.observed;
     let event = StockEvent { occurred_us: seen.at_us, event_id: seen.event_id, change: row.change };
@@ -137,8 +138,8 @@ impl Change<'_> {
         Ok(statement.query_row(params![self.tenant, self.product_id], read).optional()?)
     }
 
-    /// Returns the earlier result of the events. It is `None` if all events are new, and the result of their last
-    /// change if all are already stored. Anything else is a conflict.
+    /// Returns the events' earlier result. It is `None` if all events are new, and the result of their last change if
+    /// all are already stored. Anything else is a conflict.
     fn seen(
         &self,
         connection: &Connection,
@@ -238,9 +239,9 @@ fn keep(
     Ok(())
 }
 
-/// Returns `true` for about one in [`ANSWERS_PER_EXPIRY`] answers, whatever the places of a shard's products in
-/// requests. A product may have the same place each time, but requests are numbered by time, so the sums differ. The
-/// multiplication (by 2^64 over the golden ratio) spreads nearby sums over all values.
+/// Returns `true` for about one in [`ANSWERS_PER_EXPIRY`] answers, regardless of the indexes that a shard's products
+/// have in requests. A product may have the same index each time, but requests are numbered by time, so the sums
+/// differ. The multiplication (by 2^64 over the golden ratio) spreads nearby sums over all values.
 fn is_turn_to_expire(request: i64, place: u32) -> bool {
     let sum = request.unsigned_abs().wrapping_add(u64::from(place));
     sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / ANSWERS_PER_EXPIRY

@@ -8,9 +8,9 @@ use super::decide::{Level, next};
 use super::history::changes;
 use crate::shard::{Problems, ShardError, Verified, check_current, open_reader};
 
-/// Replays the events of every product, change by change as they arrived, and compares the results. Every version
-/// must occur once, every change must result in the stock that it recorded, and the level must equal the result of
-/// the last change. Reads all events, sorted one product at a time, which takes about a second per million.
+/// Replays every product's events, change by change as they arrived, and compares the results. Every version must
+/// occur once, every change must result in the stock that it recorded, and the level must equal the result of the
+/// last change. Reads all events, sorted one product at a time. This takes about a second per million.
 pub fn verify_stock(path: &Path) -> Result<Verified, ShardError> {
     let connection = open_reader(path)?;
     check_current(&connection)?;

@@ -36,8 +36,8 @@ impl Addresses {
     }
 }
 
-/// The network of one client: an IPv4 address, or the 64-bit prefix of an IPv6 network in which it may choose any
-/// address.
+/// Returns one client's network: an IPv4 address, or the 64-bit prefix of an IPv6 network in which it may choose
+/// any address.
 fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         // No assigned network has a 64-bit prefix whose first 32 bits are zero.

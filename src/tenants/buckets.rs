@@ -1,9 +1,9 @@
-//! Token buckets by name, for more names than can have a place: a table of [`Budget`]s that all cores share.
+//! Token buckets by name, for more names than there are slots: a table of [`Budget`]s that all cores share.
 //!
-//! A full budget needs no storage, so a bucket needs a place only while it refills after its last use. A new name takes
-//! the place of a full one. Buckets are in sets of eight, two cache lines, found by the name's hash. If all eight are
-//! in use, the fullest is displaced and forgotten, which gives its name one more burst. There are no locks and no
-//! allocations while the server runs: 1 MiB.
+//! A full budget needs no storage, so a bucket needs a slot only while it refills after its last use. A new name
+//! takes the slot of a full one. Slots are in sets of eight, two cache lines, found by the name's hash. If all eight
+//! are in use, the fullest is displaced and forgotten, which gives its name one more burst. There are no locks and no
+//! allocations while the server runs. The table takes 1 MiB.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,13 +11,14 @@ use super::budget::{Budget, Rate, Shortage};
 
 const SETS: usize = 1 << 13;
 const WAYS: usize = 8;
-/// Attempts to find a place while other cores take the same one: more than the cores that use one set at once.
+/// The number of attempts to find a slot while other cores take the same one. It exceeds the number of cores that use
+/// one set at once.
 const TRIES: usize = 32;
 
-/// The bucket of one name, or a free one.
+/// One name's bucket, or a free one.
 #[derive(Debug, Default)]
 struct Slot {
-    /// The name's hash; 0 if it is free.
+    /// The name's hash, or 0 if the slot is free.
     name: AtomicU64,
     budget: Budget,
 }
@@ -55,13 +56,13 @@ impl Buckets {
         self.set(name).iter().find(|slot| slot.name.load(Ordering::Acquire) == name)
     }
 
-    /// The bucket of a name, displacing another one if necessary.
+    /// Returns a name's bucket, displacing another one if necessary.
     fn find(&self, name: u64, now_ns: u64) -> &Slot {
         for _ in 0..TRIES {
             if let Some(slot) = self.known(name) {
                 return slot;
             }
-            // The first full one, so that two cores choose alike; otherwise the fullest.
+            // The first full one is taken, so that two cores choose alike; otherwise the fullest.
             let set = self.set(name);
             let full = set.iter().find(|slot| slot.budget.full_at_ns() <= now_ns);
             let nearest = || set.iter().min_by_key(|slot| slot.budget.full_at_ns());
@@ -74,7 +75,7 @@ impl Buckets {
                 return slot;
             }
         }
-        // Other cores were always faster: any place will do.
+        // Other cores were always faster, so any slot will do.
         &self.set(name)[0]
     }
 }
@@ -85,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// The number of admitted events of each of `names`, requested by `threads` lanes on a common clock.
+    /// Returns the number of admitted events of each of `names`, requested by `threads` lanes on a common clock.
     fn admitted(threads: u64, names: u64, per_s: u64, asks_per_step: u64, seconds: u64) -> Vec<u64> {
         const STEP_NS: u64 = 10_000_000;
         let (buckets, rate) = (Buckets::default(), Rate::new(per_s, 1));
@@ -131,7 +132,7 @@ mod tests {
         let (buckets, rate) = (Buckets::default(), Rate::new(1, 1));
         let busy = 7;
         assert!(buckets.take(busy, &rate, 1).is_ok());
-        // One each, full again before the next arrives: none displaces the busy one.
+        // Each name takes one token and is full again before the next name arrives, so none displaces the busy one.
         let quick = Rate::new(1_000_000_000, 1);
         for name in 1_000..200_000_u64 {
             assert!(buckets.take(name << 13 | (busy % SETS as u64), &quick, name).is_ok());

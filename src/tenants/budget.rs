@@ -20,7 +20,8 @@ impl Rate {
     pub const PER_S_MAX: u64 = 1_000_000_000_000;
     pub const WINDOW_S_MAX: u64 = 3_600;
 
-    /// `per_s` tokens a second, accumulating for at most `window_s` seconds. Both are clamped to 1 and their maximum.
+    /// Creates a rate of `per_s` tokens a second that accumulate for at most `window_s` seconds. Both are clamped
+    /// between 1 and their maximum.
     #[must_use]
     pub fn new(per_s: u64, window_s: u64) -> Rate {
         Rate { per_s: per_s.clamp(1, Rate::PER_S_MAX), window_s: window_s.clamp(1, Rate::WINDOW_S_MAX) }
@@ -36,13 +37,13 @@ impl Rate {
         self.window_s
     }
 
-    /// Tokens of a full budget.
+    /// Returns the number of tokens in a full budget.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.per_s * self.window_s
     }
 
-    /// The time in which this many tokens arrive, rounded up.
+    /// Returns the time in which this many tokens arrive, rounded up.
     fn cost_ns(&self, tokens: u64) -> u64 {
         let cost = (u128::from(tokens) * u128::from(NS_PER_S)).div_ceil(u128::from(self.per_s));
         u64::try_from(cost).unwrap_or(u64::MAX)
@@ -81,7 +82,7 @@ impl Budget {
     /// callers on different cores may differ slightly). Returns the number taken.
     ///
     /// More than the capacity can only be taken from a full budget, and is a debt: the next request waits until it is
-    /// repaid, so the average rate holds whatever the size of one request.
+    /// repaid, so the average rate holds regardless of the size of one request.
     ///
     /// # Errors
     /// [`Shortage`] if there are not enough. Nothing was taken, and the shared word was only read.
@@ -111,7 +112,7 @@ impl Budget {
         }
     }
 
-    /// The fill level at `now_ns`.
+    /// Returns the fill level at `now_ns`.
     #[must_use]
     pub fn level(&self, rate: &Rate, now_ns: u64) -> Level {
         let full_ns = self.arrival_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
@@ -119,7 +120,7 @@ impl Budget {
         Level { available: rate.tokens_in(burst_ns.saturating_sub(full_ns)), full_ns }
     }
 
-    /// The time at which it is full, if no one takes any; in the past if it is full.
+    /// Returns when the budget is full if no one takes any tokens. The time is in the past if it is full.
     pub(super) fn full_at_ns(&self) -> u64 {
         self.arrival_ns.load(Ordering::Relaxed)
     }

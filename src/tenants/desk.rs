@@ -16,7 +16,7 @@ use super::rows::PriceLimits;
 use super::scope::Scope;
 use crate::http::Credential;
 
-/// The time of a request, on both clocks, as its lane has read them.
+/// A request's time, on both clocks, as its lane has read them.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub unix_us: i64,
@@ -27,7 +27,7 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payer(TenantIndex);
 
-/// The checks of one lane's requests; not shared. It takes no lock, never waits and makes no system call. It allocates
+/// The checks on one lane's requests; not shared. It takes no lock, never waits and makes no system call. It allocates
 /// memory only when a tenant appears for the first time.
 #[derive(Debug)]
 pub struct Desk {
@@ -54,13 +54,13 @@ impl Desk {
         }
     }
 
-    /// Whether every request has full access, because there never was a key.
+    /// Returns `true` if every request has full access, because there never was a key.
     #[inline]
     pub fn is_open(&mut self) -> bool {
         self.roster.load().is_open
     }
 
-    /// Whether keys or tenants have changed since the last call.
+    /// Returns `true` if keys or tenants have changed since the last call.
     pub fn has_changed(&mut self) -> bool {
         let now = self.roster.load();
         let has_changed = !Arc::ptr_eq(now, &self.seen);
@@ -70,18 +70,18 @@ impl Desk {
         has_changed
     }
 
-    /// The limits of this tenant's price events.
+    /// Returns the limits on this tenant's price events.
     pub fn prices_of(&mut self, tenant: &str) -> PriceLimits {
         self.roster.load().prices_of(tenant)
     }
 
-    /// The secrets with which a tenant's price events must be signed; empty if they need no signature.
+    /// Returns the secrets with which a tenant's price events must be signed. It is empty if they need no signature.
     pub fn secrets_of(&mut self, tenant: &str) -> Arc<[HeldSecret]> {
         self.roster.load().secrets_of(tenant)
     }
 
-    /// Charges one price event to its tenant and its product, each named by a unique hash. All cores share the buckets.
-    /// About 60 ns.
+    /// Charges one price event to its tenant and its product, each named by a unique hash. All cores share the
+    /// buckets. Takes about 60 ns.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.
@@ -121,8 +121,8 @@ impl Desk {
         }
     }
 
-    /// The principal of a request, if it has access. Without keys one branch, 5 ns; otherwise 170 ns, most of it for
-    /// one hash.
+    /// Returns a request's principal, if it has access. Takes one branch and 5 ns without keys, and otherwise
+    /// 170 ns, most of it for one hash.
     ///
     /// # Errors
     /// [`Denied`], for 401 or 403.
@@ -139,8 +139,8 @@ impl Desk {
         self.roster.load().authorize(credential, need, now.unix_us)
     }
 
-    /// Whether a principal has this scope for a tenant that the request names (in its path, query or body). A few
-    /// nanoseconds.
+    /// Checks that a principal has this scope for a tenant that the request names (in its path, query or body). Takes
+    /// a few nanoseconds.
     ///
     /// # Errors
     /// [`Denied::Scope`] and [`Denied::Tenant`], for 403.
@@ -154,10 +154,11 @@ impl Desk {
         self.roster.load().authorize_tenant(principal, tenant, scope)
     }
 
-    /// Whether a principal that was admitted earlier still has access to the same tenant: for long responses.
+    /// Checks that a principal that was admitted earlier still has access to the same tenant. Used for long
+    /// responses.
     ///
     /// # Errors
-    /// [`Denied`], as it would be now.
+    /// The [`Denied`] that a new request would get now.
     pub fn authorize_again(
         &mut self,
         principal: &Principal,
@@ -170,8 +171,8 @@ impl Desk {
         roster.authorize_tenant(&principal, tenant, scope)
     }
 
-    /// Charges the tenant that the key is bound to, if it is bound. 11 ns from a lease, 17 ns if the budget is
-    /// exhausted.
+    /// Charges the tenant that the key is bound to, if it is bound. Takes 11 ns from a lease, and 17 ns if the budget
+    /// is exhausted.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.
@@ -189,13 +190,13 @@ impl Desk {
         }
     }
 
-    /// The tenant that a key is bound to.
+    /// Returns the tenant that a key is bound to.
     pub fn tenant_of(&mut self, principal: &Principal) -> Option<Arc<str>> {
         let tenant = principal.tenant?;
         self.roster.load().tenants.get(tenant.0 as usize).map(|known| known.name.clone())
     }
 
-    /// Maximum number of bytes that can be charged to a key's tenant at once: an eighth of its burst.
+    /// Returns the maximum number of bytes that can be charged to a key's tenant at once: an eighth of its burst.
     pub fn bytes_at_once(&mut self, principal: &Principal) -> u64 {
         let tenant = principal.tenant.and_then(|tenant| self.roster.load().tenants.get(tenant.0 as usize));
         let rate = tenant.and_then(|tenant| tenant.rates[1].as_ref());
@@ -223,13 +224,13 @@ impl Desk {
         }
     }
 
-    /// The payer of a request: the tenant that the key is bound to, or else the one that the request names.
+    /// Returns a request's payer: the tenant that the key is bound to, or else the one that the request names.
     pub fn payer(&mut self, principal: &Principal, tenant: Option<&str>) -> Option<Payer> {
         let named = || self.roster.load().by_name.get(tenant?).copied();
         principal.tenant.or_else(named).map(Payer)
     }
 
-    /// The fill levels of a payer's quotas, of requests and of bytes. Tokens that other lanes have leased count as
+    /// Returns the fill levels of a payer's request and byte quotas. Tokens that other lanes have leased count as
     /// used.
     pub fn standing(&mut self, payer: Payer, now: Now) -> [Option<Standing>; 2] {
         let at = payer.0.0 as usize;

@@ -1,16 +1,16 @@
-//! The errors of the file (for the operator) and of a request (for its sender).
+//! Errors in the file (for the operator) and in a request (for its sender).
 
 use std::path::PathBuf;
 
 use super::scope::Scope;
 use crate::shard::ShardError;
 
-/// Why an operation on the file of tenants and keys failed. Nothing was changed.
+/// The reason why an operation on the file of tenants and keys failed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantsError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// Locked, damaged, or not created by this program.
+    /// The file is locked, damaged, or not created by this program.
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: ShardError },
     #[error("{} was not created by this program; move it away", .0.display())]
@@ -38,18 +38,18 @@ pub enum TenantsError {
     TooManySecrets(usize),
 }
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// 401: a key is required and the request has none.
     NoKey,
     /// 401: several different keys, or a malformed one.
     UnusableKey,
-    /// 401: an unknown key, or a wrong secret. Both have the same text.
+    /// 401: an unknown key, or a wrong secret. Both have the same message.
     UnknownKey,
-    /// 401: the secret was right, so its owner may know.
+    /// 401: the key has expired. The secret was right, so its owner may know.
     Expired,
-    /// 401: the secret was right, so its owner may know.
+    /// 401: the key was revoked. The secret was right, so its owner may know.
     Revoked,
     /// 403: the key lacks this scope.
     Scope(Scope),
@@ -64,7 +64,7 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// One sentence for the caller. It reveals nothing about other keys or tenants.
+    /// Returns one sentence for the caller. It reveals nothing about other keys or tenants.
     #[must_use]
     pub fn detail(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ impl Denied {
     }
 }
 
-/// The unit of a limit.
+/// A limit's unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     Requests,
@@ -116,7 +116,7 @@ pub enum Quota {
     Address,
 }
 
-/// The state of a quota, in the terms of the `RateLimit` fields.
+/// A quota's state, in the terms of the `RateLimit` fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub quota: Quota,
@@ -145,7 +145,7 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// Whole seconds to wait, at least one: `t`, and `Retry-After`.
+    /// Returns the whole seconds to wait, at least one: `t`, and `Retry-After`.
     #[must_use]
     pub fn wait_s(&self) -> u64 {
         self.wait_ns.div_ceil(1_000_000_000).max(1)

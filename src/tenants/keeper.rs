@@ -1,4 +1,4 @@
-//! Follows the file while the server runs: a change becomes a new roster, and uses of keys are written back.
+//! Follows the file while the server runs: a change becomes a new roster, and the times of key use are written back.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,7 @@ use super::key::KeyId;
 use super::roster::Roster;
 use super::store::Store;
 
-/// Microseconds between two writes of the times at which keys were used.
+/// Microseconds between two writes of the last use of each key.
 const WRITE_BACK_US: i64 = 60_000_000;
 
 /// The newest roster, from which every lane's desk is made.
@@ -29,19 +29,19 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Limits the posted events per second of an address.
+    /// Limits the posted events per second from an address.
     #[must_use]
     pub fn with_rate_per_address(self, per_s: Option<u64>) -> Registry {
         Registry { addresses: per_s.map(|per_s| Arc::new(Addresses::new(per_s))), ..self }
     }
 
-    /// Whether there is a valid key at this time.
+    /// Returns `true` if there is a valid key at this time.
     #[must_use]
     pub fn has_usable_key(&self, now_us: i64) -> bool {
         self.roster.load().has_usable_key(now_us)
     }
 
-    /// Whether every request has full access, because there never was a key.
+    /// Returns `true` if every request has full access, because there never was a key.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.roster.load().is_open
@@ -52,7 +52,7 @@ impl Registry {
 #[derive(Debug)]
 struct Followed {
     store: Store,
-    /// Device and inode. A replacement file has others.
+    /// Device and inode. A replacement file has different ones.
     identity: (u64, u64),
     version: i64,
 }
@@ -66,7 +66,7 @@ pub struct Keeper {
     /// The last use of each key in the file.
     written: HashMap<KeyId, i64>,
     write_back_us: i64,
-    /// The last attempt failed, and the failure was logged.
+    /// Set if the last attempt failed and the failure was logged.
     failing: bool,
 }
 
@@ -79,10 +79,11 @@ fn identity(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
 }
 
 impl Keeper {
-    /// Reads the file of a data folder, if there is one; creates nothing. `lanes` is the future number of desks.
+    /// Reads a data folder's `tenants.db`, if there is one; creates nothing. `lanes` is the future number of desks.
     ///
     /// # Errors
-    /// The file exists and cannot be read. A server must not start then, because it would admit every request.
+    /// The file exists and cannot be read. In that case, a server must not start, because it would admit every
+    /// request.
     pub fn open(data: &Path, lanes: usize, now_us: i64) -> Result<Keeper, TenantsError> {
         let roster = Roster { is_open: true, ..Roster::default() };
         let registry = Registry {
@@ -108,8 +109,8 @@ impl Keeper {
         &self.registry
     }
 
-    /// Applies changes of the file and writes back due times of use. Called about once a second. Failures are logged,
-    /// and the earlier state remains valid.
+    /// Applies changes to the file, and writes back the last uses of keys if that is due. Called about once a second.
+    /// Failures are logged, and the earlier state remains valid.
     pub fn check(&mut self, now_us: i64) {
         let outcome = self.follow();
         if now_us >= self.write_back_us {
@@ -147,7 +148,7 @@ impl Keeper {
             }
         }
         let Some(followed) = &self.followed else { return Ok(()) };
-        // Before the rows: a change between the two is seen at the next look.
+        // The version is read before the rows, so a change between the two is seen at the next check.
         let version = followed.store.data_version()?;
         if version != followed.version {
             let Some(mut followed) = self.followed.take() else { return Ok(()) };
@@ -177,7 +178,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes back the times at which keys were last used, if they have changed. A failure is logged and retried.
+    /// Writes back when keys were last used, if that has changed. A failure is logged and retried.
     pub fn write_back(&mut self) {
         let Some(followed) = &mut self.followed else { return };
         let roster = self.registry.roster.load();

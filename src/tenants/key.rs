@@ -19,7 +19,7 @@ const ID_BYTES: usize = 16;
 /// 32 random bytes in base64url.
 const SECRET_BYTES: usize = 43;
 
-/// The id of a key, not a secret. Written as 16 lower-case hexadecimal digits.
+/// A key's id, not a secret. Written as 16 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(u64);
 
@@ -29,14 +29,14 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The text is not a key id.
+/// The string is not a key id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAKeyId;
 
 impl FromStr for KeyId {
     type Err = NotAKeyId;
 
-    /// A key id has one spelling: 16 lower-case digits.
+    /// Parses the one spelling that a key id has: 16 lower-case digits.
     fn from_str(text: &str) -> Result<KeyId, NotAKeyId> {
         if text.len() != ID_BYTES {
             return Err(NotAKeyId);
@@ -61,7 +61,7 @@ impl SecretHash {
         SecretHash(*blake3::hash(secret.as_bytes()).as_bytes())
     }
 
-    /// From stored bytes; `None` if they are not a hash.
+    /// Creates a hash from stored bytes. `None` if they are not a hash.
     pub(super) fn from_stored(bytes: &[u8]) -> Option<SecretHash> {
         bytes.try_into().ok().map(SecretHash)
     }
@@ -82,7 +82,8 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// The two halves of a key as a client sends it; `None` for another form. One hash, no allocation.
+/// Parses a key as a client sends it into its two halves. `None` for any other form. Takes one hash and no
+/// allocation.
 pub(super) fn parse(text: &str) -> Option<(KeyId, SecretHash)> {
     let rest = text.strip_prefix(PREFIX)?;
     let (id, secret) = rest.split_at_checked(ID_BYTES)?;

@@ -6,29 +6,29 @@
 
 use super::budget::{Budget, Rate, Shortage};
 
-/// After this time the rest of a lease returns to its owner, at the lane's next take. Nothing runs for a lane that
-/// takes no more, and it keeps its slice until then.
+/// After this time, the rest of a lease returns to its owner at the lane's next take. An idle lane runs nothing, so
+/// it keeps its slice until then.
 const LEASE_NS: u64 = 50_000_000;
 /// Minimum number of slices per second of a lane that uses the whole budget.
 const SLICES_PER_S: u64 = 50;
 /// The fraction of a full budget that all lanes together may hold.
 const HELD_PARTS: u64 = 32;
 
-/// One lane's share of one budget; not shared.
+/// One lane's part of one budget. Lanes do not share it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lease {
     left: u64,
     taken_ns: u64,
 }
 
-/// Tokens that one of `lanes` lanes takes at once; 1 if the limit is too low to divide.
+/// Returns the number of tokens that one of `lanes` lanes takes at once. It is 1 if the limit is too low to divide.
 #[must_use]
 fn slice(rate: &Rate, lanes: u64) -> u64 {
     (rate.capacity() / (HELD_PARTS * lanes.max(1))).min(rate.per_s() / SLICES_PER_S).max(1)
 }
 
 impl Lease {
-    /// Uses `tokens` tokens. From the lease it takes a few nanoseconds, otherwise as long as [`Budget::take`].
+    /// Uses `tokens` tokens. Takes a few nanoseconds if they are leased, and otherwise as long as [`Budget::take`].
     ///
     /// # Errors
     /// [`Shortage`] if the owner does not have enough either. Nothing was used.
@@ -55,7 +55,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Tokens that are paid for and not used.
+    /// Returns the number of tokens that are paid for and not used.
     pub(super) fn left(&self) -> u64 {
         self.left
     }
@@ -81,8 +81,8 @@ mod tests {
 
     use super::*;
 
-    /// The number admitted of many requests on `threads` lanes, `per_s` tokens a second, over `seconds` of a clock that
-    /// all threads share, each at its own pace within a step.
+    /// Returns the number admitted of many requests on `threads` lanes, `per_s` tokens a second, over `seconds` of a
+    /// clock that all threads share, each at its own pace within a step.
     fn admitted(threads: u64, per_s: u64, asks_per_step: u64, tokens: u64, seconds: u64) -> u64 {
         const STEP_NS: u64 = 5_000_000;
         let (budget, rate) = (Budget::default(), Rate::new(per_s, 1));

@@ -5,12 +5,12 @@
 //!   written by `firehose tenant`, `firehose key`                             authorize ─► Principal
 //!                                                                            charge    ─► leased tokens
 //! ```
-//! In: a [`crate::http::Credential`] and what the endpoint [`Need`]s. Out: a [`Principal`], or the reason of the
-//! refusal ([`Denied`]). Owns: `tenants.db`, the form of a key, every tenant's budget. Never: a lock, an allocation or
-//! a system call while a request is checked; keeps or logs a secret.
+//! In: a [`crate::http::Credential`] and what the endpoint [`Need`]s. Out: a [`Principal`], or the reason for the
+//! refusal ([`Denied`]). Owns: `tenants.db`, the form of a key, every tenant's budget. Never: takes a lock, allocates
+//! or makes a system call while a request is checked; keeps or logs a secret.
 //!
 //! With no key in the file everything is allowed, at the cost of one branch. A process that has once seen keys never
-//! becomes open again, whatever happens to the file.
+//! becomes open again, no matter what happens to the file.
 //!
 //! A tenant's budget has one owner, a [`Budget`] (GCRA in one atomic word). Lanes take slices of it in advance and
 //! return what they do not use. A limit therefore holds at any number of cores, and the shared cache line is rarely

@@ -17,7 +17,7 @@ use crate::http::Credential;
 /// Microseconds between two records of a key's use, so that cores do not write one cache line in turns.
 const USED_GRAIN_US: i64 = 1_000_000;
 
-/// The number of a tenant, constant over all rosters of this process.
+/// A tenant's number, constant over all rosters of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TenantIndex(pub(super) u32);
 
@@ -37,10 +37,10 @@ pub enum Need {
 /// The authenticated sender of a request. Small and copied freely; valid within the process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// `None`: no key was required.
+    /// The key, or `None` if no key was required.
     pub key: Option<KeyId>,
     pub scopes: Scopes,
-    /// `None`: every tenant.
+    /// The key's tenant, or `None` for every tenant.
     pub(super) tenant: Option<TenantIndex>,
 }
 
@@ -48,14 +48,14 @@ impl Principal {
     /// The sender of a request that needs no key.
     pub const ANYONE: Principal = Principal { key: None, scopes: Scopes::ALL, tenant: None };
 
-    /// Whether the key is bound to one tenant.
+    /// Returns `true` if the key is bound to one tenant.
     #[must_use]
     pub fn is_bound(&self) -> bool {
         self.tenant.is_some()
     }
 }
 
-/// One tenant: its current limits, and its budgets, which outlive changes.
+/// One tenant: its current limits, and its budgets, which survive changes to the file.
 #[derive(Clone, Debug)]
 pub(super) struct Tenant {
     pub(super) name: Arc<str>,
@@ -63,7 +63,7 @@ pub(super) struct Tenant {
     pub(super) rates: [Option<Rate>; 2],
     pub(super) budgets: Arc<[CachePadded<Budget>; 2]>,
     pub(super) prices: PriceLimits,
-    /// While there is one, even one that has ended, price events must be signed.
+    /// If this is not empty, price events must be signed, even if every secret has expired.
     pub(super) secrets: Arc<[HeldSecret]>,
 }
 
@@ -75,7 +75,7 @@ pub struct HeldSecret {
     pub(super) revoked_us: i64,
 }
 
-/// The last use of a key, in microseconds since 1970; 0 for never. Outlives the rosters.
+/// The last use of a key, in microseconds since 1970; 0 for never. It outlives the rosters.
 #[derive(Debug, Default)]
 pub(super) struct Used(AtomicI64);
 
@@ -116,16 +116,16 @@ impl Key {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
-    /// There never was a key: every request has full access.
+    /// If true, there never was a key, and every request has full access.
     pub(super) is_open: bool,
     pub(super) keys: HashMap<KeyId, Key>,
-    /// By [`TenantIndex`]. Tenants that left the file remain, without limits.
+    /// All tenants, indexed by [`TenantIndex`]. Tenants that left the file remain, without limits.
     pub(super) tenants: Vec<Tenant>,
     pub(super) by_name: HashMap<Arc<str>, TenantIndex>,
 }
 
 impl Roster {
-    /// The next roster from the content of the file. Budgets and uses continue.
+    /// Returns the next roster from the content of the file. Budgets and uses continue.
     pub(super) fn next(&self, tenants: &[TenantRow], keys: &[KeyRow]) -> Roster {
         let mut roster = Roster {
             is_open: self.is_open && keys.is_empty(),
@@ -165,7 +165,7 @@ impl Roster {
         roster
     }
 
-    /// The index of a tenant, new or known.
+    /// Returns a tenant's index, new or known.
     fn index(&mut self, name: &str) -> TenantIndex {
         if let Some(index) = self.by_name.get(name) {
             return *index;
@@ -183,7 +183,7 @@ impl Roster {
         index
     }
 
-    /// Adds the limits of price events.
+    /// Adds the limits on price events.
     pub(super) fn with_prices(
         mut self,
         limits: Vec<(String, PriceLimits)>,
@@ -212,7 +212,7 @@ impl Roster {
         self
     }
 
-    /// The limits of a tenant's price events.
+    /// Returns the limits on a tenant's price events.
     pub(super) fn prices_of(&self, tenant: &str) -> PriceLimits {
         self.named(tenant).map(|tenant| tenant.prices).unwrap_or_default()
     }
@@ -225,12 +225,13 @@ impl Roster {
         self.tenants.get(self.by_name.get(tenant)?.0 as usize)
     }
 
-    /// Whether there is a valid key.
+    /// Returns `true` if there is a valid key.
     pub(super) fn has_usable_key(&self, now_us: i64) -> bool {
         self.keys.values().any(|key| key.expires_us.min(key.revoked_us) > now_us)
     }
 
-    /// The principal of a request, if it has access. 170 ns with a key (of a thousand), 5 ns if none is needed.
+    /// Returns a request's principal, if it has access. Takes 170 ns with a key (of a thousand), and 5 ns if
+    /// none is needed.
     pub(super) fn authorize(
         &self,
         credential: Credential<'_>,
@@ -261,8 +262,8 @@ impl Roster {
         }
     }
 
-    /// The current principal of one that was admitted earlier. Its key may have ended, or there may be keys where there
-    /// were none.
+    /// Returns the current principal for one that was admitted earlier. Its key may have expired, or there may be
+    /// keys where there were none.
     pub(super) fn admit_again(&self, principal: &Principal, now_us: i64) -> Result<Principal, Denied> {
         if self.is_open {
             return Ok(Principal::ANYONE);
@@ -271,7 +272,7 @@ impl Roster {
         self.keys.get(&id).ok_or(Denied::UnknownKey)?.admit(id, now_us)
     }
 
-    /// Whether a principal has this scope for this tenant.
+    /// Checks that a principal has this scope for this tenant.
     pub(super) fn authorize_tenant(
         &self,
         principal: &Principal,

@@ -7,7 +7,7 @@ use super::key::SecretHash;
 use super::scope::Scopes;
 use crate::base::prices::PriceRules;
 
-/// The limits of a tenant; `None`: unlimited.
+/// A tenant's limits. `None` means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub requests_per_s: Option<u64>,
@@ -36,16 +36,16 @@ pub struct TenantRow {
     pub limits: Limits,
 }
 
-/// The limits of a tenant's price events; `None`: those of the server's settings.
+/// The limits on a tenant's price events. `None` means that the server's settings apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PriceLimits {
-    /// Hundredths of a percent.
+    /// Maximum difference from the previous accepted price, in hundredths of a percent.
     pub change_bp: Option<u32>,
-    /// Thousandths.
+    /// Maximum modified z-score, in thousandths.
     pub score_milli: Option<u32>,
     pub window: Option<u16>,
     pub events_per_s: Option<u64>,
-    /// Per product.
+    /// Price events per second for each product.
     pub product_events_per_s: Option<u64>,
 }
 
@@ -84,7 +84,7 @@ pub struct SecretRow {
     pub tenant_id: String,
     pub label: String,
     pub created_us: i64,
-    /// May be in the future; until then the secret is valid.
+    /// The time of the revocation. It may be in the future; until then the secret is valid.
     pub revoked_us: Option<i64>,
 }
 
@@ -127,7 +127,7 @@ impl KeyRow {
         })
     }
 
-    /// One word: `active`, `revoked`, `expired`, `revoking` (at a given time) or `unreadable`.
+    /// Returns one word: `active`, `revoked`, `expired`, `revoking` (at a given time) or `unreadable`.
     #[must_use]
     pub fn state(&self, now_us: i64) -> &'static str {
         let is_past = |time: Option<i64>| time.is_some_and(|time| time <= now_us);

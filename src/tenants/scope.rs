@@ -1,4 +1,4 @@
-//! The scopes of a key, and sets of them.
+//! A key's scopes, and sets of scopes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,31 +39,31 @@ impl Scopes {
     pub const ALL: Scopes =
         Scopes(Scope::Write as u8 | Scope::Manage as u8 | Scope::Read as u8 | Scope::Admin as u8);
 
-    /// Whether the set permits this scope; `admin` permits all.
+    /// Returns `true` if the set permits this scope; `admin` permits all.
     #[must_use]
     pub const fn allows(self, scope: Scope) -> bool {
         self.0 & (scope as u8 | Scope::Admin as u8) != 0
     }
 
-    /// The union of two sets.
+    /// Returns the union of two sets.
     #[must_use]
     pub const fn and(self, other: Scopes) -> Scopes {
         Scopes(self.0 | other.0)
     }
 
-    /// Whether a key with these scopes may be in a public page.
+    /// Returns `true` if a key with these scopes may be in a public page.
     #[must_use]
     pub const fn is_public(self) -> bool {
         self.0 == Scope::Write as u8
     }
 
-    /// The given scopes, in the order of [`Scope::ALL`].
+    /// Returns the given scopes, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & *scope as u8 != 0)
     }
 }
 
-/// The text contains no scope, or an unknown one.
+/// The string contains no scope, or an unknown one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a list of scopes; use write, manage, read and admin, separated by commas")]
 pub struct NoScopes(String);

@@ -1,7 +1,7 @@
 //! `tenants.db`: a few readable tables, written by the commands, read by the server.
 //!
-//! A rollback journal and full syncs: a reported revocation survives a power cut. There are a few changes a day, and no
-//! request waits for one.
+//! The file has a rollback journal and full syncs, so a reported revocation survives a power cut. There are a few
+//! changes a day, and no request waits for one.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::shard;
 /// `FHTN`: identifies the file in its header, for `file(1)` and other programs.
 const APPLICATION_ID: u32 = 0x4648_544e;
 const VERSION: u32 = 3;
-/// Maximum number of secrets of one tenant. A signature is compared with each.
+/// Maximum number of secrets per tenant. A signature is compared with each.
 const SECRETS_MAX: usize = 16;
 
 /// SQLite keeps the comments within a statement, so `.schema` is commented.
@@ -81,7 +81,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The path of the file in a data folder.
+    /// Returns the path of the file in a data folder.
     #[must_use]
     pub fn path_in(data: &Path) -> PathBuf {
         data.join(shard::TENANTS_FILE)
@@ -90,7 +90,7 @@ impl Store {
     /// Opens the file if it exists.
     ///
     /// # Errors
-    /// It is locked, damaged, of another program or newer than this program.
+    /// The file is locked, damaged, of another program or newer than this program.
     pub fn open(data: &Path) -> Result<Option<Store>, TenantsError> {
         let path = Store::path_in(data);
         match path.try_exists() {
@@ -143,12 +143,12 @@ impl Store {
         &self.connection
     }
 
-    /// Changes when another connection has written the file since this one last read it.
+    /// Returns a number that changes when another connection has written the file since this one last read it.
     pub(super) fn data_version(&self) -> Result<i64, TenantsError> {
         Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
-    /// Every tenant, by name.
+    /// Returns every tenant, sorted by name.
     pub fn tenants(&self) -> Result<Vec<TenantRow>, TenantsError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT tenant_id, created_at, requests_per_s, bytes_per_s, burst_s FROM tenant ORDER BY tenant_id",
@@ -157,7 +157,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Every key, including revoked ones, oldest first.
+    /// Returns every key, including revoked ones, oldest first.
     pub fn keys(&self) -> Result<Vec<KeyRow>, TenantsError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT key_id, tenant_id, hash, scopes, label, created_at, expires_at, revoked_at, last_used_at
@@ -188,7 +188,7 @@ impl Store {
         if added == 0 { Err(TenantsError::TenantExists(tenant_id.to_owned())) } else { Ok(()) }
     }
 
-    /// One tenant.
+    /// Returns one tenant.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`].
@@ -221,7 +221,7 @@ impl Store {
         if changed == 0 { Err(TenantsError::NoTenant(tenant_id.to_owned())) } else { Ok(()) }
     }
 
-    /// The limits of a tenant's price events.
+    /// Returns the limits on a tenant's price events.
     pub fn price_limits(&self, tenant_id: &str) -> Result<PriceLimits, TenantsError> {
         let found = self.connection.query_row(
             "SELECT change_bp, score_milli, window, events_per_s, product_events_per_s FROM price_limit \
@@ -232,7 +232,7 @@ impl Store {
         Ok(found.optional()?.unwrap_or_default())
     }
 
-    /// The limits of every tenant that has any.
+    /// Returns the price limits of every tenant that has any.
     pub(super) fn all_price_limits(&self) -> Result<Vec<(String, PriceLimits)>, TenantsError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT tenant_id, change_bp, score_milli, window, events_per_s, product_events_per_s FROM price_limit",
@@ -241,7 +241,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Changes the limits.
+    /// Changes the limits on a tenant's price events.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`].
@@ -297,7 +297,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Every secret that was not cleared, oldest first, with its bytes.
+    /// Returns every secret that was not cleared, oldest first, with its bytes.
     pub(super) fn secrets_with_bytes(&self) -> Result<Vec<(SecretRow, Vec<u8>)>, TenantsError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT secret_id, tenant_id, label, created_at, revoked_at, secret FROM webhook_secret \
@@ -316,13 +316,13 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The webhook secrets, without their bytes, oldest first.
+    /// Returns the webhook secrets, without their bytes, oldest first.
     pub fn secrets(&self) -> Result<Vec<SecretRow>, TenantsError> {
         Ok(self.secrets_with_bytes()?.into_iter().map(|(row, _)| row).collect())
     }
 
-    /// Sets the time at which a secret ends. One that has ended by then does not change. Returns the time that applies.
-    /// Price events of a tenant whose last secret has ended are refused until it has another, or its secrets are
+    /// Sets when a secret expires. A secret that has already expired does not change. Returns the time that applies.
+    /// If a tenant's last secret has expired, its price events are refused until it has another, or its secrets are
     /// cleared.
     ///
     /// # Errors
@@ -376,7 +376,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Sets the time at which a key ends. One that has ended by then does not change. Returns the time that applies.
+    /// Sets when a key expires. A key that has already expired does not change. Returns the time that applies.
     ///
     /// # Errors
     /// [`TenantsError::NoKey`].
@@ -392,7 +392,7 @@ impl Store {
         stands.ok_or_else(|| TenantsError::NoKey(key_id.to_owned()))
     }
 
-    /// Records the last use of keys. Never moves a time back.
+    /// Records when keys were last used. It never moves a time back.
     pub(super) fn note_used(&mut self, used: &[(KeyId, i64)]) -> Result<(), TenantsError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -420,7 +420,7 @@ impl Store {
     }
 }
 
-/// The schema version of the file; 0 if it is empty.
+/// Returns the schema version of the file, or 0 if it is empty.
 fn version(connection: &Connection, path: &Path) -> Result<u32, TenantsError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

@@ -125,7 +125,7 @@ fn keys_end_when_they_are_told_to_and_a_rotation_overlaps() {
     }
     assert_eq!((state(&expiring, 0), state(&expiring, MINUTE_US)), ("active", "expired"));
     assert_eq!((state(&old, 0), state(&old, 2 * MINUTE_US)), ("revoking", "revoked"));
-    // An earlier end is possible, and a secret that has ended does not change.
+    // An earlier expiry is possible, and a secret that has expired does not change.
     let sooner = f.store.revoke(&old.id.to_string(), START_US, START_US).unwrap();
     assert_eq!(f.store.revoke(&old.id.to_string(), ends_us, START_US + 1).unwrap(), sooner);
     assert!(matches!(f.store.revoke("0123456789abcdef", 0, 0), Err(TenantsError::NoKey(_))));
@@ -272,7 +272,7 @@ fn an_edited_row_lets_nobody_in_and_is_shown_as_such() {
 
 #[test]
 fn keys_made_before_manage_was_a_scope_keep_what_they_could() {
-    // Made by the previous version; the keys are of this file alone.
+    // The previous version wrote this file. Its keys are used in this file alone.
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tenants-v2.db");
     let dir = tempfile::tempdir().unwrap();
     fs::copy(fixture, Store::path_in(dir.path())).unwrap();
@@ -296,7 +296,7 @@ fn keys_made_before_manage_was_a_scope_keep_what_they_could() {
     let store = Store::open(dir.path()).unwrap().unwrap();
     let listed: Vec<_> = store.keys().unwrap().iter().map(|row| row.scopes.unwrap()).collect();
     assert!(listed.len() == 5 && !listed.iter().any(|scopes| scopes.is_public()), "{listed:?}");
-    // New keys have exactly their scopes, also after another start.
+    // New keys have exactly their scopes, even after another start.
     let key = store.create_key(&wish(None, "write"), START_US).unwrap();
     drop((store, keeper));
     let keeper = Keeper::open(dir.path(), 1, START_US).unwrap();

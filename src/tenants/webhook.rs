@@ -19,7 +19,7 @@ use super::error::TenantsError;
 use super::roster::HeldSecret;
 
 const PREFIX: &str = "whsec_";
-/// The range that the scheme permits.
+/// The secret lengths that the scheme permits, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Tolerance of the sender's clock, and the time within which an intercepted request can be replayed.
 const TOLERANCE_S: i64 = 300;
@@ -62,13 +62,13 @@ impl WebhookSecret {
         &self.0
     }
 
-    /// The text for its owner, shown once.
+    /// Returns the secret as text. It is shown to its owner once.
     #[must_use]
     pub fn text(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
 
-    /// The value of `webhook-signature` for a request.
+    /// Returns the value of `webhook-signature` for a request.
     #[must_use]
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         let mac = self.mac(id.as_bytes(), timestamp_s.to_string().as_bytes(), body);
@@ -88,7 +88,7 @@ impl WebhookSecret {
     }
 }
 
-/// The signed parts of a request, and its signatures. `None`: the header is missing or repeated.
+/// The signed parts of a request, and its signatures. `None` means that the header is missing or repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
     pub id: Option<&'a [u8]>,
@@ -98,7 +98,7 @@ pub struct Signed<'a> {
     pub body: &'a [u8],
 }
 
-/// Why a signature is refused.
+/// The reason why a signature is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
     #[error(
@@ -121,8 +121,8 @@ pub enum SignatureFault {
     Mismatch,
 }
 
-/// Whether one of the signatures matches one of the secrets that are valid at `now_us`. Compares in constant time.
-/// About 2 us, and 1 us per KiB for each secret.
+/// Checks that one of the signatures matches one of the secrets that are valid at `now_us`. Compares in constant
+/// time. Takes about 2 us, plus 1 us per KiB for each secret.
 ///
 /// # Errors
 /// The first rule that fails.
@@ -199,7 +199,7 @@ mod tests {
         let time = "1614265330";
         assert_eq!(ask(&both, &by_old, time, NOW_US), Ok(()));
         assert_eq!(ask(&both, &format!("v1,AAAA v2,x {by_new}"), time, NOW_US), Ok(()));
-        // The old one has ended by now.
+        // The old one has expired by now.
         assert_eq!(ask(&both, &by_old, time, NOW_US + 1), Err(SignatureFault::Mismatch));
         assert_eq!(ask(&[], &by_old, time, NOW_US), Err(SignatureFault::Mismatch));
         for (late_s, fault) in [

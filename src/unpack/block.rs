@@ -44,7 +44,7 @@ impl Block {
         bytes
     }
 
-    /// The buffer, for a decoder to fill; [`Block::fill`] sets its length.
+    /// Returns the buffer, for a decoder to fill. [`Block::fill`] sets its length.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         self.clear();
         if self.decoded.is_empty() {

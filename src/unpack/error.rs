@@ -1,30 +1,30 @@
-//! The errors of an upload, with their positions. All of them are the sender's fault, and a retry of the same bytes
+//! Errors in an upload, with their positions. All of them are the sender's fault, and a retry of the same bytes
 //! cannot succeed.
 
 use std::fmt;
 
-/// Why an upload ends early.
+/// The reason why an upload ends early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// A limit: it decompresses to more bytes than permitted.
+    /// A limit: the upload decompresses to more bytes than permitted.
     #[error("the upload exceeds {decoded_bytes_max} bytes after decompression ({place})")]
     TooLarge { decoded_bytes_max: u64, place: Place },
-    /// A limit: this ratio is a decompression bomb.
+    /// A limit: the compression ratio is that of a decompression bomb.
     #[error("the upload decompresses to more than {ratio_max} times its size ({place})")]
     Ratio { ratio_max: u32, place: Place },
     /// A limit: the archive has too many entries.
     #[error("the archive has more than {entries_max} entries ({place})")]
     TooManyEntries { entries_max: u32, place: Place },
-    /// Damage: it ends too early.
+    /// Damage: the upload ends too early.
     #[error("the upload is truncated ({place})")]
     Truncated { place: Place },
     /// Damage: the decoded bytes are not the ones that were compressed.
     #[error("{what} ({place})")]
     Checksum { what: &'static str, place: Place },
-    /// Damage: it breaks the rules of its format.
+    /// Damage: the upload breaks the rules of its format.
     #[error("{what} ({place})")]
     Damaged { what: &'static str, place: Place },
-    /// Apparently complete, but in an unsupported format.
+    /// The upload is apparently complete, but in an unsupported format.
     #[error("{what} ({place})")]
     Unsupported { what: &'static str, place: Place },
 }
@@ -32,9 +32,9 @@ pub enum UnpackError {
 /// The position that the reader had reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Bytes of the upload read when the fault was found. The zstd decoder omits those of the chunk in which it failed.
+    /// Upload bytes read when the error was found. The zstd decoder omits those of the chunk in which it failed.
     pub offset_bytes: u64,
-    /// Lines read before, including blank ones.
+    /// Lines read before the error, including blank ones.
     pub lines: u64,
     /// The archive's entry, shortened, without control characters.
     pub entry: Option<Box<str>>,
@@ -51,7 +51,7 @@ impl fmt::Display for Place {
 }
 
 impl UnpackError {
-    /// Whether a limit ended it (413), not damage or an unsupported format (400, 415).
+    /// Returns `true` if a limit ended the upload (413), rather than damage or an unsupported format (400, 415).
     #[must_use]
     pub fn is_limit(&self) -> bool {
         matches!(
@@ -74,7 +74,7 @@ impl UnpackError {
     }
 }
 
-/// An [`UnpackError`] of a decoder, which does not know the position.
+/// An [`UnpackError`] from a decoder, which does not know the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     TooLarge(u64),

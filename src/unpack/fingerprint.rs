@@ -35,12 +35,12 @@ impl Fingerprint {
         self.gathered.extend_from_slice(rest);
     }
 
-    /// Memory it holds.
+    /// Returns the bytes of memory it holds.
     pub(super) fn memory_bytes(&self) -> usize {
         self.gathered.capacity()
     }
 
-    /// The hash of everything added so far.
+    /// Returns the hash of everything added so far.
     pub(super) fn value(&self) -> [u8; 32] {
         let mut hasher = self.hasher.clone();
         hasher.update(&self.gathered);

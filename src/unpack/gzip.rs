@@ -1,4 +1,4 @@
-//! gzip (RFC 1952): consecutive members, read as one text.
+//! gzip (RFC 1952): consecutive members, read as one stream.
 
 use super::error::Fault;
 use super::inflate::Inflate;
@@ -8,7 +8,7 @@ use super::pipe::Pipe;
 #[derive(Debug)]
 pub(super) struct Gzip {
     inflate: Inflate,
-    /// A member has ended; another may begin.
+    /// Set after the end of a member. Another may begin.
     is_between: bool,
 }
 

@@ -5,15 +5,15 @@ use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 use super::error::Fault;
 use super::input::{Input, Step};
 
-/// Bits of the window of 32 KiB.
+/// The window of 32 KiB, as a power of two.
 const WINDOW_BITS: u8 = 15;
-/// The window and the tables.
+/// Memory for the window and the tables.
 pub(super) const MEMORY_BYTES: usize = 48 << 10;
 
 #[derive(Debug)]
 pub(super) struct Inflate {
     stream: Decompress,
-    /// The output was full: there may be more without more input.
+    /// Set if the output was full, so there may be more without more input.
     holds_output: bool,
 }
 
@@ -26,24 +26,24 @@ pub(super) struct Inflated {
 }
 
 impl Inflated {
-    /// Whether nothing happened, so that the decoder needs more input.
+    /// Returns `true` if nothing happened, so that the decoder needs more input.
     pub(super) fn is_starved(self) -> bool {
         self.read == 0 && self.written == 0 && !self.is_end
     }
 
-    /// Whether there are bytes to process.
+    /// Returns the step for the decoded bytes, if there are any.
     pub(super) fn step(self) -> Option<Step> {
         (self.written > 0).then_some(Step::Block)
     }
 }
 
 impl Inflate {
-    /// A stream without header and trailer.
+    /// Creates a decoder for a stream without header and trailer.
     pub(super) fn raw() -> Inflate {
         Inflate { stream: Decompress::new(false), holds_output: false }
     }
 
-    /// A gzip member. Its CRC-32 and length are checked at its end.
+    /// Creates a decoder for a gzip member. Its CRC-32 and length are checked at its end.
     pub(super) fn gzip() -> Inflate {
         Inflate { stream: Decompress::new_gzip(WINDOW_BITS), holds_output: false }
     }
@@ -78,7 +78,7 @@ impl Inflate {
     }
 }
 
-/// The library distinguishes its errors only by their messages.
+/// Converts an error. The library distinguishes its errors only by their messages.
 fn fault(error: &DecompressError) -> Fault {
     match error.message() {
         Some("incorrect data check") => Fault::Checksum("the CRC-32 of a gzip member does not match"),

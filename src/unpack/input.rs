@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::error::Fault;
 
-/// The result of a decoder's turn.
+/// The result of one decoder step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// A block of decoded bytes is ready.
@@ -20,7 +20,7 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Input {
     chunk: Bytes,
-    /// Follows `chunk` if bytes were given back.
+    /// The bytes after `chunk`, if some were given back.
     later: Bytes,
     consumed_bytes: u64,
     is_ended: bool,
@@ -47,12 +47,12 @@ impl Input {
         self.chunk.is_empty()
     }
 
-    /// Bytes of the upload that were read.
+    /// Returns the number of upload bytes read.
     pub(super) fn consumed_bytes(&self) -> u64 {
         self.consumed_bytes
     }
 
-    /// The unread bytes of the chunk.
+    /// Returns the unread bytes of the chunk.
     pub(super) fn rest(&self) -> &[u8] {
         &self.chunk
     }
@@ -81,7 +81,7 @@ impl Input {
         }
     }
 
-    /// The chunk is consumed although more bytes must follow.
+    /// Returns the step for a consumed chunk although more bytes must follow. Fails if the upload has ended.
     pub(super) fn starved(&self) -> Result<Step, Fault> {
         if self.is_ended { Err(Fault::Truncated) } else { Ok(Step::Hungry) }
     }

@@ -1,6 +1,6 @@
-//! A text that was compressed twice: a compressed entry of an archive, or a compressed file sent with a coding.
+//! Data that was compressed twice: a compressed entry of an archive, or a compressed file sent with a coding.
 //!
-//! Its decoder reads the output of the outer one. Both count against the limits of the upload: their output is added
+//! Its decoder reads the output of the outer one. Both count against the upload's limits: their output is added
 //! up, and the ratio refers to the bytes that were sent.
 
 use super::error::Fault;
@@ -12,7 +12,7 @@ use super::source::Source;
 pub(super) struct Layer {
     pub(super) pipe: Pipe,
     pub(super) source: Source,
-    /// Whether the first bytes of the text have been examined.
+    /// Set once the first bytes of the data have been examined.
     is_looked_at: bool,
 }
 
@@ -22,7 +22,7 @@ impl Layer {
         Ok(Layer { pipe, source: Source::packed(encoding)?, is_looked_at: false })
     }
 
-    /// One step, counted by the meter of `outer`.
+    /// Runs one step, counted by the meter of `outer`.
     pub(super) fn step(&mut self, outer: &mut Pipe) -> Result<Step, Fault> {
         self.pipe.meter.follow(&outer.meter);
         self.pipe.upload_bytes = Some(outer.input.consumed_bytes());

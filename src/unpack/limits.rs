@@ -1,27 +1,29 @@
-//! The limits of an upload's decompressed size, and the meter that enforces them.
+//! Limits on an upload's decompressed size, and the meter that enforces them.
 
 use super::error::Fault;
 
-/// Length of a line: an order of a thousand items, with texts of maximum length written in escapes, is shorter.
+/// The maximum length of a line. An order of a thousand items, with strings of maximum length written in escapes, is
+/// shorter.
 const LINE_BYTES_MAX: usize = 2 << 20;
 
-/// Limits of one upload.
+/// Limits on one upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum length of a line, without CR LF. Only a longer line itself is affected: it is returned truncated.
+    /// Maximum length of a line, without CR LF. A longer line is returned truncated, and the other lines are not
+    /// affected.
     pub line_bytes_max: usize,
     /// Maximum decoded bytes, including those of skipped entries that must be decoded.
     pub decoded_bytes_max: u64,
-    /// Decoded bytes per byte of the upload.
+    /// Maximum decoded bytes per byte of the upload.
     pub ratio_max: u32,
-    /// Decoded bytes up to which the ratio does not matter, because short bodies of similar rows compress well.
+    /// Decoded bytes up to which the ratio is not checked, because short bodies of similar rows compress well.
     pub ratio_grace_bytes: u64,
-    /// Maximum number of entries of an archive, including skipped ones and directories.
+    /// Maximum number of entries in an archive, including skipped ones and directories.
     pub entries_max: u32,
 }
 
 impl Default for Limits {
-    /// Lines of 2 MiB, 1 TiB in total. Similar rows compress 20 to 50 times, zeros 1,000 times and more.
+    /// Permits lines of 2 MiB, 1 TiB in total. Similar rows compress 20 to 50 times, zeros 1,000 times and more.
     fn default() -> Limits {
         Limits {
             line_bytes_max: LINE_BYTES_MAX,

@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use super::fingerprint::Fingerprint;
 
-/// The part of a line that is returned if it is too long.
+/// The length of the part that is returned if a line is too long.
 const CUT_BYTES: usize = 256;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -14,7 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) range: Range<usize>,
-    /// Whether it is in the bytes carried over from earlier blocks; otherwise it is in the block.
+    /// Set if it is in the bytes carried over from earlier blocks. Otherwise it is in the block.
     pub(super) is_carried: bool,
     pub(super) is_too_long: bool,
 }
@@ -22,16 +22,17 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Lines {
     line_bytes_max: usize,
-    /// The begun line, as far as blocks have ended in it; the first bytes of a long one.
+    /// The current line's bytes from earlier blocks. For a long line, only its first bytes.
     carry: Vec<u8>,
-    /// Whether `carry` was returned.
+    /// Set once `carry` was returned.
     is_carry_done: bool,
     long: Option<Long>,
-    /// This line is the first of its text, so a byte order mark may precede it.
+    /// Set while the line is the first of its stream, so a byte order mark may precede it.
     is_first: bool,
     lines: u64,
-    /// Bytes processed, and those up to the end of the last complete line.
+    /// Bytes processed.
     passed_bytes: u64,
+    /// Bytes up to the end of the last complete line.
     whole_bytes: u64,
     fingerprint: Option<Fingerprint>,
 }
@@ -39,7 +40,7 @@ pub(super) struct Lines {
 /// A line beyond the limit, while its rest is skipped.
 #[derive(Clone, Copy, Debug)]
 struct Long {
-    /// Its last byte so far is a CR, which belongs to it only if no LF follows.
+    /// Set if its last byte so far is a CR, which belongs to it only if no LF follows.
     holds_cr: bool,
 }
 
@@ -58,7 +59,7 @@ impl Lines {
         }
     }
 
-    /// Resumes after `lines` lines and `bytes` bytes of a text, without a fingerprint.
+    /// Resumes a stream after `lines` lines and `bytes` bytes, without a fingerprint.
     pub(super) fn resumed(line_bytes_max: usize, lines: u64, bytes: u64) -> Lines {
         Lines {
             is_first: bytes == 0,
@@ -70,12 +71,12 @@ impl Lines {
         }
     }
 
-    /// Lines that have ended, including blank ones.
+    /// Returns the number of lines that have ended, including blank ones.
     pub(super) fn count(&self) -> u64 {
         self.lines
     }
 
-    /// Bytes up to the end of the last complete line.
+    /// Returns the number of bytes up to the end of the last complete line.
     pub(super) fn whole_bytes(&self) -> u64 {
         self.whole_bytes
     }
@@ -84,23 +85,23 @@ impl Lines {
         self.fingerprint.as_ref().map(Fingerprint::value)
     }
 
-    /// The bytes of a line whose [`Found::is_carried`] is set.
+    /// Returns the bytes of a line whose [`Found::is_carried`] is set.
     pub(super) fn carried(&self) -> &[u8] {
         &self.carry
     }
 
-    /// Memory held for a line and for hashing.
+    /// Returns the memory held for a line and for hashing.
     pub(super) fn memory_bytes(&self) -> usize {
         self.carry.capacity() + self.fingerprint.as_ref().map_or(0, Fingerprint::memory_bytes)
     }
 
-    /// Memory held for a line.
+    /// Returns the memory held for a line.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.carry.capacity()
     }
 
-    /// The next line from `at` on, which it advances; `None` at the end of the block.
+    /// Returns the next line from `at` on, and advances `at`. `None` at the end of the block.
     pub(super) fn pull(&mut self, block: &[u8], at: &mut usize) -> Option<Found> {
         self.let_go();
         while *at < block.len() {
@@ -127,7 +128,7 @@ impl Lines {
         None
     }
 
-    /// Ends the text and its last line.
+    /// Ends the stream and its last line.
     pub(super) fn end_text(&mut self) -> Option<Found> {
         self.let_go();
         let found = if self.has_begun() { self.close() } else { None };
@@ -136,7 +137,7 @@ impl Lines {
         found
     }
 
-    /// Whether an earlier block ended in this line.
+    /// Returns `true` if the current line began in an earlier block.
     fn has_begun(&self) -> bool {
         !self.carry.is_empty() || self.long.is_some()
     }
@@ -148,7 +149,7 @@ impl Lines {
         }
     }
 
-    /// A line that is entirely in the block, with its LF.
+    /// Processes a line that is entirely in the block, with its LF.
     #[inline]
     fn whole(&mut self, line: &[u8], start: usize) -> Option<Found> {
         let content = content(&line[..line.len() - 1], self.is_first);
@@ -228,7 +229,7 @@ impl Lines {
         if rest.is_empty() {
             return;
         }
-        // Too long, whatever follows. A byte order mark is entirely in the carry.
+        // The line is too long, no matter what follows. A byte order mark is entirely in the carry.
         let mut carry = std::mem::take(&mut self.carry);
         carry.drain(..content(&carry, self.is_first).start);
         let long = self.skip(&carry, Long { holds_cr: false });
@@ -249,14 +250,14 @@ impl Lines {
     }
 }
 
-/// A line without its byte order mark and its trailing CR.
+/// Returns the range of a line without its byte order mark and its trailing CR.
 fn content(line: &[u8], is_first: bool) -> Range<usize> {
     let start = if is_first && line.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let has_cr = line.len() > start && line.ends_with(b"\r");
     start..line.len() - usize::from(has_cr)
 }
 
-/// Whether a line contains only JSON whitespace.
+/// Returns `true` if a line contains only JSON whitespace.
 fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }

@@ -1,10 +1,10 @@
-//! The encoding of an upload, detected from its first four bytes.
+//! An upload's encoding, detected from its first four bytes.
 
 use std::str;
 
 use super::error::Fault;
 
-/// The encoding of an upload.
+/// An upload's encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Uncompressed NDJSON.
@@ -17,14 +17,14 @@ pub enum Encoding {
     Zip,
 }
 
-/// Number of bytes needed.
+/// The number of bytes needed to detect an encoding.
 pub(super) const MAGIC_BYTES: usize = 4;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// After a first byte of 0x50 to 0x5f: a skippable frame.
+/// These bytes follow a first byte of 0x50 to 0x5f in a skippable frame.
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// An entry, the end of an archive without one, and the 64-bit end.
+/// The signatures of an entry, of the end of an archive without entries, and of the 64-bit end.
 const ZIP: [[u8; 4]; 3] = [*b"PK\x03\x04", *b"PK\x05\x06", *b"PK\x06\x06"];
 const ZIP_SPLIT: [[u8; 4]; 2] = [*b"PK\x07\x08", *b"PK00"];
 
@@ -41,8 +41,8 @@ impl Encoding {
 
     /// Detects the encoding from the first [`MAGIC_BYTES`] of an upload, or fewer if it has no more.
     ///
-    /// No JSON text begins with any of the magics, or with their beginnings. Anything else must at least look like
-    /// text, because an archive of another type, or UTF-16, deserves a better error than invalid rows.
+    /// No JSON text begins with a magic or with the first bytes of one. Anything else must at least look like text,
+    /// because an archive of another type, or UTF-16, deserves a better error than invalid rows.
     pub(super) fn detect(head: &[u8]) -> Result<Encoding, Fault> {
         let is_skippable =
             |head: &[u8]| head.len() > 1 && head[0] & 0xf0 == 0x50 && ZSTD_SKIPPABLE.starts_with(&head[1..]);
@@ -70,7 +70,7 @@ impl Encoding {
         }
         let is_text = match str::from_utf8(head) {
             Ok(_) => true,
-            // A character that continues after the four bytes has no error length.
+            // If a character continues after the four bytes, the error has no length.
             Err(error) => error.error_len().is_none(),
         };
         let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();

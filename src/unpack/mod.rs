@@ -1,9 +1,9 @@
-//! Bytes of an uploaded body to lines, whatever its encoding, with constant memory.
+//! Splits the bytes of an uploaded body into lines, regardless of its encoding, with constant memory.
 //!
-//! In: chunks of the body, as they arrive. Out: [`Next::Line`], or the [`UnpackError`] that ends the upload. Owns: the
-//! detection of encodings (magic bytes), the decoders, every limit on the decompressed size of a body, the fingerprint
-//! of its rows. Never: I/O, a clock, interpretation of a line, an allocation whose size depends on a length in the
-//! input (except the window of a zstd frame, which is limited).
+//! In: chunks of the body, as they arrive. Out: [`Next::Line`], or the [`UnpackError`] that ends the upload. Owns:
+//! the detection of encodings (magic bytes), the decoders, every limit on the decompressed size of a body, the
+//! fingerprint of its rows. Never: does I/O, reads a clock, interprets a line, makes an allocation whose size depends
+//! on a length in the input (except the window of a zstd frame, which is limited).
 //!
 //! ```text
 //! chunk ─► magic ─┬─ plain ────────────────────────────────────────────┐
@@ -11,10 +11,10 @@
 //!                 ├─ zstd: frame, frame, …                             │   ≤ 64 KiB     └─► fingerprint
 //!                 └─ zip: header, data, descriptor, …, directory, end ─┘   or part of the chunk
 //! ```
-//! One turn returns the next line of the block. If the block has no more lines, the decoder makes the next block from
-//! the chunk. If the chunk is consumed, [`Next::Hungry`] asks for another.
+//! Each call returns the next line of the block. If the block has no more lines, the decoder makes the next block
+//! from the chunk. If the chunk is consumed, [`Next::Hungry`] asks for another.
 //!
-//! A text may be compressed twice: a compressed entry of an archive, or a compressed file sent with a coding. Its first
+//! Data may be compressed twice: a compressed entry of an archive, or a compressed file sent with a coding. Its first
 //! bytes show that too, and a second decoder ([`layer`]) reads the output of the first. Three levels are refused.
 //!
 //! # Memory, at most
@@ -25,17 +25,17 @@
 //! - a line that spans blocks (`line_bytes_max` and 4 bytes),
 //! - for gzip and zip the 48 KiB of an inflater, for zip one header (256 KiB),
 //! - for zstd the window (at most 8 MiB) and one block of it,
-//! - a second decoder and block if a text is compressed twice.
+//! - a second decoder and block if data is compressed twice.
 //!
 //! [`Unpacker::memory_bytes`] reports it.
 //!
 //! # Checks
 //!
 //! Damage is an error, never a shorter result. The checks cover the CRC-32 and the sizes of gzip members and zip
-//! entries, the checksum of a zstd frame if it has one, the end of each, and a zip's directory against the entries that
-//! were read, so that nothing is accepted from an archive that other programs would not see in it. Lines are returned
-//! before their checksum is known: after an error, those since the last member, frame or entry may be wrong. A
-//! truncation between two members or frames cannot be detected, nor can one of plain lines.
+//! entries, the checksum of a zstd frame if it has one, and the end of each. A zip's directory is compared with the
+//! entries that were read, so that nothing is accepted from an archive that other programs would not see in it. Lines
+//! are returned before their checksum is known: after an error, those since the last member, frame or entry may be
+//! wrong. A truncation between two members or frames cannot be detected, nor can a truncation of plain lines.
 
 mod block;
 mod error;

@@ -11,7 +11,7 @@ pub(super) struct Pipe {
     pub(super) input: Input,
     pub(super) block: Block,
     pub(super) meter: Meter,
-    /// Bytes of the upload that were read, if `input` is not the upload itself.
+    /// Upload bytes that were read. It is set if `input` is not the upload itself.
     pub(super) upload_bytes: Option<u64>,
 }
 

@@ -6,7 +6,7 @@ pub const SKIPPED_MAX: usize = 100;
 /// Skipped files of archives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Names for display: shortened, without control characters.
+    /// Names for display. They are shortened and have no control characters.
     pub names: Vec<Box<str>>,
     pub count: u64,
 }

@@ -1,4 +1,4 @@
-//! The decoder of an encoding.
+//! The decoder for an encoding.
 
 use super::error::Fault;
 use super::gzip::Gzip;
@@ -9,7 +9,7 @@ use super::pipe::Pipe;
 use super::zip::Zip;
 use super::zstd::Zstd;
 
-/// What reads the bytes of an upload.
+/// The decoder that reads an upload's bytes.
 pub(super) enum Source {
     /// The first bytes, until there are enough to detect the encoding.
     Untold(Vec<u8>),
@@ -29,12 +29,12 @@ impl Source {
         })
     }
 
-    /// For bytes whose encoding is known.
+    /// Creates the decoder for bytes whose encoding is known.
     pub(super) fn packed(encoding: Encoding) -> Result<Source, Fault> {
         Source::of(encoding)
     }
 
-    /// One step of a decoder; `None` while the encoding is not known.
+    /// Runs one step of a decoder. `None` while the encoding is not known.
     pub(super) fn decode(&mut self, pipe: &mut Pipe) -> Option<Result<Step, Fault>> {
         match self {
             Source::Untold(_) => None,
@@ -62,7 +62,7 @@ impl Source {
     }
 }
 
-/// Plain bytes are their own block.
+/// Returns plain bytes as their own block.
 fn plain(pipe: &mut Pipe) -> Result<Step, Fault> {
     if pipe.input.is_empty() {
         return Ok(if pipe.input.is_ended() { Step::End } else { Step::Hungry });

@@ -91,7 +91,7 @@ fn small() -> Limits {
     }
 }
 
-/// The rows of a text according to the rules, computed slowly, and the hashed bytes.
+/// Returns the rows and the fingerprint that the rules require, computed slowly.
 fn expected(text: &[u8], line_bytes_max: usize) -> (Vec<Row>, [u8; 32]) {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut rows, mut hashed) = (Vec::new(), Vec::new());
@@ -155,21 +155,21 @@ fn write_entries<W: std::io::Write + std::io::Seek>(writer: &mut zip::ZipWriter<
     }
 }
 
-/// An archive whose headers contain the sizes.
+/// Returns an archive whose headers contain the sizes.
 fn zip(entries: &[Packed<'_>]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     write_entries(&mut writer, entries);
     writer.finish().unwrap().into_inner()
 }
 
-/// An archive written as a stream: sizes follow the data.
+/// Returns an archive written as a stream, in which sizes follow the data.
 fn zip_streamed(entries: &[Packed<'_>]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new_stream(Vec::new());
     write_entries(&mut writer, entries);
     writer.finish().unwrap().into_inner()
 }
 
-/// Every encoding of a text.
+/// Returns the same lines in every encoding.
 fn packings(text: &[u8]) -> Vec<(&'static str, Encoding, Vec<u8>)> {
     let stored = Packed { is_deflated: false, ..entry("orders.ndjson", text) };
     let large = Packed { is_zip64: true, ..entry("orders.ndjson", text) };
@@ -185,7 +185,7 @@ fn packings(text: &[u8]) -> Vec<(&'static str, Encoding, Vec<u8>)> {
     ]
 }
 
-/// Texts with every kind of line end, and lines around the limit.
+/// Generates uploads with every kind of line end, and lines around the limit.
 fn texts() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         4 => "[{}\":a-zé0-9\r \t]{0,30}".prop_map(String::into_bytes),
@@ -215,7 +215,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Sizes of chunks, including single bytes and empty ones.
+/// Generates chunk sizes, including single bytes and empty chunks.
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
         Just(vec![1]),

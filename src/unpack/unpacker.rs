@@ -38,14 +38,14 @@ use super::source::Source;
 pub struct Unpacker {
     pipe: Pipe,
     source: Source,
-    /// Decodes a text that was compressed twice.
+    /// Decodes data that was compressed twice.
     inner: Option<Box<Layer>>,
     text: Text,
-    /// The step that ended the text of `inner`, or of a head shorter than a magic. It is processed next.
+    /// The step that ended the data of `inner`, or data shorter than a magic. It is processed next.
     after: Option<Step>,
     skipped: Skipped,
     lines: Lines,
-    /// Bytes of the block that were returned.
+    /// The number of bytes of the block that were returned.
     at: usize,
     is_over: bool,
     failed: Option<UnpackError>,
@@ -66,9 +66,9 @@ pub enum Next<'u> {
 pub struct Line<'u> {
     /// Line number over the whole upload, from 1, including blank lines.
     pub number: u64,
-    /// Without its LF or CR LF, and without the byte order mark of a text's first line.
+    /// The line without its LF or CR LF, and without the byte order mark of a stream's first line.
     pub bytes: &'u [u8],
-    /// It had more than `line_bytes_max` bytes; these are its first 256.
+    /// Set if the line has more than `line_bytes_max` bytes. `bytes` then contains its first 256.
     pub is_too_long: bool,
 }
 
@@ -81,7 +81,7 @@ pub struct Resume {
     pub lines: u64,
 }
 
-/// The position within a decoded text.
+/// The position within decoded data.
 enum Text {
     /// At its first bytes, which are too few to detect its encoding.
     Head(Vec<u8>),
@@ -99,15 +99,15 @@ enum Turn {
 }
 
 impl Unpacker {
-    /// For an upload from its first byte on.
+    /// Creates an unpacker for an upload from its first byte on.
     #[must_use]
     pub fn new(limits: Limits) -> Unpacker {
         let lines = Lines::new(limits.line_bytes_max);
         Unpacker::with(limits, Source::Untold(Vec::new()), lines, 0)
     }
 
-    /// For the rest of a plain upload for which [`Unpacker::plain_resume`] returned this. It has no fingerprint;
-    /// offsets, line numbers and limits continue.
+    /// Creates an unpacker for the rest of a plain upload for which [`Unpacker::plain_resume`] returned this. It has
+    /// no fingerprint. Offsets, line numbers and limits continue.
     #[must_use]
     pub fn resume(limits: Limits, resume: Resume) -> Unpacker {
         let Resume { offset_bytes, lines } = resume;
@@ -130,7 +130,7 @@ impl Unpacker {
         }
     }
 
-    /// The bytes that are searched for lines.
+    /// Returns the bytes that are searched for lines.
     #[inline]
     fn block(&self) -> &[u8] {
         match &self.inner {
@@ -143,21 +143,21 @@ impl Unpacker {
     ///
     /// # Panics
     ///
-    /// If it is not [`Next::Hungry`], or after [`Unpacker::finish`].
+    /// Panics unless the last result was [`Next::Hungry`], and after [`Unpacker::finish`].
     pub fn feed(&mut self, bytes: Bytes) {
         assert!(self.pipe.input.is_empty() && !self.pipe.input.is_ended(), "fed without being hungry");
         self.pipe.input.feed(bytes);
     }
 
-    /// Ends the upload. Only for a complete upload: one that may be resumed must not be finished.
+    /// Ends the upload. Call it only for a complete upload: one that may be resumed must not be finished.
     pub fn finish(&mut self) {
         self.pipe.input.end();
     }
 
-    /// The next line, borrowed until the next call.
+    /// Returns the next line, borrowed until the next call.
     ///
     /// One call decodes at most 64 KiB beyond the line that it returns. On the way to a line it reads blank lines,
-    /// skipped entries and the rest of a line that is too long, as far as the chunk goes.
+    /// skipped entries and the rest of a line that is too long, up to the end of the chunk.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Unpacker {
         }))
     }
 
-    /// Another line of the block.
+    /// Returns another line of the block, if it has one.
     #[inline]
     fn pull(&mut self) -> Option<Found> {
         let block = match &self.inner {
@@ -237,7 +237,7 @@ impl Unpacker {
         }
     }
 
-    /// A step of the upload's text, compressed once or twice.
+    /// Runs one step on the upload, through one or two decoders.
     fn step(&mut self) -> Result<Step, Fault> {
         loop {
             if let Some(inner) = &mut self.inner {
@@ -281,8 +281,8 @@ impl Unpacker {
         }
     }
 
-    /// Examines the first bytes of a text in the block, and returns whether they are lines. Otherwise more bytes are
-    /// needed, or they are compressed again, and then `inner` has them.
+    /// Examines the first bytes of a stream in the block, and returns `true` if they are lines. Otherwise more bytes
+    /// are needed, or the bytes are compressed again and `inner` has received them.
     fn begin_text(&mut self) -> Result<bool, Fault> {
         let Text::Head(head) = &mut self.text else { return Ok(true) };
         let is_packed = !matches!(self.source, Source::Plain | Source::Untold(_));
@@ -309,7 +309,7 @@ impl Unpacker {
         Ok(false)
     }
 
-    /// The inner text has ended.
+    /// Handles the end of the inner data.
     fn leave(&mut self) {
         if let Some(zip) = self.inner.take().as_ref().and_then(|inner| inner.source.zip()) {
             self.skipped.add(zip.skipped());
@@ -352,7 +352,7 @@ impl Unpacker {
         Place { offset_bytes: self.consumed_bytes(), lines: self.lines(), entry }
     }
 
-    /// The encoding of the upload, once four bytes or its end have been seen.
+    /// Returns the encoding of the upload, once four bytes or its end have been seen.
     #[must_use]
     pub fn encoding(&self) -> Option<Encoding> {
         match &self.source {
@@ -364,26 +364,26 @@ impl Unpacker {
         }
     }
 
-    /// Bytes of the upload that were read, including those before a [`Resume`]. A chunk of plain lines is read as a
-    /// whole.
+    /// Returns the number of upload bytes read, including those before a [`Resume`]. A chunk of plain lines is read
+    /// as a whole.
     #[must_use]
     pub fn consumed_bytes(&self) -> u64 {
         self.pipe.input.consumed_bytes()
     }
 
-    /// Decompressed bytes so far.
+    /// Returns the number of decompressed bytes so far.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
         self.pipe.meter.decoded_bytes()
     }
 
-    /// Lines so far, including blank ones.
+    /// Returns the number of lines so far, including blank ones.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines.count()
     }
 
-    /// Files of an archive that were skipped because of their names.
+    /// Returns the files of an archive that were skipped because of their names.
     #[must_use]
     pub fn skipped(&self) -> Skipped {
         let mut skipped = self.skipped.clone();
@@ -394,13 +394,13 @@ impl Unpacker {
         skipped
     }
 
-    /// Whether it is an archive of files.
+    /// Returns `true` if the upload is an archive of files.
     #[must_use]
     pub fn is_archive(&self) -> bool {
         self.encoding() == Some(Encoding::Zip)
     }
 
-    /// Memory held in addition to the chunk: decoders with their windows, a block, an incomplete line.
+    /// Returns the memory held in addition to the chunk: decoders with their windows, a block, an incomplete line.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let inner = self.inner.as_ref();
@@ -408,15 +408,16 @@ impl Unpacker {
         inner + self.source.memory_bytes() + self.pipe.block.memory_bytes() + self.lines.memory_bytes()
     }
 
-    /// BLAKE3 of every returned line, each followed by LF; for a line that is too long, of all its bytes. The same rows
-    /// have the same fingerprint, whatever their encoding, line ends and blank lines. `None` for a resumed upload.
+    /// Returns the BLAKE3 hash of every returned line, each followed by LF. For a line that is too long, all its
+    /// bytes are hashed. The same rows have the same fingerprint, regardless of their encoding, line ends and blank
+    /// lines. `None` for a resumed upload.
     #[must_use]
     pub fn fingerprint(&self) -> Option<[u8; 32]> {
         self.lines.fingerprint()
     }
 
-    /// The position at which a plain upload can resume if it is interrupted now: after the last returned line and the
-    /// blank ones after it. `None` for anything compressed, and while the encoding is not known.
+    /// Returns the position where a plain upload can resume if it is interrupted now: after the last returned line
+    /// and the blank ones after it. `None` for anything compressed, and while the encoding is not known.
     #[must_use]
     pub fn plain_resume(&self) -> Option<Resume> {
         let is_plain = matches!(self.source, Source::Plain) && self.failed.is_none();
@@ -426,7 +427,7 @@ impl Unpacker {
 
 #[cfg(test)]
 impl Unpacker {
-    /// Memory for a line that is carried over, and for a header.
+    /// Returns the memory for a line that is carried over, and for a header.
     pub(super) fn held_bytes(&self) -> usize {
         let header_bytes = self.source.zip().map_or(0, super::zip::Zip::held_bytes);
         self.lines.held_bytes() + header_bytes

@@ -58,8 +58,8 @@ struct Done {
     crc: crc32fast::Hasher,
 }
 
-/// A header as far as it has arrived. Lengths in the input decide how much of it is needed, at most 192 KiB; the buffer
-/// grows with what has arrived.
+/// The part of a header that has arrived. Lengths in the input decide how much of it is needed, at most 192 KiB. The
+/// buffer grows with what has arrived.
 #[derive(Debug, Default)]
 struct Header {
     bytes: Vec<u8>,
@@ -67,7 +67,7 @@ struct Header {
 }
 
 impl Header {
-    /// Whether this many bytes of it are present.
+    /// Returns `true` if `length` bytes of it are present.
     fn reaches(&mut self, input: &mut Input, length: usize) -> bool {
         if self.bytes.is_empty() {
             self.offset_bytes = input.consumed_bytes();
@@ -100,12 +100,12 @@ impl Zip {
         }
     }
 
-    /// Files that were skipped because of their names.
+    /// Returns the files that were skipped because of their names.
     pub(super) fn skipped(&self) -> &Skipped {
         &self.skipped
     }
 
-    /// Memory held for a header.
+    /// Returns the memory held for a header.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.header.bytes.capacity()
@@ -116,7 +116,7 @@ impl Zip {
         self.header.bytes.capacity() + inflate_bytes
     }
 
-    /// The name of the current entry, for people.
+    /// Returns the name of the current entry, for people.
     pub(super) fn entry_name(&self) -> Option<&str> {
         self.entry.as_ref().map(|entry| &*entry.shown_name)
     }
@@ -255,7 +255,7 @@ impl Zip {
         self.entry.as_ref().map_or(0, |entry| entry.packed_bytes)
     }
 
-    /// Compares the data with its header.
+    /// Compares the data with the size and the checksum in its header.
     fn check(&mut self) -> Result<Option<Step>, Fault> {
         let Some(entry) = &self.entry else { return Err(Fault::Damaged(NO_ENTRY)) };
         if self.done.packed_bytes != entry.packed_bytes || self.done.plain_bytes != entry.plain_bytes {

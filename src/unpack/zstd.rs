@@ -1,4 +1,4 @@
-//! Zstandard (RFC 8878): consecutive frames, read as one text; skippable ones are skipped.
+//! Zstandard (RFC 8878): consecutive frames, read as one stream. Skippable frames are skipped.
 
 use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name};
 
@@ -6,22 +6,22 @@ use super::error::Fault;
 use super::input::Step;
 use super::pipe::Pipe;
 
-/// 8 MiB, which every level up to 19 respects: a few bytes in a frame's header must not cost more. `--long` and
-/// `--ultra` exceed it.
+/// The largest window, 8 MiB. Every level up to 19 respects it. A few bytes in a frame's header must not cost more.
+/// `--long` and `--ultra` exceed it.
 pub(super) const WINDOW_LOG_MAX: u32 = 23;
 
 const NO_MEMORY: &str = "not enough memory for the window of the zstd frame";
 
 pub(super) struct Zstd {
     context: DCtx<'static>,
-    /// A frame has ended; another may begin.
+    /// Set after the end of a frame. Another may begin.
     is_between: bool,
-    /// The output was full: there may be more without more input.
+    /// Set if the output was full, so there may be more without more input.
     holds_output: bool,
 }
 
 impl Zstd {
-    /// Fails if there is not enough memory.
+    /// Creates a decoder. Fails if there is not enough memory.
     pub(super) fn new() -> Result<Zstd, Fault> {
         let mut context = DCtx::try_create().ok_or(Fault::Unsupported(NO_MEMORY))?;
         context.init().map_err(fault)?;
@@ -29,15 +29,15 @@ impl Zstd {
         Ok(Zstd { context, is_between: true, holds_output: false })
     }
 
-    /// The window that the frames so far required, and the decoder's own memory.
+    /// Returns the window size that the frames so far required, plus the decoder's own memory.
     pub(super) fn memory_bytes(&self) -> usize {
         self.context.sizeof()
     }
 
     pub(super) fn step(&mut self, pipe: &mut Pipe) -> Result<Step, Fault> {
         loop {
-            // The decoder must not be called without input: between frames that begins one, within one it is an error
-            // after a few times.
+            // The decoder must not be called without input. Between frames, such a call begins a frame. Within one,
+            // it is an error after a few calls.
             if pipe.input.is_empty() && !self.holds_output {
                 return match self.is_between && pipe.input.is_ended() {
                     true => Ok(Step::End),
@@ -50,7 +50,7 @@ impl Zstd {
             let outcome = self.context.decompress_stream(&mut output, &mut input);
             let (read, written, is_full) = (input.pos(), output.pos(), output.pos() == output.capacity());
             pipe.input.advance(read);
-            // The bytes that it expects next: none if a frame has ended and all of it was returned.
+            // The number of bytes that it expects next. It is 0 if a frame has ended and all of it was returned.
             self.is_between = outcome.map_err(fault)? == 0;
             self.holds_output = is_full && !self.is_between;
             pipe.decoded(written)?;
@@ -61,7 +61,7 @@ impl Zstd {
     }
 }
 
-/// The library distinguishes its errors only by their names.
+/// Converts an error. The library distinguishes its errors only by their names.
 fn fault(error: ErrorCode) -> Fault {
     match get_error_name(error) {
         "Restored data doesn't match checksum" => Fault::Checksum(

@@ -7,20 +7,21 @@ use super::record::{Damage, State, Upload};
 use super::store::UploadError;
 use crate::api::Problem;
 use crate::api::error::{Asker, Refuse, problem};
-use crate::api::write::{self, WriteRefused, is_full};
+use crate::api::write::{self, WriteRefused};
 use crate::base::clock;
 use crate::base::counters::Cell;
+use crate::base::durable::is_full;
 use crate::config::{AckLevel, Config};
 use crate::http::Answer;
 use crate::tenants::Denied;
 
-/// The supported version of the protocol, the only one that exists.
+/// The supported protocol version, the only one that exists.
 pub(super) const VERSION: &str = "1.0.0";
 pub(super) const EXTENSIONS: &str =
     "creation,creation-with-upload,creation-defer-length,expiration,termination,checksum";
-/// The path at which uploads are created. Uploads are below it.
+/// The path at which uploads are created. Each upload's path is below it.
 const PATH: &str = "/api/v1/ingest/orders/uploads";
-/// The media type of a PATCH.
+/// The media type of a PATCH body.
 pub(super) const PIECE: &str = "application/offset+octet-stream";
 
 /// Why an upload is not created, continued or returned.
@@ -94,7 +95,7 @@ impl Refuse for UploadRefused {
     }
 }
 
-/// Maximum size of an upload: that of an ingest.
+/// Returns the maximum length of an upload, which equals the limit on an ingest.
 #[must_use]
 pub(super) fn length_max(config: &Config) -> u64 {
     config.uploads_bytes_max.min(config.ingest_bytes_max)
@@ -104,7 +105,7 @@ fn tus(answer: Answer) -> Answer {
     answer.with("Tus-Resumable", VERSION)
 }
 
-/// Adds the upload's offset and its expiry.
+/// Adds the upload's offset and expiry headers.
 fn progress(answer: Answer, upload: &Upload, offset: u64) -> Answer {
     let answer = tus(answer).with("Upload-Offset", offset.to_string());
     match upload.state {
@@ -116,26 +117,26 @@ fn progress(answer: Answer, upload: &Upload, offset: u64) -> Answer {
     }
 }
 
-/// The path of an upload.
+/// Returns the path of an upload.
 #[must_use]
 pub(super) fn location(upload: &Upload) -> String {
     format!("{PATH}/{}", upload.id.as_str())
 }
 
-/// 201, with the location of the upload.
+/// Returns the 201 response with the upload's location.
 #[must_use]
 pub(super) fn created(upload: &Upload, offset: u64, level: AckLevel) -> Answer {
     let answer = progress(Answer::new(201, "", &b""[..]), upload, offset);
     answer.with("Location", location(upload)).with("Firehose-Ack", level.word())
 }
 
-/// 204 to a PATCH.
+/// Returns the 204 response to a PATCH.
 #[must_use]
 pub(super) fn taken(upload: &Upload, offset: u64, level: AckLevel) -> Answer {
     progress(Answer::new(204, "", &b""[..]), upload, offset).with("Firehose-Ack", level.word())
 }
 
-/// 200 to a HEAD.
+/// Returns the 200 response to a HEAD.
 #[must_use]
 pub(super) fn looked(upload: &Upload, offset: u64) -> Answer {
     let answer = progress(Answer::new(200, "", &b""[..]), upload, offset).with("Cache-Control", "no-store");
@@ -149,20 +150,20 @@ pub(super) fn looked(upload: &Upload, offset: u64) -> Answer {
     }
 }
 
-/// 200 to a GET: the summary.
+/// Returns the 200 response to a GET: the summary.
 #[must_use]
 pub(super) fn status(upload: &Upload) -> Answer {
     let answer = Answer::new(200, "application/json", upload.json());
     progress(answer, upload, upload.checkpoint.offset).with("Cache-Control", "no-store")
 }
 
-/// 204 to a DELETE.
+/// Returns the 204 response to a DELETE.
 #[must_use]
 pub(super) fn terminated(level: AckLevel) -> Answer {
     tus(Answer::new(204, "", &b""[..])).with("Firehose-Ack", level.word())
 }
 
-/// Adds the headers of OPTIONS.
+/// Adds the headers of an OPTIONS response.
 #[must_use]
 pub fn options(answer: Answer, config: &Config) -> Answer {
     tus(answer)
@@ -172,7 +173,7 @@ pub fn options(answer: Answer, config: &Config) -> Answer {
         .with("Tus-Checksum-Algorithm", Checksum::ALGORITHMS)
 }
 
-/// The response to a request that failed.
+/// Returns the response to a failed request.
 #[must_use]
 pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refused {
@@ -197,7 +198,7 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
             return tus(Answer { close: false, ..write::refused(error, request_id, problems) });
         }
     };
-    // The system's error is for the log.
+    // The system's error message is only for the log.
     let detail = match refused {
         UploadRefused::Store(UploadError::Io(error)) if error.kind() == std::io::ErrorKind::QuotaExceeded => {
             "the running uploads leave no space for more bytes of this one; the bytes received so far \

@@ -1,4 +1,4 @@
-//! The headers of a request to a resumable upload.
+//! Parses the request headers of a resumable upload.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,13 +7,13 @@ use hyper::HeaderMap;
 use super::answer::{PIECE, UploadRefused, VERSION};
 use super::checksum::Checksum;
 use super::record::NewUpload;
-use crate::api::request::ingest_key;
+use crate::api::request::idempotency_key;
 use crate::api::write::WriteRefused;
 
-/// The metadata that may contain the idempotency key, for clients that cannot send headers.
+/// The name of the metadata that may contain the idempotency key, for clients that cannot send headers.
 const KEY_METADATA: &str = "idempotency_key";
 
-/// The text of one header. A repeated header counts as unreadable.
+/// Returns the value of one header. A repeated header counts as unreadable.
 fn text<'h>(
     headers: &'h HeaderMap,
     name: &str,
@@ -33,8 +33,8 @@ fn number(headers: &HeaderMap, name: &str, wrong: &'static str) -> Result<Option
     is_number.then(|| text.parse().ok()).flatten().map(Some).ok_or(UploadRefused::Header(wrong))
 }
 
-/// Checks that the client uses this version of tus. Required for everything but OPTIONS and GET, which tus does not
-/// define.
+/// Checks that the client uses this version of tus. Every request must declare it, except OPTIONS and GET, which tus
+/// does not define.
 pub(super) fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
     let mut versions = headers.get_all("tus-resumable").iter();
     match (versions.next().map(|version| version.as_bytes()), versions.next()) {
@@ -43,7 +43,7 @@ pub(super) fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
     }
 }
 
-/// The request of a POST.
+/// Parses the headers of a POST.
 pub(super) fn wish(headers: &HeaderMap, length_max: u64) -> Result<NewUpload, UploadRefused> {
     const METADATA: &str = "Upload-Metadata must be pairs of a key and a base64 value, separated by commas, with no key \
          repeated";
@@ -59,7 +59,7 @@ pub(super) fn wish(headers: &HeaderMap, length_max: u64) -> Result<NewUpload, Up
     let metadata = text(headers, "upload-metadata", METADATA)?.unwrap_or_default();
     let named = metadata_key(metadata).ok_or(UploadRefused::Header(METADATA))?;
     let key = match headers.contains_key("idempotency-key") {
-        true => Some(ingest_key(headers)?),
+        true => Some(idempotency_key(headers)?),
         false => named.map(|key| as_key(&key)).transpose()?,
     };
     Ok(NewUpload { length, is_deferred, metadata: metadata.to_owned(), key })
@@ -68,7 +68,7 @@ pub(super) fn wish(headers: &HeaderMap, length_max: u64) -> Result<NewUpload, Up
 const LENGTH: &str = "Upload-Length must be the number of bytes of the upload; or send Upload-Defer-Length: \
                       1 and the length later";
 
-/// The length of the upload, if it is given.
+/// Returns the upload's length, if the client declares it.
 pub(super) fn length(headers: &HeaderMap, length_max: u64) -> Result<Option<u64>, UploadRefused> {
     match number(headers, "upload-length", LENGTH)? {
         Some(length) if length > length_max => Err(UploadRefused::TooLong { bytes_max: length_max }),
@@ -84,15 +84,16 @@ fn is_deferred(headers: &HeaderMap) -> Result<bool, UploadRefused> {
     }
 }
 
-/// By the same rules as the header.
+/// Validates the key by the same rules as the header.
 fn as_key(key: &[u8]) -> Result<String, UploadRefused> {
     let mut headers = HeaderMap::new();
     let value = hyper::header::HeaderValue::from_bytes(key);
     headers.insert("idempotency-key", value.map_err(|_| WriteRefused::KeyMalformed)?);
-    Ok(ingest_key(&headers)?)
+    Ok(idempotency_key(&headers)?)
 }
 
-/// Checks `key base64,key base64,key` and finds the idempotency key in it. `None`: it is malformed.
+/// Validates `key base64,key base64,key` and finds the idempotency key in it. Returns `None` if the metadata is
+/// malformed.
 fn metadata_key(metadata: &str) -> Option<Option<Vec<u8>>> {
     let (mut seen, mut found) = (Vec::new(), None);
     if metadata.is_empty() {
@@ -112,15 +113,15 @@ fn metadata_key(metadata: &str) -> Option<Option<Vec<u8>>> {
     Some(found)
 }
 
-/// The offset of a PATCH.
+/// Returns the offset of a PATCH.
 pub(super) fn offset(headers: &HeaderMap) -> Result<u64, UploadRefused> {
     const OFFSET: &str = "Upload-Offset must be the number of bytes received";
     number(headers, "upload-offset", OFFSET)?.ok_or(UploadRefused::Header(OFFSET))
 }
 
-/// Checks that a body has the type of a PATCH.
+/// Checks that the body has the media type of a PATCH.
 pub(super) fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
-    // Offsets count the bytes of the upload. Bytes that are compressed separately would have others.
+    // Offsets count the bytes of the upload. If a piece were compressed separately, its offsets would differ.
     let codings = headers.get_all("content-encoding").iter();
     if codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(UploadRefused::ContentCoding);
@@ -130,7 +131,7 @@ pub(super) fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
     essence.eq_ignore_ascii_case(PIECE).then_some(()).ok_or(UploadRefused::ContentType)
 }
 
-/// The checksum of the body, if it is given.
+/// Returns the body's checksum, if the client sends it.
 pub(super) fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, UploadRefused> {
     const CHECKSUM: &str = "Upload-Checksum must not be repeated";
     let text = text(headers, "upload-checksum", CHECKSUM)?;

@@ -9,14 +9,14 @@ use bytes::Bytes;
 
 use super::quota::QuotaShare;
 
-/// The open file. Nothing else writes to it meanwhile.
+/// The open file. While it is open, nothing else writes to it.
 #[derive(Debug)]
 pub struct Body {
     path: PathBuf,
     file: File,
     length: u64,
-    /// The bytes counted in the space of all uploads. More than the length if bytes of a failed write could not be
-    /// truncated.
+    /// The number of bytes counted against the space for all uploads. It is more than the length if bytes of a failed
+    /// write could not be truncated.
     counted: u64,
     place: QuotaShare,
 }
@@ -46,15 +46,15 @@ impl Body {
     /// Appends bytes, to the page cache only. Takes 3 us for 16 KiB.
     ///
     /// # Errors
-    /// Errors of the file system, or [`io::ErrorKind::QuotaExceeded`] if the uploads have no more space. The body
-    /// then has the same length as before, even if a part of the bytes was written.
+    /// Returns a file system error, or [`io::ErrorKind::QuotaExceeded`] if the uploads have no more space. In that
+    /// case, the body has the same length as before, even if some of the bytes were written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = self.length + bytes.len() as u64;
         let counted = self.counted.max(length);
         self.place.try_grow(self.counted, counted).map_err(|_| io::ErrorKind::QuotaExceeded)?;
         self.counted = counted;
         if let Err(error) = self.file.write_all_at(bytes, self.length) {
-            // Truncation frees space for others on a full disk. It may fail, because only `self.length` determines
+            // Truncation frees space for others on a full disk. It may fail, because `self.length` alone determines
             // the content.
             let there = match self.file.set_len(self.length) {
                 Ok(()) => self.length,
@@ -67,7 +67,8 @@ impl Body {
         Ok(())
     }
 
-    /// Returns the CRC-32C of bytes that follow others, whose checksum is `before`.
+    /// Continues a CRC-32C. Returns the checksum of all bytes so far, where `before` is the checksum of the bytes
+    /// before `bytes`.
     #[must_use]
     pub fn sum(before: u32, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(before, bytes)
@@ -94,7 +95,7 @@ impl Body {
         self.counted = counted;
     }
 
-    /// Reads at most `bytes_max` bytes from `offset`, and none at the end.
+    /// Reads at most `bytes_max` bytes from `offset`. Returns no bytes at the end.
     pub fn read(&self, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
         let left = self.length.saturating_sub(offset);
         let mut bytes = vec![0; left.min(bytes_max as u64) as usize];

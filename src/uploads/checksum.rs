@@ -24,10 +24,10 @@ impl Checksum {
     /// The supported algorithms, as tus lists them.
     pub const ALGORITHMS: &str = "sha1,sha256";
 
-    /// Parses a header: `sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=`.
+    /// Parses a checksum header, such as `sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=`.
     ///
     /// # Errors
-    /// [`ChecksumError`].
+    /// Returns a [`ChecksumError`] if the header is malformed or its algorithm is unknown.
     pub fn parse(text: &str) -> Result<Checksum, ChecksumError> {
         let (algorithm, digest) = text.trim().split_once(' ').ok_or(ChecksumError::Malformed)?;
         let digest = STANDARD.decode(digest.trim()).map_err(|_| ChecksumError::Malformed)?;
@@ -39,7 +39,7 @@ impl Checksum {
         checksum.map_err(|_| ChecksumError::Malformed)
     }
 
-    /// Begins a digest with the same algorithm.
+    /// Starts a digest with the same algorithm.
     #[must_use]
     pub fn begin(&self) -> RunningDigest {
         match self {
@@ -59,7 +59,8 @@ impl Checksum {
     }
 }
 
-/// The digest of the bytes of a piece so far. About 1 GB/s with the CPU's own instructions, half of it without.
+/// The digest of a piece's bytes so far. It processes about 1 GB/s with the CPU's own instructions, and half of that
+/// without them.
 #[derive(Clone, Debug)]
 pub enum RunningDigest {
     Sha1(sha1::Sha1),

@@ -1,13 +1,13 @@
 //! A copy of every upload at one moment, made for a backup while the server continues to write.
 //!
-//! An upload's info is replaced as a whole, and the bytes of its body before the checkpoint never change. The copy
+//! An upload's info is replaced as a whole, and its body's bytes before the checkpoint never change. The copy
 //! therefore consists of the info as it is read, and of the body up to its checkpoint. It contains no piece that is
-//! being received, and none that waits for its checksum.
+//! still being received, and none that waits for its checksum.
 //!
-//! Rows before a checkpoint were committed before it was written. If the shards are copied *after* the uploads, their
-//! copy has all of these rows, and perhaps more. The client sends the additional ones again from the checkpoint on,
-//! and they are recognised by their ingest and line. In the opposite order, the checkpoint would promise rows that
-//! are missing.
+//! Rows before a checkpoint were committed before the checkpoint was written. If the shards are copied *after* the
+//! uploads, their copy has all of these rows, and perhaps more. The client sends the additional ones again, starting
+//! at the checkpoint, and they are recognised by their ingest and line. In the opposite order, the checkpoint would
+//! promise rows that are missing.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -17,24 +17,24 @@ use super::record::{State, Upload, UploadId};
 use super::store::{BODY, FOLDER, INFO};
 use crate::base::durable;
 
-/// How many times an info is read if its body is deleted meanwhile. A second time is enough, because a body is
-/// deleted after the last info was written.
+/// The maximum number of times that an info is read if its body is deleted in the meantime. A second time is enough,
+/// because a body is deleted after the last info was written.
 const LOOKS: usize = 3;
 
 /// The result of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopiedUploads {
     pub uploads: u64,
-    /// The size of their bodies.
+    /// The total size of their bodies.
     pub bytes: u64,
     /// The uploads whose files are unreadable. The server cannot continue them either.
     pub unreadable: Vec<String>,
 }
 
-/// Copies the uploads of the data folder `data` to the folder `dest`, which has none, and syncs them.
+/// Copies the uploads in the data folder `data` to the folder `dest`, which must have none, and syncs them.
 ///
 /// # Errors
-/// Errors of the file system.
+/// Returns file system errors.
 pub fn copy_uploads(data: &Path, dest: &Path) -> io::Result<CopiedUploads> {
     let mut copied = CopiedUploads::default();
     let entries = match fs::read_dir(data.join(FOLDER)) {
@@ -76,7 +76,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<Copied> {
             State::Receiving => found(File::open(from.join(BODY)))?.map(Some),
             _ => Some(None),
         };
-        // The upload has ended since, and its info now reports it.
+        // The upload has ended since the info was read. Its new info reports this.
         let Some(body) = body else { continue };
         fs::create_dir(to)?;
         let mut bytes = 0;
@@ -141,8 +141,8 @@ mod tests {
         }
         let body = |one: &Upload| copy.body(one).map(|body| body.read(0, 99).unwrap().to_vec());
         assert_eq!(body(&held).unwrap(), b"abcd");
-        // A power cut lost bytes before the checkpoint. The server detects this when it opens the upload, and begins
-        // again.
+        // A power cut lost bytes before the checkpoint. The server detects this when it opens the upload, and
+        // restarts it.
         assert_eq!(body(&shorter).unwrap(), b"abcdef");
         assert!(body(&ended).is_err() && copy.load(&broken.id).unwrap().is_none());
         let modified =

@@ -6,8 +6,8 @@
 //! HEAD ──────────────► claim ─► bytes of the body that are not rows yet ───────────┘
 //! GET ────────────────► the last checkpoint, without a claim
 //! ```
-//! Work on an upload is a task of its own, for which its request waits. A connection that ends early ends the piece,
-//! but not the work on what has arrived.
+//! Each piece of work on an upload runs in a task of its own, which the request awaits. A connection that ends early
+//! ends the piece, but not the work on the bytes that have arrived.
 
 mod claim;
 mod expiry;
@@ -40,7 +40,7 @@ use kept::KeptUploads;
 use open_upload::OpenUpload;
 use piece::Piece;
 
-/// The uploads of the data folder, and those that this core keeps between two requests.
+/// The uploads in the data folder, and those that this core keeps between two requests.
 pub struct Uploads {
     store: Arc<UploadStore>,
     kept: RefCell<KeptUploads>,
@@ -54,7 +54,7 @@ impl Uploads {
 
 impl Component for Uploads {
     fn start(&self, lane: &Rc<Lane>) {
-        // One core is enough.
+        // The expiry check runs on one core only.
         if lane.core == 0 {
             executor::spawn(expiry::run(lane.clone()));
         }
@@ -80,14 +80,15 @@ fn kept(lane: &Lane) -> &RefCell<KeptUploads> {
 /// The refusal of a request with a body.
 pub struct UploadRequestRefused {
     refused: UploadRefused,
-    /// The location of the upload, which exists nevertheless if it was just created.
+    /// The location of the upload. If the upload was just created, it exists in spite of the refusal.
     location: Option<String>,
-    /// Set if part of the body was not read, so that the next request cannot be found after it.
+    /// Set if part of the body was not read. In that case, the start of the next request on the connection is
+    /// unknown.
     is_unread: bool,
 }
 
 impl UploadRequestRefused {
-    /// Creates a refusal from before anything was done.
+    /// Creates a refusal that is issued before the upload is touched.
     fn early(refused: UploadRefused, is_unread: bool) -> UploadRequestRefused {
         UploadRequestRefused { refused, location: None, is_unread }
     }
@@ -103,7 +104,7 @@ impl Refuse for UploadRequestRefused {
     }
 }
 
-/// An authorized request, with what both POST and PATCH declare about the piece in their body.
+/// An authorized request, with what both POST and PATCH declare about their piece.
 struct Begun {
     principal: Principal,
     tenant: Option<Arc<str>>,
@@ -136,7 +137,7 @@ impl Begun {
     }
 }
 
-/// Handles PATCH: the next bytes.
+/// Handles PATCH: receives the next bytes.
 pub async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, UploadRequestRefused> {
     let mut begun = Begun::new(&call, &body)?;
     let headers = &call.request.headers;
@@ -152,7 +153,7 @@ pub async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, UploadReque
     Ok(answer::taken(&upload, offset, AckLevel::of(begun.wants_disk)))
 }
 
-/// Handles POST: a new upload, possibly with its first bytes.
+/// Handles POST: creates an upload, possibly with its first bytes.
 pub async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, UploadRequestRefused> {
     let mut begun = Begun::new(&call, &body)?;
     let (lane, headers) = (call.lane, &call.request.headers);
@@ -187,12 +188,12 @@ pub async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, UploadRequ
     }
 }
 
-/// Sets the rows for the log: those of the upload so far, including earlier pieces.
+/// Sets the row count for the log: all of the upload's rows so far, including those of earlier pieces.
 fn count_rows(call: &Call<'_>, upload: &Upload) {
     call.request.rows.set(Some(upload.checkpoint.summary.received()));
 }
 
-/// Ingests the piece in a task. Returns the upload afterwards and its offset.
+/// Ingests the piece in a task. Returns the updated upload and its offset.
 async fn in_a_task(
     lane: &Rc<Lane>,
     id: UploadId,
@@ -210,20 +211,20 @@ async fn in_a_task(
     taken.await.unwrap_or(Err(lost))
 }
 
-/// Returns the id of the requested upload, and the tenant of the key.
+/// Returns the id of the requested upload, and the tenant that the key belongs to.
 fn asked(call: &Call<'_>) -> Result<(UploadId, Option<Arc<str>>), UploadRefused> {
     let id = UploadId::parse(&call.request.parameter("upload")).ok_or(UploadRefused::NotFound)?;
     Ok((id, tenant_of(call.lane, call.request, &call.principal)))
 }
 
-/// Handles GET: the progress.
+/// Handles GET: returns the progress.
 pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     let (id, tenant) = asked(&call)?;
     let upload = open_upload::find(call.lane, &id, tenant.as_deref())?;
     Ok(answer::status(&upload))
 }
 
-/// Handles HEAD: the offset at which the upload continues.
+/// Handles HEAD: returns the offset at which the upload continues.
 pub async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     asked::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
@@ -248,7 +249,7 @@ pub async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused
     Ok(answer::terminated(AckLevel::of(wants_disk)))
 }
 
-/// Returns the upload and its offset, after everything before the offset is stored.
+/// Returns the upload and its offset, after everything before the offset has been stored.
 async fn check_upload(
     lane: &Rc<Lane>,
     id: &UploadId,

@@ -1,4 +1,4 @@
-//! Resumable uploads of orders (tus 1.0.0) in the OpenAPI document.
+//! Resumable order uploads (tus 1.0.0) in the OpenAPI document.
 
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -15,19 +15,19 @@ use crate::api::problem::Problem;
 use crate::orders::openapi::INGESTING;
 use utoipa::openapi::schema::ComponentsBuilder;
 
-/// Adds the schemas of uploads.
+/// Adds the upload schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components.schema_from::<UploadSummary>()
 }
 
-/// The protocol's own content type.
+/// The content type that the protocol defines for pieces.
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
-/// The problems of a read or a termination of an upload.
+/// The problems of reading or terminating an upload.
 const LOOKING: &[Problem] =
     &[Problem::BadParameter, Problem::NoSuchUpload, Problem::UploadGone, Problem::Overloaded];
 
-/// `name base64,name base64,name`.
+/// Describes metadata: `name base64,name base64,name`.
 fn metadata() -> ObjectBuilder {
     let pair = "[!-+.-~-]+( ([A-Za-z0-9+/]{4}){0,40})?";
     matching(&format!("^{pair}(,{pair})*$"))
@@ -47,7 +47,7 @@ fn upload() -> Parameter {
     id_in_path("upload", "The last segment of the `Location` that the creation returned.")
 }
 
-/// A response without a body, with the headers of the protocol.
+/// Describes a response without a body, with the protocol's headers.
 fn bare(description: &str, headers: &[(&str, &str)]) -> Response {
     let mut response = ResponseBuilder::new()
         .description(description)
@@ -86,7 +86,7 @@ pub fn capabilities(id: &str) -> OperationBuilder {
         )
 }
 
-/// The same for one upload.
+/// Describes OPTIONS for one upload.
 #[must_use]
 pub fn options() -> OperationBuilder {
     capabilities("uploadOptions").parameter(in_path("upload", "Any.", string()))

@@ -1,9 +1,9 @@
-//! The space that uploads occupy together: received bytes, a small reserve for each upload, and a share for each
-//! tenant.
+//! The limits on the space that all uploads occupy: received bytes, a small reserve for each upload, and a share for
+//! each tenant.
 //!
-//! A tenant may use as much as it leaves to the others. If it is alone, that is half of all; next to another that has
-//! used its share, a third; and so on. No tenant can therefore exhaust the space, and one that uses little is
-//! admitted. A key of all tenants has no share: it may use everything.
+//! A tenant may use as much as it leaves to the others. A tenant on its own may use half of the total. Next to
+//! another tenant that has used its share, it may use a third, and so on. Therefore, no tenant can exhaust the space,
+//! and a tenant that uses little is admitted. A key of all tenants has no share: it may use everything.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -11,19 +11,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes that an upload counts before it has more: a folder, an info, and a body of a block or two.
 pub(super) const RESERVE_BYTES: u64 = 64 << 10;
-/// The maximum number of running uploads, and also of ended ones. Each is a folder that is checked now and then.
+/// The maximum number of running uploads. It is also the maximum number of ended ones. Each has a folder that is
+/// checked periodically.
 pub(super) const UPLOADS_MAX: u64 = 10_000;
-/// The number of places for tenants, by a hash of their names. Two tenants in one place share the limit of one.
+/// The number of tenant slots. A hash of a tenant's name selects its slot. Two tenants in one slot share one tenant's
+/// limit.
 const PLACES: usize = 1_024;
 
-/// The number of running uploads and their bytes, of one tenant or of all.
+/// The number of running uploads and their bytes, for one tenant or in total.
 #[derive(Debug, Default)]
 struct Usage {
     bytes: AtomicU64,
     uploads: AtomicU64,
 }
 
-/// The used space, counted by all cores.
+/// The used space, counted across all cores.
 #[derive(Debug)]
 pub(super) struct Quota {
     bytes_max: u64,
@@ -38,15 +40,15 @@ pub(super) enum Full {
     Uploads,
 }
 
-/// The counts that one upload belongs to.
+/// The counts that one upload contributes to.
 #[derive(Clone, Debug)]
 pub(super) struct QuotaShare {
     room: Arc<Quota>,
-    /// `None` if the upload belongs to no tenant.
+    /// The tenant's slot, or `None` if the upload belongs to no tenant.
     at: Option<usize>,
 }
 
-/// Returns the bytes that a body of this length counts.
+/// Returns the number of bytes counted for a body of this length.
 fn counted(length: u64) -> u64 {
     length.max(RESERVE_BYTES)
 }
@@ -72,12 +74,12 @@ impl Quota {
     }
 }
 
-/// Adds to a count, and returns the sum.
+/// Adds to a count and returns the sum.
 fn add(taken: &AtomicU64, more: u64) -> u64 {
     taken.fetch_add(more, Ordering::Relaxed) + more
 }
 
-/// Subtracts from a count, but not below zero, so that one mistake does not block uploads for all.
+/// Subtracts from a count, but not below zero, so that a counting error does not block uploads for everyone.
 fn sub(taken: &AtomicU64, less: u64) {
     let _ =
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_sub(less)));
@@ -97,7 +99,7 @@ impl QuotaShare {
         }
     }
 
-    /// Counts an upload that already exists, whatever the limits.
+    /// Counts an upload that already exists, regardless of the limits.
     pub(super) fn reserve(&self, length: u64) {
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
             add(&taken.bytes, counted(length));

@@ -1,4 +1,4 @@
-//! The state of one upload, as `info.json` stores it and as a client sees it.
+//! One upload's state, as stored in `info.json` and as returned to clients.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,18 +7,20 @@ use crate::base::ids::{is_random_hex, random_hex};
 use crate::orders::{IngestResponse, Summary};
 use crate::unpack::{Resume, UnpackError};
 
-/// 128 random bits in hexadecimal. Knowledge of the id is half of the permission to use it.
+/// An upload's id: 128 random bits in hexadecimal. A client needs both the id and a permitted key to use the upload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UploadId(String);
 
 impl UploadId {
+    /// Creates a random id.
+    ///
     /// # Errors
-    /// The system returns no random bytes.
+    /// Returns an error if the system provides no random bytes.
     pub fn random() -> Result<UploadId, getrandom::Error> {
         random_hex().map(UploadId)
     }
 
-    /// Returns `None` for anything else, because the id becomes the name of a folder.
+    /// Parses an id. Returns `None` for any other string, because the id becomes a folder name.
     #[must_use]
     pub fn parse(text: &str) -> Option<UploadId> {
         is_random_hex(text).then(|| UploadId(text.to_owned()))
@@ -33,10 +35,10 @@ impl UploadId {
 /// The parameters of a new upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUpload {
-    /// In bytes. The maximum, if the length is deferred.
+    /// The length in bytes. It is the maximum, if the length is deferred.
     pub length: u64,
     pub is_deferred: bool,
-    /// As sent, to be returned.
+    /// The metadata as sent, to be returned as is.
     pub metadata: String,
     /// The idempotency key, if the client sent one.
     pub key: Option<String>,
@@ -46,21 +48,22 @@ pub struct NewUpload {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
     pub id: UploadId,
-    /// The tenant whose orders are accepted, and whose clients may see the upload; `None` for any tenant.
+    /// The tenant whose orders are accepted, and whose clients may see the upload. `None` permits any tenant.
     pub tenant: Option<String>,
     pub key: Option<String>,
-    /// In bytes, as declared. The maximum, while the length is deferred.
+    /// The declared length in bytes. It is the maximum, while the length is deferred.
     pub length: u64,
-    /// Set while a later piece is to declare the length.
+    /// Set while a later piece is still to declare the length.
     #[serde(default)]
     pub is_deferred: bool,
     pub metadata: String,
     pub created_us: i64,
-    /// When the upload may be deleted, if nothing more happens to it.
+    /// When the upload may be deleted, if there is no further progress.
     pub expires_us: i64,
-    /// The number of times it was saved. Copies in memory elsewhere are of this version or of an earlier one.
+    /// The number of times the upload was saved. A copy in another core's memory is of this version or an earlier
+    /// one.
     pub version: u64,
-    /// The bytes of the body from this offset on wait for their checksum, and do not count without it.
+    /// The offset from which the body's bytes wait for their checksum. Without it, they do not count.
     pub held_from: Option<u64>,
     pub state: State,
     pub checkpoint: Checkpoint,
@@ -71,16 +74,16 @@ pub struct Upload {
 pub enum State {
     Receiving,
     Finished,
-    /// The body cannot be unpacked any further. Rows stored by then remain.
+    /// The rest of the body cannot be unpacked. Rows stored before the failure remain.
     Failed {
         damage: Damage,
         detail: String,
     },
-    /// Only its name remains.
+    /// The upload expired. Only its name remains.
     Expired,
 }
 
-/// Why bytes cannot be read.
+/// Why an upload's bytes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
@@ -104,38 +107,38 @@ impl From<&UnpackError> for Damage {
 /// A position in the body. Everything before it is committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The number of bytes of the body that were passed to the unpacker.
+    /// The number of body bytes that were passed to the unpacker.
     pub offset: u64,
     /// The number of lines that the summary covers.
     pub lines: u64,
-    /// CRC-32C of the body up to `offset`; `None` if an earlier version wrote the checkpoint.
+    /// The CRC-32C of the body up to `offset`, or `None` if an earlier version wrote the checkpoint.
     #[serde(default)]
     pub sum: Option<u32>,
-    /// Set if the body was synced up to `offset`, so that a client that requires the disk needs no further sync. Only
-    /// `sum` proves that the bytes are the received ones: a sync that succeeds after a failed one proves nothing.
+    /// Set if the body was synced up to `offset`, so that a request with `ack=disk` needs no further sync. Only `sum`
+    /// proves that the bytes are the received ones: a sync that succeeds after a failed one proves nothing.
     #[serde(default)]
     pub is_synced: bool,
-    /// Where plain lines can continue. Anything compressed is unpacked from its start.
+    /// Where unpacking of plain lines can continue. A compressed body is unpacked from its start.
     pub resume: Option<Resume>,
     /// The time spent on the upload.
     pub worked_us: u64,
     pub summary: Summary,
 }
 
-/// The state of an upload that a client sees.
+/// An upload's state as clients see it.
 #[derive(Serialize)]
 struct UploadView<'u> {
     id: &'u str,
-    /// The bytes whose rows are stored.
+    /// The number of bytes whose rows are stored.
     offset: u64,
-    /// `null` until it is declared.
+    /// The declared length, or `null` until it is declared.
     length: Option<u64>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'u str>,
     created_at: String,
     expires_at: String,
-    /// The orders that are in the database, by this upload or another.
+    /// The number of orders that are in the database, stored by this upload or another.
     rows_committed: u64,
     #[serde(flatten)]
     answer: IngestResponse<'u>,
@@ -162,7 +165,7 @@ impl Upload {
         }
     }
 
-    /// Returns the idempotency key: the one that the client sent, or the id.
+    /// Returns the idempotency key: the one that the client sent, or the upload's id.
     #[must_use]
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or(self.id.as_str())
@@ -174,7 +177,8 @@ impl Upload {
         !self.is_deferred && offset == self.length
     }
 
-    /// Returns `true` if a client whose key belongs to this tenant (`None`: to all tenants) may see the upload.
+    /// Returns `true` if a client may see the upload. `tenant` is the tenant of the client's key, or `None` for a key
+    /// of all tenants.
     #[must_use]
     pub fn is_of(&self, tenant: Option<&str>) -> bool {
         tenant.is_none() || tenant == self.tenant.as_deref()

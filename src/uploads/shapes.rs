@@ -1,27 +1,28 @@
-//! The shape of an upload in responses.
+//! The upload shape in responses.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::orders::IngestSummary;
 
-/// Progress of an upload and the outcome of its rows so far: the members of an ingest's summary, and its own.
+/// An upload's progress and the outcome of its rows so far. It has the members of an ingest's summary, and some of
+/// its own.
 #[derive(Serialize, ToSchema)]
 pub struct UploadSummary {
     /// 32 hexadecimal digits.
     #[schema(example = "5f0c4be0a1d94c0e8f1b6b1f5f7a9c3d")]
     pub id: String,
-    /// Offset before which everything is stored.
+    /// The offset before which everything is stored.
     #[schema(example = 8_388_608)]
     pub offset: u64,
-    /// Size of the whole file in bytes. Null until it is known.
+    /// The size of the whole file in bytes. It is null until it is known.
     #[schema(example = 20_971_520)]
     pub length: Option<u64>,
-    /// `receiving`, `finished`, `expired`, or `failed`: the rest cannot be read, while rows that were stored
-    /// remain, or no line is a valid order.
+    /// `receiving`, `finished`, `expired` or `failed`. An upload fails if the rest of it cannot be read (rows that
+    /// were stored remain), or if no line is a valid order.
     #[schema(example = "receiving")]
     pub state: String,
-    /// Reason of the failure.
+    /// The reason for the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub detail: Option<String>,

@@ -1,7 +1,7 @@
-//! The folder of uploads. `room` counts the space that they occupy together.
+//! The folder of uploads. [`Quota`] counts the space that they occupy together.
 //!
 //! An upload occupies space as long as it has a body. The code that removes the file releases the space, so that the
-//! space is released only once, whatever fails in between.
+//! space is released only once, even if something fails in between.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::base::durable;
 
 pub(super) const FOLDER: &str = "uploads";
 pub(super) const INFO: &str = "info.json";
-/// Precedes the id of an upload whose info is unreadable.
+/// The prefix for the folder name of an upload whose info is unreadable.
 const ASIDE: &str = "aside-";
-/// Follows the id of an upload whose folder is being created.
+/// The suffix for the folder name of an upload that is being created.
 const MAKING: &str = ".new";
 pub(super) const BODY: &str = "body";
 
@@ -38,16 +38,17 @@ pub enum UploadError {
     Io(#[from] io::Error),
 }
 
-/// All uploads, shared by the cores. The writer of an upload has ensured that it is the only one.
+/// All uploads, shared by the cores. The code that writes an upload must have ensured that it is the only writer.
 #[derive(Debug)]
 pub struct UploadStore {
     folder: PathBuf,
     bytes_max: u64,
-    /// The space of the running uploads.
+    /// The space that running uploads use.
     room: Arc<Quota>,
-    /// The ended uploads, oldest first. The first ones are removed if there are too many.
+    /// The ended uploads, oldest first. If there are too many, the first ones are removed.
     ended: (async_channel::Sender<UploadId>, async_channel::Receiver<UploadId>),
-    /// The uploads that existed at the start, and whether their body was compared with its checkpoint since.
+    /// The uploads that existed at the start. The flag is set once the upload's body was compared with its
+    /// checkpoint.
     checked: HashMap<UploadId, AtomicBool>,
 }
 
@@ -56,7 +57,7 @@ impl UploadStore {
     /// one small file per upload.
     ///
     /// # Errors
-    /// Errors of the file system.
+    /// Returns file system errors.
     pub fn open(data: &Path, bytes_max: u64) -> io::Result<UploadStore> {
         let folder = data.join(FOLDER);
         durable::create_folder(&folder)?;
@@ -106,7 +107,7 @@ impl UploadStore {
         Ok(store)
     }
 
-    /// Returns `true` if the body was not used since the start. Its content may differ from the received bytes.
+    /// Returns `true` if the body has not been used since the start. Its content may differ from the received bytes.
     #[must_use]
     pub fn is_unchecked(&self, id: &UploadId) -> bool {
         self.checked.get(id).is_some_and(|checked| !checked.load(Ordering::Relaxed))
@@ -119,11 +120,11 @@ impl UploadStore {
         }
     }
 
-    /// Sets aside an upload whose info is unreadable: its tenant is unknown, and no one can continue it. The tenant's
+    /// Sets aside an upload whose info is unreadable. Its tenant is unknown, and no one can continue it. The tenant's
     /// share is therefore corrected only at the next start.
     ///
     /// # Errors
-    /// Errors of the file system.
+    /// Returns file system errors.
     pub fn set_aside(&self, id: &UploadId) -> io::Result<()> {
         let length = self.length(id);
         let put = self.put_aside(id);
@@ -143,7 +144,7 @@ impl UploadStore {
     /// Removes the uploads that were set aside and not written since `before_us`. Returns their number.
     ///
     /// # Errors
-    /// The first error of the file system. The other uploads are tried nevertheless.
+    /// Returns the first file system error, after it has tried the other uploads too.
     pub fn remove_aside(&self, before_us: i64) -> io::Result<u64> {
         let (mut removed, mut done) = (0, Ok(()));
         for entry in fs::read_dir(&self.folder)? {
@@ -174,7 +175,7 @@ impl UploadStore {
         fs::metadata(self.body_of(id)).ok().map(|body| body.len())
     }
 
-    /// Returns `true` if the upload occupies space. An ended upload does if its end failed halfway.
+    /// Returns `true` if the upload occupies space. An ended upload does if its end failed partway.
     #[must_use]
     pub fn has_body(&self, id: &UploadId) -> bool {
         self.length(id).is_some()
@@ -187,7 +188,7 @@ impl UploadStore {
         }
     }
 
-    /// Adds an ended upload. If there are too many, the oldest one is removed.
+    /// Adds an ended upload. If there are too many, removes the oldest one.
     fn remember_ended(&self, upload: &Upload) {
         let mut unsent = self.ended.0.try_send(upload.id.clone());
         while let Err(async_channel::TrySendError::Full(id)) = unsent {
@@ -200,7 +201,7 @@ impl UploadStore {
         }
     }
 
-    /// Removes an ended upload, if it still exists. No one works on it; its info can only be read.
+    /// Removes an ended upload, if it still exists. No request works on it; its info can only be read.
     fn remove_ended(&self, id: &UploadId) -> Result<(), UploadError> {
         match self.load(id)? {
             Some(upload) if upload.state != State::Receiving => Ok(self.remove(&upload)?),
@@ -216,7 +217,7 @@ impl UploadStore {
         self.folder_of(id).join(BODY)
     }
 
-    /// Returns the folder of an upload's files.
+    /// Returns the path of an upload's folder.
     #[must_use]
     pub fn path(&self, id: &UploadId) -> PathBuf {
         self.folder_of(id)
@@ -225,7 +226,7 @@ impl UploadStore {
     /// Returns every upload that has a folder.
     ///
     /// # Errors
-    /// Errors of the file system.
+    /// Returns file system errors.
     pub fn all(&self) -> io::Result<Vec<UploadId>> {
         self.ids()
     }
@@ -248,8 +249,8 @@ impl UploadStore {
     /// Creates the folder, an empty body and the info. They survive a power cut.
     ///
     /// # Errors
-    /// [`UploadError::NoRoom`], [`UploadError::TooMany`], or an error of the file system. Nothing of the upload
-    /// remains then.
+    /// Returns [`UploadError::NoRoom`], [`UploadError::TooMany`], or a file system error. In that case, nothing of
+    /// the upload remains.
     pub fn create(&self, upload: &mut Upload) -> Result<(), UploadError> {
         let place = self.place(upload);
         place.try_take().map_err(|full| self.full(full))?;
@@ -260,11 +261,11 @@ impl UploadStore {
         made
     }
 
-    /// Removes an upload whose creation failed, before or after it got its name.
+    /// Removes an upload whose creation failed, before or after the rename to its final name.
     fn unmake(&self, id: &UploadId, place: &QuotaShare) {
         let folders = [self.making(id), self.folder_of(id)];
         for folder in &folders {
-            // The info is removed first, because it makes a folder an upload.
+            // The info is removed first, because only a folder with an info is an upload.
             let _ = fs::remove_file(folder.join(INFO));
             let _ = fs::remove_dir_all(folder);
         }
@@ -277,8 +278,8 @@ impl UploadStore {
         self.folder.join(format!("{}{MAKING}", id.as_str()))
     }
 
-    /// Creates the folder under a temporary name, and renames it when it is complete. A folder without an info is
-    /// therefore being removed, or should have been.
+    /// Creates the folder under a temporary name, and renames it when it is complete. Therefore, a folder without an
+    /// info is one that is being removed, or whose removal failed.
     fn make(&self, upload: &mut Upload) -> Result<(), UploadError> {
         let folder = self.making(&upload.id);
         fs::create_dir(&folder)?;
@@ -300,11 +301,11 @@ impl UploadStore {
         upload.map(Some).map_err(|_| UploadError::Unreadable(id.as_str().to_owned()))
     }
 
-    /// Replaces the info by its next version. After a power cut, the info is one of the two as a whole. With
-    /// `is_kept`, it is this one.
+    /// Replaces the info with its next version. After a power cut, one of the two versions is valid as a whole. With
+    /// `is_kept`, it is the next one.
     ///
     /// # Errors
-    /// Errors of the file system. Either version may be valid then.
+    /// Returns file system errors. In that case, either version may be valid.
     pub fn save(&self, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
         self.write(upload)?;
         self.publish(&upload.id)?;
@@ -318,7 +319,7 @@ impl UploadStore {
         durable::write(&path, &serde_json::to_vec(upload).map_err(io::Error::other)?)
     }
 
-    /// Makes the written info the valid one.
+    /// Replaces the valid info with the written one.
     pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
         let info = self.folder_of(id).join(INFO);
         fs::rename(durable::draft_of(&info), info)
@@ -329,8 +330,8 @@ impl UploadStore {
         Body::open(&self.body_of(&upload.id), self.place(upload))
     }
 
-    /// Deletes the body and frees its space. Call it after an info was stored that is no longer [`State::Receiving`].
-    /// If there are too many ended uploads, the oldest one is removed.
+    /// Deletes the body and frees its space. The caller must first store an info that is no longer
+    /// [`State::Receiving`]. If there are too many ended uploads, the oldest one is removed.
     pub fn ended(&self, upload: &Upload) -> io::Result<()> {
         self.remember_ended(upload);
         self.remove_body(upload)
@@ -354,8 +355,8 @@ impl UploadStore {
 
     /// Removes an upload. It does not reappear after a power cut.
     pub fn remove(&self, upload: &Upload) -> io::Result<()> {
-        // The info is removed first, because it makes a folder an upload. The next start removes what a crash leaves.
-        // The next erasure also removes what a failure leaves.
+        // The info is removed first, because only a folder with an info is an upload. The next start removes what a
+        // crash leaves. The next erasure also removes what a failure leaves.
         fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
         // No other code can release the space from now on, so it is released even if the file remains.
         if let Some(length) = self.length(&upload.id) {
@@ -365,10 +366,10 @@ impl UploadStore {
         durable::sync_folder(&self.folder)
     }
 
-    /// Removes the remains of uploads whose removal failed halfway. Nothing refers to them any more.
+    /// Removes the remains of uploads whose removal failed partway. Nothing refers to them any more.
     ///
     /// # Errors
-    /// The first error of the file system. The other uploads are tried nevertheless.
+    /// Returns the first file system error, after it has tried the other uploads too.
     pub fn remove_remains(&self) -> io::Result<()> {
         let mut done = Ok(());
         for id in self.ids()? {
@@ -419,7 +420,7 @@ mod tests {
     fn room_is_taken_by_bytes_and_given_back_and_counted_again_after_a_start() {
         let data = tempfile::tempdir().unwrap();
         let store = UploadStore::open(data.path(), 1_000 * KIB).unwrap();
-        // Declared lengths do not count.
+        // Declared lengths are not counted.
         let (mut first, mut second, mut third) = (upload(1 << 40), upload(1 << 40), upload(1));
         store.create(&mut first).unwrap();
         store.create(&mut second).unwrap();
@@ -460,7 +461,7 @@ mod tests {
         store.create(&mut other).unwrap();
         grow(&store, &other, 100 * KIB).unwrap();
         let others = (1, 100 * KIB);
-        // Its end was published, but its folder could not be synced, so the end was not reported.
+        // The upload's end was published, but its folder could not be synced, so the end was not reported.
         let finish = |one: &mut Upload| {
             store.create(one).unwrap();
             grow(&store, one, 200 * KIB).unwrap();
@@ -485,7 +486,7 @@ mod tests {
         store.forget_body(&forgotten).unwrap();
         store.forget_body(&forgotten).unwrap();
         assert_eq!(room(&store), others);
-        // An upload that got its name, but whose name could not be synced.
+        // An upload that was renamed to its final name, but whose name could not be synced.
         let mut unmade = upload(9);
         let place = store.place(&unmade);
         place.try_take().unwrap();
@@ -493,7 +494,7 @@ mod tests {
         store.unmake(&unmade.id, &place);
         assert!(store.load(&unmade.id).unwrap().is_none() && !store.path(&unmade.id).exists());
         assert_eq!(room(&store), others);
-        // Its info is damaged while the server runs.
+        // The info is damaged while the server runs.
         let mut damaged = upload(9);
         store.create(&mut damaged).unwrap();
         grow(&store, &damaged, 200 * KIB).unwrap();
@@ -522,7 +523,7 @@ mod tests {
             store.ended(&one).unwrap();
             ids.push(one.id);
         }
-        // The maximum is reached, so the next one takes the place of the oldest.
+        // The maximum is reached, so the next upload replaces the oldest.
         while store.ended.0.try_send(UploadId::random().unwrap()).is_ok() {}
         let mut last = upload(0);
         store.create(&mut last).unwrap();

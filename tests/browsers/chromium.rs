@@ -1,5 +1,4 @@
-//! The same in a browser without a screen: a page of another origin posts events, reads the answers, and does nothing
-//! else.
+//! A headless Chromium: a page of another origin posts events and reads the responses, and can do nothing else.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +10,7 @@ use serde_json::Value;
 use super::on;
 use super::support::{Folder, PATIENCE, skip};
 
-/// A site that is one page, and takes one report.
+/// A site with a single page that receives one report.
 struct Site(TcpListener);
 
 impl Site {
@@ -23,10 +22,10 @@ impl Site {
         format!("http://{}", self.0.local_addr().expect("an address"))
     }
 
-    /// Shows the page, and hands on what it reports.
+    /// Serves the page and returns the receiver of its report.
     fn show(self, page: String) -> mpsc::Receiver<Value> {
         let (tell, reports) = mpsc::sync_channel(1);
-        // Ends with the test's process.
+        // The thread ends with the test process.
         std::thread::spawn(move || {
             for stream in self.0.incoming().map_while(Result::ok) {
                 let (page, tell) = (page.clone(), tell.clone());
@@ -37,7 +36,7 @@ impl Site {
     }
 }
 
-/// One request of the browser; whatever breaks off is asked for again.
+/// Answers one request of the browser. On an I/O error it gives up, and the browser sends the request again.
 fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::SyncSender<Value>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut first, mut length) = (String::new(), 0);
@@ -74,13 +73,14 @@ struct Browser(Child);
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Our own child.
+        // The browser is a child of this process.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What the page of a site reports; `None`, and a word about it, where there is no browser.
+/// Returns the report of the site's page. If no browser is installed, skips the test with a message and returns
+/// `None`.
 fn report_of(site: Site, page: String, folder: &Folder) -> Option<Value> {
     let is_there =
         |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|said| said.status.success());
@@ -108,7 +108,7 @@ fn report_of(site: Site, page: String, folder: &Folder) -> Option<Value> {
     Some(report)
 }
 
-/// The page: tries everything against the server and says what became of it.
+/// The page. It tries every operation against the server and reports the outcomes.
 const PAGE: &str = r#"<!doctype html><title>another site</title><script type="module">
 const server = "http://SERVER";
 const tried = {};
@@ -154,7 +154,7 @@ fn in_a_browser_a_page_of_another_origin_posts_events_and_nothing_else() {
     for name in kept {
         assert_eq!(tried[name], "TypeError", "{name}: {tried}");
     }
-    // Sent, but not answered to, and not done.
+    // These two requests are sent, but the page cannot read the responses and the server does nothing.
     for name in ["price", "export"] {
         assert_eq!(tried[name], "opaque", "{name}: {tried}");
     }

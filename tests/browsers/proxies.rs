@@ -1,5 +1,5 @@
-//! Behind Debian's Caddy and nginx as their manuals set them up: the console and the routes of events work, and a page of
-//! another origin still cannot do more.
+//! Caddy and nginx from Debian in front of the server, configured as in their manuals. The console and the event
+//! endpoints work, and a page of another origin still cannot do more.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ struct Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Our own child.
+        // The proxy is a child of this process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -26,7 +26,7 @@ fn is_there(program: &str, flag: &str) -> bool {
     Command::new(program).arg(flag).output().is_ok_and(|said| said.status.success())
 }
 
-/// A port that nobody has now.
+/// Returns a port that is free now.
 fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("an address").port()
@@ -39,7 +39,7 @@ fn start(mut command: Command, port: u16) -> Proxy {
     Proxy { child, address }
 }
 
-/// `proxy_pass` as it stands in every example: it asks under the name of the upstream.
+/// Starts nginx with `proxy_pass` as in every example. It sends the name of the upstream as `Host`.
 fn nginx(folder: &Path, server: &Server) -> Option<Proxy> {
     if !is_there("nginx", "-v") {
         skip("no nginx (apt install nginx-light)");
@@ -63,7 +63,7 @@ fn nginx(folder: &Path, server: &Server) -> Option<Proxy> {
     Some(start(command, port))
 }
 
-/// `caddy reverse-proxy`: it passes the name on that it was asked under.
+/// Starts Caddy as a reverse proxy. It forwards the `Host` of the client's request.
 fn caddy(folder: &Path, server: &Server) -> Option<Proxy> {
     if !is_there("caddy", "version") {
         skip("no caddy (apt install caddy)");

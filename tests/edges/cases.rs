@@ -1,11 +1,11 @@
-//! The table of single requests: bytes, the answer they get, and what becomes of the connection. It
-//! holds on both lanes.
+//! The table of single requests: the bytes, the response, and the state of the connection afterwards. It applies to
+//! both lanes.
 
 use std::io::Write;
 
 use super::{EVENT, plain, post, post_chunked};
 
-/// What the connection does behind the answer.
+/// The state of the connection after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     Stays,
@@ -16,7 +16,7 @@ pub struct Case {
     pub name: String,
     pub bytes: Vec<u8>,
     pub status: u16,
-    /// The problem's name; empty where the answer is no problem.
+    /// The name of the problem. Empty if the response is not a problem.
     pub slug: &'static str,
     pub after: After,
 }
@@ -44,7 +44,7 @@ fn add(
     cases.push(Case { name: name.to_owned(), bytes: bytes.into(), status, slug, after });
 }
 
-/// Refused as no HTTP: 400, closed.
+/// Adds a request that is refused as invalid HTTP: 400, and the connection closes.
 fn bad(cases: &mut Vec<Case>, name: &str, bytes: impl Into<Vec<u8>>) {
     add(cases, name, bytes, 400, "bad-request", After::Closes);
 }
@@ -53,9 +53,9 @@ fn good(cases: &mut Vec<Case>, name: &str, bytes: impl Into<Vec<u8>>, status: u1
     add(cases, name, bytes, status, "", After::Stays);
 }
 
-/// What two servers could read differently (RFC 9112 §11.2), and what is not HTTP/1 at all.
+/// Adds requests that two servers could read differently (RFC 9112 §11.2), and bytes that are not HTTP/1 at all.
 fn smuggling(cases: &mut Vec<Case>) {
-    // What follows the head looks like a request: it must never be answered as one.
+    // The bytes after the head look like a request. They must never be answered as one.
     let hidden = "GET /health HTTP/1.1\r\nHost: t\r\n\r\n";
     let with = |lines: &str| format!("POST /event HTTP/1.1\r\nHost: t\r\n{lines}\r\n\r\n{hidden}");
     for (name, lines) in [
@@ -212,7 +212,7 @@ fn targets(cases: &mut Vec<Case>) {
         "bad-parameter",
         After::Stays,
     );
-    // An empty field is an absent one.
+    // An empty parameter is treated as absent.
     good(cases, "an empty ack", post("/event?ack=", &[], EVENT.as_bytes()), 202);
     let marked = [b"\xef\xbb\xbf", EVENT.as_bytes()].concat();
     good(cases, "a byte order mark", post("/event", &[], &marked), 202);
@@ -350,7 +350,7 @@ fn bodies(cases: &mut Vec<Case>) {
         ("endless trailers", format!("{size:x}\r\n{EVENT}\r\n0\r\n{}", "A: b\r\n".repeat(5000))),
     ] {
         bad(cases, name, chunked(&body));
-        // The same where nobody looks at the body.
+        // The same body, sent to an endpoint that does not read it.
         bad(
             cases,
             &format!("{name}, to another endpoint"),

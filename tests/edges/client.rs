@@ -1,4 +1,4 @@
-//! A connection that sends exactly the bytes it is given and reads answers strictly.
+//! A connection that sends exactly the given bytes and reads responses strictly.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Far above anything a healthy server needs; only a hang meets it.
+/// Far above what a healthy server needs. Only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Client {
@@ -14,14 +14,14 @@ pub struct Client {
     unread: Vec<u8>,
 }
 
-/// One answer.
+/// One response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
     /// Names in lower case, in the order received.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// `100 Continue` lines in front of it.
+    /// Number of `100 Continue` heads before the response.
     pub continues: usize,
 }
 
@@ -35,7 +35,7 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// The last part of a problem document's `type`, with everything else about it checked.
+    /// Returns the last part of the `type` of a problem document. Checks all other members of the document.
     pub fn slug(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let document = self.json();
@@ -49,7 +49,7 @@ impl Reply {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// Shape and meaning, without what is different every time; for comparing two lanes.
+    /// Returns the status, the headers and the body without the values that differ each time, to compare two lanes.
     pub fn essence(&self) -> (u16, Vec<(String, String)>, String) {
         let mut headers: Vec<_> = self.headers.clone();
         headers.retain(|(name, value)| {
@@ -81,7 +81,7 @@ impl Client {
         self.socket.write_all(bytes).unwrap();
     }
 
-    /// For peers that may close while we still send.
+    /// Sends bytes to a server that may close the connection meanwhile.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
     }
@@ -91,22 +91,22 @@ impl Client {
         self.reply()
     }
 
-    /// For servers that may turn us away.
+    /// Sends a request to a server that may refuse the connection, and reads the response.
     pub fn try_reply_to(&mut self, bytes: &[u8]) -> io::Result<Reply> {
         self.try_send(bytes).and_then(|()| self.try_reply(false))
     }
 
-    /// Ends our direction.
+    /// Closes the client's direction of the connection.
     pub fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// The next answer to something that is not HEAD.
+    /// Reads the next response to a request other than HEAD.
     pub fn reply(&mut self) -> Reply {
         self.try_reply(false).unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
-    /// The next answer to HEAD.
+    /// Reads the next response to a HEAD request.
     pub fn reply_to_head(&mut self) -> Reply {
         self.try_reply(true).unwrap_or_else(|error| panic!("no answer: {error}"))
     }
@@ -133,7 +133,7 @@ impl Client {
         }
     }
 
-    /// `100 Continue` and nothing else.
+    /// Expects `100 Continue` and nothing else.
     pub fn expect_invitation(&mut self) {
         let (status, headers) = self.head().unwrap();
         assert_eq!((status, headers.len()), (100, 0));
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    /// Nothing more is said, and the connection ends (cleanly or not).
+    /// Expects that nothing more arrives and that the connection ends, cleanly or not.
     pub fn expect_end(&mut self) {
         match self.receive() {
             Ok(()) => panic!("more was said: {}", String::from_utf8_lossy(&self.unread)),
@@ -186,7 +186,7 @@ impl Client {
         assert!(self.unread.is_empty(), "{}", String::from_utf8_lossy(&self.unread));
     }
 
-    /// Something was said, or the connection ended; without waiting.
+    /// Returns `true` if bytes have arrived or the connection has ended. Does not wait.
     pub fn has_input(&mut self) -> bool {
         let mut one = [0];
         self.socket.set_nonblocking(true).unwrap();
@@ -195,7 +195,7 @@ impl Client {
         !self.unread.is_empty() || !matches!(outcome, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Nothing was said so far, without waiting.
+    /// Expects that nothing has arrived yet. Does not wait.
     pub fn expect_silence(&mut self) {
         self.socket.set_nonblocking(true).unwrap();
         let outcome = self.receive();
@@ -218,7 +218,7 @@ pub fn is_end(error: &io::Error) -> bool {
     )
 }
 
-/// What every answer says, whatever it answers.
+/// Checks the headers that every response has.
 fn check_always(reply: &Reply) {
     let once = |name: &str| {
         let mut values = reply.headers.iter().filter(|(known, _)| known == name);
@@ -230,7 +230,7 @@ fn check_always(reply: &Reply) {
     assert!(date.len() == 29 && date.ends_with(" GMT") && date.as_bytes()[3] == b',', "{date}");
     let id = once("x-request-id");
     assert!((1..=200).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()), "{id:?}");
-    // A page of another origin reads answers to posts of events, or all of them where its origin is listed.
+    // A page of another origin can read the responses to posted events, and all responses if its origin is listed.
     let allowed = reply.header("access-control-allow-origin");
     assert!(allowed.is_none_or(|origin| ["*", "https://a.example"].contains(&origin)), "{reply:?}");
     assert!(reply.header("access-control-allow-credentials").is_none());

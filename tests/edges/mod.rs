@@ -9,7 +9,7 @@ pub use cases::{After, Case, cases};
 pub use client::{Client, Reply, is_end};
 pub use server::{Server, eventually};
 
-/// The two implementations a connection can be on; every rule must hold on both.
+/// The two implementations that can serve a connection. Every rule applies to both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     Hot,
@@ -21,7 +21,7 @@ pub const LANES: [Lane; 2] = [Lane::Hot, Lane::Executor];
 /// A valid event.
 pub const EVENT: &str = r#"{"user_id":12345,"timestamp":"2024-01-14T10:30:00Z","metadata":{"page":"/a"}}"#;
 
-/// A `POST` with a `Host`, a `Content-Length` and further header lines.
+/// Returns a `POST` with a `Host`, a `Content-Length` and further header lines.
 pub fn post(target: &str, lines: &[&str], body: &[u8]) -> Vec<u8> {
     let mut bytes =
         format!("POST {target} HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n", body.len()).into_bytes();
@@ -34,7 +34,7 @@ pub fn post(target: &str, lines: &[&str], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The same with a chunked body in pieces of `step` bytes.
+/// Returns the same request with a chunked body in pieces of `step` bytes.
 pub fn post_chunked(target: &str, lines: &[&str], body: &[u8], step: usize) -> Vec<u8> {
     let mut bytes =
         format!("POST {target} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n").into_bytes();
@@ -52,7 +52,7 @@ pub fn post_chunked(target: &str, lines: &[&str], body: &[u8], step: usize) -> V
     bytes
 }
 
-/// A request without a body.
+/// Returns a request without a body.
 pub fn plain(method: &str, target: &str, lines: &[&str]) -> Vec<u8> {
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: t\r\n");
     for line in lines {

@@ -1,4 +1,4 @@
-//! `firehose serve` as a child process on a folder and ports of its own.
+//! `firehose serve` as a child process with its own folder and ports.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{Client, Lane, plain};
 
-/// Far above anything a healthy machine needs; only a hang meets it.
+/// Far above what a healthy machine needs. Only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Server {
@@ -66,7 +66,7 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// A new connection; one on the executor has been there with a first request.
+    /// Opens a connection on the lane. For the executor, it sends a first request that moves the connection there.
     pub fn connect(&self, lane: Lane) -> Client {
         let mut client = Client::new(TcpStream::connect(self.address).unwrap());
         if lane == Lane::Executor {
@@ -85,12 +85,12 @@ impl Server {
         String::from_utf8(reply.body).unwrap()
     }
 
-    /// Descriptors the process has open.
+    /// Returns the number of descriptors that the process has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(self.proc("fd")).unwrap().count()
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -101,7 +101,8 @@ impl Server {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 
-    /// Alive, answering on both lanes, nothing lost between accepted and stored, no panic in the log.
+    /// Asserts that the process is alive, that both lanes answer, that no accepted event is lost before it is stored,
+    /// and that the log contains no panic and no error.
     pub fn assert_well(&mut self) {
         assert!(self.child.try_wait().unwrap().is_none(), "the process ended: {}", self.log());
         for lane in super::LANES {
@@ -125,13 +126,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Gone already where a test has seen it end.
+        // The process is already gone if a test has seen it end.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Polls until there is an answer.
+/// Polls until there is a result, and returns it.
 pub fn eventually<T>(promise: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let deadline = clock::now() + PATIENCE;
     loop {

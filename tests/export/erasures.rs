@@ -1,4 +1,5 @@
-//! A long export under erasures: it ends, with every order that is left exactly once and none of who was erased.
+//! A long export during erasures. It ends, contains every remaining order exactly once, and contains no order of an
+//! erased customer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,12 +11,12 @@ use super::*;
 use crate::support::{Client, Folder};
 
 const TENANT: &str = "t";
-/// Orders of one customer, who sends them one after another: they are in few blocks of the file.
+/// Number of orders of one customer. They are consecutive, so they lie in few blocks of the file.
 const OF_CUSTOMER: u64 = 3;
-/// Customers between two that are erased: their orders are in different blocks of 300.
+/// Number of customers from one erased customer to the next. Their orders lie in different blocks of 300.
 const STRIDE: u64 = 70;
 
-/// Orders whose customers have traces of their own.
+/// Starts a server with orders. Each customer has distinct traces: an id, a name and an e-mail address.
 fn filled(folder: &Folder, flags: &[&str], count: u64) -> (Server, BTreeMap<String, String>) {
     let mut all = orders(TENANT, count, &mut Chance::seeded(31));
     for (number, order) in (0_u64..).zip(&mut all) {
@@ -44,7 +45,7 @@ fn etag(server: &Server, export: &Value) -> String {
     answer.header("etag").expect("a validator").to_owned()
 }
 
-/// Order and customer of each row.
+/// Returns the order and the customer of each row.
 fn rows(format: &str, bytes: Vec<u8>) -> Vec<(String, String)> {
     if format == "parquet" {
         let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a Parquet file");
@@ -61,14 +62,14 @@ fn rows(format: &str, bytes: Vec<u8>) -> Vec<(String, String)> {
     lines.map(row).collect()
 }
 
-/// Who was erased, and who got a pseudonym.
+/// The customers who were erased, and those who got a pseudonym.
 #[derive(Default)]
 struct Gone {
     erased: BTreeSet<String>,
     renamed: BTreeSet<String>,
 }
 
-/// Every order that is left is there, once, and under the right name.
+/// Checks that every remaining order occurs once and under the right name.
 #[track_caller]
 fn check_rows(rows: &[(String, String)], orders: &BTreeMap<String, String>, gone: &Gone) {
     let mut left: BTreeMap<&str, &str> =
@@ -86,14 +87,14 @@ fn check_rows(rows: &[(String, String)], orders: &BTreeMap<String, String>, gone
     assert!(left.is_empty(), "{} orders are not there: {:?}", left.len(), left.first_key_value());
 }
 
-/// No file of the export has these bytes.
+/// Checks that no file of the export contains the customer's id.
 #[track_caller]
 fn check_traces(folder: &Folder, export: &Value, customer: &str) {
     let id = export["id"].as_str().expect("an id");
     let folder: &Path = &folder.data().join("exports").join(id);
     for entry in std::fs::read_dir(folder).expect("the folder of the export") {
         let path = entry.expect("an entry").path();
-        // The job goes on meanwhile, and its states come and go.
+        // The job continues meanwhile, and its state files appear and disappear.
         let bytes = std::fs::read(&path).unwrap_or_default();
         assert!(
             memchr::memmem::find(&bytes, format!("\"{customer}\"").as_bytes()).is_none(),
@@ -103,8 +104,8 @@ fn check_traces(folder: &Folder, export: &Value, customer: &str) {
     }
 }
 
-/// Before files were spliced every erasure of orders that were written made the export begin again, which waits until
-/// no shard erases: under erasures without a pause it never ended, and this test ran out of customers.
+/// Before files were spliced, every erasure of written orders restarted the export, which waits until no shard
+/// erases. Under erasures without a pause it never ended, and this test ran out of customers.
 #[test]
 fn x1_an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_never_ends_cleanly() {
     let folder = Folder::new();
@@ -123,7 +124,7 @@ fn x1_an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_nev
             while look(&server, &export)["state"] != "done" {
                 let number = customers.next().expect("they are without end");
                 assert!(erasures < 60, "{splices} splices, and it does not end: {}", look(&server, &export));
-                // Spread over the file, and others each time around.
+                // The erasures are spread over the file, and each pass takes other customers.
                 let (around, at) = (number / 100, number % 100);
                 let customer = name_of(at * STRIDE + around);
                 let mut reading = Reading::begin(&server, &export, "");
@@ -137,7 +138,7 @@ fn x1_an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_nev
                 if mode == "erase" { &mut gone.erased } else { &mut gone.renamed }.insert(customer.clone());
                 let said = look(&server, &export);
                 if said["state"] == "erased" {
-                    // It was done before the erasure looked.
+                    // The export was done before the erasure checked it.
                     return false;
                 }
                 erasures += 1;

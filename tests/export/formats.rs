@@ -1,4 +1,4 @@
-//! What is in the files: the same rows as a search, in every format and packing.
+//! The content of the files: the same rows as a search, in every format and with every compression.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -21,7 +21,7 @@ fn unpacked(bytes: Vec<u8>, compression: &str) -> Vec<u8> {
     plain
 }
 
-/// Rows of columns of text, as a line of NDJSON has them.
+/// Rows of text columns, with the text that a line of NDJSON contains.
 type Rows = Vec<Vec<String>>;
 
 fn sorted(mut rows: Rows) -> Rows {
@@ -48,7 +48,7 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What a search says, as rows of an export.
+/// Returns the rows of a search as rows of an export.
 fn expected(found: &[Value], orders: &BTreeMap<String, &Order>, of_items: bool) -> Rows {
     let mut rows = Vec::new();
     for row in found {
@@ -135,7 +135,7 @@ fn every_format_and_packing_tells_what_a_search_tells() {
     let server = folder.serve(&["--shards", "3", "--order-partition-rows-max", "400"]);
     let mut chance = Chance::new();
     let mut own = orders("a b", 1_300, &mut chance);
-    // The ids of a tenant are unique.
+    // The order ids of a tenant are unique.
     own.iter_mut().enumerate().for_each(|(at, order)| order.id = format!("{}{at}", ["", "=", "-"][at % 3]));
     ingest(&server, &own);
     ingest(&server, &orders("other", 700, &mut chance));
@@ -160,7 +160,7 @@ fn every_format_and_packing_tells_what_a_search_tells() {
             .iter()
             .flat_map(|format| ["none", "gzip", "zstd"].map(|compression| (*format, compression)))
         {
-            // All packings with the first filters, then one each.
+            // The first filters use every compression, the others one each.
             if number > 0 && compression != ["none", "gzip", "zstd"][number % 3] {
                 continue;
             }
@@ -177,7 +177,7 @@ fn every_format_and_packing_tells_what_a_search_tells() {
                 let rows = match format {
                     "csv" => {
                         for cell in expected.iter_mut().flatten() {
-                            // Of these only texts begin so.
+                            // Of these columns, only texts begin with such a character.
                             *cell = guarded(cell);
                         }
                         expected.sort();
@@ -190,7 +190,7 @@ fn every_format_and_packing_tells_what_a_search_tells() {
             }
         }
     }
-    // Without fields a line of NDJSON is a line of a search.
+    // Without `fields`, a line of NDJSON equals a line of a search.
     let lines = made(&server, "a b", &json!({"format": "ndjson"}));
     let mut lines: Vec<&[u8]> = lines.split_inclusive(|byte| *byte == b'\n').collect();
     let search = server.get("/api/v1/tenants/a%20b/orders/search?limit=100000");
@@ -199,7 +199,7 @@ fn every_format_and_packing_tells_what_a_search_tells() {
     lines.sort_unstable();
     found.sort_unstable();
     assert!(lines == found);
-    // Of products that a query string cannot name.
+    // A filter with a product id that a query string cannot express.
     let wish = json!({"format": "ndjson", "filters": {"product_id": ["p,7", "none"]}});
     let lines = made(&server, "a b", &wish);
     let expected = own.iter().filter(|order| order.items.iter().any(|item| item.product == "p,7")).count();

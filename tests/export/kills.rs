@@ -1,10 +1,10 @@
-//! The same bytes, whatever happens to the server or the connection on the way.
+//! An export has the same bytes, whatever happens to the server or the connection meanwhile.
 
 use super::*;
 use crate::support::Folder;
 use crate::support::commerce::{NDJSON, dataset, ingest as send, patch};
 
-/// Enough orders that a job takes a while.
+/// Starts a server with enough orders for a job to take a while.
 fn filled(folder: &Folder, flags: &[&str]) -> Server {
     let made =
         dataset(folder, &["--tenants", "1", "--customers", "300", "--orders", "9000", "--items-mean", "3"]);
@@ -37,7 +37,8 @@ fn x1_a_job_that_is_killed_twice_makes_the_same_bytes() {
     server.stop();
 }
 
-/// Kills the server twice while it makes an export, whose bytes must be these; whether both met it half-way.
+/// Kills the server twice during an export, whose bytes must equal `uncut`. Returns `false` if the export was done
+/// before a kill.
 #[track_caller]
 fn killed_twice(folder: &Folder, flags: &[&str], server: &mut Server, wish: &Value, uncut: &[u8]) -> bool {
     let export = begin(server, TENANT, wish);
@@ -46,7 +47,7 @@ fn killed_twice(folder: &Folder, flags: &[&str], server: &mut Server, wish: &Val
         let Some(said) = half(server, &export, uncut.len() as u64 / 4 * kill) else { return false };
         let order = format!("ord-1-0000000{kill}");
         if kill == 1 {
-            // What changes now is not what was chosen.
+            // The orders and their statuses are already selected. Later changes do not appear in the export.
             patch(&mut server.client(), TENANT, &order, "refunded");
             patch(&mut server.client(), TENANT, &order, "pending");
         }
@@ -70,7 +71,7 @@ fn statuses_are_those_of_the_beginning() {
     let mut server = filled(&folder, &flags);
     let wish = json!({"format": "csv", "fields": ["order_id", "status"]});
     let uncut = made(&server, TENANT, &wish);
-    // The items make it slower.
+    // The items make the export slower.
     let slow = json!({"format": "ndjson", "fields": ["order_id", "status", "items"]});
     let last = String::from_utf8(uncut.clone()).expect("text");
     let last = last.lines().last().expect("a line").split(',').next().expect("an id").to_owned();
@@ -101,7 +102,7 @@ fn x1_a_download_that_is_cut_twenty_times_is_whole() {
     let mut chance = Chance::new();
     for wish in [json!({"format": "csv", "rows": "items"}), json!({"format": "parquet", "rows": "items"})] {
         let uncut = made(&server, TENANT, &wish);
-        // On a slow machine an export may be over before the second part of it is asked for; not every time.
+        // On a slow machine, an export may be done before its second part is requested, but not every time.
         let tries =
             (0..20).take_while(|_| cut_twenty_times(&server, &wish, &uncut, &mut chance) == 0).count();
         assert!(tries < 20, "some of it was read while it was made");
@@ -109,7 +110,7 @@ fn x1_a_download_that_is_cut_twenty_times_is_whole() {
     server.stop();
 }
 
-/// Downloads it in parts from when it is begun; how many of them came while it was made.
+/// Begins an export and downloads it in parts at once. Returns how many parts arrived while it was running.
 #[track_caller]
 fn cut_twenty_times(server: &Server, wish: &Value, uncut: &[u8], chance: &mut Chance) -> u32 {
     let export = begin(server, TENANT, wish);
@@ -147,7 +148,7 @@ fn x1_who_follows_gets_all_of_it_and_a_clean_end_only_then() {
     assert_eq!(reading.header("repr-digest"), None, "it is not known yet");
     assert!(reading.rest().expect("a clean end") == uncut);
     assert_eq!(look(&server, &export)["state"], "done");
-    // A part that ends behind what is there is that part, however far the file is.
+    // A range that ends beyond the bytes written so far still returns the whole range.
     let export = begin(&server, TENANT, &wish);
     let last = uncut.len() - 100;
     let mut reading = Reading::begin(&server, &export, &format!("Range: bytes=0-{last}\r\n"));
@@ -156,7 +157,7 @@ fn x1_who_follows_gets_all_of_it_and_a_clean_end_only_then() {
     assert!(range.starts_with(&format!("bytes 0-{last}/")), "{range}");
     assert!(reading.rest().expect("a clean end") == uncut[..=last]);
 
-    // Removed on the way: broken off, and gone for everybody.
+    // An export that is removed during a download: the download is aborted, and the export is gone for everyone.
     let export = begin(&server, TENANT, &wish);
     let mut reading = Reading::begin(&server, &export, "");
     let first = reading.read(1_000).expect("a beginning");
@@ -167,7 +168,7 @@ fn x1_who_follows_gets_all_of_it_and_a_clean_end_only_then() {
     assert_eq!(server.get(url).status, 404);
     assert_eq!(server.client().ask("DELETE", url, "").expect("an answer").status, 404);
 
-    // So is one that is read once it is done.
+    // The same applies to the download of an export that is done.
     let export = done(&server, &begin(&server, TENANT, &wish));
     let mut reading = Reading::begin(&server, &export, "");
     reading.read(10).expect("a beginning");
@@ -175,10 +176,10 @@ fn x1_who_follows_gets_all_of_it_and_a_clean_end_only_then() {
     assert_eq!(server.client().ask("DELETE", url, "").expect("an answer").status, 204);
     let left = std::fs::read_dir(folder.data().join("exports")).expect("the folder").count();
     assert_eq!(left, 3, "those that were not removed");
-    // What the sockets hold may still come; the end never does as if it were whole.
+    // Bytes that are already in the sockets may still arrive, but the download never ends as if it were complete.
     assert!(reading.rest().is_err());
 
-    // A server that stops breaks it off too, and goes on with the export.
+    // A server that stops aborts the download, too. It continues the export after the next start.
     let export = begin(&server, TENANT, &wish);
     let mut reading = Reading::begin(&server, &export, "");
     let mut part = reading.read(1_000).expect("a beginning");

@@ -1,4 +1,4 @@
-//! What an export may take, how long it is kept, and whose it is.
+//! How much space an export may take, how long it is kept, and which tenant owns it.
 
 use super::*;
 use crate::support::commerce::problem;
@@ -11,7 +11,7 @@ fn one_that_has_no_room_fails_and_says_so() {
     ingest(&server, &orders("t", 4_000, &mut Chance::seeded(5)));
     let export = begin(&server, "t", &json!({"format": "ndjson"}));
     let mut reading = Reading::begin(&server, &export, "");
-    // The reader that comes after the failure is refused instead.
+    // A reader that arrives after the failure is refused instead.
     if reading.status != 409 {
         assert_eq!((reading.status, reading.is_chunked), (200, true));
         assert!(reading.rest().is_err(), "a file that is not whole has no clean end");
@@ -20,10 +20,10 @@ fn one_that_has_no_room_fails_and_says_so() {
     assert_eq!(said["state"], "failed");
     assert!(said["error"].as_str().is_some_and(|error| error.contains("409600 bytes")), "{said}");
     problem(&server.get(said["download_url"].as_str().expect("a path")), 409, "export-failed");
-    // Its room is free again.
+    // The space of the failed export is free again.
     let small = json!({"format": "csv", "fields": ["order_id"]});
     let mut kept = Vec::new();
-    // A tenant may have 200, failed ones among them; how long they take is the machine's.
+    // A tenant may have 200 exports, including failed ones. How long they take depends on the machine.
     let refused = (0..250).find_map(|_| {
         let answer = server.client().ask("POST", &path("t"), &small.to_string()).expect("an answer");
         if answer.status == 201 {

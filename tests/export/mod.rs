@@ -1,4 +1,4 @@
-//! What the tests of exports share: orders worth exporting, jobs, downloads in parts.
+//! Shared parts of the export tests: orders worth exporting, jobs, and downloads in parts.
 
 mod erasures;
 mod formats;
@@ -17,7 +17,7 @@ use crate::support::commerce::{encoded, ingested};
 use crate::support::oracle::{Item, Order};
 use crate::support::{Answer, Chance, PATIENCE, Server, wait_for};
 
-/// Orders of a tenant, with every kind of text and money.
+/// Returns orders of a tenant with every kind of text and amount.
 fn orders(tenant: &str, count: u64, chance: &mut Chance) -> Vec<Order> {
     let names = [
         "Ann Smith",
@@ -65,7 +65,7 @@ fn path(tenant: &str) -> String {
     format!("/api/v1/tenants/{}/reports/export", encoded(tenant))
 }
 
-/// Begins an export.
+/// Begins an export and returns its description.
 #[track_caller]
 fn begin(server: &Server, tenant: &str, wish: &Value) -> Value {
     let answer = server.client().ask("POST", &path(tenant), &wish.to_string()).expect("the server answers");
@@ -82,7 +82,7 @@ fn look(server: &Server, export: &Value) -> Value {
     answer.json()
 }
 
-/// Waits until it is done.
+/// Waits until the export is done, and returns its description.
 #[track_caller]
 fn done(server: &Server, export: &Value) -> Value {
     let said = ended(server, export);
@@ -101,7 +101,7 @@ fn ended(server: &Server, export: &Value) -> Value {
     })
 }
 
-/// Waits until so many bytes of it can be read; `None` if it was done before it was seen half-way.
+/// Waits until `bytes` bytes of the export can be read. Returns `None` if it was done before it was seen half-way.
 #[track_caller]
 fn half(server: &Server, export: &Value, bytes: u64) -> Option<Value> {
     wait_for("a part of the export", || {
@@ -112,12 +112,12 @@ fn half(server: &Server, export: &Value, bytes: u64) -> Option<Value> {
     })
 }
 
-/// Whether it came about: a slow machine may look too late, not every time.
+/// Repeats an attempt until it succeeds, up to 20 times. On a slow machine, one attempt may be too late, but not all.
 fn in_time(mut attempt: impl FnMut() -> bool) -> bool {
     (0..20).any(|_| attempt())
 }
 
-/// The whole file, and that it is what the export says of it.
+/// Downloads the whole file and checks that it matches the export's description.
 #[track_caller]
 fn download(server: &Server, export: &Value) -> Vec<u8> {
     let answer = server.get(export["download_url"].as_str().expect("a path"));
@@ -144,7 +144,7 @@ struct Reading {
     stream: BufReader<TcpStream>,
     status: u16,
     headers: Vec<(String, String)>,
-    /// Bytes of the body to come, or of the chunk.
+    /// Bytes of the body that have not been read yet, or of the current chunk if the body is chunked.
     left: u64,
     is_chunked: bool,
 }
@@ -182,7 +182,7 @@ impl Reading {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Up to so many bytes; fewer at a clean end only.
+    /// Reads up to `most` bytes. Returns fewer only at a clean end.
     fn read(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < most {

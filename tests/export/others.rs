@@ -1,7 +1,7 @@
-//! The Parquet file in the hands of others: DuckDB and Arrow read the types and sums that were meant.
+//! The Parquet file in other programs: DuckDB and Arrow read the intended types and sums.
 //!
-//! They are installed from PyPI into `target/` on first use; without python3, venv or a network the test says so and
-//! compares nothing.
+//! Both are installed from PyPI into `target/` on first use. Without python3, venv or a network, the test reports
+//! this and compares nothing.
 
 use std::process::Command;
 
@@ -10,7 +10,8 @@ use crate::support::{Folder, python, skip};
 
 const PACKAGES: [&str; 2] = ["duckdb==2.0.0", "pyarrow==26.0.1"];
 
-/// Prints the columns' types, then for each currency the number of rows and the sum of the amounts; by both.
+/// Prints, with each of the two programs, the types of the columns, and then the number of rows and the sum of the
+/// amounts for each currency.
 const PROGRAM: &str = r#"
 import sys, duckdb, pyarrow.parquet, pyarrow.compute
 path = sys.argv[1]

@@ -1,4 +1,4 @@
-//! Parts of a file, and conditions, as RFC 9110 has them.
+//! Ranges of a file and conditional requests, as RFC 9110 defines them.
 
 use super::*;
 use crate::support::Folder;

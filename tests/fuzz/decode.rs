@@ -1,5 +1,5 @@
-//! The event decoder against serde_json. Both must agree on what is JSON, and on the fields of an event; the decoder may
-//! refuse nesting beyond the limit before it has seen the rest.
+//! The event decoder compared with serde_json. Both must agree on which bytes are JSON and on the fields of an event.
+//! The decoder may refuse nesting beyond the limit before it has seen the rest.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use firehose::event::{DecodeError, Decoder, parse_iso8601_lenient};
 use serde_json::value::RawValue;
 
 thread_local! {
-    // One for the whole run: what a body leaves in the buffers must not affect the next.
+    // One decoder for the whole run: the bytes that a body leaves in the buffers must not affect the next body.
     static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn check(body: &[u8]) {
     match verdict {
         Ok(click) => {
             assert!(is_json);
-            // Keys with lone surrogates are JSON, but no strings of Rust.
+            // Keys with lone surrogates are valid JSON, but not valid Rust strings.
             let Ok(fields) = serde_json::from_slice::<HashMap<String, &RawValue>>(body) else { return };
             assert_eq!(fields["user_id"].get().parse(), Ok(click.user_id));
             assert_eq!(fields["metadata"].get().as_bytes(), click.metadata);

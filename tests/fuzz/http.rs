@@ -1,24 +1,24 @@
-//! The HTTP state machine against itself and against the gate.
+//! The HTTP state machine compared with itself and with the gate.
 //!
-//! The first byte is the number of cuts, the next two of each are its place; the rest is what a peer sends. However it
-//! is cut, the same requests come out; the gate passes exactly the bytes that the connection consumes; both refuse the
-//! same for the same reason.
+//! The first byte is the number of cuts, and the next two bytes of each cut are its position. The rest is what a peer
+//! sends. However this input is cut, the same requests result. The gate passes exactly the bytes that the connection
+//! consumes. Both refuse the same input for the same reason.
 
 use firehose::http::{Connection, Gate, Next, Passed, Refusal, Wanted};
 
-/// So large that only the gate's own rules decide: it knows no limit of a body.
+/// So large that only the gate's own rules decide, because the gate has no limit for a body.
 const BODY_BYTES_MAX: usize = usize::MAX >> 1;
 
-/// What a connection makes of its bytes.
+/// The requests that a connection reads from its bytes, and its state afterwards.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
-    /// What decides the answer, in words, and the body.
+    /// For each request, a text of everything that decides the response, and the body.
     requests: Vec<(String, Vec<u8>)>,
     refusal: Option<Refusal>,
     in_body: bool,
 }
 
-/// Feeds `input` in pieces that end at `cuts`.
+/// Feeds `input` to a connection in pieces that end at `cuts`.
 fn through_connection(input: &[u8], cuts: &[usize]) -> Seen {
     let (mut connection, mut seen) = (Connection::default(), Seen::default());
     let (mut buffer, mut filled, mut start) = (vec![0; input.len()], 0, 0);
@@ -52,7 +52,8 @@ fn through_connection(input: &[u8], cuts: &[usize]) -> Seen {
     seen
 }
 
-/// The same for the gate: what it let pass and why it stopped.
+/// Feeds the same pieces to the gate. Returns the number of bytes that passed, the refusal, and whether the gate is
+/// in a body.
 fn through_gate(input: &[u8], cuts: &[usize]) -> (usize, Option<Refusal>, bool) {
     let (mut gate, mut passed) = (Gate::default(), 0);
     for &end in cuts {
@@ -92,7 +93,7 @@ pub(crate) fn check(data: &[u8]) {
     if refusal.is_none() {
         assert_eq!((passed, in_body), (passed_cut, whole.in_body));
     }
-    // What has passed is what the connection reads as the same requests, and nothing of another.
+    // The connection reads the bytes that passed as the same requests, with nothing of a further one.
     let again = through_connection(&input[..passed], &[passed]);
     assert_eq!(again.requests, whole.requests);
     assert_eq!(again.refusal, None);

@@ -1,4 +1,4 @@
-//! Commands that say that something is done: keys, a backup, another number of shards; and the first start.
+//! Commands that report completed work (keys, a backup, another number of shards), and the first start.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn create_key(rig: &Rig) -> String {
     made["id"].as_str().expect("an id").to_owned()
 }
 
-/// The state of a key, as `key list` says it.
+/// Returns the state of a key, as `key list` reports it.
 #[track_caller]
 fn state_of(data: &Path, id: &str) -> String {
     let keys = run_json(data, &["key", "list"]);
@@ -23,7 +23,7 @@ fn state_of(data: &Path, id: &str) -> String {
     found.unwrap_or_else(|| panic!("the key is gone: {keys}"))["state"].as_str().expect("a state").to_owned()
 }
 
-/// A server that ran here once.
+/// Runs a server on the folder once and stops it.
 fn served(rig: &Rig) {
     rig.serve(&[]).stop();
 }
@@ -54,7 +54,7 @@ fn k1_a_second_key_is_one() {
     );
 }
 
-/// Before the first start, and the data folder has a parent that is new as well.
+/// The key is created before the first start, in a data folder whose parent is new as well.
 #[test]
 fn k1_a_key_made_before_the_first_start_is_one() {
     let data = |root: &Path| root.join("srv/firehose/data");
@@ -105,7 +105,7 @@ fn a_backup_that_was_made_is_one() {
     });
 }
 
-/// Nothing is on the disk before it, not even the folders above.
+/// The disk is empty before the start. Even the parent folders are missing.
 #[test]
 fn w1_the_first_start() {
     let Some(rig) = Rig::new() else { return };
@@ -125,7 +125,7 @@ fn w1_the_first_start() {
     images.assert_sound();
 }
 
-/// Clicks and orders of a stopped server.
+/// Stores clicks and orders in the folder and stops the server.
 fn filled(folder: &Folder) {
     let server = folder.serve(&["--shards", "2"]);
     ingest(&server, "k", "", &orders(0..50));
@@ -152,7 +152,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[track_caller]
 fn check_resharded(rig: &Rig, data: &Path) {
-    // Where it was done already, it says so and does nothing.
+    // If the reshard was already complete, the command reports it and does nothing.
     let again = run(data, &["reshard", "--to", "3"]);
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(again.status.success() || said.contains("has 3 shards already"), "{again:?}");
@@ -166,7 +166,7 @@ fn check_resharded(rig: &Rig, data: &Path) {
     after.server.kill();
 }
 
-/// Cut at many instants, most of them near the end, where the new shards take the place of the old ones.
+/// The power is cut at many instants, most of them near the end, where the new shards replace the old ones.
 #[test]
 fn a_reshard_that_was_cut_goes_on_and_loses_nothing() {
     let source = Folder::new();

@@ -1,4 +1,5 @@
-//! The disk itself: each policy loses what it says, names are durable as each order says, and programs run on it.
+//! The disk itself. Each policy loses what it describes, names become durable as each order describes, and programs
+//! run on it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,7 +14,7 @@ use crate::support::{PATIENCE, command, wait_until};
 
 const BOTH: [Order; 2] = [Order::Strict, Order::Ext4];
 
-/// One state of the disk; its folder goes with the rig's.
+/// Writes one state of the disk. The image is removed with the rig's folder.
 fn image(rig: &Rig, order: Order, policy: Policy, seed: u64) -> PathBuf {
     let to = rig.folder.beside(&format!("{order:?}-{policy:?}-{seed}"));
     let _ = fs::remove_dir_all(&to);
@@ -21,7 +22,7 @@ fn image(rig: &Rig, order: Order, policy: Policy, seed: u64) -> PathBuf {
     to
 }
 
-/// A file's bytes on an image; `None` where it has no name.
+/// Returns the bytes of a file on an image, or `None` if the name does not exist.
 fn read(image: &Path, name: &str) -> Option<Vec<u8>> {
     fs::read(image.join(name)).ok()
 }
@@ -42,7 +43,7 @@ fn bytes_are_durable_by_a_sync_and_names_by_their_folders_or_in_order() {
 
     let strict = image(&rig, Order::Strict, Policy::Synced, 0);
     assert_eq!(fs::read_dir(&strict).expect("a folder").count(), 0, "no folder was synced");
-    // The journal carries what was before, and the names only.
+    // The journal of ext4 carries the changes before the sync: only names, no bytes.
     let ext4 = image(&rig, Order::Ext4, Policy::Synced, 0);
     assert_eq!(read(&ext4, "first"), Some(Vec::new()));
     assert_eq!(read(&ext4, "second"), Some(b"synced".to_vec()));
@@ -55,14 +56,15 @@ fn bytes_are_durable_by_a_sync_and_names_by_their_folders_or_in_order() {
     let everything = image(&rig, Order::Strict, Policy::Everything, 0);
     assert_eq!(read(&everything, "third"), Some(b"never synced".to_vec()));
 
-    // Removed and renamed names come back until their folder is synced.
+    // Removed and renamed names return until their folder is synced.
     fs::remove_file(path("first")).expect("it is removed");
     fs::create_dir(path("folder")).expect("a folder");
     fs::rename(path("second"), path("folder/moved")).expect("it is moved");
     let before = image(&rig, Order::Strict, Policy::Synced, 0);
     assert!(read(&before, "first").is_some() && read(&before, "second").is_some());
     sync(&path("folder"));
-    // A rename is one step. The folder has the file now, and nobody has the folder: that is its parent's sync.
+    // A rename is one step. The folder contains the file now, but the disk has no name for the folder until its
+    // parent is synced.
     let after = image(&rig, Order::Strict, Policy::Synced, 0);
     assert!(read(&after, "second").is_none() && read(&after, "folder/moved").is_none());
     assert!(read(&after, "first").is_some());
@@ -81,7 +83,7 @@ fn each_policy_keeps_what_it_says() {
         OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path).expect("a file");
     file.write_all_at(&[b'a'; 4 * 4096], 0).expect("written");
     rig.disk.settle();
-    // Three generations of the same four pages, and two pages more.
+    // Three generations of the same four pages, and two further pages.
     file.write_all_at(&[b'b'; 4 * 4096], 0).expect("written");
     file.write_all_at(&[b'c'; 4 * 4096], 0).expect("written");
     file.write_all_at(&[b'd'; 2 * 4096], 4 * 4096).expect("written");
@@ -127,8 +129,8 @@ fn each_policy_keeps_what_it_says() {
     }
 }
 
-/// A file system changes a file's length and blocks in one step. A WAL that lost its end only would be a prefix of
-/// commits that the database has passed, which no database survives.
+/// A file system changes the length and the blocks of a file in one step. A WAL that lost only its end would be a
+/// prefix of commits that the database has already passed, and no database survives that.
 #[test]
 fn a_truncation_is_kept_or_lost_as_a_whole() {
     let Some(rig) = Rig::new() else { return };
@@ -174,7 +176,7 @@ fn a_rename_before_its_bytes_are_synced_can_leave_an_empty_file() {
     for order in BOTH {
         assert_eq!(read(&image(&rig, order, Policy::Synced, 0), "state"), Some(Vec::new()), "{order:?}");
     }
-    // As it is done: bytes, name, folder.
+    // The correct sequence: bytes, name, folder.
     fs::write(path("state.new"), b"newer").expect("a file");
     sync(&path("state.new"));
     fs::rename(path("state.new"), path("state")).expect("it is renamed");
@@ -192,7 +194,7 @@ fn a_sync_carries_what_was_there_when_it_began_and_is_done_at_its_end() {
     let path = rig.disk.path().join("file");
     let mut file = File::create(&path).expect("a file");
     rig.disk.settle();
-    // Written through to the disk, one write after the other.
+    // Each write goes through to the disk before the next one.
     let mut direct =
         OpenOptions::new().append(true).custom_flags(libc::O_DSYNC).open(&path).expect("it opens");
     direct.write_all(b"one").expect("written");
@@ -213,7 +215,7 @@ fn a_sync_carries_what_was_there_when_it_began_and_is_done_at_its_end() {
     assert_eq!(durable(), Some(b"newtwo".to_vec()));
     assert_eq!(read(&image(&rig, Order::Strict, Policy::Everything, 0), "file"), Some(b"newlate".to_vec()));
 
-    // The control: it says yes and does nothing.
+    // The control: a sync reports success and does nothing.
     rig.disk.forget_syncs();
     file.sync_all().expect("it says so");
     assert_eq!(durable(), Some(b"newtwo".to_vec()));
@@ -233,8 +235,8 @@ fn after_the_cut_nothing_works_and_nothing_changes() {
     assert_eq!(read(&image(&rig, Order::Ext4, Policy::Synced, 0), "file"), Some(b"last".to_vec()));
 }
 
-/// The server's own use of the disk: mapped memory and locks of SQLite between two processes, and its syncs. Both are
-/// other processes than this one, which may map nothing of its own disk.
+/// The server's own use of the disk: SQLite's mapped memory and locks between two processes, and its syncs. Both are
+/// separate processes, because this one must not map a file of its own disk.
 #[test]
 fn the_server_and_another_process_share_a_database_on_it() {
     let Some(rig) = Rig::new() else { return };
@@ -245,7 +247,7 @@ fn the_server_and_another_process_share_a_database_on_it() {
     assert!(rig.data().join("shard-00/shard.db-shm").exists(), "it is in WAL mode");
     let rows = || run_json(&rig.data(), &["shards"])[0]["rows"].clone();
     assert_eq!(rows(), 1, "another process reads what the server has in its WAL");
-    // The fdatasync of the ring comes through.
+    // The ring's fdatasync reaches the disk.
     let journals = fs::read_dir(rig.data().join("shard-00/hot")).expect("the lane's folder");
     let synced: u64 = journals.map(|entry| rig.disk.syncs_of(&entry.expect("an entry").path())).sum();
     assert!(synced > 0, "no segment was synced");
@@ -260,7 +262,7 @@ fn the_server_and_another_process_share_a_database_on_it() {
     assert_eq!(client.post(2).expect("the server answers").status, 202);
     server.wait_until_status("degraded");
     assert_eq!(rows(), 1);
-    // Whoever ends holds nothing any more.
+    // A process that ends releases its locks.
     lock.kill().and_then(|()| lock.wait()).expect("it ends");
     server.wait_until_stored();
     assert_eq!(rows(), 2);

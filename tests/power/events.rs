@@ -1,4 +1,4 @@
-//! W1: clicks and service events that were acked as on disk.
+//! W1: clicks and service events that were acked at `disk`.
 
 use serde_json::json;
 
@@ -14,12 +14,12 @@ pub(super) fn service_event(id: &str) -> String {
     .to_string()
 }
 
-/// So many seconds after 2024 began.
+/// Returns the time that is `second` seconds after the start of 2024.
 pub(super) fn time(second: u64) -> String {
     firehose::base::clock::rfc3339((1_704_067_200 + second as i64) * 1_000_000)
 }
 
-/// The ids of all service events, sorted.
+/// Returns the ids of all service events, sorted.
 #[track_caller]
 fn service_events(server: &Server) -> Vec<String> {
     let answer = server.get("/events?tenant_id=acme&page_size=1000");
@@ -49,7 +49,7 @@ fn w1_a_click() {
     );
 }
 
-/// The second goes to a file that is there.
+/// The second click is appended to an existing file.
 #[test]
 fn w1_a_second_click() {
     quiet(
@@ -88,7 +88,8 @@ fn w1_events_in_bulk() {
     );
 }
 
-/// A server of one shard that two cores feed, and a client at each core; the first one's journal is replayed first.
+/// Starts a server with one shard that two cores feed, and connects a client to each core. The journal of the first
+/// client's core is replayed first.
 fn two_feeders(rig: &Rig) -> (Server, Client, Client) {
     let server = rig.folder.serve_on(&rig.data(), &["--shards", "1", "--cores", &cpus(2)]);
     let mut number = 0;
@@ -114,7 +115,7 @@ fn two_feeders(rig: &Rig) -> (Server, Client, Client) {
     (server, one, other)
 }
 
-/// Cuts the power and looks at every state with a server of as many shards as the folder has.
+/// Cuts the power and checks every state with a server that has as many shards as the folder.
 #[track_caller]
 fn cut(rig: &Rig, server: Server, check: impl Fn(&Server)) {
     rig.disk.cut();
@@ -128,7 +129,7 @@ fn cut(rig: &Rig, server: Server, check: impl Fn(&Server)) {
     images.assert_sound();
 }
 
-/// What is answered at `disk` rests on a row that another core has journaled and nobody has synced.
+/// A response at `disk` depends on a row that another core has journaled and no one has synced.
 #[test]
 fn w1_an_answer_that_rests_on_the_row_of_another_core() {
     let Some(rig) = Rig::new() else { return };
@@ -165,7 +166,7 @@ fn w1_stock_that_rests_on_an_update_of_another_core() {
     });
 }
 
-/// The control: on a disk that says yes to a sync and does nothing, the same is lost.
+/// The control: on a disk that reports success for a sync and does nothing, the same rows are lost.
 #[test]
 fn a_disk_that_forgets_syncs_is_noticed() {
     let Some(rig) = Rig::new() else { return };
@@ -179,6 +180,6 @@ fn a_disk_that_forgets_syncs_is_noticed() {
         after.server.wait_until_stored();
         assert_eq!(stored(&after.data), [1, 2]);
     });
-    // The other images are the same ones: there is nothing else to lose.
+    // The other images are identical to this one, because there is nothing else to lose.
     assert!(images.failed.contains(&"Strict Synced 0".to_owned()), "nothing was lost: {images}");
 }

@@ -1,4 +1,4 @@
-//! X1: an export that was begun is there after the cut, and one that was finished is the same file.
+//! X1: an export that was begun exists after the cut, and one that was finished is the same file.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -9,7 +9,7 @@ use crate::support::{Server, wait_for};
 
 const ORDERS: usize = 120;
 
-/// The path of a new export.
+/// Begins an export and returns its path.
 #[track_caller]
 fn begin(server: &Server, query: &str) -> String {
     let target = format!("/api/v1/tenants/{TENANT}/reports/export{query}");
@@ -19,7 +19,7 @@ fn begin(server: &Server, query: &str) -> String {
     answer.header("location").expect("a location").to_owned()
 }
 
-/// Waits for its end; what the server says of it, and its bytes.
+/// Waits for the end of the export. Returns the server's description of it, and its bytes.
 #[track_caller]
 fn done(server: &Server, export: &str) -> (Value, Vec<u8>) {
     let said = wait_for("the export to end", || {

@@ -1,5 +1,5 @@
-//! Everything at once at `disk`: several clients over all routes, a cut at any moment, and then nothing acked is
-//! missing and nothing is there twice.
+//! Everything at once at `disk`: several clients use all endpoints, and the power is cut at any moment. Afterwards,
+//! nothing acked is missing and nothing is stored twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,16 +18,16 @@ const CLIENTS: u64 = 4;
 const ROWS: usize = 8;
 const EXPORTS: &str = "/api/v1/tenants/acme/reports/export";
 
-/// What was acked to one client.
+/// Everything that was acked to one client.
 #[derive(Default)]
 struct Acked {
     clicks: Vec<u64>,
     events: Vec<String>,
-    /// Keys, and the first order of each.
+    /// Idempotency keys, with the first order of each.
     ingests: Vec<(String, usize)>,
     statuses: BTreeMap<String, &'static str>,
     prices: Vec<(String, Value)>,
-    /// Uploads, the first order of each, and the offset that was reported.
+    /// Uploads, with the first order of each and the offset that was reported.
     uploads: Vec<(String, usize, usize)>,
     exports: Vec<String>,
     erased: Vec<String>,
@@ -35,12 +35,12 @@ struct Acked {
     quantity: Option<u64>,
 }
 
-/// The answer, where it is the one that promises something; a refusal promises nothing.
+/// Sends a request and returns the response if its status is `good`. Any other status promises nothing.
 fn ask(client: &mut Client, method: &str, target: &str, body: &str, good: u16) -> io::Result<Option<Answer>> {
     Ok(Some(client.ask(method, target, body)?).filter(|answer| answer.status == good))
 }
 
-/// Prices that jump: most are anomalies, each of which is a change on the stream.
+/// Returns a price that jumps. Most of these prices are anomalies, and each anomaly is a change on the stream.
 fn price_of(number: u64) -> String {
     let price = if number.is_multiple_of(2) { "10.00" } else { "25.00" };
     json!({"event_id": format!("price-{number}"), "price": price, "currency": "USD",
@@ -48,12 +48,12 @@ fn price_of(number: u64) -> String {
     .to_string()
 }
 
-/// A word that is nowhere but in what is kept of this customer.
+/// Returns a word that occurs only in data of this customer.
 fn customer_of(number: u64) -> String {
     format!("zaphod{number:08}x")
 }
 
-/// One order of a customer, who is erased then; whether there is a certificate.
+/// Ingests one order of a customer and then erases the customer. Returns `true` if there is a certificate.
 fn ingest_and_erase(address: SocketAddr, client: &mut Client, number: u64) -> io::Result<bool> {
     let mut order = orders(0..1);
     order[0].id = format!("erased-{number}");
@@ -67,12 +67,12 @@ fn ingest_and_erase(address: SocketAddr, client: &mut Client, number: u64) -> io
     Ok(ask(client, "DELETE", &target, "", 200)?.is_some())
 }
 
-/// The bytes of an upload of this client's orders from `first` on.
+/// Returns the bytes of an upload of this client's orders from `first` on.
 fn uploaded(first: usize) -> Vec<u8> {
     body(&orders(first..first + ROWS))
 }
 
-/// Sends an upload in two pieces; what was reported last.
+/// Sends an upload in two pieces. Returns it with the last reported offset.
 fn upload(client: &mut Client, first: usize) -> io::Result<Option<(String, usize, usize)>> {
     let lines = uploaded(first);
     let created = uploads::asked(
@@ -88,14 +88,15 @@ fn upload(client: &mut Client, first: usize) -> io::Result<Option<(String, usize
         let head = format!("Content-Type: application/offset+octet-stream\r\nUpload-Offset: {reported}\r\n");
         match uploads::asked(client, "PATCH", path, &head, &lines[reported..end]) {
             Ok(answer) if answer.status == 204 => reported = uploads::offset(&answer),
-            // What was reported before stays a promise.
+            // The offset that was reported before remains a promise.
             _ => break,
         }
     }
     Ok(Some((path.to_owned(), first, reported)))
 }
 
-/// A reader of the tenant's anomalies: from now on, or behind an event. The id to go on from, and the stream.
+/// Starts to watch the tenant's anomalies, from now on or after an event. Returns the id from which to resume, and
+/// the stream.
 #[track_caller]
 fn watch(server: &Server, last_id: &str) -> (String, Client) {
     let mut client = server.client();
@@ -113,11 +114,11 @@ fn price_target(of: u64) -> String {
     format!("/api/v1/tenants/{TENANT}/products/priced-{of}/price-event")
 }
 
-/// Asks until the power is gone. Every number is used once, by this client only.
+/// Sends requests until the power is gone. Every number is used once, and only by this client.
 fn run(address: SocketAddr, of: u64, acked: &mut Acked) -> io::Result<()> {
     let (mut client, mut chance) = (Client::connect(address)?, Chance::seeded(of + 1));
     for number in (of * 100_000..).take(90_000) {
-        // What writes most is rare: others come between two cuts, too.
+        // The operations that write most are rare, so that others also happen between two cuts.
         match chance.below(24) {
             0..=3 => {
                 let answer = ask(&mut client, "POST", "/event", &event(number), 202)?;
@@ -204,7 +205,7 @@ fn check(after: &After, watched: &str, all: &[Acked]) {
     let acked = acked.chain(in_uploads).map(|order| order.id);
     none_missing("orders", acked, &stored_orders(after));
 
-    // Whoever watched before the load goes on and sees every anomaly of a price that was acked.
+    // A client that watched before the load resumes, and sees every anomaly of an acked price.
     let mut anomalies: BTreeSet<&str> =
         all.iter().flat_map(|of| &of.prices).filter_map(|(_, said)| said["anomaly"]["id"].as_str()).collect();
     let (_, mut watching) = watch(&after.server, &format!("Last-Event-ID: {watched}\r\n"));
@@ -272,7 +273,7 @@ fn check(after: &After, watched: &str, all: &[Acked]) {
     }
 }
 
-/// No file shows anything of the customers who were erased.
+/// Checks that no file contains anything of the erased customers.
 #[track_caller]
 fn check_erased(image: &std::path::Path, all: &[Acked]) {
     let erased: BTreeSet<&str> = all.iter().flat_map(|of| &of.erased).map(String::as_str).collect();
@@ -296,7 +297,7 @@ fn w1_nothing_acked_is_lost_and_nothing_is_there_twice_under_load() {
     let mut chance = Chance::new();
     for cut in 0..number("POWER_CUTS", 3) {
         let Some(rig) = Rig::new() else { return };
-        // Small files and checkpoints all the time: a cut meets the deletion of segments, too.
+        // Small files and constant checkpoints, so that a cut also meets the deletion of segments.
         let small =
             ["--segment-bytes", "1MiB", "--checkpoint-interval", "20ms", "--checkpoint-wal-bytes", "256KiB"];
         let server = rig.serve(&[&["--ack", "disk", "--cores", &cpus(2)], &small[..]].concat());
@@ -309,7 +310,7 @@ fn w1_nothing_acked_is_lost_and_nothing_is_there_twice_under_load() {
             .map(|of| {
                 std::thread::spawn(move || {
                     let mut acked = Acked::default();
-                    // It ends with the power.
+                    // The client ends when the power is cut.
                     let _ = run(address, of, &mut acked);
                     acked
                 })

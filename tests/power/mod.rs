@@ -1,4 +1,5 @@
-//! What the tests of power cuts share: a server on a disk that forgets, a cut, and every state the disk may have then.
+//! Shared parts of the power-cut tests: a server on a disk that forgets, a cut, and every state that the disk may
+//! then have.
 
 mod commands;
 mod device;
@@ -26,10 +27,10 @@ use serde_json::Value;
 use crate::disk::{Order, Policy, PowerDisk};
 use crate::support::{Folder, Server, command};
 
-/// How many images of each policy that chooses by chance.
+/// Number of images of each policy that chooses by chance.
 const SEEDS: u64 = 2;
 
-/// How long a sync takes where a test waits for one: an answer that does not wait comes first.
+/// Duration of a sync in tests that wait for one. A response that does not wait arrives earlier.
 const SYNC_TIME: Duration = Duration::from_millis(10);
 
 /// A disk with a data folder on it.
@@ -44,11 +45,11 @@ struct After {
     server: Server,
 }
 
-/// What became of the states that were looked at.
+/// The outcome of the checked states.
 #[derive(Debug, Default)]
 struct Images {
     different: usize,
-    /// How each that failed was made.
+    /// How each failed image was made.
     failed: Vec<String>,
 }
 
@@ -66,7 +67,7 @@ impl Images {
 }
 
 impl Rig {
-    /// `None` where the test may not mount.
+    /// Mounts a disk. Returns `None` if the test may not mount.
     #[track_caller]
     fn new() -> Option<Rig> {
         let folder = Folder::new();
@@ -78,7 +79,7 @@ impl Rig {
         self.disk.path().join("data")
     }
 
-    /// A server on two shards.
+    /// Starts a server with two shards.
     #[track_caller]
     fn serve(&self, flags: &[&str]) -> Server {
         self.serve_on(&self.data(), flags)
@@ -89,13 +90,13 @@ impl Rig {
         self.folder.serve_on(data, &[&["--shards", "2"], flags].concat())
     }
 
-    /// The server has been idle for long: nothing is on its way to the disk. Syncs take time from here on.
+    /// Makes everything durable, as if the server had been idle for a long time. Syncs take time from here on.
     fn settle(&self) {
         self.disk.settle();
         self.disk.syncs_take(SYNC_TIME);
     }
 
-    /// Cuts the power and looks at every state the disk may have with a server on it.
+    /// Cuts the power and checks every state that the disk may have, with a server on it.
     #[track_caller]
     fn cut(&self, server: Server, check: impl Fn(&After)) -> Images {
         self.disk.cut();
@@ -109,12 +110,12 @@ impl Rig {
         })
     }
 
-    /// Every state of the disk, each different one once.
+    /// Checks every state of the disk, each different one once.
     fn after_cut(&self, check: impl Fn(&Path)) -> Images {
         self.after_cut_by(&Policy::LOSING, SEEDS, check)
     }
 
-    /// So many of each policy that chooses by chance.
+    /// Checks the states of these policies, with `seeds` images of each policy that chooses by chance.
     fn after_cut_by(&self, policies: &[Policy], seeds: u64, check: impl Fn(&Path)) -> Images {
         let orders = [Order::Strict, Order::Ext4];
         let all = orders.iter().flat_map(|order| policies.iter().map(move |policy| (*order, *policy)));
@@ -149,8 +150,8 @@ fn run_json(data: &Path, words: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// SQLite finds nothing wrong, and every sum equals a recount. What was torn in a journal was not acked at `disk`: the
-/// command may speak of it.
+/// Checks that SQLite finds no error and that every sum equals a recount. Torn records in a journal were not acked at
+/// `disk`, so the command may report them.
 #[track_caller]
 fn verify_databases(data: &Path) {
     let output = run(data, &["verify", "--aggregates", "--json"]);
@@ -160,7 +161,7 @@ fn verify_databases(data: &Path) {
     assert!(!databases.is_empty() && databases.iter().all(|of| of["ok"] == true), "{databases:?}");
 }
 
-/// Every file and folder below a folder.
+/// Returns every file and folder below a folder.
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -174,7 +175,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Of names and bytes.
+/// Returns a digest of the names and bytes below a folder.
 fn digest(folder: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     for path in files_of(folder) {

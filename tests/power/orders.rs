@@ -1,4 +1,4 @@
-//! W1: orders and their status, acked as on disk.
+//! W1: orders and their statuses, acked at `disk`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::support::{Answer, Server, rows_of};
 
 pub(super) const TENANT: &str = "acme";
 
-/// Orders of one tenant by their numbers.
+/// Returns the orders of one tenant with these numbers.
 pub(super) fn orders(numbers: std::ops::Range<usize>) -> Vec<Order> {
     let order = |number: usize| Order {
         tenant: TENANT.to_owned(),
@@ -35,7 +35,7 @@ pub(super) fn ids(orders: &[Order]) -> Vec<String> {
     orders.iter().map(|order| order.id.clone()).collect()
 }
 
-/// One ingest; the target may ask for a level.
+/// Sends one ingest. The query may request an ack level.
 #[track_caller]
 pub(super) fn ingest(server: &Server, key: &str, query: &str, orders: &[Order]) -> Answer {
     let body = body(orders);
@@ -51,7 +51,7 @@ pub(super) fn ingest(server: &Server, key: &str, query: &str, orders: &[Order]) 
     answer
 }
 
-/// The ids of all orders, as the sqlite3 shell sees them, sorted; none twice.
+/// Returns the ids of all orders, as the sqlite3 shell sees them, sorted. Fails if one occurs twice.
 #[track_caller]
 pub(super) fn stored_orders(after: &After) -> Vec<String> {
     let mut found = rows_of(&after.data, "SELECT order_id FROM orders", |row| row.get::<_, String>(0));
@@ -70,7 +70,7 @@ fn patch(server: &Server, order: &str, query: &str, status: &str) {
     assert_eq!((answer.status, &answer.json()["changed"]), (200, &true.into()), "{answer:?}");
 }
 
-/// The status of every order, as a search shows it.
+/// Returns the status of every order, as a search shows it.
 #[track_caller]
 pub(super) fn statuses(server: &Server) -> BTreeMap<String, String> {
     let text = |row: &serde_json::Value, name: &str| row[name].as_str().expect("a text").to_owned();
@@ -87,7 +87,7 @@ fn w1_an_ingest_of_orders() {
         |after, ()| {
             after.server.wait_until_stored();
             assert_eq!(stored_orders(after), ids(&all));
-            // The summary is of an answer that was given: it is there, too.
+            // The summary belongs to a response that was sent, so it exists as well.
             let replayed = ingest(&after.server, "k", "", &all);
             assert_eq!(replayed.header("idempotent-replayed"), Some("true"), "{replayed:?}");
             assert_eq!(counts(&replayed.json()), [30, 30, 0, 0]);
@@ -108,14 +108,14 @@ fn w1_an_ingest_after_another() {
     );
 }
 
-/// A replay answers what the first answer said, and promises it at its own level.
+/// A replay returns the first response and promises it at its own level.
 #[test]
 fn w1_a_replay_of_an_ingest() {
     let all = orders(0..30);
     quiet(
         |_| {},
         |server, Way { query, .. }, ()| {
-            // The first one may promise less.
+            // The first ingest may promise less.
             ingest(server, "k", "", &all);
             let replayed = ingest(server, "k", query, &all);
             assert_eq!(replayed.header("idempotent-replayed"), Some("true"), "{replayed:?}");

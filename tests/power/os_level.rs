@@ -1,5 +1,5 @@
-//! At `os` a power cut may lose rows. The server starts all the same, and no key, offset or state says more than the
-//! rows that are left.
+//! At `os`, a power cut may lose rows. The server starts nevertheless, and no key, offset or state reports more than
+//! the rows that remain.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,18 +18,18 @@ use crate::support::{Chance, Server, cpus};
 const INGESTS: usize = 12;
 const ROWS: usize = 20;
 
-/// The orders of ingest `number`, one for each key.
+/// Returns the orders of ingest `number`. Each ingest has its own key.
 fn of_ingest(number: usize) -> Vec<Order> {
     orders(number * ROWS..(number + 1) * ROWS)
 }
 
-/// Two cores and two shards: each core syncs its own journals.
+/// Starts a server with two cores and two shards. Each core syncs its own journals.
 #[track_caller]
 fn serve(rig: &Rig, flags: &[&str]) -> Server {
     rig.serve(&[&["--ack", "os", "--cores", &cpus(2)], flags].concat())
 }
 
-/// A key whose replay is answered has all its rows.
+/// Checks that a key whose replay is answered has all its rows.
 #[track_caller]
 fn check_keys(after: &After) {
     after.server.wait_until_stored();
@@ -42,12 +42,12 @@ fn check_keys(after: &After) {
             assert_eq!(missing, 0, "key {number} says {}, and {missing} rows are gone", answer.json());
         }
     }
-    // What the client sends again is whole then.
+    // After the client has sent everything again, all rows are stored.
     after.server.wait_until_stored();
     assert_eq!(stored_orders(after), ids(&orders(0..INGESTS * ROWS)));
 }
 
-/// A server on an image, which has sound databases when it stops.
+/// Runs a server on an image and checks it. Its databases must be sound after it stops.
 #[track_caller]
 fn check_folder(rig: &Rig, image: &Path, check: impl Fn(&After)) {
     let data = image.join("data");
@@ -57,8 +57,8 @@ fn check_folder(rig: &Rig, image: &Path, check: impl Fn(&After)) {
     verify_databases(&after.data);
 }
 
-/// Another request's sync takes one shard's journal to the disk, the key of an ingest with it, and not its rows in the
-/// other shard.
+/// The sync of another request writes one shard's journal to the disk, including the key of an ingest, but not the
+/// rows of that ingest in the other shard.
 #[test]
 fn a_key_never_outlives_the_rows_of_another_shard() {
     let Some(rig) = Rig::new() else { return };
@@ -75,7 +75,7 @@ fn a_key_never_outlives_the_rows_of_another_shard() {
     rig.after_cut(|image| check_folder(&rig, image, check_keys)).assert_sound();
 }
 
-/// The same by checkpoints, which come to one shard after the other.
+/// The same with checkpoints, which happen in one shard after the other.
 #[test]
 fn a_key_never_outlives_its_rows_over_checkpoints() {
     let mut chance = Chance::new();
@@ -98,7 +98,8 @@ fn a_key_never_outlives_its_rows_over_checkpoints() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// An upload that is there has the rows it reports; one that is not can be sent again. No state of it is an error.
+/// Checks that an upload that exists has the rows it reports. One that is missing can be sent again. No state of it
+/// is an error.
 #[track_caller]
 fn check_upload(after: &After, upload: &str) {
     after.server.wait_until_stored();
@@ -115,7 +116,7 @@ fn check_upload(after: &After, upload: &str) {
     assert!(missing.is_empty(), "{reported} bytes are reported, {missing:?} are gone: {summary}");
 }
 
-/// Pieces at `os`: what HEAD reports after the cut is what is there then.
+/// Pieces at `os`: after the cut, the rows up to the offset that HEAD reports are stored.
 #[test]
 fn an_offset_never_outlives_its_rows() {
     let length = lines().len();

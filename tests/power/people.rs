@@ -1,4 +1,5 @@
-//! E1: after the certificate, no state of the disk has a byte of the person, and whoever was erased stays out.
+//! E1: after the certificate, no state of the disk contains a byte of the person, and an erased person remains
+//! suppressed.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::support::oracle::{Order, body};
 const ID: &str = "cust-Zq7x9";
 const TRACES: [&str; 4] = ["zq7x9", "zaphodius", "beeblebrox", "heartofgold"];
 
-/// Every third order is the person's.
+/// Returns the orders. Every third one belongs to the person.
 fn all() -> Vec<Order> {
     let mut all = orders(0..90);
     for order in all.iter_mut().skip(1).step_by(3) {
@@ -25,7 +26,7 @@ fn all() -> Vec<Order> {
     all
 }
 
-/// What a folder shows of the person, and where.
+/// Returns the traces of the person in a folder, each with its file.
 fn traces(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for path in files_of(folder).into_iter().filter(|path| path.is_file()) {
@@ -59,7 +60,7 @@ fn erased_and_kept_out(ack: &str, query: &str) {
     rig.disk.cut();
     server.kill();
     let images = rig.after_cut(|image| {
-        // As it lies there: nobody has started anything yet.
+        // The image as the disk has it. No program has been started on it yet.
         assert_eq!(traces(image), Vec::<String>::new(), "as the disk has it");
         let server = rig.serve_on(&image.join("data"), &[]);
         server.wait_until_stored();

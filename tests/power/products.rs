@@ -1,4 +1,4 @@
-//! W1, P1 and T1: prices, reviews and stock, acked as on disk.
+//! W1, P1 and T1: prices, reviews and stock, acked at `disk`.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn price(server: &Server, query: &str, id: &str, price: &str) -> Answer {
     server.client().ask("POST", &target, &body).expect("the server answers")
 }
 
-/// The id of an anomaly.
+/// Creates an anomaly and returns its id.
 #[track_caller]
 fn anomaly(server: &Server) -> String {
     assert_eq!(price(server, "", "base", "10.00").status, 201);
@@ -50,7 +50,7 @@ fn w1_a_price() {
         },
         |after, said| {
             after.server.wait_until_stored();
-            // The first answer again, for ever.
+            // A repeated event always gets the first response again.
             let again = price(&after.server, "", "one", "10.00");
             assert_eq!((again.status, &again.json()), (200, said));
         },

@@ -1,6 +1,6 @@
-//! One request on an idle server: what its answer promises is there in every state the disk may have.
+//! One request on an idle server. Whatever its response promises exists in every state that the disk may have.
 //!
-//! Under load the syncs of others hide a missing one, so each test is alone on its disk.
+//! Under load, the syncs of other requests hide a missing one, so each test is alone on its disk.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use firehose::base::clock;
 use super::{After, Rig};
 use crate::support::Server;
 
-/// How a request asks for the level.
+/// How a request gets its ack level.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     /// The server's own level.
     pub(super) ack: &'static str,
-    /// What the target gets.
+    /// The query of the target.
     pub(super) query: &'static str,
-    /// From the answer to the cut: nothing that goes on then may undo it.
+    /// Time from the response to the cut. Nothing that continues meanwhile may undo the promise.
     pause: Duration,
 }
 
@@ -27,8 +27,8 @@ const WAYS: [Way; 3] = [
     Way { ack: "disk", query: "", pause: Duration::from_millis(50) },
 ];
 
-/// Three servers, a cut each. `prepare` is on the disk for long when `request` is sent; `check` looks at what its
-/// answer promised.
+/// Runs three servers, with one cut each. The result of `prepare` has long been on the disk when `request` is sent.
+/// `check` verifies what the response promised.
 #[track_caller]
 pub(super) fn quiet<P, T>(
     prepare: impl Fn(&Server) -> P,
@@ -52,7 +52,8 @@ pub(super) fn quiet<P, T>(
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// A command on an idle data folder, and a cut when it has ended. No server runs on the image yet.
+/// Runs a command on an idle data folder, and cuts the power when it has ended. No server runs on the image yet when
+/// `check` is called.
 #[track_caller]
 pub(super) fn quiet_command<P, T>(
     prepare: impl Fn(&Rig) -> P,

@@ -1,4 +1,4 @@
-//! W5: what a reported `Upload-Offset` covers is stored, and the upload goes on from there or later.
+//! W5: the rows that a reported `Upload-Offset` covers are stored, and the upload continues from there or later.
 
 use std::io;
 
@@ -31,7 +31,7 @@ pub(super) fn asked(
     if method == "HEAD" { client.answer_head() } else { client.answer() }
 }
 
-/// All lines that are uploaded.
+/// Returns all lines of the upload.
 pub(super) fn lines() -> Vec<u8> {
     body(&orders(0..ORDERS))
 }
@@ -44,7 +44,7 @@ pub(super) fn create(server: &Server, query: &str) -> String {
     answer.header("location").expect("a location").to_owned()
 }
 
-/// Sends the bytes up to `end`; what is reported then.
+/// Sends the bytes up to `end` and returns the offset that is reported then.
 #[track_caller]
 pub(super) fn send(server: &Server, upload: &str, query: &str, from: usize, end: usize) -> usize {
     let head = format!("Content-Type: application/offset+octet-stream\r\nUpload-Offset: {from}\r\n");
@@ -60,7 +60,8 @@ pub(super) fn offset(answer: &Answer) -> usize {
     offset.parse().expect("a number")
 }
 
-/// The upload is there, covers `reported` at least with rows, and its rest makes it whole.
+/// Checks that the upload exists, that the rows of at least `reported` bytes are stored, and that the rest completes
+/// it.
 #[track_caller]
 fn check(after: &After, upload: &str, reported: usize) {
     after.server.wait_until_stored();
@@ -120,7 +121,7 @@ fn w5_an_upload_of_several_pieces_that_finished() {
     );
 }
 
-/// Its first piece is on the disk for long.
+/// The first piece has long been on the disk.
 #[test]
 fn w5_an_upload_that_was_resumed() {
     let length = lines().len();

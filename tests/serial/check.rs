@@ -1,17 +1,19 @@
-//! The checker: the folder's log of a product is one serial order; is it legal, and does it explain every answer?
+//! The checker. The folder's log of a product is one serial order. The checker decides whether this order is legal
+//! and whether it explains every response.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Change, Event, History, Log, Mode, Told};
 
-/// A product between two changes.
+/// The state of a product between two changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct State {
     quantity: i64,
     newest: Option<(i64, String)>,
 }
 
-/// What a change makes of a state; `Err` where it cannot be. The rules once more, written for the checker alone.
+/// Returns the state after a change, and whether the change was superseded. Fails if the change cannot be applied.
+/// This implements the rules a second time, for the checker alone.
 fn after(state: &State, change: &Change) -> Result<(State, bool), &'static str> {
     let key = |event: &Event| (event.at_s, event.id.clone());
     let newest = change.events.iter().map(key).max().ok_or("no event")?;
@@ -41,18 +43,19 @@ fn after(state: &State, change: &Change) -> Result<(State, bool), &'static str> 
     Ok((next, superseded))
 }
 
-/// One product's history.
+/// The history of one product.
 struct Product<'h> {
-    /// Before the first change, after the first, and so on.
+    /// The state before the first change, after the first, and so on.
     states: Vec<State>,
-    /// Whether the change that made a version was superseded.
+    /// For each version, whether its change was superseded.
     superseded: Vec<bool>,
-    /// Of every version: the change, the moment it was first sent, the moment somebody first knew of it.
+    /// For each version: the change, the moment when it was first sent, and the moment when a client first knew of
+    /// it.
     changes: Vec<(usize, u64, u64)>,
     problems: &'h mut Vec<String>,
 }
 
-/// Everything that no serial order explains; empty if all is well.
+/// Returns everything that no serial order explains. The result is empty if everything is explained.
 pub fn check(history: &History, log: &Log) -> Vec<String> {
     let mut problems = Vec::new();
     let by_ids: HashMap<(&str, Vec<&str>), usize> =
@@ -86,7 +89,7 @@ fn ids(change: &Change) -> (&str, Vec<&str>) {
 }
 
 impl Product<'_> {
-    /// Whether the log is a serial execution of whole changes that were sent, each once.
+    /// Returns `true` if the log is a serial execution of whole changes that were sent, each once.
     fn legal(
         &mut self,
         history: &History,
@@ -95,7 +98,7 @@ impl Product<'_> {
         by_ids: &HashMap<(&str, Vec<&str>), usize>,
         attempts: &[usize],
     ) -> bool {
-        // When each change was first sent, and when its first client knew that it is in.
+        // The moment when each change was first sent, and the moment when a client first knew that it is stored.
         let mut moments: HashMap<usize, (u64, u64)> = HashMap::new();
         for attempt in attempts.iter().map(|at| &history.attempts[*at]) {
             let known = match &attempt.answer {
@@ -134,8 +137,8 @@ impl Product<'_> {
                 }
             }
             let (sent, known) = moments.get(&at).copied().unwrap_or((u64::MAX, u64::MAX));
-            // In real time: what was known before this was sent came first. A later version that was known
-            // before an earlier one was sent would have overtaken it.
+            // Real time: a change that was known before this one was sent came first. If a later version was known
+            // before an earlier one was sent, it would have overtaken it.
             self.changes.push((at, sent, known));
             known_before = known_before.max(sent);
             if known < known_before {
@@ -146,7 +149,7 @@ impl Product<'_> {
         true
     }
 
-    /// Whether every answer is what the serial order says.
+    /// Checks that every response is the one that the serial order requires.
     fn explains(&mut self, history: &History, name: &str, attempts: &[usize]) {
         for attempt in attempts.iter().map(|at| &history.attempts[*at]) {
             let change = &history.changes[attempt.change];
@@ -161,7 +164,7 @@ impl Product<'_> {
                 self.problems.push(format!("{name} {ids:?}: {told:?}: {why}"));
             }
         }
-        // Applied is said once: every other time it is a duplicate.
+        // `applied` is returned once. Every other time, the change is a duplicate.
         for (at, ..) in &self.changes {
             let said = attempts.iter().filter(|known| {
                 let attempt = &history.attempts[**known];
@@ -184,7 +187,8 @@ impl Product<'_> {
         if told.code == expected { Ok(()) } else { Err(format!("the code should be {expected:?}")) }
     }
 
-    /// A refusal tells a state that there was between sending and answer, in which it is right.
+    /// Checks a refusal. It must report a state that existed between the request and the response, and it must be
+    /// right in that state.
     fn refused(
         &self,
         change: &Change,
@@ -197,15 +201,15 @@ impl Product<'_> {
         if state.quantity != told.quantity {
             return Err(format!("version {at} had {}", state.quantity));
         }
-        // The change that made this version must have been sent before the answer, the next one must not have
-        // been known before the sending.
+        // The change that made this version must have been sent before the response. The next change must not have
+        // been known before the request was sent.
         if at > 0 && self.changes[at - 1].1 > answered {
             return Err("that version came later".to_owned());
         }
         if self.changes.get(at).is_some_and(|(_, _, known)| *known < sent) {
             return Err("that version was gone already".to_owned());
         }
-        // One that was refused and is there all the same came in by another attempt, later.
+        // A change that was refused and is stored nevertheless was stored later, by another attempt.
         if version.is_some_and(|version| version <= at) {
             return Err("it was there already".to_owned());
         }
@@ -242,7 +246,7 @@ mod tests {
         Told { result: result.to_owned(), code: code.to_owned(), quantity, version }
     }
 
-    /// Three changes one after the other, a conflict, a rejection and an unanswered one.
+    /// Returns three consecutive changes, a conflict, a rejection and a change without a response.
     fn sound() -> (History, Log) {
         let changes = vec![
             change("a", Mode::Merge, -1, 5, true),

@@ -1,4 +1,4 @@
-//! Clients that change the stock of few products at random, and send again what nobody answered.
+//! Clients that change the stock of a few products at random, and send again what got no response.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,27 +14,27 @@ use serde_json::Value;
 use super::{Attempt, Change, Event, History, Mode, Told, body};
 use crate::support::{Answer, Chance, Client};
 
-/// Products that the clients share.
+/// Number of products that the clients share.
 pub const PRODUCTS: u64 = 200;
-/// Products of one request, and events of one product.
+/// Limits of one request: its products, and the events of one product.
 const PRODUCTS_MAX: u64 = 12;
 const EVENTS_MAX: u64 = 3;
 
-/// What clients share with whoever starts and kills the server.
+/// The state that clients share with the thread that starts and kills the server.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// 0 while there is no server.
     pub port: AtomicU16,
-    /// Of all clients: every moment has a number of its own.
+    /// The clock of all clients. Every moment has its own number.
     moment: AtomicU64,
-    /// Updates that were answered.
+    /// Number of updates that were answered.
     pub answered: AtomicU64,
-    /// Updates that may have been decided without an answer.
+    /// Number of updates that may have been decided without a response.
     pub unanswered: AtomicU64,
     pub stop: AtomicBool,
 }
 
-/// Starts so many of them on one tenant. No mode: all of them in turn.
+/// Starts `count` clients on one tenant. If `mode` is `None`, each request chooses one at random.
 pub fn start(
     shared: &Arc<Shared>,
     count: u64,
@@ -68,7 +68,7 @@ struct Stocker {
     name: String,
     mode: Option<Mode>,
     chance: Chance,
-    /// As far as answers told them.
+    /// The versions of the products, as far as responses reported them.
     versions: HashMap<String, i64>,
     events: u64,
     history: History,
@@ -79,10 +79,10 @@ impl Stocker {
         let mut connection = None;
         let mut before: Vec<usize> = Vec::new();
         while !self.shared.stop.load(Ordering::Acquire) {
-            // Now and then what was answered long ago, as a client would that lost its notes.
+            // Now and then, the client repeats an earlier request, as one that has lost its notes would.
             let again = !before.is_empty() && self.chance.below(12) == 0;
             let sent = if again { before.clone() } else { self.invent() };
-            // The answer may be lost again, or the client may lose interest.
+            // The response may be lost again, or the client may give up.
             while !self.send(&mut connection, &sent)
                 && !self.shared.stop.load(Ordering::Acquire)
                 && self.chance.below(8) > 0
@@ -91,7 +91,7 @@ impl Stocker {
         }
     }
 
-    /// New changes of some products, all of one mode.
+    /// Adds new changes of some products, all with one mode.
     fn invent(&mut self) -> Vec<usize> {
         let mode = self.mode.unwrap_or(Mode::ALL[self.chance.below(3) as usize]);
         let mut products: Vec<u64> =
@@ -101,7 +101,7 @@ impl Stocker {
         let first = self.history.changes.len();
         for product in products {
             let product = format!("p-{product:03}");
-            // Mostly what is known of it, now and then a guess.
+            // Mostly the known version, now and then a guess.
             let known = self.versions.get(&product).copied().unwrap_or(0);
             let expected = if self.chance.below(10) == 0 { known + 1 } else { known };
             let events = (0..1 + self.chance.below(EVENTS_MAX)).map(|_| self.event(mode)).collect();
@@ -118,12 +118,12 @@ impl Stocker {
             Mode::Reject => self.chance.below(2) == 0,
         };
         let number = self.chance.below(60) as i64 - if is_delta { 30 } else { 0 };
-        // Late ones, early ones and ties.
+        // Some events are late, some are early, and some have the same time.
         let at_s = 1_700_000_000 + self.events as i64 / 4 + self.chance.below(40) as i64;
         Event { id: format!("{}-{}", self.name, self.events), at_s, number, is_delta }
     }
 
-    /// Whether all of it was answered for good.
+    /// Sends the changes. Returns `true` if all of them got a final answer.
     fn send(&mut self, connection: &mut Option<(u16, Client)>, sent: &[usize]) -> bool {
         let changes: Vec<&Change> = sent.iter().map(|at| &self.history.changes[*at]).collect();
         let request = Client::request("PUT", &self.target, &body(&changes).to_string());
@@ -151,7 +151,8 @@ impl Stocker {
                 assert_eq!(told.len(), sent.len(), "one answer a product");
                 for (at, (product, told)) in sent.iter().zip(told) {
                     assert_eq!(*product, self.history.changes[*at].product, "in the order of the request");
-                    // In the journal, or nobody knows: it may come at any time from now on.
+                    // Without a final answer, the change is in the journal or its outcome is unknown. It may be
+                    // applied at any time from now on.
                     let is_final = matches!(told.result.as_str(), "applied" | "duplicate" | "conflict")
                         || told.code == "negative_stock";
                     let answer = is_final.then(|| (answered_at, told.clone()));
@@ -170,7 +171,7 @@ impl Stocker {
 }
 
 fn ask(connection: &mut Option<(u16, Client)>, port: u16, request: &str) -> io::Result<Answer> {
-    // Of another server than the one that is there now it is of no use.
+    // A connection to an earlier server cannot be used.
     let (_, client) = match connection {
         Some(open) if open.0 == port => open,
         _ => connection.insert((port, Client::connect(SocketAddr::from(([127, 0, 0, 1], port)))?)),
@@ -179,7 +180,7 @@ fn ask(connection: &mut Option<(u16, Client)>, port: u16, request: &str) -> io::
     client.answer()
 }
 
-/// Product by product, where there is word on them.
+/// Returns the result of each product, or `None` if the response has no results.
 fn products(answer: &Answer) -> Option<Vec<(String, Told)>> {
     if !matches!(answer.status, 200 | 202 | 409) {
         assert!(matches!(answer.status, 429 | 503 | 507), "{answer:?}");

@@ -1,4 +1,4 @@
-//! A history of stock updates as clients saw it, and whether some serial order of each product explains it.
+//! A history of stock updates as clients saw it, and a check whether a serial order of each product explains it.
 #![allow(unreachable_pub, reason = "a test file is a program of its own")]
 
 pub mod check;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// How updates were asked to be put together.
+/// How a request asks the server to combine its updates with the stored stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     LastWriteWins,
@@ -38,7 +38,7 @@ pub struct Event {
     pub is_delta: bool,
 }
 
-/// What one request changes of one product.
+/// The change of one product by one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub product: String,
@@ -47,7 +47,7 @@ pub struct Change {
     pub events: Vec<Event>,
 }
 
-/// What a client was told of one product.
+/// The result for one product as a client received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     pub result: String,
@@ -61,11 +61,11 @@ pub struct Told {
 pub struct Attempt {
     pub change: usize,
     pub sent: u64,
-    /// Nobody knows what became of it where there was no answer, or one that does not say.
+    /// `None` if there was no response, or one that does not show the outcome.
     pub answer: Option<(u64, Told)>,
 }
 
-/// Everything the clients did.
+/// Everything that the clients did.
 #[derive(Debug, Default)]
 pub struct History {
     pub changes: Vec<Change>,
@@ -73,7 +73,7 @@ pub struct History {
 }
 
 impl History {
-    /// Both, with the other one's changes behind this one's.
+    /// Appends the other history. Its changes come after those of this one.
     pub fn add(&mut self, other: History) {
         let before = self.changes.len();
         self.changes.extend(other.changes);
@@ -82,10 +82,10 @@ impl History {
     }
 }
 
-/// What the folder says in the end: by product the ids and the stock of every version, from 1.
+/// The final content of the folder. For each product, the event ids and the stock of every version, from 1.
 pub type Log = BTreeMap<String, Vec<(Vec<String>, i64)>>;
 
-/// The body of a request that brings these changes, which are of one mode.
+/// Returns the body of a request with these changes, which have the same mode.
 pub fn body(changes: &[&Change]) -> Value {
     let mut updates = Vec::new();
     for change in changes {

@@ -1,5 +1,5 @@
-//! Answers as they are recorded: one file each, status and headers in front of the body, without what the clock or a
-//! translator may change.
+//! Recorded responses: one file for each, with the status and the headers before the body, and without values that
+//! the clock or a translator may change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::requests::Request;
 use crate::support::{Answer, Server};
 
-/// Headers that are part of an answer. The others are the connection's, the clock's or chance.
+/// Headers that are part of a recorded response. The others belong to the connection or the clock, or are random.
 const HEADERS: [&str; 15] = [
     "accept-ranges",
     "allow",
@@ -30,19 +30,19 @@ const HEADERS: [&str; 15] = [
     "upload-offset",
 ];
 
-/// Members whose values are left out: texts that people read, the request's id, the moment of the answer, how long it
-/// took, and cursors, which are sealed with a number that is used once.
+/// Members whose values are left out: texts for people, the request's id, the moment and the duration of the
+/// response, and cursors, which are sealed with a number that is used once.
 const LEFT_OUT: [&str; 6] = ["title", "detail", "instance", "as_of", "elapsed_ms", "next_cursor"];
 
-/// The recorded text of each answer by its name.
+/// The recorded text of each response, by name.
 #[derive(Default)]
 pub(super) struct Answers {
     texts: BTreeMap<String, String>,
-    /// As they came, for those that follow.
+    /// The cursors as received, for the requests that follow them.
     cursors: BTreeMap<String, String>,
 }
 
-/// The text of a JSON body with the values of these members left out, every other byte as it is.
+/// Returns the text of a JSON body without the values of these members. Every other byte is unchanged.
 fn without_values(body: &str, names: &[&str]) -> String {
     let mut kept = String::with_capacity(body.len());
     let mut rest = body;
@@ -66,7 +66,7 @@ fn without_values(body: &str, names: &[&str]) -> String {
     kept + rest
 }
 
-/// How long the string is that a text begins with.
+/// Returns the length of the string with which a text begins.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, next) in text.char_indices().skip(1) {
@@ -78,7 +78,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// The value of `next_cursor`, wherever it stands.
+/// Returns the value of `next_cursor`, wherever it occurs.
 fn cursor_of(body: &str) -> Option<String> {
     let (_, rest) = body.split_once("\"next_cursor\":\"")?;
     rest.split('"').next().map(str::to_owned)
@@ -112,8 +112,8 @@ impl Answers {
         assert!(self.texts.insert(name.to_owned(), text.to_owned()).is_none(), "{name} is taken");
     }
 
-    /// Asks for one after the other; those that follow a page with the cursor that is known of it, which an earlier
-    /// program gave out.
+    /// Sends the requests one after the other. The request for a next page uses the known cursor, if there is one. An
+    /// earlier program issued it.
     pub(super) fn ask_all(&mut self, server: &Server, requests: &[Request], known: Option<&Answers>) {
         for request in requests {
             let answer = request.send(server);
@@ -130,7 +130,7 @@ impl Answers {
         }
     }
 
-    /// What is another than here, name by name.
+    /// Returns the differences between these answers and `now`, by name.
     pub(super) fn differences(&self, now: &Answers) -> Vec<String> {
         let names = self.texts.keys().chain(now.texts.keys().filter(|name| !self.texts.contains_key(*name)));
         names

@@ -1,4 +1,4 @@
-//! Makes a folder with some of everything in it, by a fixed set of requests.
+//! Makes a folder that contains some of everything, with a fixed list of requests.
 
 use std::fs;
 
@@ -52,14 +52,14 @@ pub(super) fn body(tenant: &str, count: usize) -> String {
     lines(&orders(tenant, tenant, count))
 }
 
-/// Known orders with other prices.
+/// Returns known orders with other prices.
 pub(super) fn conflicts() -> String {
     let mut orders = orders(TENANT, TENANT, 4);
     orders.iter_mut().for_each(|order| order.items[0].price += 1);
     lines(&orders)
 }
 
-/// The orders of the upload that is not finished, and how many bytes of them were sent.
+/// Returns the orders of the unfinished upload, and how many bytes of them were sent.
 pub(super) fn upload_begun() -> (String, usize) {
     let all = lines(&orders(TENANT, "late", 30));
     let half = lines(&orders(TENANT, "late", 12)).len() + 40;
@@ -92,7 +92,7 @@ fn click(number: u64) -> String {
     )
 }
 
-/// Ten that are in line but for the two in the middle.
+/// Returns one price of a series. The prices are regular, except for numbers 6, 7 and 8.
 pub(super) fn price(number: u64) -> Value {
     let price = match number {
         6 => "30.00",
@@ -136,7 +136,7 @@ pub(super) fn status() -> Value {
     json!({"status": "refunded"})
 }
 
-/// Sends with the key of an administrator.
+/// Sends requests with the key of an administrator.
 struct Sender<'s> {
     server: &'s Server,
     key: String,
@@ -188,7 +188,7 @@ impl Sender<'_> {
     }
 }
 
-/// The text of a new key.
+/// Creates a key and returns its text.
 #[track_caller]
 fn key(folder: &Folder, words: &[&str]) -> String {
     let made = run(folder, &[&["key", "create", "--json"], words].concat());
@@ -203,7 +203,7 @@ fn run(folder: &Folder, words: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Everything but what is only in the journals; what has to be known of it later.
+/// Stores everything except what is only in the journals. Returns what later requests must know of it.
 fn fill(sender: &Sender<'_>) -> Value {
     let root = format!("/api/v1/tenants/{TENANT}");
     let clicks: Vec<_> = (0..100).map(|number| sender.send("POST", "/event", &[], &click(number))).collect();
@@ -251,7 +251,7 @@ fn fill(sender: &Sender<'_>) -> Value {
     })
 }
 
-/// Makes the fixture of this name.
+/// Makes the fixture with this name.
 pub(super) fn make(name: &str) {
     let folder = Folder::new();
     run(&folder, &["tenant", "add", TENANT]);
@@ -262,7 +262,7 @@ pub(super) fn make(name: &str) {
     server.wait_until_stored();
     server.stop();
 
-    // Killed, with clicks and events in the journals that cannot be stored.
+    // This server is killed while its journals contain clicks and events that cannot be stored.
     let server = serve(&folder);
     let sender = Sender { server: &server, key: admin.clone() };
     let (begun, half) = upload_begun();

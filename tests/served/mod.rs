@@ -1,4 +1,4 @@
-//! What the tests of earlier folders share: the folder as it was packed, and a server on a copy of it.
+//! Shared parts of the tests of earlier folders: the packed folder, and a server on a copy of it.
 
 mod answers;
 mod make;
@@ -17,7 +17,7 @@ use crate::support::{Folder, Server, command, cpus};
 use answers::Answers;
 
 const FOLDERS: [&str; 2] = ["served-e3cb17d", "served-e36fdf2"];
-/// 2100-01-01: what would have expired by now is kept in the copy.
+/// 2100-01-01. The copy keeps what would have expired by now.
 const FAR_US: i64 = 4_102_444_800_000_000;
 const FLAGS: [&str; 12] = [
     "--shards",
@@ -38,13 +38,14 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// What was made in a folder: keys, which open nothing but its copies, ids, and where things are.
+/// Returns what was made in a folder: keys, which open only its copies, ids, and paths.
 fn made(name: &str) -> Value {
     let text = fs::read(fixture(name).join("made.json")).expect("the fixture is there");
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// The program given for making and recording; the tests use the one that was built with them.
+/// Returns an environment variable. `TEST_PROGRAM` is the program that makes and records a fixture. By default, the
+/// tests use the one that was built with them.
 fn given(name: &str) -> Option<String> {
     std::env::vars_os().find(|(known, _)| known == name)?.1.into_string().ok()
 }
@@ -56,7 +57,7 @@ fn program() -> Command {
     program
 }
 
-/// A server on a folder, by the program that is given.
+/// Starts a server on a folder with the given program.
 #[track_caller]
 fn serve(folder: &Folder) -> Server {
     let cpus = cpus(2);
@@ -66,7 +67,7 @@ fn serve(folder: &Folder) -> Server {
     server
 }
 
-/// Packs every file of a folder; the shared memory of a database is made again from its log.
+/// Packs every file of a folder except the shared memory of a database, which SQLite makes again from the WAL.
 fn pack(data: &Path, archive: &Path) -> io::Result<()> {
     let mut archive = zip::ZipWriter::new(File::create(archive)?);
     let mut open = vec![data.to_owned()];
@@ -92,7 +93,7 @@ fn pack(data: &Path, archive: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A copy of a folder as it was left, but for the dates at which things expire.
+/// Returns a copy of a folder as it was left, except for the expiry dates.
 fn unpacked(name: &str) -> Folder {
     let folder = Folder::new();
     let file = File::open(fixture(name).join("data.zip")).expect("the fixture is there");
@@ -121,7 +122,7 @@ fn has_cursor_key(name: &str) -> bool {
     zip::ZipArchive::new(file).expect("an archive").index_for_name("cursors.key").is_some()
 }
 
-/// A record of an export or an upload with a far date to expire at.
+/// Returns the record of an export or an upload with an expiry date in the distant future.
 fn keep(record: &str) -> String {
     let name = "\"expires_us\":";
     let Some((before, rest)) = record.split_once(name) else { return record.to_owned() };
@@ -129,7 +130,7 @@ fn keep(record: &str) -> String {
     if &rest[..end] == "null" { record.to_owned() } else { format!("{before}{name}{FAR_US}{}", &rest[end..]) }
 }
 
-/// Keys of ingests hold for two days, which are over; in this copy they hold on.
+/// Extends the keys of ingests. They are valid for two days, which have passed.
 fn keep_ingest_keys(folder: &Folder) {
     let kept: usize = (0..2)
         .map(|shard| {
@@ -140,13 +141,13 @@ fn keep_ingest_keys(folder: &Folder) {
     assert!(kept >= 3, "the folder has keys: {kept}");
 }
 
-/// Everything that is asked of a folder, with the cursors of what is known.
+/// Sends all requests to a copy of the folder, with the cursors of the known answers. Returns the answers.
 fn asked(name: &str, known: Option<&Answers>) -> Answers {
     let made = made(name);
     let folder = unpacked(name);
     let server = serve(&folder);
     let mut answers = Answers::default();
-    // Without the key of its time, a folder's cursors are sealed with a new one.
+    // Without the cursor key of its time, a folder's cursors are sealed with a new key.
     let known = known.filter(|_| has_cursor_key(name));
     let stored = wait_until_stored(&server);
     answers.note("stored", &format!("{stored}\n"));
@@ -157,7 +158,7 @@ fn asked(name: &str, known: Option<&Answers>) -> Answers {
     server.stop();
     verify(&folder);
 
-    // The keys of ingests, and with them what another shard holds of the same ingest.
+    // The keys of ingests, with the rows of the same ingest in another shard.
     let folder = unpacked(name);
     keep_ingest_keys(&folder);
     let server = serve(&folder);
@@ -168,7 +169,7 @@ fn asked(name: &str, known: Option<&Answers>) -> Answers {
     answers
 }
 
-/// Rows of all databases once the journals are empty.
+/// Waits until the journals are empty, and returns the number of rows in all databases.
 fn wait_until_stored(server: &Server) -> Value {
     server.wait_until_stored()["database_events"].clone()
 }

@@ -1,4 +1,4 @@
-//! What is asked of a folder: every read there was, requests that were sent before, and an upload that is continued.
+//! The requests to a folder: every read that existed, requests that were sent before, and an upload that continues.
 
 use serde_json::{Value, json};
 
@@ -11,9 +11,9 @@ pub(super) struct Request {
     target: String,
     lines: Vec<String>,
     body: String,
-    /// Members whose values differ from run to run besides those that always do.
+    /// Members whose values differ from run to run, in addition to those that always do.
     pub(super) left_out: Vec<&'static str>,
-    /// Its next page is asked for as well.
+    /// If true, the next page is requested as well.
     pub(super) is_paged: bool,
 }
 
@@ -50,7 +50,7 @@ impl Request {
         self
     }
 
-    /// For the page behind a cursor.
+    /// Returns the request for the page after a cursor.
     pub(super) fn after(&self, cursor: &str) -> Request {
         Request {
             name: format!("{}-next", self.name),
@@ -147,7 +147,7 @@ pub(super) fn reads(made: &Value) -> Vec<Request> {
     all
 }
 
-/// Requests that were sent before, and others under their names.
+/// Returns requests that were sent before, and different ones with the same ids.
 pub(super) fn repeats(made: &Value) -> Vec<Request> {
     let admin = text(made, "admin");
     let root = format!("/api/v1/tenants/{TENANT}");
@@ -181,7 +181,7 @@ pub(super) fn repeats(made: &Value) -> Vec<Request> {
     ]
 }
 
-/// The rest of an upload, and what it comes to.
+/// Returns the requests that send the rest of an upload and read the result.
 pub(super) fn continued(made: &Value) -> Vec<Request> {
     let (admin, path) = (text(made, "admin"), text(made, "upload_begun"));
     let (whole, half) = make::upload_begun();
@@ -199,7 +199,7 @@ pub(super) fn continued(made: &Value) -> Vec<Request> {
     ]
 }
 
-/// Ingests under keys that were used.
+/// Returns ingests with keys that were used before.
 pub(super) fn ingests(made: &Value) -> Vec<Request> {
     let admin = text(made, "admin");
     let post = |name: &str, key: &str, body: &str| {
@@ -213,7 +213,7 @@ pub(super) fn ingests(made: &Value) -> Vec<Request> {
         post("again-ingest-conflicts", "conflicts", &make::conflicts()),
         post("again-ingest-other", "first", &make::body("acme", 3)),
         post("again-ingest-gamma", "gamma", &make::body("gamma", 130)),
-        // Under a new key: every order is known.
+        // With a new key, every order is known.
         post("ingest-known", "new", &make::body("acme", 20)).without("processing_time"),
     ]
 }

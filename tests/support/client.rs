@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client: one connection, kept alive, pipelining if wanted.
+//! A blocking HTTP/1.1 client: one connection that is kept alive, with pipelining if wanted.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -31,12 +31,12 @@ impl Answer {
     }
 }
 
-/// The body of event `number`: it stands in `user_id` and in the metadata.
+/// Returns the body of event `number`. The number is in `user_id` and in the metadata.
 pub fn event(number: u64) -> String {
     event_with(number, 0)
 }
 
-/// The same, larger by `padding` bytes.
+/// Returns the same body, larger by `padding` bytes.
 pub fn event_with(number: u64, padding: usize) -> String {
     let padding = "x".repeat(padding);
     format!(
@@ -53,7 +53,7 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream) })
     }
 
-    /// On a connection that was made otherwise.
+    /// Wraps an existing connection.
     pub fn of(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         Client { stream: BufReader::new(stream) }
@@ -63,12 +63,12 @@ impl Client {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Sends nothing more.
+    /// Closes the sending direction of the connection.
     pub fn end(&mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown(Shutdown::Write)
     }
 
-    /// One request with a body, not sent.
+    /// Returns one request with a body. Does not send it.
     pub fn request(method: &str, target: &str, body: &str) -> String {
         format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
@@ -82,14 +82,14 @@ impl Client {
         self.get_as(target, "*/*")
     }
 
-    /// GET with an `Accept`.
+    /// Sends a GET with an `Accept` header and reads the response.
     pub fn get_as(&mut self, target: &str, accept: &str) -> io::Result<Answer> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n\r\n");
         self.write(request.as_bytes())?;
         self.answer()
     }
 
-    /// POST with a content type.
+    /// Sends a POST with a content type and reads the response.
     pub fn post_as(&mut self, target: &str, content_type: &str, body: &str) -> io::Result<Answer> {
         let length = body.len();
         let head = format!(
@@ -104,13 +104,13 @@ impl Client {
         self.ask("POST", "/event", &event(number))
     }
 
-    /// The next answer; `UnexpectedEof` where the server has closed.
+    /// Reads the next response. Fails with `UnexpectedEof` if the server has closed the connection.
     pub fn answer(&mut self) -> io::Result<Answer> {
         let answer = self.answer_head()?;
         self.answer_body(answer)
     }
 
-    /// The answer to a HEAD, which has no body whatever its head says.
+    /// Reads the response to a HEAD request, which has no body whatever its head declares.
     pub fn answer_head(&mut self) -> io::Result<Answer> {
         let bad = || io::Error::from(io::ErrorKind::InvalidData);
         let first = self.line()?;
@@ -135,7 +135,7 @@ impl Client {
         }
     }
 
-    /// The next chunk of an answer whose head was read; empty at its end.
+    /// Reads the next chunk of a response whose head was read. The chunk is empty at the end.
     pub fn chunk(&mut self) -> io::Result<Vec<u8>> {
         let bad = || io::Error::from(io::ErrorKind::InvalidData);
         let size = usize::from_str_radix(&self.line()?, 16).map_err(|_| bad())?;

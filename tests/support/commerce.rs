@@ -1,4 +1,4 @@
-//! Orders as a client sends them and reads them back: ingests by key, searches page by page, sales.
+//! Orders as a client sends them and reads them back: ingests by key, searches page by page, and sales.
 
 use std::fs;
 use std::io;
@@ -13,23 +13,23 @@ use super::process::{Folder, Server, command};
 pub const INGEST: &str = "/api/v1/ingest/orders/";
 pub const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
 
-/// The head of an ingest; `headers` end in a line end each.
+/// Returns the head of an ingest. Each line of `headers` ends in CRLF.
 pub fn ingest_head(key: &str, headers: &str, length: usize) -> String {
     format!(
         "POST {INGEST} HTTP/1.1\r\nHost: test\r\nIdempotency-Key: {key}\r\n{headers}Content-Length: {length}\r\n\r\n"
     )
 }
 
-/// One ingest on a connection of its own.
+/// Sends one ingest on its own connection.
 pub fn ingest(address: SocketAddr, key: &str, headers: &str, body: &[u8]) -> io::Result<Answer> {
     let mut client = Client::connect(address)?;
     client.write(ingest_head(key, headers, body.len()).as_bytes())?;
-    // It may be answered before it is sent.
+    // The server may respond before it has read the whole body.
     let written = client.write(body);
     client.answer().map_err(|error| written.err().unwrap_or(error))
 }
 
-/// An ingest that is to be taken; its summary.
+/// Sends an ingest that must be accepted, and returns its summary.
 #[track_caller]
 pub fn ingested(server: &Server, key: &str, body: &[u8]) -> Value {
     let answer = ingest(server.address, key, NDJSON, body).expect("the server answers");
@@ -37,7 +37,7 @@ pub fn ingested(server: &Server, key: &str, body: &[u8]) -> Value {
     answer.json()
 }
 
-/// What a refusal says, which is this one.
+/// Checks that the response is this refusal, and returns its body.
 #[track_caller]
 pub fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
     let said = answer.json();
@@ -49,14 +49,14 @@ pub fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
     said
 }
 
-/// rows_received, rows_inserted, rows_duplicate, rows_failed.
+/// Returns `rows_received`, `rows_inserted`, `rows_duplicate` and `rows_failed`.
 #[track_caller]
 pub fn counts(summary: &Value) -> [u64; 4] {
     ["rows_received", "rows_inserted", "rows_duplicate", "rows_failed"]
         .map(|name| summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary}")))
 }
 
-/// What may not stand in a query as it is.
+/// Percent-encodes the bytes that a query cannot contain as they are.
 pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._,".contains(&byte);
     text.bytes()
@@ -68,7 +68,7 @@ pub fn search_path(tenant: &str, query: &str) -> String {
     format!("/api/v1/tenants/{}/orders/search?{query}", encoded(tenant))
 }
 
-/// One page of a search: its rows, and where to go on.
+/// Returns the rows of one page of a search, and the cursor of the next page.
 #[track_caller]
 pub fn page_of(answer: &Answer) -> (Vec<Value>, Option<String>) {
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
@@ -81,7 +81,7 @@ pub fn page_of(answer: &Answer) -> (Vec<Value>, Option<String>) {
     (rows, end["next_cursor"].as_str().map(str::to_owned))
 }
 
-/// All pages of a search.
+/// Returns the rows of all pages of a search.
 #[track_caller]
 pub fn search_all(server: &Server, tenant: &str, query: &str) -> Vec<Value> {
     let (mut client, mut all, mut more) = (server.client(), Vec::new(), String::new());
@@ -95,7 +95,7 @@ pub fn search_all(server: &Server, tenant: &str, query: &str) -> Vec<Value> {
     }
 }
 
-/// The answer about sales.
+/// Requests sales and returns the response.
 #[track_caller]
 pub fn sales(server: &Server, tenant: &str, query: &str) -> Value {
     let target = format!("/api/v1/tenants/{}/metrics/sales?{query}", encoded(tenant));
@@ -104,7 +104,7 @@ pub fn sales(server: &Server, tenant: &str, query: &str) -> Value {
     answer.json()
 }
 
-/// Gives an order a new status; whether it had another.
+/// Sets the status of an order. Returns `true` if the status changed.
 #[track_caller]
 pub fn patch(client: &mut Client, tenant: &str, order: &str, status: &str) -> bool {
     let target = format!("/api/v1/tenants/{}/orders/{}", encoded(tenant), encoded(order));
@@ -116,7 +116,7 @@ pub fn patch(client: &mut Client, tenant: &str, order: &str, status: &str) -> bo
     said["changed"].as_bool().expect("a truth value")
 }
 
-/// A generated dataset: `flags` beside its seed and place.
+/// Generates a dataset with these flags in addition to the fixed ones, and returns its path.
 #[track_caller]
 pub fn dataset(folder: &Folder, flags: &[&str]) -> PathBuf {
     let path = folder.beside("dataset");
@@ -132,14 +132,14 @@ pub fn truth(dataset: &Path) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// `verify --aggregates` finds nothing.
+/// Checks that `verify --aggregates` finds no fault.
 #[track_caller]
 pub fn verify(folder: &Folder) {
     let (code, said) = folder.run_json(&["verify", "--aggregates"]);
     assert_eq!(code, 0, "{said}");
 }
 
-/// One order of a tenant by its number.
+/// Returns the order of a tenant with this number.
 pub fn order(number: usize) -> Value {
     json!({
         "order_id": format!("o-{number}"), "tenant_id": "acme", "customer_id": format!("c-{}", number % 7),
@@ -153,7 +153,7 @@ pub fn lines(orders: std::ops::Range<usize>) -> String {
     orders.map(|number| format!("{}\n", order(number))).collect()
 }
 
-/// The folder of the only upload.
+/// Returns the folder of the only upload.
 pub fn upload_folder(folder: &Folder) -> PathBuf {
     let mut found = fs::read_dir(folder.data().join("uploads")).expect("the folder is there");
     found.next().expect("an upload").expect("an entry").path()

@@ -1,4 +1,4 @@
-//! Disks that refuse: a small file system that can be filled, a file whose sync fails.
+//! Disks that refuse: a small file system that can be filled, and a file whose sync fails.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,11 +7,11 @@ use std::process::Command;
 
 use super::skip;
 
-/// A tmpfs, unmounted when this is dropped.
+/// A tmpfs that is unmounted on drop.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None`, and a word about it, where the test may not mount.
+    /// Mounts a tmpfs of `bytes` bytes. If the test may not mount, skips it with a message and returns `None`.
     pub fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
         fs::create_dir_all(&at).expect("a mount point");
         let size = format!("size={bytes}");
@@ -33,12 +33,12 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a server that is about to be killed may still be on it.
+        // The unmount is lazy, because a server that is about to be killed may still use the disk.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// The next sync of this file fails, and the server goes on writing to it: it has the file open.
+/// Makes the next sync of this file fail. The server continues to write to the file, because it has it open.
 pub fn break_sync(segment: &Path) {
     fs::rename(segment, segment.with_extension("aside")).expect("the segment is renamed");
     symlink(segment, segment).expect("a link to itself");

@@ -1,4 +1,4 @@
-//! Numbered events from several connections at once, with a record of what became of each.
+//! Numbered events from several connections at once, with a record of the outcome of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ pub struct Load {
     threads: Vec<JoinHandle<Report>>,
 }
 
-/// What became of the events of one load, or of several.
+/// The outcomes of the events of one load, or of several.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Every number that may have reached the server.
     pub sent: BTreeSet<u64>,
-    /// Those answered with 202, with their receipts.
+    /// The numbers answered with 202, with their receipts.
     pub acked: BTreeMap<u64, String>,
-    /// Those answered otherwise, with the status.
+    /// The numbers answered otherwise, with the status.
     pub refused: BTreeMap<u64, u16>,
 }
 
@@ -40,12 +40,12 @@ impl Report {
         self.refused.extend(other.refused);
     }
 
-    /// The number no event has had yet.
+    /// Returns the next number that no event has had.
     pub fn next(&self) -> u64 {
         self.sent.last().map_or(1, |last| last + 1)
     }
 
-    /// Sends one event that is to be accepted.
+    /// Sends one event that must be accepted, and returns its receipt.
     #[track_caller]
     pub fn post(&mut self, client: &mut Client) -> String {
         let number = self.next();
@@ -57,7 +57,7 @@ impl Report {
         receipt
     }
 
-    /// W1 and W2: what was acked is stored, nothing is stored twice, nothing is stored that was refused
+    /// Checks W1 and W2: every acked event is stored, nothing is stored twice, and nothing is stored that was refused
     /// or never sent.
     #[track_caller]
     pub fn check(&self, stored: &[u64]) {
@@ -73,7 +73,7 @@ impl Report {
         assert_eq!(receipts.len(), self.acked.len(), "two events got the same receipt");
     }
 
-    /// As [`Report::check`], and every event sent was acked.
+    /// Checks the same as [`Report::check`], and that every event sent was acked.
     #[track_caller]
     pub fn check_all_accepted(&self, stored: &[u64]) {
         assert_eq!(self.refused, BTreeMap::new(), "events were refused");
@@ -83,7 +83,7 @@ impl Report {
 }
 
 impl Load {
-    /// `connections` connections send `depth` events at a time, numbered from `first` on.
+    /// Starts `connections` connections that send `depth` events at a time, numbered from `first` on.
     pub fn start(address: SocketAddr, connections: usize, depth: usize, first: u64) -> Load {
         Load::start_padded(address, connections, depth, first, 0)
     }
@@ -101,7 +101,7 @@ impl Load {
                 let shared = shared.clone();
                 std::thread::spawn(move || {
                     let mut report = Report::default();
-                    // The server may be gone at any moment: then the record ends here.
+                    // The server may disappear at any moment. The record ends there.
                     let _ = send(address, &shared, depth, padding, &mut report);
                     report
                 })
@@ -118,7 +118,7 @@ impl Load {
         self.shared.refused.load(Ordering::Acquire)
     }
 
-    /// Lets every connection finish what it has sent.
+    /// Stops the load after each connection has read the responses to what it has sent.
     pub fn stop(self) -> Report {
         self.shared.stop.store(true, Ordering::Release);
         self.ended()

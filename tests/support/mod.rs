@@ -1,4 +1,4 @@
-//! What the tests share: the real server process on a folder of its own, a client, load, the rows.
+//! Shared parts of the tests: the real server process on its own folder, a client, load, and the rows.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "a program of tests uses its part")]
 
 mod client;
@@ -26,10 +26,10 @@ pub use rows::{Locked, copied, hold_lock, rows_of, stored, stored_in};
 pub use sandbox::Sandbox;
 pub use skip::skip;
 
-/// How long anything may take on a slow, busy machine before it counts as not happening at all.
+/// Time limit for anything on a slow, busy machine. Whatever takes longer counts as never happening.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks again and again until there is something to see.
+/// Polls until there is a result, and returns it.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = clock::now() + PATIENCE;
@@ -42,14 +42,14 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Looks again and again until it is so.
+/// Polls until the condition is true.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     wait_for(what, || is_so().then_some(()));
 }
 
-/// Numbers that differ from run to run; the seed is printed so that a failure can be repeated
-/// (`FIREHOSE` variables belong to the server, hence the name).
+/// Random numbers that differ from run to run. The seed is printed, so that a failure can be repeated with
+/// `TEST_SEED`. Variables that begin with `FIREHOSE` belong to the server, so this one does not.
 pub struct Chance(u64);
 
 impl Chance {
@@ -62,12 +62,12 @@ impl Chance {
         Chance(seed)
     }
 
-    /// The same numbers every time.
+    /// Returns a generator of the same numbers every time.
     pub fn seeded(seed: u64) -> Chance {
         Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// 0 to `below` - 1 (xorshift64, Marsaglia 2003).
+    /// Returns a number from 0 to `below` - 1 (xorshift64, Marsaglia 2003).
     pub fn below(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,4 +1,4 @@
-//! Orders in memory: what a server with these rows has to answer, worked out the plain way.
+//! Orders in memory, and the responses that a server with these rows must return, computed in the simplest way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub struct Item {
     pub product: String,
     pub category: String,
     pub quantity: i64,
-    /// Minor units.
+    /// Price of one unit, in minor units of the currency.
     pub price: i64,
 }
 
@@ -57,7 +57,7 @@ pub fn rfc3339(us: i64) -> String {
 }
 
 impl Order {
-    /// Of a line of a dataset.
+    /// Parses a line of a dataset.
     #[track_caller]
     pub fn parse(line: &str) -> Order {
         let value: Value = serde_json::from_str(line).expect("JSON");
@@ -91,7 +91,7 @@ impl Order {
         self.items.iter().map(item).collect()
     }
 
-    /// As it is sent.
+    /// Returns the order as it is sent.
     pub fn line(&self) -> String {
         let line = json!({
             "order_id": self.id, "tenant_id": self.tenant, "customer_id": self.customer,
@@ -101,7 +101,7 @@ impl Order {
         format!("{line}\n")
     }
 
-    /// As a search shows it.
+    /// Returns the order as a search shows it.
     pub fn row(&self) -> Value {
         let mut row: Value = serde_json::from_str(&self.line()).expect("JSON");
         row["total"] = decimal(self.total(), &self.currency).into();
@@ -122,17 +122,17 @@ pub fn body<'o>(orders: impl IntoIterator<Item = &'o Order>) -> Vec<u8> {
     orders.into_iter().map(Order::line).collect::<String>().into_bytes()
 }
 
-/// The rows of a search for everything of a tenant: newest first.
+/// Returns the rows of a search for everything of a tenant, newest first.
 pub fn rows<'o>(orders: impl IntoIterator<Item = &'o Order>) -> Vec<Value> {
     let mut found: Vec<_> = orders.into_iter().collect();
     found.sort_by(|one, other| (other.at_us, &other.id).cmp(&(one.at_us, &one.id)));
     found.into_iter().map(Order::row).collect()
 }
 
-/// Figures of one group: orders, units, revenue, customers, totals.
+/// The figures of one group: orders, units, revenue, customers, totals.
 type Group<'o> = (i64, i64, i64, BTreeSet<&'o str>, Vec<i64>);
 
-/// The groups of exact sales of one tenant's orders.
+/// Returns the groups of exact sales of one tenant's orders.
 pub fn sales<'o>(
     orders: impl IntoIterator<Item = &'o Order>,
     by: &str,
@@ -190,7 +190,7 @@ const NAMES: [&str; 5] = ["Ann Müller", "Anna Smith", "Bob O'Brien", "José Ans
 const EMAILS: [&str; 4] = ["ann.mueller@example.com", "smith+shop@mail.test", "bob@example.org", ""];
 const PRODUCTS: [&str; 7] = ["p1", "p2", "p-3", "p/4", "ü 5", "p6", "p7"];
 const CATEGORIES: [&str; 3] = ["Books", "Toys & Games", "Möbel"];
-/// Around changes of the clock in Berlin, Lord Howe and New York, and where years meet.
+/// Moments around clock changes in Berlin, Lord Howe and New York, and at the turn of a year.
 const MOMENTS: [&str; 7] = [
     "2026-03-29T01:00:00Z",
     "2026-10-25T01:00:00Z",
@@ -202,12 +202,12 @@ const MOMENTS: [&str; 7] = [
 ];
 
 impl Order {
-    /// Everything in it is small, so that names, times and filters meet often. Now and then a product is of
-    /// another category.
+    /// Returns a random order. All values are from small sets, so that names, times and filters often coincide. Now
+    /// and then, a product has another category.
     pub fn random(chance: &mut Chance, tenant: &str, id: u64) -> Order {
         let mut pick = |count: usize| chance.below(count as u64) as usize;
         let moment: jiff::Timestamp = MOMENTS[pick(MOMENTS.len())].parse().expect("a time");
-        // Six hours to both sides, in steps that meet full hours and halves.
+        // Up to six hours before or after, in steps that include full and half hours.
         let at_us = moment.as_microsecond() + (pick(73) as i64 - 36) * 600_000_000 - pick(2) as i64;
         let customer = pick(12);
         let items = (0..pick(4) + 1).map(|_| {

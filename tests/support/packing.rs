@@ -1,4 +1,4 @@
-//! Orders for a body, and the ways a body is packed.
+//! Orders for a body, and the ways to pack a body.
 
 use std::io::{Cursor, Write as _};
 
@@ -20,7 +20,7 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).expect("it packs")
 }
 
-/// An archive with these entries, deflated and stored by turns.
+/// Returns an archive with these entries, alternately deflated and stored.
 pub fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (at, (name, bytes)) in entries.iter().enumerate() {

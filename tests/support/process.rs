@@ -1,4 +1,4 @@
-//! The real program: started on a folder of its own and free ports, asked, killed, stopped.
+//! The real program: started on its own folder and free ports, queried, killed, and stopped.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::client::{Answer, Client};
 use super::{wait_for, wait_until};
 
-/// The program without the settings of whoever runs the tests.
+/// Returns the program without the settings of the user who runs the tests.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firehose"));
     for (name, _) in std::env::vars_os() {
@@ -19,18 +19,19 @@ pub fn command() -> Command {
             command.env_remove(name);
         }
     }
-    // Away from a firehose.toml that may lie about.
+    // This avoids a stray firehose.toml in the current folder.
     command.current_dir(std::env::temp_dir()).stdin(Stdio::null());
     command
 }
 
-/// So many of the CPUs this process may use, or all where there are fewer, as `--cores` wants them.
+/// Returns `count` of the CPUs that this process may use, or all if there are fewer, in the form that `--cores`
+/// accepts.
 pub fn cpus(count: usize) -> String {
     let cpus = firehose::cores::pin::allowed();
     cpus.iter().take(count).map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A data folder, and beside it the logs of the servers that ran on it.
+/// A data folder, with the logs of the servers that ran on it next to it.
 pub struct Folder {
     dir: TempDir,
 }
@@ -40,7 +41,7 @@ impl Folder {
         Folder { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// A folder as an earlier version left it, from the fixtures.
+    /// Returns a folder as an earlier version left it, from the fixtures.
     pub fn of_fixture(name: &str) -> Folder {
         let folder = Folder::new();
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -67,7 +68,7 @@ impl Folder {
         self.shard(index).join("shard.db")
     }
 
-    /// The segments of a lane, oldest first.
+    /// Returns the segments of a lane, oldest first.
     pub fn segments(&self, index: usize, lane: &str) -> Vec<PathBuf> {
         let listed = fs::read_dir(self.shard(index).join(lane)).expect("the lane has a folder");
         let paths = listed.map(|entry| entry.expect("an entry").path());
@@ -81,7 +82,7 @@ impl Folder {
         self.segments(index, lane).pop().expect("the lane has a segment")
     }
 
-    /// A server on this folder, with these flags besides its address and folder.
+    /// Starts a server on this folder, with these flags in addition to its address and folder.
     pub fn serve(&self, flags: &[&str]) -> Server {
         self.serve_on(&self.data(), flags)
     }
@@ -92,7 +93,7 @@ impl Folder {
         server
     }
 
-    /// The same, not yet serving.
+    /// Starts a server, but does not wait until it serves.
     pub fn spawn(&self, flags: &[&str]) -> Server {
         self.spawn_on(&self.data(), flags)
     }
@@ -101,7 +102,7 @@ impl Folder {
         self.spawn_as(command(), data, flags)
     }
 
-    /// The same, by a command that runs the program with the words behind it.
+    /// Starts a server with a command that runs the program with the words appended to it.
     pub fn spawn_as(&self, mut command: Command, data: &Path, flags: &[&str]) -> Server {
         let count = fs::read_dir(self.dir.path()).map_or(0, Iterator::count);
         let log = self.beside(&format!("log-{count:03}"));
@@ -112,7 +113,7 @@ impl Folder {
             command.args(["--ops-listen", "off"]);
         }
         if !flags.contains(&"--allowed-hosts") {
-            // What the tests' clients call it.
+            // The names that the tests' clients use for the server.
             command.args(["--allowed-hosts", "test,t"]);
         }
         if !flags.contains(&"--cores") {
@@ -124,7 +125,7 @@ impl Folder {
         Server { child, log, address: nowhere, ops: None, ended: None }
     }
 
-    /// A server that ends by itself, or it is a failure.
+    /// Starts a server that must end by itself.
     #[track_caller]
     pub fn refused(&self, flags: &[&str]) -> Ended {
         self.spawn(flags).wait()
@@ -135,7 +136,7 @@ impl Folder {
         command().args(words).arg("--data").arg(self.data()).output().expect("the program runs")
     }
 
-    /// `run` with `--json`: its exit code and what it printed.
+    /// Runs a command with `--json`, and returns its exit code and its output.
     #[track_caller]
     pub fn run_json(&self, words: &[&str]) -> (i32, Value) {
         let output = self.run(&[words, &["--json"]].concat());
@@ -161,7 +162,7 @@ pub struct Server {
     ended: Option<ExitStatus>,
 }
 
-/// How a server ended and what it said.
+/// How a server ended, and what it logged.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -192,12 +193,12 @@ impl Server {
         self.ended
     }
 
-    /// All that was logged so far.
+    /// Returns everything that was logged so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).expect("the log is there")).into_owned()
     }
 
-    /// The first whole line of the log whose message contains this.
+    /// Returns the first complete line of the log whose message contains `message`.
     pub fn logged(&self, message: &str) -> Option<Value> {
         self.line(|said| said.contains(message))
     }
@@ -218,13 +219,13 @@ impl Server {
         Client::connect(self.address).expect("the server takes connections")
     }
 
-    /// Asks on a connection of its own.
+    /// Sends a GET on its own connection and returns the response.
     #[track_caller]
     pub fn get(&self, target: &str) -> Answer {
         self.client().get(target).expect("the server answers")
     }
 
-    /// `/health`, which is always 200 and always adds up (W4).
+    /// Returns `/health`. Its status is always 200, and its figures always add up (W4).
     #[track_caller]
     pub fn health(&self) -> Value {
         let answer = self.get("/health");
@@ -234,7 +235,7 @@ impl Server {
         health
     }
 
-    /// Everything accepted is in the database, and every shard can be written.
+    /// Waits until everything accepted is in the database and every shard can be written.
     #[track_caller]
     pub fn wait_until_stored(&self) -> Value {
         wait_for("everything to be stored", || {
@@ -248,13 +249,13 @@ impl Server {
         wait_for(status, || Some(self.health()).filter(|health| health["status"] == status))
     }
 
-    /// kill -9.
+    /// Kills the server with SIGKILL.
     pub fn kill(mut self) -> Ended {
         self.child.kill().expect("the child can be killed");
         self.wait()
     }
 
-    /// kill -9, and another one in its place.
+    /// Kills the server with SIGKILL and starts another in its place.
     pub fn replace(&mut self, serve: impl FnOnce() -> Server) {
         self.child.kill().expect("the child can be killed");
         self.child.wait().expect("the child ends");
@@ -269,7 +270,7 @@ impl Server {
         assert!(status.success(), "{line}");
     }
 
-    /// SIGTERM, and exit 0 with everything stored that could be.
+    /// Stops the server with SIGTERM. It stores everything that can be stored and must end with exit code 0.
     #[track_caller]
     pub fn stop(self) -> Ended {
         self.signal("TERM");
@@ -278,7 +279,7 @@ impl Server {
         ended
     }
 
-    /// Waits for the end.
+    /// Waits until the server ends.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
         wait_until("the server to end", || self.has_ended().is_some());
@@ -294,14 +295,14 @@ impl Drop for Server {
             eprintln!("── the server's log ──\n{}", log.get(from..).unwrap_or(&log));
         }
         if self.has_ended().is_none() {
-            // It is our own child, and ends with the test.
+            // The server is a child of this process and ends with the test.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
 }
 
-/// accepted = stored + pending, of each shard and of all (W4).
+/// Checks that accepted = stored + pending, for each shard and for all (W4).
 #[track_caller]
 fn check_flow(health: &Value) {
     let number = |of: &Value, name: &str| of[name].as_u64().unwrap_or_else(|| panic!("{name} in {of}"));

@@ -1,14 +1,15 @@
-//! A Python of the tests' own, with packages that others keep.
+//! A Python installation of the tests, with third-party packages.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Python with these packages from PyPI, installed into `target/` on first use; or why there is none.
+/// Returns a Python with these packages from PyPI, which are installed into `target/` on first use, or the reason why
+/// there is none.
 pub fn python(packages: &[&str], imports: &str) -> Result<PathBuf, String> {
     let venvs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv");
     let name = packages.join("-");
-    // One at a time makes it, whatever thread or program asks; the lock goes with the file.
+    // One thread or program at a time makes it. The lock is released with the file.
     let lock = fs::create_dir_all(&venvs).and_then(|()| File::create(venvs.join(format!("{name}.lock"))));
     let held = lock.and_then(|lock| lock.lock().map(|()| lock));
     let _held = held.map_err(|error| format!("{}: {error}", venvs.display()))?;

@@ -1,11 +1,11 @@
-//! The rows as someone with the sqlite3 shell sees them, and locks as such a person leaves them.
+//! The rows as a user of the sqlite3 shell sees them, and locks as such a user leaves them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row};
 
-/// What a query finds in the shards of a data folder, one after the other.
+/// Returns the results of a query in the shards of a data folder, one after the other.
 #[track_caller]
 pub fn rows_of<T>(data: &Path, sql: &str, mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
     let mut rows = Vec::new();
@@ -29,7 +29,7 @@ fn rows_in<T>(database: &Path, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite
 
 const NUMBERS: &str = "SELECT user_id, metadata ->> '$.n', timestamp FROM events ORDER BY id";
 
-/// The numbers of all rows of all shards of a data folder, sorted.
+/// Returns the numbers of all rows of all shards of a data folder, sorted.
 #[track_caller]
 pub fn stored(data: &Path) -> Vec<u64> {
     let mut numbers = rows_of(data, NUMBERS, number);
@@ -37,7 +37,7 @@ pub fn stored(data: &Path) -> Vec<u64> {
     numbers
 }
 
-/// The numbers of the rows of one shard, each checked against its metadata.
+/// Returns the numbers of the rows of one shard, each checked against its metadata.
 #[track_caller]
 pub fn stored_in(database: &Path) -> Vec<u64> {
     rows_in(database, NUMBERS, number)
@@ -50,7 +50,7 @@ fn number(row: &Row<'_>) -> rusqlite::Result<u64> {
     Ok(number.unsigned_abs())
 }
 
-/// A copy of a stopped server's shard with its WAL: looking at it changes nothing of the original.
+/// Copies a stopped server's shard with its WAL, so that reads do not change the original.
 pub fn copied(database: &Path, to: &Path) -> PathBuf {
     fs::create_dir_all(to).expect("a folder for the copy");
     let copy = to.join("shard.db");
@@ -63,10 +63,10 @@ pub fn copied(database: &Path, to: &Path) -> PathBuf {
     copy
 }
 
-/// An open exclusive transaction of another program; it ends when this is dropped.
+/// An open exclusive transaction of another program. It ends on drop.
 pub struct Locked(#[expect(dead_code, reason = "held, not used")] Connection);
 
-/// `BEGIN EXCLUSIVE`, as from the sqlite3 shell.
+/// Runs `BEGIN EXCLUSIVE`, as from the sqlite3 shell.
 #[track_caller]
 pub fn hold_lock(database: &Path) -> Locked {
     let connection = Connection::open(database).expect("the shard opens");

@@ -1,4 +1,5 @@
-//! Places that lack what a whole machine has: no `/sys`, or nothing but the program and its folder.
+//! Environments that lack what a complete machine has: one without `/sys`, and one with only the program and its
+//! folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,22 +8,23 @@ use std::process::{Command, Stdio};
 use super::process::Folder;
 use super::skip::skip;
 
-/// Mounts of its own, which end with the last process in them.
+/// A set of private mounts, which end with the last process in them.
 pub struct Sandbox {
     script: String,
-    /// The data folder as the program sees it there.
+    /// The data folder as the program sees it in the sandbox.
     pub data: PathBuf,
 }
 
 impl Sandbox {
-    /// The machine with an empty `/sys`. `None`, and a word about it, where the test may not mount.
+    /// Returns the machine with an empty `/sys`. If the test may not mount, skips it with a message and returns
+    /// `None`.
     pub fn without_sys(folder: &Folder) -> Option<Sandbox> {
         let script = "mount -t tmpfs none /sys\nexec \"$@\"";
         Sandbox { script: format!("set -e\n{script}"), data: folder.data() }.checked()
     }
 
-    /// A root that cannot be written and has the program, its libraries and `/data`, for a user who is nobody: as in a
-    /// container without a distribution in it.
+    /// Returns a read-only root that contains the program, its libraries and `/data`, for an unprivileged user
+    /// (65534), as in a container without a distribution.
     pub fn bare(folder: &Folder) -> Option<Sandbox> {
         let (root, data) = (folder.beside("root"), folder.data());
         fs::create_dir_all(&root).expect("a root");
@@ -45,7 +47,7 @@ impl Sandbox {
         Sandbox { script, data: Path::new("/data").to_owned() }.checked()
     }
 
-    /// Runs the program in it, with the words that are added.
+    /// Returns a command that runs the program in the sandbox with the words that are added.
     pub fn command(&self) -> Command {
         let mut command = self.of(env!("CARGO_BIN_EXE_firehose"));
         for (name, _) in std::env::vars_os() {

@@ -1,6 +1,6 @@
-//! Tests that cannot run here say so, and may not where everything has to run.
+//! Tests that cannot run here report it. Where every test must run, this is a failure.
 
-/// Says why this test is skipped. Where `TEST_NOTHING_MAY_SKIP` is set, that is a failure.
+/// Reports why this test is skipped. If `TEST_NOTHING_MAY_SKIP` is set, this is a failure.
 #[track_caller]
 pub fn skip(reason: &str) {
     eprintln!("SKIPPED: {reason}");

@@ -1,4 +1,5 @@
-//! Backups of a server that uploads come to: in the copy they go on, nothing is lost, nothing comes twice.
+//! Backups of a server that receives uploads. In the copy the uploads continue, nothing is lost, and nothing is
+//! stored twice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,13 +22,13 @@ fn backup(folder: &Folder, name: &str) -> PathBuf {
     dest
 }
 
-/// A server on a copy, whose number of shards is the copy's.
+/// Starts a server on a copy, with the copy's number of shards.
 #[track_caller]
 fn serve_copy(folder: &Folder, copy: &Path) -> Server {
     folder.serve_on(copy, &["--cores", &cpus(2)])
 }
 
-/// Goes on where the copy says, to the end, and looks at everything.
+/// Continues an upload from the copy's offset to the end, and checks everything.
 #[track_caller]
 fn check_to_the_end(folder: &Folder, copy: &Path, upload: &Upload, body: &[u8], expected: Expected) {
     let server = serve_copy(folder, copy);
@@ -56,7 +57,7 @@ fn an_upload_goes_on_in_a_backup_made_between_two_pieces() {
         let late = backup(&folder, "late");
         server.stop();
 
-        // What was promised when the copy was made holds in it.
+        // A promise from before the copy was made also applies in the copy.
         let server = serve_copy(&folder, &late);
         expected.check(&upload.summary(&server), body.len());
         server.stop();
@@ -66,7 +67,7 @@ fn an_upload_goes_on_in_a_backup_made_between_two_pieces() {
         assert_eq!(stored(&early).len() as u64, told, "{packing:?}");
         server.stop();
 
-        // As where the upload ended between the copy of its files and that of the shards.
+        // The state if the upload ended between the copy of its files and the copy of the shards.
         let uploads = folder.beside("uploads-of-early");
         fs::rename(late.join("uploads"), folder.beside("uploads-of-late")).expect("it moves");
         copy_tree(&early.join("uploads"), &uploads);
@@ -95,7 +96,7 @@ fn backups_made_while_pieces_come_lose_nothing_and_repeat_nothing() {
     const PIECES: usize = 40;
     let (folder, (lines, expected)) = (Folder::new(), orders(ORDERS));
     let server = serve(&folder, &[]);
-    // Every shard has its tables.
+    // Every shard has its tables after this.
     server.wait_until_stored();
     let uploads: Vec<_> = Packing::ALL[..2]
         .iter()
@@ -138,7 +139,7 @@ fn backups_made_while_pieces_come_lose_nothing_and_repeat_nothing() {
             let answer = upload.patch(&mut client, at, &[], &body[at..]).expect("it answers");
             assert_eq!((answer.status, offset_of(&answer)), (204, body.len()), "{answer:?}");
         }
-        // Both bring the same orders, so of each line one of them has it inserted.
+        // Both uploads contain the same orders, so each line is inserted by only one of them.
         let count = |name: &str| -> u64 {
             let told = |(upload, _): &(Upload, _)| upload.summary(&server)[name].as_u64().expect("a count");
             uploads.iter().map(told).sum()

@@ -1,5 +1,5 @@
-//! Cut connections and killed servers, at any byte: the offset that was reported stands, and what follows it makes
-//! the file whole.
+//! Cut connections and killed servers, at any byte. The reported offset remains valid, and the bytes after it
+//! complete the file.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{Chance, Client, Folder, Server, wait_until};
 
 const ORDERS: usize = 6_000;
 
-/// Sends the rest from where the server says on, to the end.
+/// Sends the rest, from the offset that the server reports to the end.
 #[track_caller]
 fn to_the_end(server: &Server, upload: &Upload, body: &[u8]) {
     let mut client = server.client();
@@ -57,7 +57,7 @@ fn w5_servers_killed_at_any_byte_keep_what_they_reported() {
         let upload = Upload::create(&mut server.client(), body.len(), &[]);
         let mut reported = 0;
         for round in 0..4 {
-            // A piece whose answer is a promise, and one in which the server dies.
+            // A piece whose response is a promise, and one during which the server is killed.
             let whole = reported + chance.below((body.len() - reported) as u64 / 4) as usize;
             let mut client = server.client();
             let answer =
@@ -73,7 +73,8 @@ fn w5_servers_killed_at_any_byte_keep_what_they_reported() {
             server = serve(&folder, &[]);
             reported = upload.offset(&mut server.client());
             assert!((whole..=sent).contains(&reported), "{packing:?}: {reported} in {whole}..={sent}");
-            // Whatever was reported, its rows are there; more of the cut piece's may be, which come again.
+            // The rows up to the reported offset are stored. More rows of the cut piece may be stored, and they
+            // arrive again.
             let summary = upload.summary(&server);
             assert_eq!(summary["offset"], reported);
             let told = summary["rows_inserted"].as_u64().expect("a count");
@@ -97,13 +98,13 @@ fn a_server_killed_behind_the_last_byte_takes_up_at_its_checkpoint_and_finishes(
     let mut client = server.client();
     upload.patch_cut(&mut client, 0, lines.len(), &lines).expect("it is sent");
     let file = folder.data().join("uploads").join(upload.id()).join("body");
-    // Gone: the upload was faster than this test.
+    // If the file is gone, the upload was faster than this test.
     wait_until("the bytes to arrive", || {
         std::fs::metadata(&file).map_or(true, |file| file.len() as usize == lines.len())
     });
     server.kill();
     server = serve(&folder, &[]);
-    // Behind the checkpoint nobody vouches for the bytes, whatever the file says.
+    // The bytes after the checkpoint are not trusted, whatever the file contains.
     assert!(upload.offset(&mut server.client()) <= lines.len());
     to_the_end(&server, &upload, &lines);
     expected.check(&upload.summary(&server), lines.len());
@@ -116,7 +117,7 @@ fn one_request_at_a_time_works_on_an_upload() {
     let (folder, (lines, expected)) = (Folder::new(), orders(1_000));
     let server = serve(&folder, &[]);
     let upload = Upload::create(&mut server.client(), lines.len(), &[]);
-    // One that goes on sending is not disturbed.
+    // A request that continues to send is not disturbed.
     let mut busy = server.client();
     let slow = 40 * 50;
     upload.patch_cut(&mut busy, 0, slow, &lines[..50]).expect("it is sent");
@@ -135,13 +136,13 @@ fn one_request_at_a_time_works_on_an_upload() {
     assert_eq!(second.header("retry-after"), Some("1"));
     let first = busy.answer().expect("it answers");
     assert_eq!((first.status, offset_of(&first)), (204, slow));
-    // One that rests makes way, and keeps what it sent.
+    // A request that pauses makes way and keeps the bytes that it sent.
     let mut resting = server.client();
     upload.patch_cut(&mut resting, slow, lines.len() - slow, &lines[slow..slow + 700]).expect("it is sent");
     upload.wait_for_bytes(&folder, slow + 700);
     assert_eq!(upload.offset(&mut server.client()), slow + 700);
     assert_problem(&resting.answer().expect("it answers"), 423, "upload-locked");
-    // Of many at once one is the first.
+    // Of many simultaneous requests, one is first.
     let at = slow + 700;
     let storm: Vec<_> = (0..8)
         .map(|_| {
@@ -173,7 +174,7 @@ fn a_piece_may_take_as_long_as_it_goes_on() {
         client.write(piece).expect("it is sent");
     }
     assert_eq!(client.answer().expect("it answers").status, 204);
-    // One that rests longer than that is ended, and keeps what it sent.
+    // A request that pauses longer than the limit is ended and keeps the bytes that it sent.
     upload.patch_cut(&mut client, half, lines.len() - half, &lines[half..half + 99]).expect("it is sent");
     assert_problem(&client.answer().expect("it answers"), 408, "request-timeout");
     to_the_end(&server, &upload, &lines);

@@ -1,4 +1,4 @@
-//! How uploads end: terminated, expired, damaged, or finished under an idempotency key; and whose they are.
+//! How uploads end: terminated, expired, damaged, or finished under an idempotency key. Also, which tenant owns them.
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ fn an_upload_that_rests_too_long_expires() {
     assert_problem(&late, 410, "upload-gone");
     assert_problem(&server.get(&resting.path), 410, "upload-gone");
     wait_until("its bytes to go", || !files.join("body").exists());
-    // Its room is free again.
+    // The space of the expired upload is free again.
     let next = Upload::create(&mut client, lines.len(), &[]);
     assert_eq!(next.patch(&mut client, 0, &[], &lines).expect("it answers").status, 204);
     assert_eq!(next.summary(&server)["rows_duplicate"], expected.inserted + expected.duplicate);
@@ -106,7 +106,7 @@ fn an_upload_without_an_order_fails_with_counts_and_leaves_its_key_free() {
     for (body, failed, advice) in cases {
         let upload = Upload::create(&mut client, body.len(), &["Idempotency-Key: night-2"]);
         if !body.is_empty() {
-            // All of its bytes were taken.
+            // All of its bytes were accepted.
             let answer = upload.patch(&mut client, 0, &[], body).expect("it answers");
             assert_eq!((answer.status, offset_of(&answer)), (204, body.len()), "{answer:?}");
         }
@@ -128,7 +128,7 @@ fn an_idempotency_key_is_that_of_an_ingest() {
     let half = lines.len() / 2;
     let named = Upload::create(&mut server.client(), lines.len(), &["Idempotency-Key: \"night-1\""]);
     assert_eq!(named.patch(&mut server.client(), 0, &[], &lines[..half]).expect("it answers").status, 204);
-    // Whoever goes on after a start has not seen the first half.
+    // The server that continues after the start has not seen the first half.
     server.stop();
     server = serve(&folder, &[]);
     let mut client = server.client();
@@ -136,7 +136,7 @@ fn an_idempotency_key_is_that_of_an_ingest() {
     let summary = named.summary(&server);
     expected.check(&summary, lines.len());
     assert_eq!(summary["idempotency_key"], "night-1");
-    // The same rows in one request: the answer to the upload is theirs.
+    // The same rows in one request get the response of the upload.
     let ingest = |body: &[u8]| {
         let lines = ["Idempotency-Key: night-1", "Content-Type: application/x-ndjson"];
         ask(&mut server.client(), "POST", "/api/v1/ingest/orders", &lines, body).expect("it answers")
@@ -149,7 +149,7 @@ fn an_idempotency_key_is_that_of_an_ingest() {
         assert_eq!(replayed.json()[name], summary[name], "{name}");
     }
     assert_eq!(ingest(&lines[..half]).status, 422);
-    // A second upload under the key, here in its metadata and packed: its summary is that of the first.
+    // A second upload under the key, here in its metadata and packed. Its summary is that of the first.
     let packed = Packing::Zip.pack(&lines);
     let again = Upload::create(&mut client, packed.len(), &["Upload-Metadata: idempotency_key bmlnaHQtMQ=="]);
     assert_eq!(again.patch(&mut client, 0, &[], &packed).expect("it answers").status, 204);
@@ -201,7 +201,7 @@ fn an_upload_is_its_tenants_alone() {
     assert_eq!(offset_of(&as_one("PATCH", &acme, &lines)), lines.len());
     let summary: Value = as_one("GET", &acme, b"").json();
     assert_eq!((&summary["state"], &summary["rows_inserted"]), (&json!("finished"), &json!(20)));
-    // Rows of another tenant than the key's are refused line by line, whoever sends them.
+    // Rows of a tenant other than the key's are refused line by line, regardless of the sender.
     let theirs = create(&[&other]);
     let theirs = theirs.header("location").expect("a location");
     let lines_of = [TUS, PIECE, "Upload-Offset: 0", every.as_str()];

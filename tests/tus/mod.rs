@@ -1,4 +1,5 @@
-//! What the tests of resumable uploads share: a client that says what tus wants said, orders, and what is stored.
+//! Shared parts of the tests of resumable uploads: a client that sends what tus requires, orders, and the stored
+//! rows.
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
 mod copies;
@@ -21,13 +22,13 @@ pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
 pub const TUS: &str = "Tus-Resumable: 1.0.0";
 
-/// Two cores and two shards.
+/// Starts a server with two cores and two shards.
 #[track_caller]
 pub fn serve(folder: &Folder, flags: &[&str]) -> Server {
     folder.serve(&[&["--shards", "2", "--cores", &cpus(2)], flags].concat())
 }
 
-/// The problem is this one, and said in tus.
+/// Asserts that the response is this problem, with the header of tus.
 #[track_caller]
 pub fn assert_problem(answer: &Answer, status: u16, slug: &str) {
     let said = String::from_utf8_lossy(&answer.body);
@@ -36,7 +37,7 @@ pub fn assert_problem(answer: &Answer, status: u16, slug: &str) {
     assert_eq!(answer.header("tus-resumable"), Some("1.0.0"), "{answer:?}");
 }
 
-/// Sends a request with these header lines and reads the answer.
+/// Sends a request with these header lines and reads the response.
 pub fn ask(
     client: &mut Client,
     method: &str,
@@ -45,13 +46,13 @@ pub fn ask(
     body: &[u8],
 ) -> io::Result<Answer> {
     client.write(&head(method, target, lines, body.len()))?;
-    // A server that refuses early may not read all of it, and its answer is there all the same.
+    // A server that refuses early may not read the whole body, but its response is there nevertheless.
     let sent = client.write(body);
     let answer = if method == "HEAD" { client.answer_head() } else { client.answer() };
     answer.or_else(|error| sent.and(Err(error)))
 }
 
-/// The head of a request with a body of so many bytes.
+/// Returns the head of a request with a body of `length` bytes.
 pub fn head(method: &str, target: &str, lines: &[&str], length: usize) -> Vec<u8> {
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n");
     for line in lines {
@@ -69,7 +70,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Creates one of so many bytes.
+    /// Creates an upload of `length` bytes.
     #[track_caller]
     pub fn create(client: &mut Client, length: usize, lines: &[&str]) -> Upload {
         let length = format!("Upload-Length: {length}");
@@ -84,7 +85,7 @@ impl Upload {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// A piece from `offset` on.
+    /// Sends a piece from `offset` on.
     pub fn patch(
         &self,
         client: &mut Client,
@@ -96,7 +97,8 @@ impl Upload {
         ask(client, "PATCH", &self.path, &[&[TUS, PIECE, offset.as_str()], lines].concat(), body)
     }
 
-    /// As many bytes of a piece as the connection lives for, cut off then.
+    /// Sends the head of a piece of `of` bytes, but only the bytes of `body`: those that arrive before the connection
+    /// is cut.
     pub fn patch_cut(&self, client: &mut Client, offset: usize, of: usize, body: &[u8]) -> io::Result<()> {
         let offset = format!("Upload-Offset: {offset}");
         client.write(&head("PATCH", &self.path, &[TUS, PIECE, offset.as_str()], of))?;
@@ -107,7 +109,7 @@ impl Upload {
         ask(client, "HEAD", &self.path, &[TUS], b"")
     }
 
-    /// Waits until so many bytes of it are in its file; what is on its way may still be behind another request.
+    /// Waits until the upload's file has `length` bytes. Bytes in transit may still wait for another request.
     #[track_caller]
     pub fn wait_for_bytes(&self, folder: &Folder, length: usize) {
         let body = folder.data().join("uploads").join(self.id()).join("body");
@@ -116,10 +118,10 @@ impl Upload {
         });
     }
 
-    /// Where it goes on.
+    /// Returns the offset at which the upload continues.
     #[track_caller]
     pub fn offset(&self, client: &mut Client) -> usize {
-        // Bytes on the disk can precede the release of the upload by the request that brought them.
+        // Bytes can be on the disk before the request that brought them releases the upload.
         let answer = wait_for("the upload to be released", || {
             let answer = self.head(client).expect("the server answers");
             (answer.status != 423).then_some(answer)
@@ -142,7 +144,7 @@ pub fn offset_of(answer: &Answer) -> usize {
     offset.parse().expect("a number")
 }
 
-/// One line of orders. Customers differ from each other, so that it does not pack too well.
+/// Returns one line with an order. Customers differ from each other, so that the lines do not compress too well.
 pub fn order(number: usize) -> String {
     let mut chance = Chance::seeded(number as u64 + 1);
     let customer = format!("{:016x}{:016x}", chance.below(u64::MAX), chance.below(u64::MAX));
@@ -156,8 +158,8 @@ pub fn order(number: usize) -> String {
     )
 }
 
-/// So many lines: among the orders a wrong one, one that comes twice and a blank line every 50. What the summary
-/// should say of them.
+/// Returns lines with `count` orders, and the summary that is expected for them. Every 50 orders, there is an invalid
+/// line, a duplicate and a blank line.
 pub fn orders(count: usize) -> (Vec<u8>, Expected) {
     let (mut lines, mut expected) = (Vec::new(), Expected::default());
     for number in 0..count {
@@ -182,7 +184,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// The final summary is that of the file, however it came.
+    /// Checks that the final summary is that of the file, however the file arrived.
     #[track_caller]
     pub fn check(&self, summary: &Value, length: usize) {
         assert_eq!(
@@ -204,7 +206,7 @@ impl Expected {
     }
 }
 
-/// How often each order is stored, as the sqlite3 shell sees it.
+/// Returns how often each order is stored, as the sqlite3 shell sees it.
 #[track_caller]
 pub fn stored(data: &Path) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
@@ -214,7 +216,7 @@ pub fn stored(data: &Path) -> BTreeMap<String, usize> {
     found
 }
 
-/// Orders 0 to `count` - 1, each once, and no others.
+/// Checks that orders 0 to `count` - 1 are stored, each once, and no others.
 #[track_caller]
 pub fn check_stored(data: &Path, count: usize) {
     let stored = stored(data);
@@ -225,7 +227,7 @@ pub fn check_stored(data: &Path, count: usize) {
     assert_eq!(stored.len(), count);
 }
 
-/// The ways a body comes.
+/// The ways to pack a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     Plain,
@@ -237,7 +239,7 @@ pub enum Packing {
 impl Packing {
     pub const ALL: [Packing; 4] = [Packing::Plain, Packing::Gzip, Packing::Zstd, Packing::Zip];
 
-    /// Lightly, so that there are many bytes to be cut between.
+    /// Packs the lines lightly, so that there are many bytes between which to cut.
     pub fn pack(self, lines: &[u8]) -> Vec<u8> {
         match self {
             Packing::Plain => lines.to_vec(),
@@ -249,7 +251,7 @@ impl Packing {
             Packing::Zip => {
                 let mut archive = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
                 let options = zip::write::SimpleFileOptions::default();
-                // Two files, so that a cut may lie between them; the first ends at a line's end.
+                // Two files, so that a cut may lie between them. The first one ends at the end of a line.
                 let half = lines.len() / 2;
                 let end =
                     lines[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);

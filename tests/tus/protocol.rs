@@ -1,4 +1,4 @@
-//! The protocol: what every header means, missing, wrong and right.
+//! The protocol: the meaning of every header, whether it is missing, wrong or right.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::support::Folder;
 
-/// A file in pieces that end in the middle of lines.
+/// Sends a file in pieces that end in the middle of lines.
 fn in_pieces(flags: &[&str]) {
     let folder = Folder::new();
     let server = serve(&folder, flags);
@@ -34,7 +34,7 @@ fn in_pieces(flags: &[&str]) {
         if at < lines.len() {
             let summary = upload.summary(&server);
             assert_eq!((&summary["state"], &summary["offset"]), (&json!("receiving"), &json!(at)));
-            // What is reported is stored.
+            // Every reported row is stored.
             let committed = summary["rows_committed"].as_u64().expect("a count");
             assert!(committed > 0 && committed < expected.inserted, "{summary}");
             assert_eq!(
@@ -45,7 +45,7 @@ fn in_pieces(flags: &[&str]) {
     }
     expected.check(&upload.summary(&server), lines.len());
     assert_eq!(upload.summary(&server)["idempotency_key"], upload.id());
-    // A client that lost the last answer finds that there is nothing left to do.
+    // A client that lost the last response finds that there is nothing left to do.
     let again = upload.patch(&mut client, lines.len(), &[], b"").expect("it answers");
     assert_eq!((again.status, offset_of(&again)), (204, lines.len()));
     let files = folder.data().join("uploads").join(upload.id());
@@ -83,7 +83,7 @@ fn an_upload_may_come_with_its_creation() {
     assert_eq!((answer.status, offset_of(&answer)), (201, lines.len()));
     let upload = Upload { path: answer.header("location").expect("a location").to_owned() };
     expected.check(&upload.summary(&server), lines.len());
-    // The same rows again, half with the creation: all of them are known.
+    // The same rows again, half of them with the creation. All of them are known.
     let half = lines.len() / 2;
     let answer =
         ask(&mut client, "POST", UPLOADS, &[TUS, &length, PIECE], &lines[..half]).expect("it answers");
@@ -93,7 +93,7 @@ fn an_upload_may_come_with_its_creation() {
     let summary = second.summary(&server);
     assert_eq!((&summary["rows_inserted"], &summary["state"]), (&json!(0), &json!("finished")));
     assert_eq!(summary["rows_duplicate"], json!(expected.inserted + expected.duplicate));
-    // One without a byte has ended when it is created.
+    // An upload without bytes has ended when it is created.
     let empty = Upload::create(&mut client, 0, &[]);
     assert_eq!(empty.summary(&server)["state"], "failed");
     check_stored(&folder.data(), 100);
@@ -123,12 +123,12 @@ fn creation_wants_its_headers() {
         let answer = ask(&mut server.client(), "POST", UPLOADS, lines, body.as_bytes()).expect("it answers");
         assert_problem(&answer, status, slug);
         assert_eq!(answer.header("tus-version"), (status == 412).then_some("1.0.0"), "{lines:?}");
-        // What has a body that was not read ends the connection; what has none does not.
+        // A request whose body was not read ends the connection. A request without a body does not.
         assert_eq!(answer.header("connection") == Some("close"), !body.is_empty(), "{lines:?}");
     }
     let left = std::fs::read_dir(folder.data().join("uploads")).expect("the folder").count();
     assert_eq!(left, 0, "nothing was created");
-    // More bytes with the creation than the upload is to have: it is there, and has none of them.
+    // The creation has more bytes than the declared length. The upload exists and contains none of them.
     let answer = ask(&mut server.client(), "POST", UPLOADS, &[TUS, length, PIECE], b"0123456789!");
     let answer = answer.expect("it answers");
     assert_problem(&answer, 413, "payload-too-large");
@@ -170,7 +170,7 @@ fn a_piece_wants_its_headers() {
     );
     let mut client = server.client();
     assert_eq!(upload.offset(&mut client), 3, "nothing of all that was taken");
-    // The same without a length: up to the upload's own it is taken, and that is the end of it.
+    // The same without a length. Bytes are accepted up to the upload's own length, which ends the upload.
     let lines = format!(
         "PATCH {} HTTP/1.1\r\nHost: t\r\n{TUS}\r\n{PIECE}\r\nUpload-Offset: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         upload.path
@@ -211,7 +211,7 @@ fn the_length_of_an_upload_may_be_told_later() {
     ] {
         assert_problem(&upload.patch(&mut client, half, &[&wrong], b"").expect("it answers"), status, slug);
     }
-    // With a piece, or with none.
+    // The length may come with a piece or without one.
     let quarter = half + half / 2;
     assert_eq!(
         upload.patch(&mut client, half, &[&length], &lines[half..quarter]).expect("it answers").status,
@@ -226,7 +226,7 @@ fn the_length_of_an_upload_may_be_told_later() {
         204
     );
     expected.check(&upload.summary(&server), lines.len());
-    // All of it is there before anybody knows that it is all.
+    // All bytes arrive before the length is known.
     let again = ask(&mut client, "POST", UPLOADS, &[TUS, "Upload-Defer-Length: 1", PIECE], &lines);
     let again =
         Upload { path: again.expect("it answers").header("location").expect("a location").to_owned() };
@@ -255,7 +255,7 @@ fn a_post_that_names_another_method_is_that_method() {
     assert_eq!(post("PUT", &[], b"").status, 405, "no method of tus");
     assert_eq!(post("DELETE", &[], b"").status, 204);
     assert_eq!(upload.head(&mut server.client()).expect("it answers").status, 404);
-    // Elsewhere a POST is a POST.
+    // At other endpoints, a POST is a POST.
     let event = r#"{"user_id":1,"timestamp":"2026-01-01T00:00:00Z","metadata":{}}"#;
     let lines = ["X-HTTP-Method-Override: DELETE"];
     let answer = ask(&mut server.client(), "POST", "/event", &lines, event.as_bytes()).expect("it answers");
@@ -342,7 +342,7 @@ fn a_piece_counts_only_with_its_checksum() {
     let (third, half) = (lines.len() / 3, lines.len() / 2);
     let first = upload.patch(&mut client, 0, &[&sha1(&lines[..third])], &lines[..third]);
     assert_eq!(offset_of(&first.expect("it answers")), third);
-    // Other rows than those that were meant: none of them is stored.
+    // Rows other than the intended ones. None of them is stored.
     let mut wrong = lines[third..half].to_vec();
     wrong.extend_from_slice(order(999_999).as_bytes());
     for checksum in [sha1(&lines[third..half]), sha256(&lines[third..half])] {
@@ -351,7 +351,7 @@ fn a_piece_counts_only_with_its_checksum() {
         assert_eq!(answer.header("connection"), None, "the connection goes on");
         assert_eq!(upload.offset(&mut client), third);
     }
-    // A piece with a checksum that is cut counts for nothing either, nor does one the server was killed in.
+    // A piece with a checksum that is cut does not count either, nor does one during which the server is killed.
     let checksum = sha256(&lines[third..]);
     let cut = |client: &mut crate::support::Client| {
         let at = format!("Upload-Offset: {third}");

@@ -1,4 +1,5 @@
-//! Room: bytes that were received have a limit together and for each tenant, and a full disk stops an upload without harm to it.
+//! Space: received bytes have a limit in total and for each tenant, and a full disk stops an upload without damage to
+//! it.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -13,7 +14,7 @@ fn bytes_that_were_received_have_a_limit_together() {
     let mut server = serve(&folder, &flags);
     let mut client = server.client();
     let blank = vec![b'\n'; 600_000];
-    // What they declare takes no room.
+    // The declared lengths take no space.
     let first = Upload::create(&mut client, 1_000_000, &[]);
     let second = Upload::create(&mut client, 600_000, &[]);
     assert_eq!(first.patch(&mut client, 0, &[], &blank).expect("it answers").status, 204);
@@ -32,7 +33,7 @@ fn bytes_that_were_received_have_a_limit_together() {
     assert!(refused(&server) >= at);
     let mut client = server.client();
     assert_eq!(ask(&mut client, "DELETE", &first.path, &[TUS], b"").expect("it answers").status, 204);
-    // Its room is the other's now; what has ended takes none.
+    // The space of the deleted upload is free for the other one. An ended upload takes none.
     let at = second.offset(&mut client);
     assert_eq!(second.patch(&mut client, at, &[], &blank[at..]).expect("it answers").status, 204);
     let third = Upload::create(&mut client, 1_000_000, &[]);
@@ -62,7 +63,7 @@ fn one_tenant_does_not_shut_uploads_for_the_others() {
     };
     let (status, at) = fill(&mut client, &greedy);
     assert!(status == 507 && at <= 2 << 20, "{status}: {at} of 4 MiB");
-    // As many as it likes, of whatever length it says.
+    // The greedy tenant creates many uploads of a large declared length.
     let length = format!("Upload-Length: {}", 4 << 20);
     let mut refused = 0;
     for _ in 0..100 {
@@ -88,7 +89,7 @@ fn a_full_disk_stops_an_upload_that_goes_on_when_there_is_room() {
     let flags = ["--shards", "2", "--segment-bytes", "1MiB", "--checkpoint-interval", "200ms"];
     let more = ["--checkpoint-wal-bytes", "1MiB", "--disk-reserve", "0"];
     let server = folder.serve_on(&data, &[&flags[..], &more].concat());
-    // Blank lines take room in the body only.
+    // Blank lines take space in the body only.
     let (lines, expected) = orders(500);
     let mut body = lines.clone();
     body.resize(lines.len() + (6 << 20), b'\n');

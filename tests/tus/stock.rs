@@ -1,5 +1,5 @@
-//! Clients that others wrote, as their registries have them: each uploads a file while the server is killed under it
-//! and started again.
+//! Third-party clients, as their registries publish them. Each uploads a file while the server is killed and started
+//! again.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use super::{Packing, UPLOADS, Upload, check_stored, orders, serve};
 use crate::support::{Folder, skip, wait_until};
 
-/// A port that stays the same while servers come and go behind it, and counts what goes their way.
+/// A port that remains the same while the servers behind it change. It counts the bytes towards the server.
 #[derive(Clone)]
 struct Way {
     here: SocketAddr,
@@ -28,7 +28,7 @@ impl Way {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let port = taken.there.load(Ordering::SeqCst);
-                // Nobody there: the client sees its connection close.
+                // There is no server: the client sees its connection close.
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
                 let (back, forth) =
                     (server.try_clone().expect("a copy"), client.try_clone().expect("a copy"));
@@ -53,12 +53,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, bytes: &AtomicU64) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
-/// Where the clients are installed, once.
+/// Returns the folder in which the clients are installed once.
 fn clients() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("tus-clients")
 }
 
-/// Runs a step of an installation; false, and a word about it, where it cannot be done.
+/// Runs a step of an installation. If it fails, skips the test with a message and returns `false`.
 fn is_done(command: &mut Command) -> bool {
     match command.output() {
         Ok(output) if output.status.success() => true,
@@ -69,7 +69,7 @@ fn is_done(command: &mut Command) -> bool {
     }
 }
 
-/// Uploads with this command, which is given the endpoint and the file, through a kill of the server.
+/// Uploads with this command through a kill of the server. The command gets the endpoint and the file.
 fn through_a_kill(command: &mut Command, packing: Packing, is_in_pieces: bool) {
     const ORDERS: usize = 8_000;
     let (folder, (lines, expected)) = (Folder::new(), orders(ORDERS));
@@ -97,7 +97,7 @@ fn through_a_kill(command: &mut Command, packing: Packing, is_in_pieces: bool) {
     let status = client.wait().expect("it has ended");
     assert!(status.success(), "{status}: {}", heard());
     let sent = way.bytes.load(Ordering::SeqCst);
-    // Of one piece that was cut nothing was reported yet, and what a checkpoint does not vouch for is sent again.
+    // If a single piece was cut, no offset has been reported yet, and bytes that no checkpoint covers are sent again.
     let went_on = !is_in_pieces || sent < body.len() as u64 * 2;
     assert!(went_on, "it went on, and did not begin again: {sent} of {}", body.len());
     let said = heard();
@@ -132,7 +132,7 @@ fn tuspy_goes_on_after_a_kill() {
     }
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "tuspy>=1.1"]);
-    // Asked without a word: it is installed if it is not there.
+    // This check reports nothing. The package is installed if it is missing.
     let is_there = Command::new(&python).args(["-c", "import tusclient"]).output();
     if !is_there.is_ok_and(|output| output.status.success()) && !is_done(&mut pip) {
         return;

@@ -1,4 +1,5 @@
-//! W5 after a power cut: of an upload nothing is trusted that nobody vouches for, and a broken one holds up nobody.
+//! W5 after a power cut: bytes of an upload that nothing confirms are not trusted, and a broken upload delays no
+//! other.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -30,7 +31,7 @@ fn w5_the_unsynced_end_of_an_upload_is_not_trusted_after_a_start() {
     let sent =
         ask(&mut client, "PATCH", &upload.path, &[TUS, PIECE, "Upload-Offset: 0"], &file.as_bytes()[..first]);
     assert_eq!(sent.expect("the server answers").status, 204);
-    // A longer piece, of which not all comes.
+    // A longer piece that arrives only in part.
     let lines = [TUS, PIECE, &format!("Upload-Offset: {first}")];
     client.write(&head("PATCH", &upload.path, &lines, file.len() - first)).expect("it is taken");
     client.write(&file.as_bytes()[first..second]).expect("it is taken");
@@ -53,7 +54,7 @@ fn w5_the_unsynced_end_of_an_upload_is_not_trusted_after_a_start() {
 
 #[test]
 fn w5_bytes_in_front_of_a_checkpoint_that_are_not_what_came_are_sent_again() {
-    // A body that was synced may have lost bytes as well: to a sync before, which failed.
+    // A synced body may have lost bytes as well, because of an earlier sync that failed.
     for level in ["os", "disk"] {
         begin_again(level);
     }
@@ -102,7 +103,7 @@ fn an_upload_whose_info_is_empty_is_set_aside_and_holds_up_nobody() {
     let mut client = server.client();
     let looked = ask(&mut client, "HEAD", &upload.path, &[TUS], b"").expect("the server answers");
     assert_eq!(looked.status, 404);
-    // One that is created now expires.
+    // An upload that is created now expires.
     let _ = Upload::create(&mut client, 1_000, &[]);
     wait_for("both to go", || (uploads(&folder) == 0).then_some(()));
     let erased = client.ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "").expect("the server answers");

@@ -1,8 +1,8 @@
-//! The floor: one thread, epoll, one recv and one send a request; nothing parsed, nothing stored.
+//! The floor: one thread, epoll, one recv and one send per request; nothing parsed, nothing stored.
 //!
-//! What any server on this kernel has to pay for a request and its answer. Finds the end of a request
-//! by its blank line and `Content-Length`, answers a constant of the size of firehose's 202, all
-//! requests of one read by one send. No allocation after a connection's first partial request.
+//! It measures what any server on this kernel pays for a request and its response. It finds the end of a request by
+//! its blank line and `Content-Length`, and answers all requests of one read by one send, each with a constant of the
+//! size of firehose's 202. It does not allocate after a connection's first partial request.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,22 +15,21 @@ use crate::epoll::{EDGE, Epoll, READABLE};
 use crate::http::message_length;
 
 const READ_BYTES: usize = 64 * 1024;
-/// Answers that one send may carry; more requests than that in one read are answered in several.
+/// Responses per send. More requests than this in one read are answered by several sends.
 const ANSWERS_MAX: usize = 64;
 /// A request that is still incomplete at this size ends its connection.
 const PARTIAL_BYTES_MAX: usize = 1 << 20;
-/// Connections are told apart by their descriptor; more than this many are refused.
+/// Connections are indexed by their descriptor, and a larger descriptor is refused.
 const CONNECTIONS_MAX: usize = 1 << 17;
 const LISTENER: u64 = u64::MAX;
 
 struct Connection {
     stream: TcpStream,
-    /// the start of a request whose rest has not come yet; empty in steady state
+    /// The beginning of an incomplete request; empty in steady state.
     partial: Vec<u8>,
 }
 
-/// Serves until it is killed. `level` keeps reporting readiness for as long as bytes are left, where
-/// the default reports an arrival once.
+/// Serves until it is killed. With `level`, epoll reports readiness while bytes are left; without, once per arrival.
 pub(crate) fn serve(addr: SocketAddr, level: bool) -> Result<()> {
     let listener = TcpListener::bind(addr)?;
     listener.set_nonblocking(true)?;
@@ -58,7 +57,7 @@ pub(crate) fn serve(addr: SocketAddr, level: bool) -> Result<()> {
 }
 
 impl Connection {
-    /// Reads what is there and answers what is complete; false when the connection is over.
+    /// Reads the available bytes and answers the complete requests. Returns `false` when the connection is over.
     #[inline]
     fn serve(&mut self, bytes: &mut [u8], answers: &[u8], answer_bytes: usize) -> bool {
         loop {
@@ -81,7 +80,7 @@ impl Connection {
             if self.partial.len() > PARTIAL_BYTES_MAX || !self.answer(requests, answers, answer_bytes) {
                 return false;
             }
-            // A short read took all there was; whatever came since is a new arrival.
+            // A short read emptied the socket; later bytes are a new arrival.
             if read < bytes.len() {
                 return true;
             }
@@ -92,7 +91,7 @@ impl Connection {
     fn answer(&mut self, mut requests: usize, answers: &[u8], answer_bytes: usize) -> bool {
         while requests > 0 {
             let now = requests.min(ANSWERS_MAX);
-            // A client that does not read its answers is dropped: there is no buffer for them here.
+            // A client that does not read its responses is dropped, because there is no buffer for them here.
             match self.stream.write(&answers[..now * answer_bytes]) {
                 Ok(sent) if sent == now * answer_bytes => requests -= now,
                 _ => return false,
@@ -102,7 +101,7 @@ impl Connection {
     }
 }
 
-/// How many complete requests these bytes start with, and how long they are together.
+/// Returns the number of complete requests at the start of these bytes, and their total length.
 #[inline]
 fn count(bytes: &[u8]) -> (usize, usize) {
     let (mut requests, mut used) = (0, 0);

@@ -1,4 +1,4 @@
-//! firehose itself: its command line, and its rows counted by someone else's SQLite connection.
+//! firehose itself: its command line, and its rows counted by a separate SQLite connection.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,13 +9,13 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::setup::{Setup, serve_argument};
 
-/// How a scenario wants the server to run; everything else stays at its default.
+/// The settings of a scenario; all others keep their defaults.
 #[derive(Clone)]
 pub(crate) struct Serve {
     pub(crate) cores: Vec<usize>,
     pub(crate) shards: usize,
     pub(crate) ack: &'static str,
-    /// more settings, as `flag=value`
+    /// More settings, as `flag=value`.
     pub(crate) extra: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn command(serve: &Serve, setup: &Setup, addr: SocketAddr, folder: &P
     for extra in serve.extra.iter().chain(&setup.serve_extra) {
         command.args(serve_argument(extra)?);
     }
-    // a firehose.toml where the driver was started must not change what is measured
+    // A firehose.toml in the driver's folder must not change the measurement.
     command.current_dir(folder);
     Ok(command)
 }
@@ -50,12 +50,12 @@ fn data(folder: &Path) -> std::path::PathBuf {
     folder.join("data")
 }
 
-/// Rows of the `events` view over all shards below a server's folder, counted one by one.
+/// Counts the rows of the `events` view one by one, over all shards below a server's folder.
 pub(crate) fn stored_rows(folder: &Path) -> Result<u64> {
     counted(folder, "events")
 }
 
-/// The same of orders.
+/// Counts orders in the same way.
 pub(crate) fn stored_orders(folder: &Path) -> Result<u64> {
     counted(folder, "orders")
 }

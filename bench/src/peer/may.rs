@@ -1,7 +1,7 @@
-//! may_minihttp answering the same 202: a second thread-per-core runtime with coroutines.
+//! may_minihttp with the same 202: a second thread-per-core runtime, with coroutines.
 //!
-//! It reads the whole body (what it leaves unread it would take for the next request) and writes its
-//! own `Server` and `Date` headers beside ours.
+//! It reads the whole body, because it would parse unread bytes as the next request. It writes its own `Server` and
+//! `Date` headers in addition to ours.
 
 use std::io::{self, BufRead};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The systems under test, each started the same way on the same cores: firehose and its peers.
+//! The systems under test, each started in the same way on the same cores: firehose and its peers.
 
 mod epoll;
 mod firehose;
@@ -27,7 +27,7 @@ pub(crate) use firehose::{Serve, stored_orders, stored_rows};
 pub(crate) use may::serve as serve_may;
 pub(crate) use python::{install, program};
 
-/// The 202 of the peers that are told what to say: the size of firehose's own, date and all.
+/// Headers of the 202 of the peers whose response can be chosen: as large as firehose's own, including the date.
 const ANSWER_HEADERS: [&str; 5] = [
     "Content-Type: application/json",
     "Firehose-Ack: os",
@@ -37,11 +37,11 @@ const ANSWER_HEADERS: [&str; 5] = [
 ];
 const ANSWER_BODY: &str = r#"{"status":"accepted","message":"Event queued for processing"}"#;
 
-/// Who is asked to take the events.
+/// The server that receives the events.
 #[derive(Clone)]
 pub(crate) enum System {
     Firehose(Serve),
-    /// level-triggered or, like firehose's own loop, edge-triggered
+    /// Level-triggered instead of edge-triggered, as firehose's own loop is.
     Epoll {
         level: bool,
     },
@@ -66,12 +66,12 @@ impl System {
         }
     }
 
-    /// Starts it in a fresh folder and waits until it answers.
+    /// Starts the system in a new folder and waits until it answers.
     pub(crate) fn start(&self, setup: &Setup) -> Result<Running> {
         self.start_in(setup, Folder::new(&setup.data_root)?)
     }
 
-    /// Starts it on a data folder that is there already, and stays when it is gone.
+    /// Starts the system on an existing data folder, which remains afterwards.
     pub(crate) fn start_on(&self, setup: &Setup, data: &Path) -> Result<Running> {
         let folder = Folder::new(&setup.data_root)?;
         symlink(data, folder.path().join("data"))?;
@@ -107,14 +107,14 @@ impl System {
     }
 }
 
-/// This program again, as a peer.
+/// Returns a command that runs this program as a peer.
 fn own(subcommand: &str, addr: SocketAddr, flags: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([subcommand, "--listen", &addr.to_string()]).args(flags);
     Ok(command)
 }
 
-/// What `/health` says, as far as the driver wants to know.
+/// The part of `/health` that the driver needs.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Health {
     pub(crate) queue_size: u64,
@@ -122,16 +122,16 @@ pub(crate) struct Health {
     pub(crate) database_events: u64,
 }
 
-/// A system that answers. Dropped, it is killed and its folder deleted.
+/// A running system. Dropping it kills it and deletes its folder.
 pub(crate) struct Running {
     pub(crate) process: Process,
     pub(crate) folder: Folder,
     pub(crate) addr: SocketAddr,
     log: PathBuf,
-    /// has a `/health` that counts events
+    /// Set if its `/health` counts events.
     pub(crate) keeps_count: bool,
     ends_by_signal: bool,
-    /// length of the 202 it gives, head and body
+    /// Length of its 202, head and body.
     pub(crate) answer_bytes: usize,
 }
 
@@ -146,15 +146,15 @@ impl Running {
         serde_json::from_str(&body).with_context(|| format!("/health is unreadable: {body}"))
     }
 
-    /// Polls `/health` until nothing waits for the database; how long that took.
+    /// Polls `/health` until nothing waits for the database. Returns the time that it took.
     pub(crate) fn drain(&self, limit: Duration) -> Result<Duration> {
         let start = ::firehose::base::clock::now();
         process::poll("the queue drains", limit, || Ok((self.health()?.queue_size == 0).then_some(())))?;
         Ok(start.elapsed())
     }
 
-    /// Stops it as an operator would and checks that it left in good order: with 0, or (uvicorn, once
-    /// it has cleaned up) by the signal it was sent.
+    /// Stops the system as an operator would and checks its exit: status 0, or the signal that it was sent (uvicorn,
+    /// after its cleanup).
     pub(crate) fn stop(&mut self) -> Result<()> {
         let status = self.process.stop(Duration::from_secs(60))?;
         let raised = self.ends_by_signal && status.signal() == Some(SIGTERM);
@@ -162,7 +162,7 @@ impl Running {
         Ok(())
     }
 
-    /// Adds the last words of the server, if it had any, to what went wrong.
+    /// Adds the end of the server's log, if any, to an error.
     pub(crate) fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
         match self.log_tail() {
             log if log.is_empty() => error,
@@ -170,7 +170,7 @@ impl Running {
         }
     }
 
-    /// The end of what it wrote to standard error.
+    /// Returns the end of its standard error.
     fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&text[text.len().saturating_sub(2000)..]).into_owned()
@@ -193,7 +193,7 @@ impl Running {
     }
 }
 
-/// Says what each peer needs that may be missing.
+/// Checks that nginx is installed if it is a peer, and installs the Python peers.
 pub(crate) fn check(systems: &[System]) -> Result<()> {
     for system in systems {
         match system {

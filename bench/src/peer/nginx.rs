@@ -1,7 +1,7 @@
-//! nginx answering `return 202`, one process pinned like every other system.
+//! nginx with `return 202`, in one process that is pinned like every other system.
 //!
-//! It parses the head and neither reads nor checks the body: `return` answers in the rewrite phase,
-//! and what has come of the body with the head is discarded. It sends fewer headers than firehose.
+//! It parses the head and neither reads nor checks the body: `return` answers in the rewrite phase, and the bytes of
+//! the body that arrived with the head are discarded. It sends fewer headers than firehose.
 
 use std::fs;
 use std::net::SocketAddr;

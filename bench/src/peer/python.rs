@@ -1,5 +1,5 @@
-//! What is measured in Python, each in a virtual environment of its own: the designs that firehose replaces,
-//! `seed` and `upsert` in FastAPI, `django` with its REST framework; and `duckdb`, a program that is asked.
+//! The peers in Python, each in its own virtual environment: the designs that firehose replaces, `seed` and `upsert`
+//! in FastAPI and `django` with its REST framework; and `duckdb`, a program that answers queries.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn venv(name: &str) -> PathBuf {
     repository().join("target").join(format!("bench-venv-{name}"))
 }
 
-/// Makes the environment from PyPI on first use; later calls cost nothing.
+/// Creates the environment from PyPI on first use; later calls cost nothing.
 pub(crate) fn install(name: &str) -> Result<()> {
     let venv = venv(name);
     let done = venv.join("installed.txt");
@@ -39,7 +39,7 @@ pub(crate) fn install(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The peer's program by its interpreter, for those that are no servers.
+/// Returns a command that runs a peer's program, for peers that are not servers.
 pub(crate) fn program(name: &str, file: &str) -> Command {
     let mut command = Command::new(venv(name).join("bin/python"));
     command.arg(source(name).join(file)).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -55,8 +55,7 @@ pub(super) fn uvicorn(name: &str, addr: SocketAddr, folder: &Path) -> Command {
     with_database(command, name, folder)
 }
 
-/// One worker of a WSGI application, with one thread: so it keeps connections open. A request may take as long as it
-/// likes.
+/// One worker of a WSGI application with one thread, a mode that keeps connections open. Requests have no time limit.
 pub(super) fn gunicorn(name: &str, addr: SocketAddr, folder: &Path) -> Command {
     let mut command = Command::new(venv(name).join("bin/gunicorn"));
     command.args(["app:app", "--bind", &addr.to_string(), "--workers", "1", "--chdir"]);

@@ -1,4 +1,4 @@
-//! `accept`: what taking an event costs, parsed, checked and journaled, against servers that only answer.
+//! `accept`: the cost of accepting an event (parsed, checked and journaled) against servers that only answer.
 
 use anyhow::Result;
 
@@ -7,12 +7,12 @@ use crate::report::{Limit, Report};
 use crate::run;
 use crate::setup::Setup;
 
-/// The floor allows for parsing, checking and the journal on top of a request and its answer.
+/// The bar allows this much for parsing, checking and the journal on top of a request and its response.
 const FLOOR_RATIO_MAX: f64 = 1.15;
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
-    // What is measured is the way to the ack: parsed, checked, journaled. Storing on the same core at the
-    // same time is what `store` measures; here it waits until the load is over.
+    // This measures the work up to the ack: parsing, checking, journaling. `store` measures storing on the same core
+    // at the same time; here, storing waits until the load is over.
     let mut serve = Serve::new(setup);
     serve.extra.push("flush-interval=10s".to_owned());
     let systems = [
@@ -53,7 +53,7 @@ fn compare(
 fn bars(report: &mut Report, case: &str) {
     let listener = (case, "firehose", "listen_cpu_us");
     let rate = (case, "firehose", "requests_per_s");
-    // Edge or level: which costs less depends on the load and the kernel. The floor is the cheaper one.
+    // The load and the kernel decide whether edge or level triggering costs less. The cheaper one is the floor.
     let floors =
         ["peer-epoll", "peer-epoll-level"].map(|floor| report.ratio(listener, (case, floor, "cpu_us")));
     let floor = floors[0].zip(floors[1]).map(|(edge, level)| edge.max(level));

@@ -1,4 +1,4 @@
-//! `ack`: what waiting for the disk costs, `--ack os` against `--ack disk` on the same load.
+//! `ack`: the cost of waiting for the disk, `--ack os` against `--ack disk` under the same load.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::run;
 use crate::setup::Setup;
 
 const DISK_RATIO_MIN: f64 = 0.6;
-/// One fdatasync serves all requests of the ticks it covers: the bar holds where there are enough.
+/// One fdatasync serves all requests of the ticks it covers, so the bar applies where there are enough of them.
 const BAR_CONNECTIONS: usize = 256;
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {

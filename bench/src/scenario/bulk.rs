@@ -1,4 +1,4 @@
-//! `bulk`: `POST /events/bulk` with 5,000 rows a request, from the socket to the commit, on one core.
+//! `bulk`: `POST /events/bulk` with 5,000 rows per request, from the socket to the commit, on one core.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -50,7 +50,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
 fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
     let pid = running.process.pid();
-    // whoever waits until a server answers sends it an event
+    // The wait for the server's first response sends it an event.
     running.drain(Duration::from_secs(10))?;
     let there = running.health()?.database_events;
     let before = CpuTimes::of(pid)?;
@@ -95,7 +95,7 @@ fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
 }
 
-/// One connection, one request after the other, every id new.
+/// Sends one request after the other on one connection, with new ids only.
 fn load(addr: SocketAddr, client: u64, end: std::time::Instant) -> Result<(Histogram<u64>, u64)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
@@ -130,13 +130,13 @@ fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<usize> {
     }
 }
 
-/// Requests that differ in their ids and times only, written over in place.
+/// Requests that differ only in their ids and times, updated in place.
 pub(super) struct Requests {
     bytes: Vec<u8>,
-    /// Where each row's id stands, and its time of day.
+    /// The positions of each row's id and time of day.
     ids: Vec<(usize, usize)>,
     random: u64,
-    /// Rows sent: a row a tenth of a millisecond.
+    /// Rows sent; the time advances by a tenth of a millisecond per row.
     sent: u64,
 }
 
@@ -191,7 +191,7 @@ impl Requests {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// The next request, with fresh UUIDs (version 4).
+    /// Returns the next request, with new UUIDs (version 4).
     pub(super) fn next(&mut self) -> &[u8] {
         for row in 0..self.ids.len() {
             let value = u128::from(self.random()) << 64 | u128::from(self.random());
@@ -204,7 +204,7 @@ impl Requests {
     }
 }
 
-/// `hh:mm:ss.uuuuuu`, so many microseconds into a day.
+/// Writes the time of day of this many microseconds as `hh:mm:ss.uuuuuu`.
 fn write_time(into: &mut [u8], us: u64) {
     let us = us % 86_400_000_000;
     let (seconds, mut rest) = (us / 1_000_000, us % 1_000_000);
@@ -218,7 +218,7 @@ fn write_time(into: &mut [u8], us: u64) {
     }
 }
 
-/// The 36 characters of a UUID of version 4 made of these bits.
+/// Writes the 36 characters of a UUID of version 4 made from these bits.
 pub(super) fn write_uuid(into: &mut [u8], bits: u128) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | 4 << 76 | 2 << 62;

@@ -1,4 +1,4 @@
-//! `commerce-memory`: what four clients at once make of the server's memory, each kind of work by itself and all
+//! `commerce-memory`: the server's memory under four concurrent clients, for each kind of work separately and for all
 //! kinds together: searches of 100,000 rows, ingests of orders, sales by day and by category.
 
 use std::fs;
@@ -21,16 +21,16 @@ use crate::setup::{Folder, Setup};
 
 const SHARDS: usize = 8;
 const TENANTS: usize = 5;
-/// Of the tenant that is asked for.
+/// Rows of the tenant that is queried.
 const ROWS: usize = 100_000;
 const AT_ONCE: usize = 4;
-/// What is ingested, in requests of so many.
+/// Orders to ingest, sent in requests of `CHUNK` orders.
 const INGESTED: usize = 300_000;
 const CHUNK: usize = 25_000;
 const GROWTH_MB_MAX: f64 = 200.0;
-/// Between two looks at the memory: 30 us of the load's core each.
+/// Time between two samples of the memory, each of which takes 30 us of the load's core.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long a server that was just started is left alone before it counts as idle.
+/// Time before a new server counts as idle.
 const IDLE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Work {
     }
 }
 
-/// What every round starts from.
+/// The input of every round.
 struct Given {
     loaded: Loaded,
     lines: Lines,
@@ -67,7 +67,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let world = orders::world(&format!("--preset medium --tenants {TENANTS}"), all)?;
     let loaded = Loaded::new(&setup.data_root, SHARDS, &world, |_| Ok(()))?;
     eprintln!("{all} orders loaded into {SHARDS} shards in {:.1} s", loaded.seconds);
-    // The same orders to tenants that have none yet, so that all of them are new.
+    // The same orders, sent to tenants that have none yet, so that all of them are new.
     let world = orders::world(&format!("--preset medium --tenants {TENANTS}"), all.min(INGESTED))?;
     let mut lines = Lines::new(&world, CHUNK)?;
     lines.replace(b"\"tenant_id\":\"tenant_", b"\"tenant_id\":\"ingest_");
@@ -87,7 +87,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// A fresh server on a copy of the folder; every client works until the time is over, and once at least.
+/// Starts a new server on a copy of the folder. Every client works until the time is over, and at least once.
 fn one(setup: &Setup, given: &Given, works: &[Work]) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let data = folder.path().join("data");
@@ -117,7 +117,7 @@ fn one(setup: &Setup, given: &Given, works: &[Work]) -> Result<Round> {
                         let count = turn_of(*work, running, given, chunk, client + turn * AT_ONCE)?;
                         done.fetch_add(count, Ordering::Relaxed);
                         if *work == Work::Ingest {
-                            // It goes on until there are no more chunks.
+                            // An ingest ends when there are no more chunks.
                             break;
                         }
                     }
@@ -135,7 +135,7 @@ fn one(setup: &Setup, given: &Given, works: &[Work]) -> Result<Round> {
     let mb = |bytes: u64| bytes as f64 / 1e6;
     figures.insert("idle_rss_mb", mb(idle_rss));
     figures.insert("idle_anon_mb", mb(idle_anon));
-    // The kernel's own mark: no peak is between two looks.
+    // The kernel's own peak, which cannot fall between two samples.
     let peak = cpu::peak_rss_bytes(pid)?;
     figures.insert("peak_rss_mb", mb(peak));
     figures.insert("rss_over_idle_mb", mb(peak.saturating_sub(idle_rss)));
@@ -152,7 +152,7 @@ fn one(setup: &Setup, given: &Given, works: &[Work]) -> Result<Round> {
     Ok(Round { figures, fault: None })
 }
 
-/// One piece of work, and how many things were done in it.
+/// Does one piece of work and returns its number of operations.
 fn turn_of(
     work: Work,
     running: &Running,
@@ -161,7 +161,7 @@ fn turn_of(
     number: usize,
 ) -> Result<usize> {
     let sales = "/api/v1/tenants/tenant_1/metrics/sales";
-    // Behind the last order, and for every question another one, so that nothing kept answers it.
+    // After the last order, and different for every query, so that no stored answer is used.
     let end = format!("end_date={}-{:02}-{:02}", 2027 + number / 336, number / 28 % 12 + 1, number % 28 + 1);
     match work {
         Work::Search => {
@@ -195,7 +195,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Looks at a process's anonymous memory again and again.
+/// Samples a process's anonymous memory repeatedly.
 struct Watch {
     stop: Arc<AtomicBool>,
     anon: Arc<AtomicU64>,
@@ -218,7 +218,7 @@ impl Watch {
         Ok(Watch { stop, anon, thread })
     }
 
-    /// The most anonymous memory it had.
+    /// Returns the peak of the anonymous memory.
     fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().ok().context("the watcher panicked")?;

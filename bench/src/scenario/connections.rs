@@ -1,4 +1,4 @@
-//! `connections`: ten thousand idle connections and five hundred slow heads beside a normal load.
+//! `connections`: ten thousand idle connections and five hundred slow heads next to a normal load.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,12 +17,12 @@ use crate::wrk::Load;
 use crate::{cpu, http, process};
 
 const IDLE_CONNECTIONS: usize = 10_000;
-/// Memory per connection is taken from here on: the first ones live in what the load has left behind.
+/// Memory per connection is counted from this many on, because the first ones use memory that the load has freed.
 const IDLE_FIRST: usize = 1_000;
 const SLOW_HEADS: usize = 500;
-/// Longer than the server's patience with a head (10 s), so that every slow one is cut off once.
+/// Longer than the server's time limit for a head (10 s), so that every slow one is cut off once.
 const SLOW_SECONDS_MIN: u64 = 15;
-/// Ports of one source address that are used before the next address is.
+/// Ports of one source address that are used before the next address.
 const PORTS_PER_SOURCE: usize = 4_000;
 const IDLE_BYTES_MAX: f64 = 1024.0;
 const SERVED_P99_US_MAX: f64 = 10_000.0;
@@ -34,7 +34,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
         "{files} open files are allowed, {} are needed: ulimit -n",
         IDLE_CONNECTIONS + 2_000
     );
-    // idle connections are to stay for the whole round
+    // Idle connections must stay open for the whole round.
     let extra = vec!["idle-timeout=600s".to_owned()];
     let system = System::Firehose(Serve { extra, ..Serve::new(setup) });
     let mut report = Report::new("connections");
@@ -102,8 +102,8 @@ fn one(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
     Ok(Round { figures, fault: (!faults.is_empty()).then(|| faults.join(", ")) })
 }
 
-/// Opens connections until there are `count`, one event answered on each, from as many source
-/// addresses as it takes.
+/// Opens connections until there are `count`, with one event answered on each, from as many source addresses as
+/// needed.
 fn open_idle(addr: SocketAddr, count: usize, streams: &mut Vec<TcpStream>) -> Result<()> {
     let request = http::event_request(addr);
     let mut answer = [0u8; 4096];
@@ -133,7 +133,7 @@ fn is_closed(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).is_err() || matches!(stream.peek(&mut byte), Ok(0))
 }
 
-/// Connections that send their head at one byte a second; one that is cut off is opened again.
+/// Connections that send their head at one byte per second. One that is cut off is opened again.
 struct SlowHeads {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Result<u64>>,
@@ -155,7 +155,7 @@ impl SlowHeads {
         Ok(SlowHeads { stop, thread })
     }
 
-    /// How many were cut off.
+    /// Returns the number of connections that were cut off.
     fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.join() {
@@ -180,7 +180,7 @@ fn drip(mut streams: Vec<(TcpStream, usize)>, addr: SocketAddr, stop: &AtomicBoo
             let (stream, sent) = slot;
             let byte = HEAD.get(*sent).copied().unwrap_or(b'x');
             let written = stream.write(&[byte]).is_ok();
-            // an answer can only be the 408; none yet reads as an error here
+            // The response can only be the 408; if there is none yet, the read fails.
             if !written || stream.read(&mut answer).is_ok() {
                 cut += 1;
                 *slot = slow_connection(index, addr)?;

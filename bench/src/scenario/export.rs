@@ -1,5 +1,5 @@
-//! `export`: 10 M order items as a file, CSV and Parquet, against DuckDB's COPY of a table of its own and the sqlite3
-//! shell on the same shards; rows a second, CPU a row, memory.
+//! `export`: 10 M order items as a file, CSV and Parquet, against DuckDB's COPY of its own table and the sqlite3 shell
+//! on the same shards: rows per second, CPU per row, memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,7 +26,7 @@ use crate::{http, process};
 /// With three items each, 10 M items.
 const ORDERS: usize = 3_333_333;
 const SHARDS: usize = 8;
-/// How long a server that was just started is left alone before it counts as idle.
+/// Time before a new server counts as idle.
 const IDLE: Duration = Duration::from_secs(1);
 const CSV_ROWS_PER_CPU_S_MIN: f64 = 400_000.0;
 const PARQUET_ROWS_PER_CPU_S_MIN: f64 = 300_000.0;
@@ -95,7 +95,7 @@ fn ask(running: &Running, method: &str, path: &str, body: &str) -> Result<Value>
     Ok(serde_json::from_str(&said)?)
 }
 
-/// A fresh server, one export, until it is done; its file stays where the server left it.
+/// Starts a new server and runs one export until it is done. A link keeps the file after the export is deleted.
 fn ours(
     setup: &Setup,
     loaded: &Loaded,
@@ -129,7 +129,7 @@ fn ours(
     let (rows, bytes) = (number("rows")?, number("bytes")?);
     let id = done["id"].as_str().context("an id")?;
     let file = loaded.data().join("exports").join(id).join("file");
-    // A link of its own: the export goes, the rows are needed once more.
+    // A separate link: the export is deleted, but its rows are needed again.
     let kept = loaded.path().join(format!("kept.{format}"));
     let _ = std::fs::remove_file(&kept);
     std::fs::hard_link(file, &kept)?;
@@ -146,7 +146,7 @@ fn ours(
     Ok((figures, kept))
 }
 
-/// Both formats, from a table made of our Parquet file.
+/// Exports both formats from a table made of our Parquet file.
 fn duckdb(setup: &Setup, folder: &Path, rows: u64) -> Result<Vec<(String, Figures)>> {
     let out = folder.join("duckdb.json");
     let mut command = peer::program("duckdb", "export.py");
@@ -169,7 +169,8 @@ fn duckdb(setup: &Setup, folder: &Path, rows: u64) -> Result<Vec<(String, Figure
     Ok(told.formats.iter().map(|(name, format)| (name.clone(), figures(format))).collect())
 }
 
-/// The shell, shard by shard and partition by partition, with the same columns; the whole processes are on the clock.
+/// Runs the shell, shard by shard and partition by partition, with the same columns. The time of the whole processes
+/// counts.
 fn sqlite3(setup: &Setup, loaded: &Loaded, rows: u64) -> Result<Figures> {
     let path = loaded.path().join("sqlite3.csv");
     let output = File::create(&path)?;

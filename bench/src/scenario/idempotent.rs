@@ -1,4 +1,4 @@
-//! `idempotent`: a shard's writer alone, storing events with random or ordered UUIDs while it grows to ten
+//! `idempotent`: a shard's writer alone, storing events with random or ordered UUIDs while the shard grows to ten
 //! million; `buckets`: the same with and without the counts over time.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use firehose::families::FAMILIES;
 const ROWS_PER_S_MIN: f64 = 500_000.0;
 const BYTES_PER_ID_MAX: f64 = 6.0;
 const BUCKETS_SHARE_MAX: f64 = 0.10;
-/// The server's own `batch_rows_max`: what a busy writer commits at once.
+/// The server's own `batch_rows_max`: the rows that a busy writer commits together.
 const BATCH: usize = 20_000;
 const MILLION: usize = 1_000_000;
 const SLICE: Duration = Duration::from_millis(4);
@@ -54,7 +54,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// What the rows of the last million before 1, 5 and 10 cost.
+/// Measures the cost of the last million rows before 1, 5 and 10 million.
 fn grow(setup: &Setup, ids: Ids) -> Result<Vec<(usize, Figures)>> {
     let folder = Folder::new(&setup.data_root)?;
     let mut shard = open(&folder, false)?;
@@ -64,7 +64,7 @@ fn grow(setup: &Setup, ids: Ids) -> Result<Vec<(usize, Figures)>> {
     for million in 1..=10 {
         let mut figures = store(&mut shard, &mut batch, MILLION)?;
         if [1, 5, 10].contains(&million) {
-            // let what sorts in the background end
+            // Lets the background sort end.
             let until = clock::now() + Duration::from_secs(2);
             while clock::now() < until {
                 if shard.upkeep_due() {
@@ -95,7 +95,7 @@ pub(crate) fn run_buckets(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("buckets");
     let case = "60 groups, batches of 20,000";
     for round in 0..setup.rounds {
-        // by turns the first, so that what one leaves behind in the machine meets the other as often
+        // The first one alternates, so that effects on the machine affect both equally often.
         let mut turns = [("with", false), ("without", true)];
         turns.rotate_left(round % 2);
         for (name, without) in turns {
@@ -116,7 +116,7 @@ fn open(folder: &Folder, without_buckets: bool) -> Result<Shard> {
     Ok(Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options, &FAMILIES)?)
 }
 
-/// Stores so many rows in batches, with the upkeep that falls due between them.
+/// Stores this many rows in batches, with the upkeep that becomes due between them.
 fn store(shard: &mut Shard, batch: &mut Batch, rows: usize) -> Result<Figures> {
     let (mut writing, mut upkeep, mut slowest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     for _ in 0..rows / BATCH {
@@ -145,7 +145,7 @@ fn store(shard: &mut Shard, batch: &mut Batch, rows: usize) -> Result<Figures> {
     Ok(figures)
 }
 
-/// One batch of records of about 200 bytes, written over for the next.
+/// One batch of records of about 200 bytes, reused for the next one.
 struct Batch {
     ids: Ids,
     random: u64,
@@ -167,7 +167,7 @@ impl Batch {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// 60 groups: 4 tenants, 3 sources, 5 types; times go on by a millisecond a row.
+    /// Fills the batch from 60 groups: 4 tenants, 3 sources, 5 types. Times advance by a millisecond per row.
     fn fill(&mut self) {
         self.next += if self.ends.is_empty() { 0 } else { BATCH as u64 };
         self.bytes.clear();

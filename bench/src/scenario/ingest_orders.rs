@@ -1,4 +1,4 @@
-//! `ingest-orders`: 1 M orders in order of time as NDJSON, 50,000 a request, from the socket to the commit on one
+//! `ingest-orders`: 1 M orders in order of time as NDJSON, 50,000 per request, from the socket to the commit on one
 //! core, against Django with its REST framework; and in-process against a bare insert loop.
 
 mod bare;
@@ -22,14 +22,14 @@ use crate::{cpu, http, process};
 
 const ORDERS: usize = 1_000_000;
 const CHUNK: usize = 50_000;
-/// Django takes minutes for a million; its rate does not depend on how many there are.
+/// Django takes minutes for a million, and its rate does not depend on the number of orders.
 const DJANGO_ORDERS: usize = 20_000;
 const DJANGO_CHUNK: usize = 10_000;
 const ORDERS_PER_S_MIN: f64 = 60_000.0;
 const BARE_RATIO_MIN: f64 = 0.6;
 const DJANGO_RATIO_MIN: f64 = 1.0;
 const MEMORY_MIB_MAX: f64 = 64.0;
-/// Threads of the server whose CPU is shown by itself.
+/// Threads of the server whose CPU is shown separately.
 const ROLES: [(&str, &str); 3] =
     [("exec", "exec_cpu_us"), ("write", "write_cpu_us"), ("sort", "sort_cpu_us")];
 
@@ -69,7 +69,7 @@ fn over_http(setup: &Setup, report: &mut Report, world: &firehose::gen_dataset::
         let rate = report.median(&case, "firehose", "rows_per_s");
         report.bar(format!("{case}: orders per second"), Limit::AtLeast(ORDERS_PER_S_MIN), rate);
         if clients == 1 {
-            // of one body, however long; every further client has its own
+            // For one body of any length; every further client needs its own memory.
             let memory = report.worst(&case, "firehose", "over_idle_mib");
             report.bar(format!("{case}: memory over idle, MiB"), Limit::AtMost(MEMORY_MIB_MAX), memory);
             let ratio = report.ratio((&case, "firehose", "rows_per_s"), (&case, "django", "rows_per_s"));
@@ -80,18 +80,18 @@ fn over_http(setup: &Setup, report: &mut Report, world: &firehose::gen_dataset::
     Ok(())
 }
 
-/// What an ingest is answered with, as far as it is checked.
+/// The checked part of an ingest's response.
 #[derive(Deserialize)]
 struct Summary {
     rows_received: usize,
     rows_inserted: usize,
 }
 
-/// Every chunk once; the clients take turns at them.
+/// Sends every chunk once. The clients take the next chunk in turns.
 fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
     let pid = running.process.pid();
-    // whoever waits until a server answers sends it an event
+    // The wait for the server's first response sends it an event.
     running.drain(Duration::from_secs(10))?;
     let there = running.health()?.database_events;
     let (idle, before) = (cpu::rss_bytes(pid)?, CpuTimes::of(pid)?);
@@ -116,7 +116,7 @@ fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<
         let per_row = |ns: u64| ns as f64 / 1e3 / sent.orders.max(1) as f64;
         let cpu_us = per_row(cpu.total_since(&before));
         figures.insert("cpu_us", cpu_us);
-        // what a core would do that has nothing else to do
+        // The rate of a core that does nothing else.
         figures.insert("rows_per_cpu_s", 1e6 / cpu_us);
         for (role, figure) in ROLES {
             if let Some(ns) = cpu.role_since(&before, role) {
@@ -138,16 +138,16 @@ fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<
 #[derive(Default)]
 struct Sent {
     orders: usize,
-    /// From the first byte of a chunk to the answer.
+    /// Times from the first byte of a chunk to the response.
     chunk_ms: Vec<f64>,
 }
 
-/// The same for who wants to know how many orders only.
+/// Does the same as [`send`] and returns only the number of orders.
 pub(super) fn send_all(running: &Running, lines: &Lines, next: &AtomicUsize) -> Result<usize> {
     Ok(send(running, lines, next)?.orders)
 }
 
-/// One connection, one chunk after the other, each under a key of its own.
+/// Sends one chunk after the other on one connection, each with its own key.
 fn send(running: &Running, lines: &Lines, next: &AtomicUsize) -> Result<Sent> {
     let mut stream = TcpStream::connect(running.addr)?;
     stream.set_nodelay(true)?;

@@ -1,5 +1,5 @@
-//! `merge`: 100,000 rows over eight shards read back as one stream while the server goes on writing, against
-//! the sqlite3 shell asked for the same rows of the attached shards.
+//! `merge`: 100,000 rows from eight shards read as one stream while the server keeps writing, against the sqlite3
+//! shell with the same query over the attached shards.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -22,9 +22,9 @@ use crate::{cpu, http, process};
 const SHARDS: usize = 8;
 const ROWS: usize = 100_000;
 const ROWS_PER_S_MIN: f64 = 300_000.0;
-/// Deep paging: a page is a page.
+/// Deep paging: a late page costs the same as an early one.
 const DEEP_RATIO_MAX: f64 = 1.2;
-/// What the answer may add to the server's memory, whatever its size.
+/// Memory that the response may add to the server, whatever its size.
 const GROWTH_MIB_MAX: f64 = 64.0;
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
@@ -51,7 +51,7 @@ fn one(setup: &Setup) -> Result<(Round, Round)> {
     let mut running = system.start(setup)?;
     let pid = running.process.pid();
     let stream = &mut TcpStream::connect(running.addr)?;
-    // four tenants in each request: the first gets a quarter of the rows
+    // Each request has four tenants, so the first tenant gets a quarter of the rows.
     let mut requests = Requests::new(running.addr, 1, 5_000);
     for _ in 0..=ROWS * 4 / 5_000 {
         bulk(stream, requests.next())?;
@@ -138,7 +138,7 @@ fn read_stream(running: &Running, target: &str) -> Result<Streamed> {
             ensure!(http::status(&piece) == 200, "{}", String::from_utf8_lossy(&piece[..read]));
         }
         bytes += read;
-        // every row ends so; a row cut by two reads is counted by the tail kept in between
+        // Every row ends like this. The tail kept between two reads counts a row that they split.
         tail.extend_from_slice(&piece[..read]);
         rows += memchr::memmem::find_iter(&tail, b"}\n").count();
         let keep = usize::from(tail.last() == Some(&b'}'));
@@ -147,8 +147,8 @@ fn read_stream(running: &Running, target: &str) -> Result<Streamed> {
     Ok(Streamed { rows, seconds: start.elapsed().as_secs_f64(), first_ms, bytes })
 }
 
-/// Follows next_cursor for 10,000 pages of ten rows; medians of the first hundred and the last hundred. (The
-/// very first page counts the rows as well and is left out.)
+/// Follows next_cursor for 10,000 pages of ten rows. Returns the medians of the first hundred and the last hundred
+/// pages. The very first page also counts the rows and is not included.
 fn walk(running: &Running) -> Result<(f64, f64)> {
     let mut stream = TcpStream::connect(running.addr)?;
     stream.set_nodelay(true)?;
@@ -179,7 +179,7 @@ fn walk(running: &Running) -> Result<(f64, f64)> {
     Ok((median(&times[1..101]), median(&times[9_900..])))
 }
 
-/// The same rows in the same order by one query of the sqlite3 shell, written as JSON lines.
+/// Reads the same rows in the same order by one query of the sqlite3 shell, written as JSON lines.
 fn sqlite3(setup: &Setup, running: &Running) -> Result<Round> {
     let shard = |index: usize| running.folder.path().join(format!("data/shard-{index:02}/shard.db"));
     let mut sql = String::from(".mode list\n");
@@ -213,7 +213,7 @@ fn sqlite3(setup: &Setup, running: &Running) -> Result<Round> {
     Ok(Round { figures, fault: None })
 }
 
-/// The most memory a process has while something goes on, less what it had before.
+/// The peak memory of a process during some work, minus its memory before.
 pub(super) struct Peak {
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! The scenarios: each starts what it measures, records its rounds and states its bars.
+//! The scenarios: each starts its systems, records its rounds and states its bars.
 
 mod accept;
 mod ack;

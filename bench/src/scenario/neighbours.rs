@@ -1,4 +1,4 @@
-//! `neighbours`: a tenant's latency by itself, and beside another one that sends a hundred times what it may.
+//! `neighbours`: a tenant's latency alone, and next to another tenant that sends a hundred times its limit.
 
 mod paced;
 
@@ -17,18 +17,18 @@ use crate::run::{Figures, Round};
 use crate::setup::Setup;
 use crate::{cpu, http, process};
 
-/// What the loud tenant may send a second, and what it sends.
+/// The loud tenant's limit per second, and the factor by which it exceeds the limit.
 const LIMIT_PER_S: f64 = 100.0;
 const FLOOD_FACTOR: f64 = 100.0;
-/// What the quiet one sends, with a quota that is never in its way.
+/// The quiet tenant's rate, and a quota that never limits it.
 const QUIET_PER_S: f64 = 500.0;
 const QUIET_LIMIT_PER_S: f64 = 5_000.0;
 const CONNECTIONS: usize = 32;
-/// Not measured: what the loud one has saved up is spent then.
+/// Time before the measurement, in which the loud tenant empties its full bucket.
 const LEAD: Duration = Duration::from_secs(2);
 const P99_RATIO_MAX: f64 = 2.0;
 const LIMIT_ERROR_MAX: f64 = 0.05;
-/// A load that could not keep its pace says nothing about the server.
+/// A load that could not keep this share of its pace is not valid as a measurement of the server.
 const PACE_MIN: f64 = 0.98;
 
 const ALONE: &str = "alone";
@@ -50,7 +50,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// Both on one server, in turns which is first.
+/// Measures both on one server, in alternating order.
 fn one(setup: &Setup, round: usize) -> Result<[Round; 2]> {
     let mut running = System::Firehose(Serve::new(setup)).start(setup)?;
     let data = running.folder.path().join("data");
@@ -87,7 +87,7 @@ fn segment(setup: &Setup, running: &Running, parties: &[Party]) -> Result<Round>
         figures.insert(name, quiet.latency_us.value_at_quantile(quantile) as f64);
     }
     figures.insert("max_us", quiet.latency_us.max() as f64);
-    // What of it is the load's own: a request that is due while the loop is elsewhere waits for it.
+    // The load's own part of the latency: a request that is due while the loop is busy waits for it.
     figures.insert("load_turn_p99_us", sent.turn_us.value_at_quantile(0.99) as f64);
     figures.insert("load_turn_max_us", sent.turn_us.max() as f64);
     let per_s = |count: u64| count as f64 / time.as_secs_f64();
@@ -123,7 +123,7 @@ fn fault(parties: &[Party], taken: &[Taken], time: Duration) -> Option<String> {
     })
 }
 
-/// A tenant with this limit, and its key; the server takes notice while it runs.
+/// Creates a tenant with this limit, and its key. The server notices both while it runs.
 fn key(setup: &Setup, data: &Path, tenant: &str, per_s: f64) -> Result<String> {
     let firehose = |words: &[&str]| -> Result<String> {
         let mut command = Command::new(setup.binary());

@@ -1,4 +1,4 @@
-//! `outage`: every shard locked for five seconds from outside while events keep coming.
+//! `outage`: all shards locked from outside for five seconds while events keep arriving.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::run::{self, Figures, Round};
 use crate::setup::Setup;
 
 const LOCK_SECONDS: u64 = 5;
-/// Shorter than this there is no before and after to compare with.
+/// A shorter round has no before and after to compare with.
 const SECONDS_MIN: u64 = 18;
-/// The pace at which a backlog is to be drained while events keep coming.
+/// The required pace of draining a backlog while events keep arriving.
 const PACE_PER_S: f64 = 20_000.0;
 const RSS_GROWTH_BYTES_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 const P99_RATIO_MAX: f64 = 2.0;
@@ -53,7 +53,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// One look at the server from outside.
+/// One sample of the server's state from outside.
 struct Look {
     at_us: u64,
     health: Health,
@@ -138,7 +138,7 @@ fn one(setup: &Setup, system: &System, connections: usize, rate: Option<f64>) ->
     Ok(Round { figures, fault })
 }
 
-/// `firehose drill lock` on the data folder, from a process of its own.
+/// Runs `firehose drill lock` on the data folder in a separate process.
 fn lock(setup: &Setup, running: &Running) -> Result<Process> {
     let mut command = Command::new(setup.binary());
     command.args(["drill", "lock", "--seconds", &LOCK_SECONDS.to_string(), "--data"]);
@@ -149,7 +149,7 @@ fn lock(setup: &Setup, running: &Running) -> Result<Process> {
 
 fn figures(watch: &Watch, answers: &Answers, times: &Times) -> Result<(Figures, Option<String>)> {
     let &Times { start_us, locked_us, unlocked_us, end_us } = times;
-    // the first second of a load is its own: connections, caches
+    // The first second of a load is not representative: connections, caches.
     let settled_us = start_us + 1_000_000;
     let before = answers.between(settled_us, locked_us)?;
     let during = answers.between(locked_us, unlocked_us)?;
@@ -180,7 +180,7 @@ fn figures(watch: &Watch, answers: &Answers, times: &Times) -> Result<(Figures, 
     let at_unlock = watch.between(locked_us, unlocked_us).last().context("nobody looked during the lock")?;
     let backlog = at_unlock.health.queue_size;
     figures.insert("backlog_events", backlog as f64);
-    // Caught up: no more waiting than before the lock.
+    // The server has caught up when the queue is as short as before the lock.
     let caught_up = watch.between(unlocked_us, u64::MAX).find(|look| look.health.queue_size <= queue_before);
     if let Some(look) = caught_up {
         let seconds = look.at_us.saturating_sub(unlocked_us).max(1) as f64 / 1e6;

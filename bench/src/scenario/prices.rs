@@ -1,5 +1,5 @@
-//! `prices`: price events over HTTP, each answered when it is committed and compared; and the writer's share of it
-//! alone.
+//! `prices`: price events over HTTP, each answered after it is committed and compared; and the writer's part of the
+//! work alone.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,10 +10,11 @@ use anyhow::{Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::money::Currency;
+use firehose::base::observed::Observed;
 use firehose::base::prices::PriceRules;
 use firehose::prices::PRICE_EVENT;
 use firehose::prices::{PriceEventRow, PriceRow};
-use firehose::shard::{CheckpointMode, Entry, Observed, Records, Shard, ShardFolder, ShardOptions};
+use firehose::shard::{CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions};
 use hdrhistogram::Histogram;
 
 use crate::epoll::{EDGE, Epoll, READABLE};
@@ -26,7 +27,7 @@ use firehose::families::FAMILIES;
 
 const CONNECTIONS: usize = 128;
 const PRODUCTS: u64 = 2_000;
-/// One in so many prices is twice the usual one.
+/// One in this many prices is twice the usual one.
 const ODD_ONE_IN: u64 = 50;
 const EVENTS_PER_S_MIN: f64 = 5_000.0;
 const WRITER_ROWS_PER_S_MIN: f64 = 30_000.0;
@@ -40,7 +41,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let extra = vec![
         "price-events-per-second=1000000".to_owned(),
         "product-events-per-second=1000000".to_owned(),
-        // what waits for a commit waits for this
+        // A request that waits for a commit also waits for this interval.
         "flush-interval=1ms".to_owned(),
     ];
     let system = System::Firehose(Serve { extra, ..Serve::new(setup) });
@@ -56,13 +57,13 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// The price of an event: about the same for each product.
+/// Returns the price of an event, about the same for each product.
 fn price(number: u64) -> u64 {
     let usual = 1_000 + number % PRODUCTS + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20;
     if number % ODD_ONE_IN == ODD_ONE_IN - 1 { usual * 2 } else { usual }
 }
 
-/// One connection with one request on its way.
+/// One connection with one request in flight.
 struct Connection {
     stream: TcpStream,
     partial: Vec<u8>,
@@ -87,12 +88,12 @@ impl Connection {
             body.len()
         );
         self.sent_us = clock::monotonic_us();
-        // far less than a socket takes at once
+        // Far less than a socket accepts at once.
         self.stream.write_all(request.as_bytes())?;
         Ok(())
     }
 
-    /// The status of the answer, once it is whole.
+    /// Returns the status of the response once it is complete.
     fn answer(&mut self) -> Result<Option<u16>> {
         let mut chunk = [0; 4_096];
         loop {
@@ -113,7 +114,7 @@ impl Connection {
 fn over_http(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
     let (mut next, mut figures) = (0, Figures::new());
-    // the first seconds fill the history of every product
+    // The first seconds fill the history of every product.
     load(running.addr, connections, Duration::from_secs(2), &mut next)?;
     let before = process::cpu_ns(running.process.pid())?;
     let start = clock::now();
@@ -130,7 +131,7 @@ fn over_http(setup: &Setup, system: &System, connections: usize) -> Result<Round
     Ok(Round { figures, fault: (odd > 0).then(|| format!("{odd} answers were no 201")) })
 }
 
-/// Answers in that time, those that were no 201, and how long they took.
+/// Returns the number of responses in this time, the number of those without 201, and their latencies.
 fn load(
     addr: SocketAddr,
     connections: usize,

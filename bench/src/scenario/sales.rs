@@ -1,5 +1,5 @@
 //! `sales`: figures of one tenant's 10 M order items by day, category and product, exact and approximate, against
-//! DuckDB and the sqlite3 shell on the same rows; the answers have to be the same.
+//! DuckDB and the sqlite3 shell on the same rows. The answers must be equal.
 
 mod rivals;
 
@@ -26,14 +26,14 @@ use crate::{http, process};
 
 /// With three items each, 10 M items.
 const ORDERS: usize = 3_333_333;
-/// Folders that hold the same orders, the systems called after them, and what they are asked: how many shards there
-/// are matters where groups are many and small, and there is a bar.
+/// Folders that contain the same orders, the system named after each, and the groups it is queried for. The number of
+/// shards matters if groups are many and small, and there is a bar.
 const SHARDS: [(usize, &str, &[&str]); 2] =
     [(1, "firehose, 1 shard", &GROUPS), (8, "firehose, 8 shards", &["day"])];
 const GROUPS: [&str; 3] = ["day", "category", "product"];
 const PRECISIONS: [&str; 2] = ["exact", "approx"];
-/// Times a question is computed after the first, and answered from what was kept. One by category or product that
-/// looks at every item takes half a minute.
+/// Runs of a query that are computed after the first, and runs that use the stored answer. A query by category or
+/// product that reads every item takes half a minute.
 const RUNS: usize = 5;
 const LONG_RUNS: usize = 1;
 const DUCKDB_RUNS: usize = 3;
@@ -42,12 +42,12 @@ const EXACT_DAY_MS_MAX: f64 = 500.0;
 /// Six standard errors of a HyperLogLog of 2^14 registers.
 const CUSTOMERS_ERROR_MAX: f64 = 6.0 * 0.0081;
 
-/// The figures of one group; quantiles only where they were asked for.
+/// The figures of one group; quantiles only if they were requested.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Group {
     orders: u64,
     units: u64,
-    /// Minor units.
+    /// In minor units.
     revenue: u64,
     customers: u64,
     ranks: Option<[u64; 3]>,
@@ -105,7 +105,7 @@ fn questions(groups: &[&'static str]) -> impl Iterator<Item = [&'static str; 2]>
     groups.iter().flat_map(|group| PRECISIONS.map(|precision| [*group, precision]))
 }
 
-/// The folders, and beside the first one the rows as CSV; how many items there are.
+/// Loads the folders, writes the rows as CSV into the first one, and returns the folders with the number of items.
 fn load(setup: &Setup, world: &World) -> Result<(Vec<Loaded>, u64)> {
     let (mut loaded, mut items): (Vec<Loaded>, u64) = (Vec::new(), 0);
     for (shards, name, _) in SHARDS {
@@ -122,7 +122,7 @@ fn load(setup: &Setup, world: &World) -> Result<(Vec<Loaded>, u64)> {
     Ok((loaded, items))
 }
 
-/// The rows as DuckDB takes them: customers by number, statuses by code, money in minor units.
+/// The rows in DuckDB's format: customers by number, statuses by code, money in minor units.
 struct Csv {
     orders: BufWriter<File>,
     items: BufWriter<File>,
@@ -161,7 +161,7 @@ impl Csv {
     }
 }
 
-/// Every question to a fresh server: computed first, computed again, answered from what was kept.
+/// Sends every query to a new server: computed first, computed again, and returned from the stored answer.
 fn ours(
     setup: &Setup,
     loaded: &Loaded,
@@ -169,7 +169,7 @@ fn ours(
 ) -> Result<Vec<([&'static str; 2], Figures, Answer)>> {
     let serve = Serve { shards: loaded.shards, ..Serve::new(setup) };
     let mut running = System::Firehose(serve).start_on(setup, &loaded.data())?;
-    // the page cache of the system: what a reader's connection keeps for itself is filled by the first question
+    // Fills the system's page cache. The first query fills the cache of a reader's connection.
     for shard in 0..loaded.shards {
         std::io::copy(&mut File::open(loaded.database(shard))?, &mut std::io::sink())?;
     }
@@ -184,7 +184,7 @@ fn ours(
         figures.insert("first_ms", first_ms);
         let mut computed = Vec::new();
         for run in 0..if is_long { LONG_RUNS } else { RUNS } {
-            // the same question to the last order, and yet not one that was answered before
+            // The same result to the last order, but a query that was not answered before.
             let (ms, again) = ask(running.addr, &format!("{base}&end_date=2027-02-{:02}", run + 1))?;
             ensure!(again["meta"]["materialized"] == false, "an answer was kept that should not be");
             ensure!(again["groups"] == first["groups"], "the same question has another answer");
@@ -192,7 +192,7 @@ fn ours(
         }
         figures.insert("computed_ms", median(computed));
         figures.insert("growth_mb", peak.stop()? as f64 / 1e6);
-        // large answers may have pushed it out meanwhile
+        // Large answers may have evicted it meanwhile.
         ask(running.addr, &base)?;
         let (mut repeated, mut is_kept) = (Vec::new(), true);
         for _ in 0..RUNS {
@@ -209,7 +209,7 @@ fn ours(
     Ok(found)
 }
 
-/// One request on a connection of its own; parsing the answer is off the clock.
+/// Sends one request on a new connection. The time excludes the parsing of the response.
 pub(super) fn ask(addr: SocketAddr, target: &str) -> Result<(f64, Value)> {
     ensure!(!process::interrupted(), "interrupted");
     let mut stream = TcpStream::connect(addr)?;
@@ -258,8 +258,8 @@ fn without_ranks(answer: &Answer) -> Answer {
     answer.iter().map(|(key, group)| (key.clone(), Group { ranks: None, ..group.clone() })).collect()
 }
 
-/// Exact answers have to be DuckDB's to the last order; of approximate ones the counts, and the customers within
-/// what the sketch promises.
+/// Compares answers with DuckDB's: exact ones must be equal to the last order. Of approximate ones, the counts must be
+/// equal, and the customers within the bounds of the sketch.
 fn compare(
     question: &[&str; 2],
     ours: &Answer,
@@ -282,7 +282,7 @@ fn compare(
         ensure!(counts(ours) == counts(true_one), "by {group}, approx: {ours:?} is not {true_one:?}");
         let off =
             |group: &Group| group.customers.abs_diff(true_one.customers) as f64 / true_one.customers as f64;
-        // of a few customers one is a large share
+        // For a small number of customers, one customer is a large share.
         if true_one.customers >= 100 {
             (worst, worst_theirs) = (worst.max(off(ours)), worst_theirs.max(off(theirs)));
         }

@@ -1,6 +1,6 @@
-//! `scale`: the same load on one core and on two, and on eight shards: what an event costs must not change.
+//! `scale`: the same load on one core and on two, and on eight shards: the cost of an event must not change.
 //!
-//! The load shares the second core, so throughput says nothing here; work per event does.
+//! The load shares the second core, so throughput is not meaningful here, but work per event is.
 
 use anyhow::{Result, ensure};
 
@@ -11,7 +11,7 @@ use crate::run::{self, Round};
 use crate::setup::Setup;
 use crate::wrk::{self, Load};
 
-/// Two cores give 1.9 times what one gives, if an event costs at most this much more on two.
+/// Two cores have 1.9 times the throughput of one if an event costs at most this much more on two.
 const COST_RATIO_MAX: f64 = 2.0 / 1.9;
 /// Enough that ticks stay full when two listeners share the connections.
 const CONNECTIONS: usize = 256;
@@ -61,7 +61,7 @@ fn one_round(setup: &Setup, system: &System, load: &Load, counting: bool) -> Res
     run::warm_up(&running, setup, load)?;
     let mut round = run::measure(&running, system, setup, load)?;
     if counting {
-        // a second load, longer than the count on both sides, because counting slows the server
+        // A second load, longer than the count on both sides, because counting slows the server.
         let load = Load { seconds: COUNT_SECONDS + 2, ..load.clone() };
         let wrk = wrk::start(&load, &running.url(), &setup.load_cores)?;
         crate::process::pause(std::time::Duration::from_millis(500))?;

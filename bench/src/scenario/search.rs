@@ -1,5 +1,5 @@
-//! `search`: 100,000 orders of one tenant over eight shards as one NDJSON stream, against the sqlite3 shell asked
-//! for the same lines of the attached shards.
+//! `search`: 100,000 orders of one tenant over eight shards as one NDJSON stream, against the sqlite3 shell with a
+//! query for the same lines over the attached shards.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -22,12 +22,12 @@ use crate::{http, process};
 const SHARDS: usize = 8;
 const TENANTS: usize = 5;
 const ROWS: usize = 100_000;
-/// Streams read one after the other in a round, of which the median counts; and at once.
+/// Streams that a round reads one after the other, of which the median counts; and concurrently.
 const STREAMS: usize = 5;
 const AT_ONCE: usize = 4;
 const ROWS_PER_S_MIN: f64 = 200_000.0;
 const GROWTH_MB_MAX: f64 = 200.0;
-/// What is asked for: all the fields an answer has by default, or three that the index has.
+/// The requested fields: all default fields, or three that the index contains.
 const FIELDS: [(&str, &str); 2] = [("all fields", ""), ("three fields", "&fields=order_id,total,ordered_at")];
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
@@ -58,13 +58,13 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// The figures of a fresh server, and the lines it gave.
+/// Returns the figures of a new server, and the lines of its response.
 fn one(setup: &Setup, loaded: &Loaded, fields: &str, rows: usize) -> Result<(Round, Vec<u8>)> {
     let serve = Serve { shards: loaded.shards, ..Serve::new(setup) };
     let mut running = System::Firehose(serve).start_on(setup, &loaded.data())?;
     let target = format!("/api/v1/tenants/tenant_1/orders/search?limit={ROWS}{fields}");
     let mut figures = Figures::new();
-    // first, on a server that has not answered anything: what it holds on to afterwards counts
+    // First, on a server that has not answered anything: the memory that it keeps afterwards counts.
     let peak = Peak::watch(running.process.pid())?;
     let start = clock::now();
     at_once(setup, &running, &target, rows)?;
@@ -90,11 +90,11 @@ fn at_once(setup: &Setup, running: &Running, target: &str, rows: usize) -> Resul
 pub(super) struct Streamed {
     seconds: f64,
     first_ms: f64,
-    /// The rows, without the line that ends them.
+    /// The rows, without the last line.
     lines: Vec<u8>,
 }
 
-/// One search on a connection of its own, read to its end. The chunks are taken apart off the clock.
+/// Runs one search on a new connection and reads it to its end. The time excludes the decoding of the chunks.
 pub(super) fn stream(addr: SocketAddr, target: &str, rows: usize) -> Result<Streamed> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
@@ -127,7 +127,7 @@ pub(super) fn stream(addr: SocketAddr, target: &str, rows: usize) -> Result<Stre
     Ok(Streamed { seconds, first_ms, lines })
 }
 
-/// The bytes of a chunked body.
+/// Returns the bytes of a chunked body.
 fn unchunked(mut body: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(body.len());
     loop {
@@ -143,11 +143,11 @@ fn unchunked(mut body: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// The same lines, byte for byte, from one query of the shell over the attached shards.
+/// Reads the same lines, byte for byte, by one query of the shell over the attached shards.
 fn sqlite3(setup: &Setup, loaded: &Loaded, fields: &str, rows: usize, expected: &[u8]) -> Result<Round> {
     let sql = sql(loaded, fields.is_empty(), rows)?;
     let mut seconds = Vec::new();
-    // once for the page cache
+    // The first run fills the page cache.
     for _ in 0..2 {
         let mut command = Command::new("sqlite3");
         command.arg("-readonly").arg(loaded.database(0)).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -171,7 +171,8 @@ fn sqlite3(setup: &Setup, loaded: &Loaded, fields: &str, rows: usize, expected: 
     Ok(Round { figures, fault: None })
 }
 
-/// The newest rows of all shards by the index, then each as JSON with what belongs to it in its own shard.
+/// Returns the query: the newest rows of all shards by the index, then each as JSON with its related rows of its own
+/// shard.
 fn sql(loaded: &Loaded, all_fields: bool, rows: usize) -> Result<String> {
     let schema = |shard: usize| if shard == 0 { "main".to_owned() } else { format!("s{shard}") };
     let mut sql = String::from(".mode list\n");
@@ -182,7 +183,7 @@ fn sql(loaded: &Loaded, all_fields: bool, rows: usize) -> Result<String> {
     let time =
         "rtrim(rtrim(strftime('%Y-%m-%dT%H:%M:%f', o.ordered_at_us / 1e6, 'unixepoch'), '0'), '.') || 'Z'";
     let total = money("o.total");
-    // every shard has its own numbers for names
+    // Every shard has its own numbers for names.
     let by_shard = |of: &dyn Fn(&str) -> String| {
         let cases: Vec<String> =
             (0..loaded.shards).map(|shard| format!("WHEN {shard} THEN ({})", of(&schema(shard)))).collect();

@@ -24,7 +24,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     for (figure, text) in [("stored_per_s", "stored"), ("answered_per_s", "answered")] {
         let ratio = report.ratio((&case, "firehose", figure), (&case, "seed", figure));
         let text = format!("{case}: events {text} per second, firehose / seed");
-        // the bar is on what reached the database; answering alone is shown beside it
+        // The bar applies to the rows that reached the database; the responses alone are shown next to it.
         let least = if figure == "stored_per_s" { STORED_RATIO_MIN } else { 1.0 };
         report.bar(text, Limit::AtLeast(least), ratio);
     }

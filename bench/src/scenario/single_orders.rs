@@ -1,5 +1,5 @@
-//! `single-orders`: one order an ingest, each under a key of its own, with the acks `os` and `disk`: what it costs that
-//! a key never outlives its rows.
+//! `single-orders`: one order per ingest, each with its own key, with the acks `os` and `disk`: the cost of the rule
+//! that a key never outlives its rows.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::setup::Setup;
 use crate::{http, process};
 
 const ORDERS: usize = 20_000;
-/// One fdatasync serves every ingest that waits for it: the bar holds where there are some.
+/// One fdatasync serves every ingest that waits for it, so the bar applies where there are some.
 const BAR_CLIENTS: usize = 64;
 const DISK_RATIO_MIN: f64 = 0.5;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// As many of the orders as the time allows.
+/// Sends as many of the orders as the time allows.
 fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
     let next = AtomicUsize::new(0);
@@ -67,7 +67,7 @@ fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<
     Ok(Round { figures, fault: None })
 }
 
-/// One connection, one ingest after the other; how long each took.
+/// Sends one ingest after the other on one connection, and returns their durations.
 fn send(running: &Running, lines: &Lines, next: &AtomicUsize, until: std::time::Instant) -> Result<Vec<f64>> {
     let mut stream = TcpStream::connect(running.addr)?;
     stream.set_nodelay(true)?;

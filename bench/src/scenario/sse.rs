@@ -1,5 +1,5 @@
-//! `sse`: five thousand readers of one tenant's stream of price changes: memory and CPU while nothing happens, and how
-//! long an anomaly takes to reach all of them.
+//! `sse`: five thousand readers of one tenant's stream of price changes: memory and CPU while nothing happens, and the
+//! time until an anomaly has reached all of them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,11 +19,11 @@ use crate::setup::Setup;
 use crate::{cpu, http, process};
 
 const STREAMS: usize = 5_000;
-/// Memory is counted from here on: the first ones live in what the start has left behind.
+/// Memory is counted from this many on, because the first ones use memory that the start has freed.
 const STREAMS_FIRST: usize = 500;
 const ANOMALIES: usize = 40;
 const IDLE: Duration = Duration::from_secs(5);
-/// How long one anomaly may be on its way before it counts as lost.
+/// Time after which an anomaly counts as lost.
 const PATIENCE_US: u64 = 10_000_000;
 const BYTES_MAX: f64 = 24.0 * 1024.0;
 const P99_US_MAX: f64 = 100_000.0;
@@ -59,7 +59,7 @@ fn one(setup: &Setup, system: &System, count: usize) -> Result<Round> {
         );
         http::exchange(running.addr, request.as_bytes())
     };
-    // the first of a product; every other one is out of line with it
+    // The first price of a product; every other price is an anomaly compared with it.
     let (status, ..) = post("a", 10)?;
     ensure!(status == 201, "the first price was answered {status}");
     let mut epoll = Epoll::new()?;
@@ -82,7 +82,7 @@ fn one(setup: &Setup, system: &System, count: usize) -> Result<Round> {
     );
     let mut lost = 0;
     for number in 0..ANOMALIES {
-        // what idling has left: comments
+        // Reads the comments of the idle time.
         drain(&mut epoll, &mut streams)?;
         let sent_us = clock::monotonic_us();
         let (status, ..) = post(&format!("b{number}"), 20)?;
@@ -93,7 +93,7 @@ fn one(setup: &Setup, system: &System, count: usize) -> Result<Round> {
             for index in 0..epoll.wait(100)? {
                 if has_anomaly(&mut streams[epoll.key(index) as usize])? {
                     latency.saturating_record(clock::monotonic_us() - sent_us);
-                    // one that was late for the last anomaly may be counted twice
+                    // A stream that was late for the previous anomaly may be counted twice.
                     missing = missing.saturating_sub(1);
                 }
             }
@@ -109,7 +109,7 @@ fn one(setup: &Setup, system: &System, count: usize) -> Result<Round> {
     Ok(Round { figures, fault: (lost > 0).then(|| format!("{lost} deliveries never came")) })
 }
 
-/// Opens streams until there are `count`, each begun.
+/// Opens streams until there are `count`, each with its first id.
 fn open(addr: SocketAddr, count: usize, epoll: &mut Epoll, streams: &mut Vec<TcpStream>) -> Result<()> {
     const REQUEST: &[u8] = b"GET /api/v1/tenants/shop/price-anomalies HTTP/1.1\r\nHost: localhost\r\n\
                              Accept: text/event-stream\r\n\r\n";
@@ -144,7 +144,7 @@ fn drain(epoll: &mut Epoll, streams: &mut [TcpStream]) -> Result<()> {
     }
 }
 
-/// Reads what there is; whether an anomaly was in it. One is smaller than a segment.
+/// Reads the available bytes. Returns `true` if they contain an anomaly, which is smaller than a segment.
 fn has_anomaly(stream: &mut TcpStream) -> Result<bool> {
     let (mut found, mut chunk) = (false, [0; 4_096]);
     loop {

@@ -1,5 +1,6 @@
-//! `stock`: 16 clients changing stock at once, 100 updates a request, from the socket to the commit on one core: all
-//! of the same 20 products, then of 100,000; and in-process a bare transaction a request that does the same.
+//! `stock`: 16 clients that change stock concurrently, 100 updates per request, from the socket to the commit on one
+//! core: all of the same 20 products, then of 100,000; and in-process a bare transaction per request that does the
+//! same.
 
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +23,7 @@ const UPDATES: u64 = 100;
 const UPDATES_PER_S_MIN: f64 = 20_000.0;
 const BARE_RATIO_MIN: f64 = 1.0;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Products that the updates are of.
+/// Numbers of products in the updates.
 const CASES: [(&str, u64); 2] = [("20 products", 20), ("100,000 products", 100_000)];
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
@@ -51,7 +52,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
 fn over_http(setup: &Setup, system: &System, clients: usize, products: u64) -> Result<Round> {
     let mut running = system.start(setup)?;
     let pid = running.process.pid();
-    // whoever waits until a server answers sends it an event
+    // The wait for the server's first response sends it an event.
     running.drain(Duration::from_secs(10))?;
     let before = CpuTimes::of(pid)?;
     let start = clock::now();
@@ -85,7 +86,7 @@ fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
 }
 
-/// One client's deltas: of every product as often, every event new. More comes in than goes out.
+/// One client's deltas: equally many for every product, every event new. More is added than removed.
 struct Updates {
     client: u64,
     products: u64,
@@ -124,7 +125,7 @@ impl Updates {
         let mut body = String::from("{\"mode\":\"merge\",\"updates\":[");
         for (at, (number, product, delta)) in self.next().into_iter().enumerate() {
             let (comma, id) = (if at > 0 { "," } else { "" }, self.event_id(number));
-            // writing to a string cannot fail
+            // Writing to a string cannot fail.
             let _ = write!(
                 body,
                 "{comma}{{\"event_id\":\"{id}\",\"product_id\":\"product-{product:06}\",\"delta\":{delta},\
@@ -140,7 +141,7 @@ impl Updates {
     }
 }
 
-/// One connection, one request after the other.
+/// Sends one request after the other on one connection.
 fn load(addr: SocketAddr, mut updates: Updates, end: Instant) -> Result<(Histogram<u64>, u64)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
@@ -167,8 +168,8 @@ fn load(addr: SocketAddr, mut updates: Updates, end: Instant) -> Result<(Histogr
     Ok((latency_us, updates.sent))
 }
 
-/// What a service with one connection and no HTTP would do: a transaction a request, the event if it is new, then
-/// the level. No answer is kept, no version asked for.
+/// Does what a service with one connection and no HTTP would do: one transaction per request, with the event if it is
+/// new, then the level. It stores no answer and checks no version.
 fn bare(setup: &Setup, products: u64) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let mut connection = Connection::open(folder.path().join("bare.db"))?;

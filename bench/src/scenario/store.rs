@@ -14,9 +14,9 @@ use crate::setup::Setup;
 use crate::wrk::{self, Load};
 
 const STORED_PER_S_MIN: f64 = 80_000.0;
-/// A queue that keeps more than this share of what arrives is one the writer does not keep up with.
+/// If the queue keeps more than this share of the arriving events, the writer does not keep up.
 const QUEUE_GROWTH_RATIO_MAX: f64 = 0.05;
-/// Between two looks at the queue.
+/// Time between two samples of the queue.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 struct Look {
@@ -48,7 +48,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// One round: load, watch the queue, drain, stop, count the rows.
+/// Runs one round: load, watch the queue, drain, stop, count the rows.
 pub(super) fn one(setup: &Setup, system: &System, load: &Load) -> Result<Round> {
     let mut running = system.start(setup)?;
     run::warm_up(&running, setup, load)?;
@@ -85,7 +85,7 @@ pub(super) fn one(setup: &Setup, system: &System, load: &Load) -> Result<Round> 
         "{rows} rows are stored but {} events were received",
         after.total_received
     );
-    // wrk does not count the answers that were on their way when its time was over
+    // wrk does not count the responses that were outstanding when its time was over.
     ensure!(
         received >= report.requests && received <= report.requests + load.connections as u64,
         "{} events were answered but {received} received",
@@ -94,7 +94,7 @@ pub(super) fn one(setup: &Setup, system: &System, load: &Load) -> Result<Round> 
     Ok(Round { figures, fault: (!faults.is_empty()).then(|| faults.join(", ")) })
 }
 
-/// Runs the load and looks at `/health` until it is about to end.
+/// Runs the load and samples `/health` until it is about to end.
 fn watch(running: &Running, setup: &Setup, load: &Load) -> Result<(Vec<Look>, Option<process::Process>)> {
     let mut wrk = wrk::start(load, &running.url(), &setup.load_cores)?;
     let start = clock::now();
@@ -107,8 +107,8 @@ fn watch(running: &Running, setup: &Setup, load: &Load) -> Result<(Vec<Look>, Op
     Ok((looks, Some(wrk)))
 }
 
-/// Storing rate and what became of the queue. The first quarter of the load is left out: there the
-/// queue fills up to where it stays.
+/// Computes the rate of storing and the growth of the queue. Returns a fault if the load was too short. The first
+/// quarter of the load is not included, because the queue fills to its steady level there.
 fn queue_figures(looks: &[Look], figures: &mut Figures) -> Option<String> {
     let steady = &looks[looks.len() / 4..];
     let (Some(first), Some(last)) = (steady.first(), steady.last()) else {

@@ -1,8 +1,8 @@
-//! `writer`: the shard's own way of applying a batch against a bare prepared INSERT on the same table.
+//! `writer`: the shard's application of a batch against a bare prepared INSERT on the same table.
 //!
-//! In-process, on the server's core. Both write the same rows in the same transactions with the same
-//! settings of SQLite, and both checkpoint after the same number of rows, off the clock. What the shard
-//! does beyond the bare loop: decode records, keep positions and totals, count the partition.
+//! In-process, on the server's core. Both write the same rows in the same transactions with the same settings of
+//! SQLite, and both checkpoint after the same number of rows, outside the measured time. The shard additionally
+//! decodes records, keeps positions and totals, and counts the rows of the partition.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::setup::{Folder, Setup};
 use firehose::families::FAMILIES;
 
 const BARE_RATIO_MIN: f64 = 0.7;
-/// Fewer than a partition holds, so that no index build is in the way of the comparison.
+/// Less than a partition, so that no index build disturbs the comparison.
 const ROWS: usize = 1_000_000;
 /// About 32 MiB of WAL.
 const ROWS_PER_CHECKPOINT: usize = 150_000;
-/// Rows of a transaction: a quiet server's, the middle, a busy server's.
+/// Rows of a transaction: of a quiet server, in between, of a busy server.
 const BATCHES: [usize; 3] = [100, 1_000, 10_000];
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
@@ -33,7 +33,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("writer");
     for batch_rows in BATCHES {
         let case = format!("{batch_rows} rows a transaction");
-        // the fewer rows in a transaction, the longer a row takes
+        // The fewer rows a transaction has, the longer a row takes.
         let rows = if batch_rows < 1_000 { ROWS / 4 } else { ROWS };
         let payloads = Payloads::new(rows);
         for round in 0..setup.rounds {
@@ -50,7 +50,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// Records of about 200 bytes, as a journal holds them; times go on from row to row, as they do.
+/// Records of about 200 bytes as in a journal. Times advance from row to row, as in a journal.
 struct Payloads {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -73,7 +73,7 @@ impl Payloads {
         payloads
     }
 
-    /// So many payloads from the one after `written`.
+    /// Returns `count` payloads, from index `written` on.
     fn batch(&self, written: usize, count: usize) -> impl Iterator<Item = &[u8]> {
         (written..written + count).map(|n| {
             let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -122,7 +122,7 @@ fn options() -> ShardOptions {
 fn bare(setup: &Setup, payloads: &Payloads, rows: usize, batch_rows: usize) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
-    // the shard makes its own table; from then on only SQLite is in between
+    // The shard creates its own table. After that, only SQLite is used.
     drop(Shard::open(&shard_folder, &options(), &FAMILIES)?);
     let mut connection = Connection::open(shard_folder.database())?;
     for (pragma, value) in [("wal_autocheckpoint", 0), ("cache_size", -16 * 1024), ("mmap_size", 0)] {
@@ -166,14 +166,14 @@ fn bare(setup: &Setup, payloads: &Payloads, rows: usize, batch_rows: usize) -> R
 }
 
 enum Step {
-    /// One transaction of one batch; this many rows were written before.
+    /// One transaction of one batch, after this many rows.
     Write {
         written: usize,
     },
     Checkpoint,
 }
 
-/// Times the transactions by themselves, and with the checkpoints between them.
+/// Measures the transactions separately, and together with the checkpoints between them.
 fn timed(rows: usize, batch_rows: usize, mut step: impl FnMut(Step) -> Result<()>) -> Result<Round> {
     let start = clock::now();
     let mut writing = Duration::ZERO;

@@ -1,15 +1,15 @@
-//! Links from an operation that creates something to those that read or continue it.
+//! Links from an operation that creates something to the operations that read or continue it.
 
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::{Response, ResponseBuilder};
 
-/// The next operation, and the expressions of its parameters.
+/// The next operation, and the expressions for its parameters.
 pub struct Next {
     pub operation: &'static str,
     pub parameters: &'static [(&'static str, &'static str)],
 }
 
-/// Adds links to a response, each under the name of its operation.
+/// Adds links to a response, each under its operation's name.
 pub fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -> Response {
     let linked = links.iter().fold(response.into(), |response: ResponseBuilder, next| {
         let link = LinkBuilder::new().operation_id(next.operation);
@@ -20,7 +20,7 @@ pub fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -> Respo
     linked.build()
 }
 
-/// The same tenant.
+/// Passes the request's tenant on to the next operation.
 pub const SAME_TENANT: (&str, &str) = ("tenant", "$request.path.tenant");
-/// The same product.
+/// Passes the request's product on to the next operation.
 pub const SAME_PRODUCT: (&str, &str) = ("product", "$request.path.product");

@@ -5,7 +5,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, Param
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 
-/// A query parameter, optional by default. An empty value counts as absent.
+/// Describes a query parameter, which is optional by default. An empty value counts as absent.
 pub fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
@@ -24,7 +24,7 @@ pub fn words(words: &[&str]) -> ObjectBuilder {
     string().enum_values(Some(words.iter().copied()))
 }
 
-/// Words of a list, separated by commas.
+/// Describes a comma-separated list of these words.
 pub fn list_of<'w>(words: impl IntoIterator<Item = &'w str>) -> ObjectBuilder {
     let words = words.into_iter().collect::<Vec<_>>().join("|");
     matching(&format!("^({words})(,({words}))*$"))
@@ -34,18 +34,18 @@ pub fn matching(pattern: &str) -> ObjectBuilder {
     string().pattern(Some(pattern))
 }
 
-/// A text whose form no pattern can express. The format names it.
+/// Describes a string whose form no pattern can express. The format names the form.
 pub fn of_form(name: &str) -> ObjectBuilder {
     string().format(Some(SchemaFormat::Custom(name.to_owned())))
 }
 
-/// A whole number within these bounds.
+/// Describes a whole number within these bounds.
 pub fn number(least: i64, most: i64) -> ObjectBuilder {
     let bound = |bound: i64| Some(Number::Int(bound as isize));
     ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most))
 }
 
-/// Money in a filter, in any currency.
+/// Describes an amount of money in a filter, in any currency.
 pub fn decimal() -> ObjectBuilder {
     matching(crate::api::schema::texts::DECIMAL)
 }
@@ -62,18 +62,18 @@ fn time() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
-/// A time, or a day.
+/// Describes a time or a day.
 pub fn time_or_date() -> AnyOfBuilder {
     let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
     AnyOfBuilder::new().item(time()).item(date)
 }
 
-/// A cursor from an earlier response. A client cannot construct one.
+/// Describes a cursor from an earlier response. A client cannot construct one.
 pub fn cursor() -> ObjectBuilder {
     of_form("cursor")
 }
 
-/// The parameters of a time range, the same on every route that has one.
+/// Adds the parameters of a time range, which are the same on every route that has one.
 pub fn range(operation: OperationBuilder) -> OperationBuilder {
     operation
         .parameter(parameter(
@@ -104,7 +104,7 @@ pub fn range(operation: OperationBuilder) -> OperationBuilder {
         ))
 }
 
-/// For every write.
+/// Describes the `ack` parameter of every write.
 pub fn ack() -> Parameter {
     parameter(
         "ack",
@@ -114,7 +114,7 @@ pub fn ack() -> Parameter {
     )
 }
 
-/// A part of the path.
+/// Describes a path parameter.
 pub fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     let mut part = parameter(name, description, schema);
     part.parameter_in = ParameterIn::Path;
@@ -122,12 +122,12 @@ pub fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) 
     part
 }
 
-/// The id of something that the server created: 32 hexadecimal digits.
+/// Describes a path parameter that is the id of something that the server created: 32 hexadecimal digits.
 pub fn id_in_path(name: &str, description: &str) -> Parameter {
     in_path(name, description, matching("^[0-9a-f]{32}$"))
 }
 
-/// A header of the request.
+/// Describes a request header.
 pub fn in_header(
     name: &str,
     description: &str,
@@ -140,8 +140,8 @@ pub fn in_header(
     header
 }
 
-/// `Idempotency-Key`: visible ASCII characters and spaces between them, quoted or unquoted. A quote at one end only is
-/// a part of the key.
+/// Describes `Idempotency-Key`: visible ASCII characters and spaces between them, quoted or unquoted. A quote at only
+/// one end is part of the key.
 pub fn idempotency_key(description: &str, required: Required) -> Parameter {
     let schema = matching(r##"^([!#-~]([ -~]{0,253}[!-~])?|"([ -~]{0,253}[!#-~])?|"[ -~]{1,255}")$"##);
     in_header("Idempotency-Key", description, schema, required)

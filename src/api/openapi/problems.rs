@@ -1,4 +1,4 @@
-//! Problems in the OpenAPI document: one response per status, with a real document as the example of each type.
+//! Problems in the OpenAPI document: one response per status, with a real document as the example for each type.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,15 @@ use crate::event::{Code, DecodeError, Decoder};
 const POLICY: &str = "RateLimit-Policy";
 const STATE: &str = "RateLimit";
 
-/// Adds these problems to the responses of an operation.
+/// Adds these problems to an operation's responses.
 pub fn with_problems(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
     let mut operation = operation.build();
     add_problems(&mut operation, problems);
     operation.into()
 }
 
-/// The same for an operation that is built. Existing problems remain, and are listed once.
+/// Adds these problems to the responses of an operation that is already built. Existing problems remain, and each is
+/// listed once.
 pub(super) fn add_problems(operation: &mut Operation, problems: &[Problem]) {
     let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
     for &problem in problems {
@@ -89,7 +90,7 @@ pub(super) fn tell_standing(operation: &mut Operation) {
     }
 }
 
-/// The document of one type, as rendered by [`problem::write`].
+/// Returns the document of one problem type, as rendered by [`problem::write`].
 pub(super) fn example(kind: Problem) -> Value {
     let mut out = Vec::new();
     let invalid = match kind {

@@ -1,11 +1,11 @@
-//! All problems of clients: status, stable name, and remedy.
+//! All problems that clients can receive: status, stable name, and remedy.
 
 mod failures;
 mod refused;
 mod unmet;
 mod unreadable;
 
-/// The types of problems. Append-only: a slug never changes its meaning.
+/// The problem types. The list is append-only: a slug never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     BadRequest,
@@ -78,7 +78,7 @@ pub enum Problem {
     ErasureBlocked,
 }
 
-/// The entry of one problem.
+/// A problem's catalogue entry.
 struct Entry {
     problem: Problem,
     status: u16,
@@ -97,7 +97,7 @@ const fn entry(
     Entry { problem, status, slug, title, explanation }
 }
 
-/// The entry of every problem, by its number. It does not compile with one missing or repeated.
+/// The entry of every problem, by its number. A missing or repeated entry is a compile error.
 static CATALOGUE: [&Entry; Problem::ALL.len()] = {
     let groups = [unreadable::ENTRIES, refused::ENTRIES, unmet::ENTRIES, failures::ENTRIES];
     let mut table = [&groups[0][0]; Problem::ALL.len()];
@@ -122,7 +122,7 @@ static CATALOGUE: [&Entry; Problem::ALL.len()] = {
 };
 
 impl Problem {
-    /// The whole catalogue, by status.
+    /// All problems, sorted by status.
     pub const ALL: &[Problem] = &[
         Problem::BadRequest,
         Problem::EmptyBody,
@@ -194,31 +194,32 @@ impl Problem {
         Problem::NoRoomForExport,
     ];
 
-    /// Its HTTP status.
+    /// Returns the problem's HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {
         self.entry().status
     }
 
-    /// The last segment of its `type`. It never changes.
+    /// Returns the last segment of the problem's `type`. It never changes.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         self.entry().slug
     }
 
-    /// A few words for people, always the same.
+    /// Returns the problem's title: a few words for people, always the same.
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.entry().title
     }
 
-    /// Its meaning, whose fault it is, and the remedy: one paragraph of plain text.
+    /// Returns the problem's meaning, whose fault it is, and the remedy, as one paragraph of plain text.
     #[must_use]
     pub const fn explanation(self) -> &'static str {
         self.entry().explanation
     }
 
-    /// Whether the same request may succeed later: exactly the statuses 408, 429, 502, 503, 504, 507.
+    /// Returns `true` if the same request may succeed later. This applies to exactly the statuses 408, 429, 502, 503,
+    /// 504, 507.
     #[must_use]
     pub const fn retryable(self) -> bool {
         matches!(self.status(), 408 | 429 | 502 | 503 | 504 | 507)

@@ -1,4 +1,4 @@
-//! Texts that are part of many shapes, each described once.
+//! String types that are part of many shapes, each described once.
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{OneOfBuilder, RefOr};
@@ -7,9 +7,9 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
 use crate::base::money::Currency;
 
-/// Without control characters.
+/// The pattern of strings without control characters.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-/// A decimal with as many digits as fit for every currency.
+/// The pattern of a decimal string, with enough digits for every currency.
 pub const DECIMAL: &str = r"^[0-9]{1,14}(\.[0-9]{1,4})?$";
 
 fn plain(least: usize, most: usize, description: &str) -> RefOr<Schema> {
@@ -50,7 +50,7 @@ impl PartialSchema for Name {
 
 impl ToSchema for Name {}
 
-/// The currency of an amount.
+/// The currency code of an amount.
 #[derive(Clone, Copy, Debug)]
 pub struct CurrencyCode;
 
@@ -67,7 +67,7 @@ impl PartialSchema for CurrencyCode {
 
 impl ToSchema for CurrencyCode {}
 
-/// Money that is sent.
+/// An amount of money in a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Amount;
 

@@ -1,10 +1,10 @@
-//! Currencies: the active codes of ISO 4217, and their number of digits after the point.
+//! Currencies: the active ISO 4217 codes and their number of digits after the point.
 
 use std::fmt;
 
-/// The code and the digits of every currency and fund of ISO 4217 list one that has minor units, sorted, as of 1
-/// January 2026 (without BGN, with XCG and ZWG). Metals, baskets and test codes are excluded: their minor units are
-/// "N.A.", so amounts cannot be counted in them.
+/// The code and the number of digits of every currency and fund in ISO 4217 list one that has minor units, sorted, as
+/// of 1 January 2026 (without BGN, with XCG and ZWG). Metals, baskets and test codes are excluded: their minor units
+/// are "N.A.", so amounts cannot be counted in them.
 #[rustfmt::skip]
 const CURRENCIES: [[u8; 4]; 165] = [
     *b"AED2", *b"AFN2", *b"ALL2", *b"AMD2", *b"AOA2", *b"ARS2", *b"AUD2", *b"AWG2", *b"AZN2", *b"BAM2", *b"BBD2",
@@ -32,7 +32,7 @@ const _: () = {
     }
 };
 
-/// A code as a number with the same order. The digits do not matter.
+/// Returns a code as a number that sorts in the same order. The digits do not matter.
 const fn key([a, b, c, _]: [u8; 4]) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }
@@ -42,30 +42,30 @@ const fn key([a, b, c, _]: [u8; 4]) -> u32 {
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// The maximum number of digits after the point of any currency.
+    /// The maximum number of digits after the point in any currency.
     pub const DIGITS_MAX: u8 = 4;
 
-    /// The currency of an ISO 4217 code in three capitals. `None` for anything else, including withdrawn codes. A
-    /// binary search, about 10 ns.
+    /// Returns the currency of an ISO 4217 code in three capitals. `None` for anything else, including withdrawn
+    /// codes. Uses a binary search, which takes about 10 ns.
     #[must_use]
     pub fn parse(code: &str) -> Option<Currency> {
         let &[a, b, c] = code.as_bytes() else { return None };
         entry([a, b, c]).map(|_| Currency([a, b, c]))
     }
 
-    /// Digits after the point: 2 for USD, 0 for JPY, 3 for KWD, 4 for CLF. About 10 ns.
+    /// Returns the number of digits after the point: 2 for USD, 0 for JPY, 3 for KWD, 4 for CLF. Takes about 10 ns.
     #[must_use]
     pub fn digits(self) -> u8 {
         entry(self.0).map_or(0, |entry| entry[3] - b'0')
     }
 
-    /// The three capitals.
+    /// Returns the code in three capitals.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Every currency, sorted.
+    /// Returns every currency, sorted by code.
     pub fn all() -> impl ExactSizeIterator<Item = Currency> {
         CURRENCIES.iter().map(|&[a, b, c, _]| Currency([a, b, c]))
     }

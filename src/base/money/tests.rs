@@ -107,7 +107,7 @@ fn an_amount_is_written_with_all_digits_of_its_currency() {
     }
 }
 
-/// The expected result for a valid decimal, by arithmetic on 128 bits, for exponents up to 19.
+/// Returns the expected result for a valid decimal, computed with 128-bit arithmetic, for exponents up to 19.
 fn expected(whole: u64, fraction: &str, exponent: i32, digits: u8) -> Result<i64, MoneyError> {
     let mantissa: i128 = format!("{whole}{fraction}").parse().expect("at most 30 digits");
     let power = exponent - fraction.len() as i32 + i32::from(digits);

@@ -1,4 +1,4 @@
-//! Checks of the disk under the data folder: its type, its free space, the time of a sync.
+//! Checks of the disk under the data folder: its type, its free space, how long a sync takes.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -9,13 +9,13 @@ use crate::base::clock;
 use crate::config::{AckLevel, Config};
 use crate::{ops, shard};
 
-/// Number of measured syncs; the median is reported.
+/// The number of measured syncs. The median is reported.
 const SYNCS: usize = 20;
 
-/// A slower sync makes `ack=disk` slow: a disk's cache or a network is in between.
+/// A slower sync makes `ack=disk` slow. The cause is a disk cache or a network.
 const SYNC_US_MAX: u64 = 20_000;
 
-/// Free space that a busy first hour may need.
+/// The free space that a busy first hour may need.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
 pub(super) fn file_system(config: &Config) -> Finding {
@@ -130,7 +130,7 @@ pub(super) fn privacy(config: &Config) -> Finding {
     Finding::warn(CHECK, words(ToString::to_string, "; "), remedy)
 }
 
-/// The folder, or its nearest existing ancestor.
+/// Returns the folder, or its nearest existing ancestor.
 fn existing(folder: &Path) -> PathBuf {
     let found = folder.ancestors().find(|folder| folder.is_dir());
     match found {
@@ -140,7 +140,7 @@ fn existing(folder: &Path) -> PathBuf {
     }
 }
 
-/// The median time of a small append with its sync, in microseconds.
+/// Returns the median time of a small append with its sync, in microseconds.
 fn measure(folder: &Path) -> io::Result<u64> {
     let path = folder.join(format!(".firehose-doctor-{}", std::process::id()));
     let measured = append_and_sync(&path);

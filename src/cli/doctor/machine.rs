@@ -14,12 +14,12 @@ use crate::cores::preflight::{self, FILES_ASIDE, Limit, MEMLOCK_BYTES_MIN};
 /// A smaller backlog overflows when all clients of a restarted server reconnect at once.
 const BACKLOG_MIN: u64 = 1024;
 
-/// Reading the clock takes about 25 ns in user space, and 300 or more in the kernel.
+/// A slower clock is reported. Reading it takes about 25 ns in user space, and 300 or more in the kernel.
 const CLOCK_NS_MAX: u64 = 200;
 
-/// 2024-01-01: an earlier time means that the clock is not set.
+/// 2024-01-01. An earlier time means that the clock is not set.
 const CLOCK_US_MIN: i64 = 1_704_067_200_000_000;
-/// 2100-01-01.
+/// 2100-01-01. A later time means that the clock is wrong.
 const CLOCK_US_MAX: i64 = 4_102_444_800_000_000;
 
 pub(super) fn io_uring(config: &Config) -> Finding {
@@ -131,7 +131,7 @@ pub(super) fn reuse_port() -> Finding {
     }
 }
 
-/// Checks that the addresses are free. A running server uses them.
+/// Checks that the addresses are free. While a server is running, they are not.
 pub(super) fn ports(config: &Config) -> Finding {
     const CHECK: &str = "ports";
     let addresses = [Some(config.listen), config.ops_listen].into_iter().flatten();

@@ -1,7 +1,7 @@
 //! `firehose doctor`: problems of this machine that affect serving, and their remedies.
 //!
 //! In: the effective settings. Out: one line per check, or JSON; exit code 0 or 1. Owns: a small file in the data
-//! folder while it measures. Never: a change to the machine.
+//! folder while it measures. Never: changes the machine.
 
 mod disk;
 mod machine;
@@ -16,14 +16,14 @@ use crate::config::Config;
 use crate::cores::preflight;
 use crate::ops::output::{EXIT_FAILED, EXIT_OK, complain, say};
 
-/// The severity of a finding.
+/// A finding's severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Ok,
     /// The server works, but worse than it could, or with a weaker promise.
     Warn,
-    /// The server would not start, or not keep its promise.
+    /// The server would not start, or would not keep its promise.
     Fail,
 }
 
@@ -34,7 +34,7 @@ pub struct Finding {
     pub check: &'static str,
     pub verdict: Verdict,
     pub found: String,
-    /// Empty if nothing is wrong.
+    /// How to fix it. Empty if nothing is wrong.
     pub remedy: String,
 }
 
@@ -52,7 +52,7 @@ impl Finding {
     }
 }
 
-/// Runs the checks and prints them. The exit code is whether the server could start.
+/// Runs the checks and prints them. The exit code reports whether the server could start.
 #[must_use]
 pub fn doctor(args: &FolderArgs) -> ExitCode {
     let config = match args.load() {
@@ -69,10 +69,11 @@ pub fn doctor(args: &FolderArgs) -> ExitCode {
     ExitCode::from(if worst == Verdict::Fail { EXIT_FAILED } else { EXIT_OK })
 }
 
-/// Every check, in the order in which a server would encounter them. Under a second on a healthy disk.
+/// Runs every check, in the order a server would encounter the problems. Takes less than a second on a
+/// healthy disk.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
-    // First the limits as inherited, then as a server raises them.
+    // The limits are read as inherited first, then as a server raises them.
     let (memlock, open_files) = (machine::memlock(), machine::open_files(config));
     _ = preflight::raise_limits();
     vec![

@@ -23,12 +23,12 @@ fn codes(body: &[u8]) -> Vec<(&'static str, &'static str)> {
     }
 }
 
-/// An event around a raw user id, timestamp and metadata.
+/// Returns an event with a raw user id, timestamp and metadata.
 fn body(user_id: &str, timestamp: &str, metadata: &str) -> Vec<u8> {
     format!("{{\"user_id\":{user_id},\"timestamp\":{timestamp},\"metadata\":{metadata}}}").into_bytes()
 }
 
-/// Whether serde_json accepts a body.
+/// Returns `true` if serde_json accepts a body.
 fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(body).is_ok()
 }
@@ -227,12 +227,12 @@ fn nesting_beyond_the_limit_is_told_before_anything_that_follows() {
     let deepest = nested(JSON_DEPTH_MAX - 1);
     assert_eq!(click(&body("1", time, &deepest)).unwrap().metadata, deepest.as_bytes());
     assert_eq!(click(&body("1", time, &nested(JSON_DEPTH_MAX))), Err(DecodeError::TooDeep));
-    // The same, by the second look.
+    // The same limits apply to the second look.
     let deepest = format!("[1e999,{}]", nested(JSON_DEPTH_MAX - 2));
     assert_eq!(click(&body("1", time, &deepest)).unwrap().metadata, deepest.as_bytes());
     let too_deep = format!("[1e999,{}]", nested(JSON_DEPTH_MAX - 1));
     assert_eq!(click(&body("1", time, &too_deep)), Err(DecodeError::TooDeep));
-    // Unclosed, followed by garbage, and many.
+    // Very many brackets that are never closed, some followed by garbage.
     for end in ["", "\u{0}", "x", "\"", "}"] {
         assert_eq!(click(("[".repeat(100_000) + end).as_bytes()), Err(DecodeError::TooDeep));
         assert_eq!(click(("{\"a\":".repeat(100_000) + end).as_bytes()), Err(DecodeError::TooDeep));
@@ -314,7 +314,7 @@ fn no_text_of_the_payload_is_in_an_error() {
     assert_eq!(click(b"[]"), Err(DecodeError::Fields(crate::event::FieldErrors::new(vec![field]))));
 }
 
-/// Any JSON value, a few levels deep.
+/// Generates any JSON value, a few levels deep.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -1,4 +1,4 @@
-//! The six fields: every rule, and agreement with serde_json about their content.
+//! The six fields: every rule, and agreement with serde_json on their content.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ fn event(body: &str) -> Result<ServiceEvent<'_>, DecodeError> {
     Decoder::new().service_event(body.as_bytes())
 }
 
-/// The seed with another raw value for one field; `None` omits the field.
+/// Returns the seed with another raw value for one field. `None` omits the field.
 fn with(name: &str, value: Option<&str>) -> String {
     let fields = [
         ("event_id", "\"evt_001\""),
@@ -237,8 +237,8 @@ fn no_text_of_a_body_is_in_an_error() {
     }
 }
 
-/// The expected result of a body, by serde_json and the rules in the contract: pointers and codes, or the event. `None`
-/// if serde_json cannot decide: not JSON, keys that are not strings, too deep.
+/// Returns the expected result for a body, by serde_json and the rules in the contract: pointers and codes, or the
+/// event. Returns `None` if serde_json cannot decide: not JSON, keys that are not strings, too deep.
 fn expected(body: &[u8]) -> Option<Result<ServiceEvent<'_>, Vec<(String, &'static str)>>> {
     if is_deeper_than(body, JSON_DEPTH_MAX) {
         return None;

@@ -20,19 +20,21 @@ const NO_EVENTS: FieldError = field("/events", Code::Empty, "events must contain
 /// The longest spelling of `events`: every byte as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "events".len();
 
-/// Bytes between two rows, including the start of the second one, that serve as the boundary to search for.
+/// The maximum number of bytes between two rows, including the start of the second one, that serve as the boundary to
+/// search for.
 const BOUNDARY_BYTES_MAX: usize = 256;
 
-/// A wrong guess costs about as much as a row, so it is not repeated for every row.
+/// How many rows are scanned after a wrong guess. A wrong guess costs about as much as a row, so it is not repeated
+/// for every row.
 const ROWS_SCANNED_AFTER_A_MISS: usize = 16;
 
 /// Why a body is not an envelope with rows.
 pub(super) enum NoEnvelope {
-    /// It is not one JSON value.
+    /// The body is not one JSON value.
     NotJson,
-    /// It is JSON without the member.
+    /// The body is JSON without an `events` member.
     NoEvents(FieldError),
-    /// It is an envelope that must be refused.
+    /// The body is an envelope that must be refused.
     Refused(BulkError),
 }
 
@@ -43,15 +45,15 @@ impl From<BulkError> for NoEnvelope {
 }
 
 impl Decoder {
-    /// The rows of an envelope.
+    /// Parses the rows of an envelope.
     pub(super) fn envelope<'b>(&mut self, body: &'b [u8], rows: &mut Rows<'b>) -> Result<(), NoEnvelope> {
         let mut at = skip_whitespace(body, 0);
         if body.get(at) != Some(&b'{') {
             is_json(body).map_err(|_| NoEnvelope::NotJson)?;
             return Err(NoEnvelope::NoEvents(NOT_AN_ENVELOPE));
         }
-        // The body without the rows. Rows are checked as they are read, this is checked at the end. Only then is it
-        // certain that the members that were found are members.
+        // This is the body without the rows. Rows are checked as they are read, and this is checked at the end. Only
+        // then is it certain that the members that were found are really members.
         let mut skeleton = Cow::Borrowed(body);
         let mut skeleton_until = 0;
         let mut events_are_array = None;
@@ -102,7 +104,7 @@ impl Decoder {
             return Err(NoEnvelope::Refused(DecodeError::TooDeep.into()));
         }
         is_json(&skeleton).map_err(|_| NoEnvelope::NotJson)?;
-        // Rows of earlier members of that name have counted towards the limit, because they cost as much.
+        // Rows of earlier `events` members have counted towards the limit, because they cost as much.
         rows.0.drain(..first_row);
         match events_are_array {
             None => Err(NoEnvelope::NoEvents(EVENTS_MISSING)),
@@ -112,7 +114,7 @@ impl Decoder {
         }
     }
 
-    /// The rows of the array whose bracket precedes `at`; returns the offset of the closing bracket.
+    /// Parses the rows of the array whose bracket precedes `at`. Returns the offset of the closing bracket.
     fn array<'b>(&mut self, body: &'b [u8], at: usize, rows: &mut Rows<'b>) -> Result<usize, NoEnvelope> {
         let mut start = skip_whitespace(body, at);
         if body.get(start) == Some(&b']') {
@@ -123,7 +125,7 @@ impl Decoder {
         loop {
             let rest = &body[start..];
             let guess = boundary.as_ref().and_then(|boundary| row_before(rest, boundary));
-            // A JSON object is never a prefix of another one, so what simd-json accepts is the row.
+            // A JSON object is never a prefix of another one, so whatever simd-json accepts is the row.
             let event = guess.and_then(|row| self.service_event_at_first_look(row));
             let (row, event) = match (guess, event) {
                 (Some(row), Some(event)) => (row, event),
@@ -151,13 +153,13 @@ impl Decoder {
         }
     }
 
-    /// The row at the start of `text`, found by counting brackets.
+    /// Returns the row at the start of `text`, found by counting brackets.
     fn scanned_row<'b>(&mut self, text: &'b [u8]) -> Result<(&'b [u8], RowEvent<'b>), NoEnvelope> {
         let row = &text[..value_end(text, 0)];
         let event = self.service_event(row);
         match event {
             Ok(_) | Err(DecodeError::Fields(_)) => {}
-            // The rest of the body can be separated from this row only if the row is JSON in spite of its depth.
+            // The rest of the body can be separated from this row only if the row is valid JSON apart from its depth.
             Err(DecodeError::TooDeep) => is_json(row).map_err(|_| NoEnvelope::NotJson)?,
             Err(_) => return Err(NoEnvelope::NotJson),
         }
@@ -172,14 +174,14 @@ fn is_events(key: &[u8]) -> bool {
             && *unescape(key) == *b"events")
 }
 
-/// The text up to the next occurrence of the boundary, including its brace.
+/// Returns the text up to the next occurrence of the boundary, including the boundary's brace.
 fn row_before<'b>(text: &'b [u8], boundary: &memmem::Finder<'_>) -> Option<&'b [u8]> {
     let window = &text[..text.len().min(SIMD_BYTES_MAX)];
     boundary.find(window).map(|brace| &window[..=brace])
 }
 
-/// From the closing brace of a row that ends at `end` to the first colon of the one at `start`. Two objects that begin
-/// with the same member have the same boundary, and objects nested in them rarely do.
+/// Returns the bytes from the closing brace of a row that ends at `end` to the first colon of the row at `start`. Two
+/// objects that begin with the same member have the same boundary, and objects nested in them rarely do.
 fn boundary_between(body: &[u8], end: usize, start: usize) -> Option<&[u8]> {
     let brace = end.checked_sub(1)?;
     if (body.get(brace), body.get(start)) != (Some(&b'}'), Some(&b'{')) {

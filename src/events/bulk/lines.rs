@@ -6,7 +6,7 @@ use crate::event::{BulkError, Code, Decoder, FieldError, field, is_json, skip_wh
 const NO_LINES: FieldError = field("", Code::Empty, "the body contains no event");
 
 impl Decoder {
-    /// The rows of an NDJSON body.
+    /// Parses the rows of an NDJSON body.
     pub(super) fn lines<'b>(&mut self, body: &'b [u8], rows: &mut Rows<'b>) -> Result<(), BulkError> {
         rows.0.clear();
         let (mut start, mut line) = (0, 1);
@@ -22,7 +22,7 @@ impl Decoder {
     }
 }
 
-/// Whether the first line that is not blank is an object.
+/// Returns `true` if the first non-blank line is an object.
 pub(super) fn first_is_object(body: &[u8]) -> bool {
     let text = first_line(&body[skip_whitespace(body, 0)..]);
     text.first() == Some(&b'{') && is_json(text).is_ok()

@@ -11,7 +11,7 @@ use crate::event::Code;
 use crate::event::is_deeper_than;
 
 const ROW: &str = r#"{"event_id":"evt_001","tenant_id":"tenant_1","source":"web","event_type":"click","timestamp":"2024-01-15T10:30:00Z","payload":{"page":"/p","n":[1,-2.5e3,true,null]}}"#;
-/// Its payload contains text that resembles a row and a boundary between rows.
+/// A row whose payload contains text that resembles a row and a boundary between rows.
 const LOOK_ALIKE: &str = r#"{"event_id":"evt_002","tenant_id":"t","source":"s","event_type":"e","timestamp":"2024-01-15T10:30:00Z","payload":{"a":[{"event_id":1},{"event_id":2}],"b":"},{\"event_id\":","c":{}}}"#;
 const EXOTIC: &str = r#"{"event_id":"evt_003","tenant_id":"t","source":"s","event_type":"e","timestamp":"2024-01-15T10:30:00Z","payload":{"a":1e999,"\udead":"\ud83d","a":123456789012345678901234567890}}"#;
 
@@ -47,8 +47,8 @@ fn body_error(body: &[u8], is_ndjson: bool) -> Code {
     bulk(body, is_ndjson).expect_err("refused").code()
 }
 
-/// The expected result of a body without a content type, by serde_json. `None` if serde_json cannot decide: keys that
-/// are not Rust strings, nesting beyond the limit.
+/// Returns the expected result for a body without a content type, by serde_json. Returns `None` if serde_json cannot
+/// decide: keys that are not Rust strings, nesting beyond the limit.
 fn expected(body: &[u8]) -> Option<Result<Verdicts<'_>, ()>> {
     if is_deeper_than(body, JSON_DEPTH_MAX) {
         return None;
@@ -203,7 +203,7 @@ fn the_last_member_events_of_the_outermost_object_counts() {
     assert_eq!(rows("[ROW]"), Err("not_an_object"));
     assert_eq!(rows("null"), Err("not_an_object"));
     assert_eq!(rows(""), Err("empty"));
-    // An object on one line without the member is NDJSON.
+    // An object on one line without the `events` member is NDJSON.
     assert_eq!(rows("ROW"), Ok(1));
     assert_eq!(rows(r#"{"a":{"events":[ROW]}}"#), Ok(1));
     assert_eq!(rows("{\"events\":[ROW,ROW]}\n{\"events\":[]}"), Ok(2));
@@ -222,7 +222,7 @@ fn five_thousand_rows_are_taken_and_one_more_is_not() {
         assert_eq!(bulk(envelope_of(&rows, ",").as_bytes(), false), Err(BulkError::TooManyRows));
         assert_eq!(bulk(rows.join("\n").as_bytes(), true), Err(BulkError::TooManyRows));
     }
-    // Rows that do not count in the end must be parsed nevertheless.
+    // Rows that do not count in the end must still be parsed.
     let body = format!("{{{}\"events\":[{ROW}]}}", "\"events\":[{},{}],".repeat(BULK_EVENTS_MAX / 2));
     assert_eq!(bulk(body.as_bytes(), false), Err(BulkError::TooManyRows));
     assert_eq!(bulk(body.replacen("{},", "", 1).as_bytes(), false).unwrap().len(), 1);
@@ -265,7 +265,7 @@ fn twenty_mebibytes_of_brackets_are_refused_without_the_memory_for_them() {
         let body = start.to_owned() + &unit.repeat(LEN / unit.len());
         let error = bulk_with(&mut decoder, body.as_bytes(), false).unwrap_err();
         assert!(matches!(error.code(), Code::NotJson | Code::TooManyRows | Code::TooDeep), "{start}{unit}");
-        // One bad row, or too many.
+        // One row is invalid, or there are too many rows.
         match bulk_with(&mut decoder, body.as_bytes(), true) {
             Ok(rows) => assert!(matches!(rows[..], [(Some(1), Err(_))]), "{start}{unit}"),
             Err(error) => panic!("{error}"),
@@ -325,7 +325,7 @@ fn no_text_of_a_body_is_in_an_error() {
     }
 }
 
-/// Texts of rows: events, similar ones, unusual ones, other JSON.
+/// Generates the text of a row: events, similar ones, unusual ones, other JSON.
 fn any_row() -> impl Strategy<Value = String> {
     let text = prop_oneof![
         "[a-z0-9_]{0,12}",
@@ -357,7 +357,7 @@ fn any_row() -> impl Strategy<Value = String> {
                 .collect();
             members.push(format!("\"timestamp\":\"{time}\""));
             members.push(format!("\"payload\":{payload}"));
-            // Half of them begin in the same way.
+            // Half of the rows begin in the same way.
             members.rotate_left(order.saturating_sub(6));
             format!("{{{}}}", members.join(","))
         },
@@ -415,7 +415,7 @@ proptest! {
     ) {
         let body = [start.as_bytes(), &rest, end.as_bytes()].concat();
         assert_agrees(&mut Decoder::new(), &body);
-        // As NDJSON, every body except a blank one has rows.
+        // If read as NDJSON, every body except a blank one has rows.
         let is_blank = body.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
         prop_assert_eq!(bulk(&body, true).is_err(), is_blank);
     }

@@ -1,4 +1,4 @@
-//! The file of an export, piece by piece as the client receives it, and further while it grows.
+//! An export's file, piece by piece as the client receives it, including what is added while the file grows.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -10,13 +10,14 @@ use crate::cores::executor::{self, ReadFile};
 use crate::cores::stop::Stage;
 use crate::lane::{BodyError, Lane, NextBytes, Pieces};
 
-/// Bytes of one piece. A client that does not read holds two of them, and those in its socket.
+/// The size of one piece. A client that does not read holds two pieces, and those in its socket.
 const PIECE_BYTES: u64 = 128 * 1024;
-/// The pause between two checks for growth of the file. It doubles from the first value to the second.
+/// The minimum pause between two checks for file growth. The pause doubles from this value up to the maximum.
 const LOOK_MIN: Duration = Duration::from_millis(5);
+/// The maximum pause between two checks for file growth.
 const LOOK_MAX: Duration = Duration::from_millis(200);
 
-/// Why a download ends early. It never ends as if it were complete.
+/// Why a download is aborted. It never ends as if it were complete.
 type Break = &'static str;
 
 const MADE_ANEW: Break = "the export restarts";
@@ -29,7 +30,7 @@ pub(super) struct ExportPieces {
     path: PathBuf,
     file: Option<ReadFile>,
     at: u64,
-    /// `None` means to the end of the file, once it has one.
+    /// The end of the requested part. `None` means the end of the file, once it is known.
     until: Option<u64>,
 }
 

@@ -1,4 +1,5 @@
-//! The jobs: a few at once, the oldest first, with the tenants in turn. Also the check for expired exports.
+//! Runs the export jobs: several at once, the oldest first, with the tenants taking turns. Also checks for expired
+//! exports.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,18 +10,22 @@ use super::super::job::{ExportFailure, run_export};
 use super::super::record::{Export, ExportId};
 use super::super::store::ExportError;
 use super::export_store;
-use crate::api::write::is_full;
 use crate::base::clock;
+use crate::base::durable::is_full;
 use crate::cores::executor;
 use crate::lane::{Lane, detached};
 
-/// Maximum jobs of the process that run at once: one reads while another encodes, and each holds about 20 MB.
+/// The maximum number of jobs that the process runs at once: one reads while another encodes, and each holds about 20
+/// MB.
 const RUNNING_MAX: usize = 2;
-/// How often a job restarts from its checkpoint after shards could not be read, and the pause in between.
+/// How many times a job restarts from its checkpoint after shards could not be read.
 const TRIES: u32 = 30;
+/// The pause before such a restart.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The bounds of the pause between two checks for expired exports, which is a quarter of the expiry.
+/// The minimum pause between two checks for expired exports. The pause is a quarter of the expiry time, within these
+/// bounds.
 const LOOK_MIN: Duration = Duration::from_millis(50);
+/// The maximum pause between two checks for expired exports.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// Runs jobs until the process ends, on one core only. After the next start, an unfinished job continues from its
@@ -41,7 +46,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
                     fail(&lane, &export, "internal server error; the log has the details").await;
                 }
                 if export.is_removed() {
-                    // Releases the bytes that were charged for a batch that arrived too late.
+                    // Releases the bytes charged for a batch that arrived too late.
                     export_store(&lane).release(&export);
                 }
                 export.set_running(false);
@@ -65,7 +70,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// Nothing remains to be done.
+    /// No work remains.
     Over,
     /// Other jobs run first.
     Later,
@@ -73,7 +78,8 @@ enum Ended {
     Held,
 }
 
-/// Returns the oldest export that waits and is neither held nor postponed. Prefers a tenant without a running one.
+/// Returns the oldest export that is queued and neither held nor postponed. Prefers a tenant that has no running
+/// export.
 fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Arc<Export>> {
     let all = export_store(lane).all();
     let waits = |export: &&Arc<Export>| {
@@ -106,7 +112,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
                 return Ended::Over;
             }
             Err(_) if export.is_removed() => return Ended::Over,
-            Err(ExportFailure::ActiveErasure) => return Ended::Later,
+            Err(ExportFailure::Erasing) => return Ended::Later,
             Err(ExportFailure::Held) => return Ended::Held,
             Err(ExportFailure::Query(error)) if tries < TRIES => {
                 tracing::warn!(export = id, %error, "an export waits for a shard that cannot be read");
@@ -122,7 +128,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
     }
 }
 
-/// Marks an export as failed. Its file may be large, so a reader's thread deletes it if one has room.
+/// Marks an export as failed. Its file may be large, so a reader's thread deletes it if the thread's queue has room.
 async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
     let (store, failed, why) = (export_store(lane).clone(), export.clone(), reason.to_owned());
     if lane.readers.compute(move || store.fail(&failed, &why)).await.is_err() {
@@ -130,7 +136,7 @@ async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
     }
 }
 
-/// Returns the reason for the client. What the system reports about its files is for the log.
+/// Returns the reason for the client. System errors about files are only for the log.
 fn reason(error: &ExportFailure) -> String {
     match error {
         ExportFailure::Export(ExportError::Io(error)) if is_full(error) => "the disk is full".to_owned(),
@@ -145,7 +151,7 @@ pub(super) async fn run_expiry(lane: Rc<Lane>) {
     loop {
         executor::sleep(pause).await;
         let store = export_store(&lane).clone();
-        // If the readers are busy, the next check does it.
+        // If the readers are busy, the next check expires the exports.
         let _ = lane.readers.compute(move || store.expire(clock::unix_us())).await;
     }
 }

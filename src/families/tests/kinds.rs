@@ -7,6 +7,7 @@ use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::money::Currency;
+use crate::base::observed::Observed;
 use crate::base::prices::PriceRules;
 use crate::events::{SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
@@ -19,8 +20,7 @@ use crate::prices::{
     AnomalyId, Decision, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow, PriceRow,
 };
 use crate::shard::{
-    Applied, Carried, ErasureMode, Observed, Outcome, STREAMS_MAX, Shard, ShardError, VERSION, carry,
-    open_reader,
+    Applied, Carried, ErasureMode, Outcome, STREAMS_MAX, Shard, ShardError, VERSION, carry, open_reader,
 };
 use crate::stock::{
     STOCK, STOCK_UPDATE, StockChange, StockEvent, StockMode, StockRow, StockUpdateRow, encode_stock_update,
@@ -28,7 +28,7 @@ use crate::stock::{
 
 const UNKNOWN: u8 = 200;
 
-/// Returns a valid record of a kind. The records of all kinds, in order of their numbers, are consistent with each
+/// Returns a valid record of a kind. Records of all kinds, in order of their numbers, are consistent with each
 /// other.
 fn good(keys: &KeyHasher, kind: Kind) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -124,7 +124,7 @@ fn counts(shard: &Shard) -> u64 {
     shard.rows() + shard.rejected()
 }
 
-/// Returns the rows of all kinds, in order of their numbers.
+/// Returns rows of all kinds, in order of their numbers.
 fn kinds() -> Vec<&'static KindRow> {
     let mut kinds: Vec<_> = FAMILIES.kinds().collect();
     kinds.sort_by_key(|row| row.kind);

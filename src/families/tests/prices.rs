@@ -11,6 +11,7 @@ use super::{KEYED, Lane, folder, options, reopen};
 use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
+use crate::base::observed::Observed;
 use crate::base::prices::PriceRules;
 use crate::families::FAMILIES;
 use crate::prices::{
@@ -18,7 +19,7 @@ use crate::prices::{
     PriceReviewRow, PriceRow, anomalies, change_mark, changes, first_answer, judge,
 };
 use crate::shard::{
-    Carried, Observed, Outcome, Shard, ShardFolder, ShardOptions, carry, open_reader, verify_aggregates,
+    Carried, Outcome, Shard, ShardFolder, ShardOptions, carry, open_reader, verify_aggregates,
 };
 
 /// A price event with few possible values, so that all combinations are frequent.

@@ -108,7 +108,7 @@ fn readers(shard: &Shard) -> Readers {
     Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap()
 }
 
-/// Returns every SQL text that reads of rows can issue against a partition, by name.
+/// Returns every SQL statement that reads of rows can run on a partition, by name.
 fn statements_of(partition: &PartitionInfo) -> Vec<(String, String)> {
     match partition.stream {
         stream if *stream == EVENTS => events::event_statements(partition),

@@ -10,8 +10,9 @@ use rusqlite::Connection;
 use super::{KEYED, Lane, folder, open, options, reopen, sound};
 use crate::base::clock;
 use crate::base::ids::Sequence;
+use crate::base::observed::Observed;
 use crate::families::FAMILIES;
-use crate::shard::{Carried, Lock, Observed, Outcome, Shard, ShardError, carry, open_reader};
+use crate::shard::{Carried, Lock, Outcome, Shard, ShardError, carry, open_reader};
 use crate::stock::{
     STOCK, STOCK_UPDATE, StockChange, StockCode, StockDecision, StockEvent, StockMode, StockResult, StockRow,
     StockUpdateRow, encode_stock_update, recount, stock_decisions, stock_level, tables_sql, verify_stock,

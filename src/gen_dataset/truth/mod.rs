@@ -1,4 +1,4 @@
-//! The totals that a correct system must report: exact, collected while the orders pass.
+//! The totals that a correct system must report. They are exact, and collected while the orders pass.
 //!
 //! In: orders sorted by time. Out: `truth.json`. Owns: the definitions of a sale (an order neither cancelled nor
 //! refunded), a day (UTC) and a customer of it. Never: estimates, or stores a row. Memory: 8 bytes per customer, 24
@@ -15,7 +15,7 @@ use crate::orders::OrderStatus;
 
 pub(super) use report::{Rows, write};
 
-/// Orders, units and revenue of some sales.
+/// The orders, units and revenue of some sales.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Sum {
     pub(super) orders: u64,
@@ -23,7 +23,7 @@ pub(super) struct Sum {
     pub(super) revenue_minor: u64,
 }
 
-/// The sales of one day.
+/// One day's sales.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Day {
     /// Days since 1970.
@@ -33,23 +33,23 @@ pub(super) struct Day {
     pub(super) order_value: Quantiles,
 }
 
-/// The totals of every tenant so far.
+/// Every tenant's totals so far.
 #[derive(Debug)]
 pub(super) struct Truth {
     pub(super) tenants: Vec<TenantTruth>,
     pub(super) items: u64,
 }
 
-/// The totals of one tenant.
+/// One tenant's totals.
 #[derive(Debug)]
 pub(super) struct TenantTruth {
     pub(super) orders_all: u64,
-    /// In the order of [`OrderStatus::ALL`].
+    /// The number of orders for each status, in the order of [`OrderStatus::ALL`].
     pub(super) by_status: [u64; OrderStatus::ALL.len()],
     pub(super) sales: Sum,
     pub(super) unique_customers: u64,
     values: Tally,
-    /// Days that have ended.
+    /// The days that are complete.
     pub(super) days: Vec<Day>,
     today: Day,
     today_values: Tally,
@@ -58,12 +58,12 @@ pub(super) struct TenantTruth {
     customers: Vec<Seen>,
 }
 
-/// The last counts of a customer.
+/// What was last counted for a customer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// The last day with a sale, counted from 1 at the dataset's first day; 0 before any.
+    /// The last day with a sale, counted from 1 at the dataset's first day. 0 before the first sale.
     day: u32,
-    /// One bit per category.
+    /// The categories that were bought, one bit each.
     categories: u32,
 }
 
@@ -115,7 +115,7 @@ impl Sum {
 }
 
 impl TenantTruth {
-    /// Returns the quantiles of all sales' totals.
+    /// Returns the quantiles over the totals of all sales.
     pub(super) fn order_value(&mut self) -> Quantiles {
         self.values.quantiles()
     }
@@ -131,7 +131,7 @@ impl TenantTruth {
             self.close_day(day);
         }
         let customer = &mut self.customers[order.customer as usize];
-        // At least 1, and at most 3,660 days.
+        // This is at least 1, and there are at most 3,660 days.
         let stamp = self.days.len() as u32 + 1;
         self.unique_customers += u64::from(customer.day == 0);
         self.today.unique_customers += u64::from(customer.day != stamp);
@@ -157,7 +157,7 @@ impl TenantTruth {
         self.today_values.add(total);
     }
 
-    /// Ends the day and begins another.
+    /// Closes the current day and starts another.
     fn close_day(&mut self, next: i64) {
         let mut day = std::mem::replace(&mut self.today, Day::of(next));
         if day.sum.orders > 0 {

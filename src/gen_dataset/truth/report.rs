@@ -12,10 +12,11 @@ use super::super::world::{World, product_id};
 use super::{Day, Sum, TenantTruth, Truth};
 use crate::orders::OrderStatus;
 
-/// The number of products in `by_product_top`: those with the most revenue. Of equal ones, the lower number is first.
+/// The number of products in `by_product_top`: those with the most revenue. If the revenue is equal, the lower
+/// product number is first.
 const TOP: usize = 20;
 
-/// Rows of each table.
+/// The number of rows in each table.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(in super::super) struct Rows {
     pub(in super::super) customers: u64,
@@ -83,12 +84,12 @@ struct ProductReport {
     sales: SumReport,
 }
 
-/// Appends the report of a finished truth as indented JSON.
+/// Appends the report on finished totals as indented JSON.
 pub(in super::super) fn write(truth: &mut Truth, world: &World, rows: Rows, out: &mut Vec<u8>) {
     let tenants = world.tenants.iter().zip(&mut truth.tenants);
     let tenants = tenants.map(|(tenant, truth)| (tenant.id.clone(), of_tenant(truth, tenant.currency)));
     let report = Report { seed: world.spec.seed, rows, tenants: tenants.collect() };
-    // Strings and integers under strings, all of which JSON can represent.
+    // The report consists of strings and integers under string keys, which JSON can always represent.
     let text = serde_json::to_string_pretty(&report).unwrap_or_default();
     out.extend_from_slice(text.as_bytes());
     out.push(b'\n');

@@ -10,11 +10,11 @@ use crate::base::clock;
 use crate::journal::JournalError;
 use crate::shard::{ShardError, ShardFolder, ShardState, ShardStatus};
 
-/// For a lock held outside the server: from short waits to long ones.
+/// The pauses while another program holds a lock, from the shortest to the longest.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
-/// For a connection or a journal that failed.
+/// The pauses after a connection or a journal failed, from the shortest to the longest.
 const FAILED_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-/// For a full disk. One small success does not prove that there is space, so there is no wake_writer.
+/// The pause while the disk is full. It does not grow, because one small success does not prove that there is space.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a turn failed.
@@ -41,7 +41,7 @@ pub(super) struct FailureState {
     quarantine: Option<Fingerprint>,
 }
 
-/// Enough data to notice that a file was replaced or fixed.
+/// The file metadata that shows whether a file was replaced or repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
 
@@ -57,7 +57,7 @@ impl FailureState {
         FailureState { status, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
     }
 
-    /// Checks that the file may be opened: not while it is the one that was quarantined.
+    /// Checks that the file may be opened: it must not be the file that was quarantined.
     pub(super) fn check_quarantine(&mut self, folder: &ShardFolder) -> Result<(), WriteError> {
         if self.quarantine.is_some_and(|known| known == Fingerprint::of(folder)) {
             return Err(WriteError::Quarantined);
@@ -72,12 +72,12 @@ impl FailureState {
         Ok(())
     }
 
-    /// Runs after a batch was committed.
+    /// Notes that a batch was committed.
     pub(super) fn applied(&mut self) {
         self.corrupt = 0;
     }
 
-    /// Runs after a successful turn.
+    /// Notes that a turn succeeded, and so ends the outage.
     pub(super) fn over(&mut self, pending: u64) {
         self.pause = Duration::ZERO;
         if let Some((what, since_us)) = self.current.take() {
@@ -103,7 +103,7 @@ impl FailureState {
         tracing::error!(shard = self.status.shard.0, what, pending, %error, "the database cannot be written");
     }
 
-    /// Returns the next pause between the bounds, doubling each time.
+    /// Returns the next pause. Pauses double each time, between the bounds.
     fn back_off(&mut self, (least, most): (Duration, Duration)) -> Duration {
         self.pause = (self.pause * 2).clamp(least, most);
         self.pause
@@ -111,8 +111,8 @@ impl FailureState {
 }
 
 impl Writer {
-    /// Handles a failure and returns how long to wait before the next turn. The current batches remain, unless the
-    /// shard is opened again, which reads them again.
+    /// Handles a failure and returns how long to wait before the next turn. The current batches are kept unless the
+    /// shard is reopened, which reads them again.
     pub(super) fn weather(&mut self, error: WriteError) -> Duration {
         let pending = self.lanes.pending();
         if !matches!(error, WriteError::Quarantined) {
@@ -163,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// Poisons the connection. The next turn opens the shard again and continues from its position.
+    /// Poisons the connection. The next turn reopens the shard and continues from its position.
     fn reopen(&mut self, error: &WriteError, pending: u64) -> Duration {
         self.trouble.begin("failed", error, pending);
         self.status.set_state(ShardState::Reopening);
@@ -174,7 +174,7 @@ impl Writer {
         self.trouble.back_off(FAILED_PAUSES)
     }
 
-    /// Leaves the file as it is until someone changes it. The journal keeps the records that arrive.
+    /// Stops writing to the database until its file changes. Meanwhile, the journal keeps new records.
     fn quarantine(&mut self, error: &WriteError, pending: u64) -> Duration {
         self.trouble.begin("quarantined", error, pending);
         if let Some(shard) = self.shard.take() {
@@ -185,7 +185,7 @@ impl Writer {
         self.settings.quarantine_look
     }
 
-    /// Copies a removed file back from the open connection, which has all of it.
+    /// Restores a removed file from the open connection, through which all of its content can still be read.
     fn heal(&mut self) -> Duration {
         self.status.set_state(ShardState::Reopening);
         if let Err(error) = self.lanes.make_folders() {

@@ -1,4 +1,4 @@
-//! The journals that a writer reads: one reader and one batch each, within one budget.
+//! The journals that a writer reads. Each has a reader and a batch, and all batches share one budget.
 
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
@@ -15,7 +15,7 @@ impl Records for Batch {
     }
 }
 
-/// The journals that a writer reads, and those of an earlier run that no thread appends to now.
+/// The journals that a writer reads, including those of an earlier run to which no thread appends now.
 #[derive(Default)]
 pub struct Journals {
     pub readers: Vec<Reader>,
@@ -28,7 +28,7 @@ impl From<Vec<Reader>> for Journals {
     }
 }
 
-/// Journals that were asked to begin a new segment, each with the offset at which that segment begins.
+/// Journals that were asked to start a new segment, each with that segment's start offset.
 pub(super) struct Rotation {
     asked: Vec<(LaneId, u64)>,
     bytes_before: u64,
@@ -37,13 +37,13 @@ pub(super) struct Rotation {
 pub(super) struct Lanes {
     lanes: Vec<Lane>,
     idle: Vec<Appender>,
-    /// The lane that is read first next time, so that a full lane never starves the others.
+    /// The lane that is read first next time, so that a full lane does not starve the others.
     first: usize,
 }
 
 struct Lane {
     reader: Reader,
-    /// Read and not yet committed. Kept across failures.
+    /// The records that were read but not committed yet. They are kept across failures.
     batch: Batch,
     /// `None` until the reader was moved to a position.
     applied: Option<Sequence>,
@@ -61,7 +61,7 @@ impl Lanes {
         Lanes { lanes: readers.into_iter().map(lane).collect(), idle, first: 0 }
     }
 
-    /// Returns the newest record of every lane.
+    /// Returns the sequence of the newest record in every lane.
     pub(super) fn appended(&self) -> Vec<(LaneId, Sequence)> {
         self.lanes.iter().map(|lane| (lane.id(), lane.reader.state().appended())).collect()
     }
@@ -70,12 +70,12 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.reader.state().bytes_on_disk()).sum()
     }
 
-    /// Asks every lane to begin a new segment.
+    /// Asks every lane to start a new segment.
     pub(super) fn rotate(&mut self) -> Rotation {
         self.rotate_those(|_| true)
     }
 
-    /// Asks the lanes that may contain data of people to begin a new segment.
+    /// Asks the lanes that may contain personal data to start a new segment.
     pub(super) fn rotate_keyed(&mut self) -> Rotation {
         self.rotate_those(|lane| !lane.is_hot())
     }
@@ -87,8 +87,8 @@ impl Lanes {
         Rotation { asked, bytes_before: self.bytes_on_disk() }
     }
 
-    /// Returns `true` if all of these lanes have begun their new segments. Rotates the journals without a producer
-    /// first.
+    /// Returns `true` if all of these lanes have started their new segments. Before that, it rotates the journals
+    /// that have no producer.
     pub(super) fn are_rotated(&mut self, rotation: &Rotation) -> bool {
         for appender in &mut self.idle {
             if let Err(error) = appender.rotate_if_asked() {
@@ -187,14 +187,14 @@ impl Lanes {
         Ok(())
     }
 
-    /// Creates the folders that were removed under a running server, so that the journals can continue.
+    /// Recreates folders that were removed while the server was running, so that the journals can continue.
     pub(super) fn make_folders(&self) -> std::io::Result<()> {
         self.lanes.iter().try_for_each(|lane| durable::create_folder(lane.reader.state().dir()))
     }
 
     /// Moves every lane to its position and reports what is missing there, even if a later lane fails. A lane that is
-    /// already at its position keeps its batch and its open file, which may have lost its name together with the
-    /// database's.
+    /// already at its position keeps its batch and its open file, which may have been unlinked together with the
+    /// database.
     pub(super) fn seek(
         &mut self,
         position: impl Fn(LaneId) -> Sequence,
@@ -215,7 +215,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// Forgets the positions of the readers, which are unknown after a panic.
+    /// Forgets the readers' positions, which are unknown after a panic.
     pub(super) fn forget(&mut self) {
         for lane in &mut self.lanes {
             lane.batch.clear();
@@ -223,7 +223,7 @@ impl Lanes {
         }
     }
 
-    /// Syncs every lane up to where it was read. Tries all of them and returns the first error.
+    /// Syncs every lane up to the position to which it was read. Tries all of them and returns the first error.
     pub(super) fn sync_applied(&mut self) -> Result<(), JournalError> {
         self.lanes.iter_mut().map(|lane| lane.reader.sync_applied()).fold(Ok(()), Result::and)
     }
@@ -231,7 +231,7 @@ impl Lanes {
     pub(super) fn release(&mut self, lane: LaneId, durable: Sequence) -> Result<(), JournalError> {
         match self.lanes.iter_mut().find(|known| known.id() == lane) {
             Some(known) => known.reader.release(durable).map(|_| ()),
-            // A lane of an earlier run that has no reader now.
+            // This lane belongs to an earlier run and has no reader now.
             None => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
-//! The request to a writer to end.
+//! The request for a writer to stop.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::clock;
 
-/// A request to stop, with a deadline. It is shared and lock-free. Unpark the writers' threads after setting it.
+/// A shared, lock-free request to stop, with a deadline. Unpark the writers' threads after setting it.
 #[derive(Debug, Default)]
 pub struct Stop {
     requested: AtomicBool,
@@ -18,8 +18,8 @@ impl Stop {
         Stop::default()
     }
 
-    /// Asks the writer to commit what the journals contain, for at most `patience`, and then to end. A second call
-    /// moves the deadline.
+    /// Asks the writer to spend at most `patience` on committing what the journals contain, and then to end. A second
+    /// call moves the deadline.
     pub fn request(&self, patience: Duration) {
         let deadline_us = clock::monotonic_us().saturating_add(patience.as_micros() as u64);
         self.deadline_us.store(deadline_us, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Promises of the writer, with a real journal and a real database.
+//! Tests of the writer's guarantees, with a real journal and a real database.
 
 mod failures;
 mod flow;
@@ -50,7 +50,7 @@ impl Rig {
         Rig::on(tempfile::tempdir().unwrap(), 0)
     }
 
-    /// Starts the server on a folder that may have been used.
+    /// Starts the server on a folder that an earlier run may have used.
     fn on(dir: TempDir, accepted: i64) -> Rig {
         let folder = folder(&dir);
         std::fs::create_dir_all(folder.dir()).unwrap();
@@ -68,7 +68,7 @@ impl Rig {
         Rig { dir, appenders, readers, status, stop, accepted }
     }
 
-    /// Kills the server: nothing is flushed or closed in order.
+    /// Kills the server without flushing or closing anything, then starts it again.
     fn restart(self, writer: Writer) -> Rig {
         if let Some(shard) = writer.shard {
             shard.poison();
@@ -87,7 +87,7 @@ impl Rig {
         Writer::new(SHARD, folder(&self.dir), readers.into(), status, stop, settings)
     }
 
-    /// Accepts events on a lane. Their users count up over all lanes.
+    /// Accepts events on a lane. Their user ids count up across all lanes.
     fn accept(&mut self, lane: usize, events: i64) -> Sequence {
         for _ in 0..events {
             self.accepted += 1;
@@ -101,7 +101,7 @@ impl Rig {
         folder(&self.dir).database()
     }
 
-    /// Asserts that every accepted event is a row, once, and that the database is sound.
+    /// Asserts that every accepted event is stored as exactly one row, and that the database is intact.
     fn all_stored(&self) {
         let reader = open_reader(&self.path()).unwrap();
         let mut statement = reader.prepare("SELECT user_id FROM events ORDER BY user_id").unwrap();

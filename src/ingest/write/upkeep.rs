@@ -1,4 +1,4 @@
-//! The work of a writer between batches: checkpoints, the release of journal segments, slices of upkeep.
+//! A writer's work between batches: checkpoints, releasing journal segments, and slices of upkeep.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::shard::{CheckpointMode, Renewed, Shard, ShardError, WriterTask};
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 /// The pause between two attempts to truncate the WAL for an erasure.
 const ERASURE_PAUSE: Duration = Duration::from_millis(20);
-/// The pause between two rotations of journals because data of erased people arrived again.
+/// The pause between two journal rotations that are due to erased people's data arriving again.
 const FORGET_PAUSE: Duration = Duration::from_secs(60);
 /// How long checkpoints may remain incomplete before a reader outside the server is reported.
 const PINNED_AFTER: Duration = Duration::from_secs(5);
-/// A slice of upkeep between two batches: far below a flush interval.
+/// The length of an upkeep slice between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
-/// The pause after upkeep found no space.
+/// The pause after upkeep has found no space.
 const UPKEEP_FULL_PAUSE: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// Runs the checkpoint that is due by size or by age.
+    /// Runs a checkpoint if one is due by size or by age.
     pub(super) fn carry_over(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &self.shard else { return Ok(()) };
         let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
@@ -36,8 +36,8 @@ impl Writer {
     /// Syncs the journals, checkpoints, and lets the journals release what is durable now.
     pub(super) fn checkpoint(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
-        // A failed sync of the journal does not keep rows out of the database file. After a power cut, the journal
-        // continues after the database's position.
+        // A failed journal sync does not keep rows out of the database file. After a power cut, the journal continues
+        // after the database's position.
         if let Err(error) = self.lanes.sync_applied() {
             tracing::error!(shard = self.id.0, %error, "the journal could not be synced");
         }
@@ -105,7 +105,7 @@ impl Writer {
                     "index built"
                 );
             }
-            // Rows are stored without it.
+            // Rows are stored even without upkeep.
             Err(ShardError::Full) => {
                 self.upkeep_from_us = clock::monotonic_us() + UPKEEP_FULL_PAUSE.as_micros() as u64;
                 tracing::warn!(
@@ -121,12 +121,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Does what a family needs of the journals and of the WAL.
+    /// Does the work on the journals and the WAL that a family has requested.
     pub(super) fn help_shard(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
         match shard.writer_task() {
             WriterTask::Nothing => {
-                // The rotation of an earlier task does not serve the next one.
+                // A rotation for an earlier task does not count for the next one.
                 self.rotation = None;
                 return Ok(());
             }
@@ -148,21 +148,21 @@ impl Writer {
         let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
         let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
         let quarantined = self.lanes.purge_quarantine(&|bytes| shard.may_contain_erased(bytes))?;
-        // The certificate states that they are gone, so the deletions must be durable.
+        // The certificate states that the segments are gone, so the deletions must be durable.
         self.lanes.sync_deletions()?;
         shard.journals_renewed(Renewed { journals, bytes, quarantined })?;
         self.rotation = None;
         Ok(())
     }
 
-    /// Removes data of erased people that arrived again. The rows do not have it. The journals that do begin new
-    /// segments, and the old ones are deleted, at most once a minute.
+    /// Removes erased people's data that arrived again. The rows do not contain it, but the journals may. Such
+    /// journals start new segments, and the old segments are deleted, at most once a minute.
     pub(super) fn forget_again(&mut self) -> Result<(), WriteError> {
         let now_us = clock::monotonic_us();
         let is_erasing = self.rotation.is_some();
         let Some(rotation) = &self.forgetting else {
             if self.status.suppressed.get() > 0 && now_us >= self.forget_from_us && !is_erasing {
-                // Cleared before the lanes are read: what arrives later is for the next time.
+                // This is cleared before the lanes are read. Data that arrives later is handled next time.
                 self.status.suppressed.set(0);
                 self.forget_from_us = now_us + FORGET_PAUSE.as_micros() as u64;
                 self.forgetting = Some(self.lanes.rotate_keyed());

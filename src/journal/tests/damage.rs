@@ -9,7 +9,8 @@ use crate::journal::{segment, verify};
 
 const PAYLOADS: [&[u8]; 6] = [b"first", b"", b"the third", b"4", b"the fifth one", b"last"];
 
-/// A small lane of three segments, two records each; returns its files, in order, with their bytes.
+/// Creates a small lane of three segments with two records each. Returns its files by ascending offset, with their
+/// bytes.
 fn small_lane(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut appender, _reader, _) = reopen(dir, 120);
     append(&mut appender, &PAYLOADS);
@@ -31,7 +32,8 @@ fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
     files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
 }
 
-/// Everything that exists can be read, and the lane continues: a record appended now survives another restart.
+/// Checks that everything that exists can be read, and that the lane continues: a record appended now survives
+/// another restart.
 fn check_and_go_on(dir: &Path, expected: &[(u64, Vec<u8>)], context: &str) -> Recovered {
     let (mut appender, mut reader, recovered) = reopen(dir, 120);
     assert_eq!(drain(&mut reader), expected, "{context}");

@@ -27,7 +27,7 @@ enum Op {
     Release,
     SeekBack,
     Restart,
-    /// The machine loses the end of the newest file. The number is the part lost, in 1/65536.
+    /// The machine loses the end of the newest file. The number is the lost fraction, in units of 1/65536.
     Cut(u16),
     /// One bit of one record is flipped while no process runs.
     Flip(u16, u16),
@@ -52,7 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Stored {
     sequence: u64,
     payload: Vec<u8>,
-    /// Logical offset behind it.
+    /// The logical offset after it.
     end: u64,
 }
 

@@ -168,7 +168,7 @@ fn a_file_put_beside_a_running_lane_does_not_stop_it() {
     assert_eq!(drain(&mut reader).len(), 2);
 }
 
-/// The bytes of a segment with one record.
+/// Checks that a segment with one record, given by its bytes, can be read.
 fn read_for_ever(hex: &str) {
     let digits: Vec<u8> = hex.bytes().filter(|digit| *digit != b' ').collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();

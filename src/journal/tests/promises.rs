@@ -19,7 +19,7 @@ fn newest(dir: &Path) -> PathBuf {
     segment::path(dir, *segment::list(dir).unwrap().last().unwrap())
 }
 
-/// A page that was never written, as after a power cut.
+/// Replaces bytes by zeros, as in a page that was never written before a power cut.
 fn lose(path: &Path, from: usize, bytes: usize) {
     let mut content = fs::read(path).unwrap();
     content[from..from + bytes].fill(0);

@@ -1,4 +1,5 @@
-//! The faults of an order. All of them are the sender's. An error contains no text of the line except the order's id.
+//! The errors of an order. All of them are the sender's. An error contains nothing from the line except the order's
+//! id.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,16 +10,17 @@ use crate::event::{Code, DecodeError, FieldError, field};
 /// Why a line is not an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
-    /// Not one JSON value in UTF-8, or one nested too deeply; never [`DecodeError::Fields`].
+    /// The line is not a single JSON value in UTF-8, or is nested too deeply. The inner error is never
+    /// [`DecodeError::Fields`].
     #[error(transparent)]
     Line(#[from] DecodeError),
-    /// JSON, but not an order. Every invalid field is listed.
+    /// The line is JSON, but not an order. Every invalid field is listed.
     #[error("the JSON is not a valid order: {0}")]
     Fields(Box<OrderFaults>),
 }
 
 impl OrderError {
-    /// The code of the fault; of several invalid fields, that of the first.
+    /// Returns the error's code. If several fields are invalid, it is the first one's.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -27,7 +29,7 @@ impl OrderError {
         }
     }
 
-    /// The faults of the line; empty if it is not JSON.
+    /// Returns the errors in the line's fields. The slice is empty if the line is not JSON.
     #[must_use]
     pub fn faults(&self) -> &[OrderFault] {
         match self {
@@ -36,7 +38,7 @@ impl OrderError {
         }
     }
 
-    /// The order's id, if it is valid.
+    /// Returns the order's id, if it is valid.
     #[must_use]
     pub fn order_id(&self) -> Option<&str> {
         match self {
@@ -46,7 +48,7 @@ impl OrderError {
     }
 }
 
-/// At least one invalid field: those of the order in the order of its struct, then those of the items.
+/// At least one invalid field. The order's own fields come first, as `Order` declares them, then the items' fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderFaults {
     faults: Vec<OrderFault>,
@@ -55,7 +57,7 @@ pub struct OrderFaults {
 }
 
 impl OrderFaults {
-    /// Whether there were more faults than are listed.
+    /// Returns `true` if there were more errors than are listed.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.is_cut
@@ -71,7 +73,7 @@ impl OrderFaults {
         self.faults.push(OrderFault { pointer: OrderPointer { item, within: pointer }, code, detail });
     }
 
-    /// Returns a valid value, or adds its fault.
+    /// Returns a valid value, or adds the error to the list.
     #[inline]
     pub(super) fn right_or_add<T>(&mut self, result: Result<T, &'static FieldError>) -> Option<T> {
         match result {
@@ -83,7 +85,7 @@ impl OrderFaults {
         }
     }
 
-    /// Removes the faults of items.
+    /// Removes the items' errors.
     #[cold]
     pub(super) fn drop_items(&mut self) {
         self.faults.retain(|fault| fault.pointer.item.is_none());
@@ -105,7 +107,7 @@ impl Deref for OrderFaults {
     }
 }
 
-/// All faults in one sentence, those of items with their positions.
+/// Writes all errors as one sentence. Errors of items have their positions.
 impl fmt::Display for OrderFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.iter().enumerate() {
@@ -128,8 +130,8 @@ pub struct OrderFault {
     pub detail: &'static str,
 }
 
-/// JSON Pointer (RFC 6901) to a field of an order, written by `Display`: `/currency`,
-/// `/items/3/unit_price`; empty for the whole line.
+/// A JSON Pointer (RFC 6901) to an order's field, written by `Display`: `/currency`, `/items/3/unit_price`. It is
+/// empty for the whole line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderPointer {
     item: Option<u16>,

@@ -1,4 +1,4 @@
-//! The items of an order: their rules, their storage, and the iterator that lends them out.
+//! The items of an order: their rules, their storage, and the iterator over them.
 
 use super::OrderBuffers;
 use super::error::OrderFaults;
@@ -22,7 +22,7 @@ pub struct Item<'d> {
     pub unit_price_minor: i64,
 }
 
-/// The items of an order, one after another; about 3 ns each.
+/// An iterator over an order's items. Each takes about 3 ns.
 #[derive(Clone, Debug)]
 pub struct Items<'d> {
     texts: Texts<'d>,
@@ -56,7 +56,7 @@ impl<'d> Iterator for Items<'d> {
 
 impl ExactSizeIterator for Items<'_> {}
 
-/// An item, with its texts as positions.
+/// An item whose strings are positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ItemSpans {
     product_id: Text,
@@ -78,7 +78,7 @@ struct RawItem {
     repeated: Option<&'static FieldError>,
 }
 
-/// The longest spelling of a name: every byte of `product_id` as `\u0000`.
+/// The length of the longest spelling of a name: every byte of `product_id` as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "product_id".len();
 
 impl RawItem {
@@ -92,7 +92,7 @@ impl RawItem {
         }
     }
 
-    /// Keeps the value if the key is one of an item, and returns whether it is.
+    /// Stores the value if the key is an item's field. Returns `true` in that case.
     #[inline]
     fn note_known(&mut self, key: &[u8], value: Span) -> bool {
         let (slot, repeated) = match key {
@@ -115,7 +115,7 @@ impl RawItem {
     }
 }
 
-/// The digits that the prices of an order may have. Without a currency, only form and sign are checked.
+/// The number of decimal digits that an order's prices may have. Without a currency, only form and sign are checked.
 #[derive(Clone, Copy)]
 pub(super) struct Digits {
     count: u8,
@@ -133,8 +133,8 @@ impl Digits {
 }
 
 impl OrderBuffers {
-    /// Stores the items of the array whose opening bracket was the last of `structurals`, and returns their total;
-    /// `None` after a fault.
+    /// Stores the items of the array whose opening bracket was the last of `structurals`. Returns their total, or
+    /// `None` after an error.
     #[inline]
     pub(super) fn keep_items<I: Iterator<Item = (usize, u8)> + Clone>(
         &mut self,
@@ -184,7 +184,7 @@ impl OrderBuffers {
         }
     }
 
-    /// Every rule on every field of an item.
+    /// Applies every rule to an item's fields.
     #[inline]
     fn item(
         &mut self,
@@ -248,7 +248,7 @@ fn unit_price(value: Option<&[u8]>, digits: Digits) -> Result<i64, &'static Fiel
         Ok(minor) => Ok(minor),
         Err(MoneyError::NotADecimal) => Err(&PRICE_NOT_A_DECIMAL),
         Err(MoneyError::Negative) => Err(&PRICE_NEGATIVE),
-        // The digits of an unknown currency cannot be checked.
+        // The number of digits of an unknown currency cannot be checked.
         Err(_) if !digits.is_known => Ok(0),
         Err(MoneyError::TooManyDigits) => Err(&PRICE_DIGITS),
         Err(MoneyError::TooLarge) => Err(&PRICE_RANGE),

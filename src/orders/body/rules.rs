@@ -1,4 +1,4 @@
-//! The rules of an order's own fields. All of them are applied before any error is returned.
+//! The rules for an order's own fields. All of them are applied before any error is returned.
 
 use super::super::status::OrderStatus;
 use super::error::{OrderError, OrderFaults, not_an_object};
@@ -13,7 +13,7 @@ use crate::event::{Code, FieldError, TextRule, TimeRule, field, text_rule, time,
 pub(super) const PRODUCT_BYTES_MAX: usize = IDENTIFIER_BYTES_MAX;
 pub(super) const CATEGORY_BYTES_MAX: usize = NAME_BYTES_MAX;
 
-/// A name is only shown and searched, so the limit of an identifier suffices.
+/// A name is only displayed and searched, so the limit for identifiers suffices.
 const CUSTOMER_NAME_BYTES_MAX: usize = 200;
 
 /// RFC 5321 §4.5.3.1: 64 before the at sign, 255 after it.
@@ -35,7 +35,7 @@ struct RawOrder<I> {
     repeated: Option<&'static FieldError>,
 }
 
-/// The longest spelling of a name: every byte of `customer_email` as `\u0000`.
+/// The length of the longest spelling of a name: every byte of `customer_email` as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "customer_email".len();
 
 impl<I: Clone> RawOrder<I> {
@@ -66,7 +66,7 @@ impl<I: Clone> RawOrder<I> {
         }
     }
 
-    /// Keeps the value if the key is one of an order, and returns whether it is.
+    /// Stores the value if the key is an order's field. Returns `true` in that case.
     #[inline]
     fn note_known(&mut self, key: &[u8], value: Span, inside: &I) -> bool {
         let (slot, repeated) = match key {
@@ -84,7 +84,7 @@ impl<I: Clone> RawOrder<I> {
             }
             _ => return false,
         };
-        // The value of a member never starts at 0.
+        // A member's value never starts at 0.
         if slot.start != 0 {
             self.repeated.get_or_insert(repeated);
         }
@@ -173,7 +173,8 @@ impl OrderBuffers {
     }
 }
 
-/// Lenient on purpose: only delivery shows whether an address exists.
+/// Returns `true` if the string could be an e-mail address. The check is lenient, because only delivery shows whether
+/// an address exists.
 #[inline]
 fn is_email(text: &[u8]) -> bool {
     match text {
@@ -183,7 +184,7 @@ fn is_email(text: &[u8]) -> bool {
     }
 }
 
-/// The rule of a field with a list of names.
+/// The rule for a field whose value is one of a list of names.
 struct NameRule {
     missing: FieldError,
     not_a_string: FieldError,
@@ -243,7 +244,7 @@ const fn repeated(pointer: &'static str) -> FieldError {
     field(pointer, Code::RepeatedKey, REPEATED_DETAIL)
 }
 
-/// The detail of a repeated known key, in an order or an item.
+/// The error detail for a repeated known key, in an order or an item.
 pub(super) const REPEATED_DETAIL: &str = "a key must not be repeated in one object";
 static REPEATED: [FieldError; 9] = [
     repeated("/order_id"),

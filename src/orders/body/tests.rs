@@ -1,4 +1,4 @@
-//! Orders: measurements, and properties of every order.
+//! Order tests: measurements, and properties of every order.
 
 use super::*;
 use crate::base::clock::monotonic_us;
@@ -9,10 +9,10 @@ mod verdicts;
 /// A typical line: 520 bytes, 3 items.
 const SEED: &str = r#"{"order_id": "ord_2024_000123", "tenant_id": "tenant_7", "customer_id": "cust_004711", "customer_name": "Ada Lovelace", "customer_email": "ada@example.com", "status": "paid", "currency": "USD", "ordered_at": "2024-01-15T10:30:00Z", "items": [{"product_id": "prod_001", "category": "books", "quantity": 2, "unit_price": "19.99"}, {"product_id": "prod_002", "category": "electronics", "quantity": 1, "unit_price": "249.00"}, {"product_id": "prod_003", "category": "gardening tools", "quantity": 12, "unit_price": "0.50"}]}"#;
 
-/// An owned copy of an order that a decoder has lent.
+/// An owned copy of a borrowed order.
 #[derive(Clone, Debug, PartialEq)]
 struct Kept {
-    /// In the order of the struct.
+    /// In the order of `Order`'s fields.
     texts: [String; 5],
     status: OrderStatus,
     currency: Currency,
@@ -52,12 +52,12 @@ fn order(line: &str) -> Result<Kept, OrderError> {
     OrderDecoder::new().order(line.as_bytes()).map(Kept::from)
 }
 
-/// Pointers and codes of the faults, in order.
+/// Returns the errors' pointers and codes, in the order of the list.
 fn told(error: &OrderError) -> Vec<(String, &'static str)> {
     error.faults().iter().map(|fault| (fault.pointer.to_string(), fault.code.as_str())).collect()
 }
 
-/// Nanoseconds per order, the best of a few rounds over lines of which no two are alike.
+/// Prints the nanoseconds per order: the best of several rounds over lines that all differ.
 fn measured(name: &str, seed: &str) {
     let lines: Vec<String> = (0..2000_u64)
         .map(|index| {

@@ -1,9 +1,9 @@
-//! Texts of an order as positions: in the line, or among the unescaped texts.
+//! The strings of an order, as positions in the line or in the unescaped strings.
 
 use super::walk::Span;
 use crate::event::{FieldError, TextRule, unescape_into};
 
-/// Position of a text.
+/// The position of a string.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Text {
     start: u32,
@@ -11,7 +11,7 @@ pub(super) struct Text {
     is_unescaped: bool,
 }
 
-/// Storage of texts.
+/// The storage that strings are read from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Texts<'d> {
     line: &'d str,
@@ -19,7 +19,8 @@ pub(super) struct Texts<'d> {
 }
 
 impl<'d> Texts<'d> {
-    /// `unescaped` consists of whole texts, each of which was checked when it was added.
+    /// Combines the line and the unescaped strings. `unescaped` consists of whole strings, each of which was checked
+    /// when it was added.
     #[inline]
     pub(super) fn new(line: &'d str, unescaped: &'d [u8]) -> Texts<'d> {
         Texts { line, unescaped: std::str::from_utf8(unescaped).unwrap_or_default() }
@@ -33,11 +34,11 @@ impl<'d> Texts<'d> {
     }
 }
 
-/// A line whose texts are read.
+/// A line whose strings are read.
 pub(super) struct Line<'l> {
     pub(super) text: &'l str,
-    /// No escapes, only ASCII and no DEL: every string equals its bytes and has no control characters. This holds for
-    /// most lines, and one check of the line costs less than a check of each text.
+    /// Set if the line has no escapes, only ASCII and no DEL. Every string then equals its bytes and has no control
+    /// characters. Most lines are plain, and one check of the line costs less than one check per string.
     is_plain: bool,
 }
 
@@ -48,7 +49,7 @@ impl<'l> Line<'l> {
         Line { text, is_plain: is_plain(text.as_bytes()) }
     }
 
-    /// The bytes of a text.
+    /// Returns a string's bytes.
     #[inline]
     pub(super) fn bytes<'t>(&self, text: Text, unescaped: &'t [u8]) -> &'t [u8]
     where
@@ -59,7 +60,7 @@ impl<'l> Line<'l> {
         whole.get(start..start + usize::from(text.len)).unwrap_or_default()
     }
 
-    /// The text of a string, checked against the rule's maximum length.
+    /// Returns a string's position. Checks the string against the rule's maximum length.
     #[inline]
     pub(super) fn text_or_empty(
         &self,
@@ -78,7 +79,7 @@ impl<'l> Line<'l> {
         Ok(Text { start: span.start + 1, len: raw.len() as u16, is_unescaped: false })
     }
 
-    /// [`Line::text_or_empty`], but not empty.
+    /// Like [`Line::text_or_empty`], but refuses an empty string.
     #[inline]
     pub(super) fn text(
         &self,
@@ -91,20 +92,20 @@ impl<'l> Line<'l> {
     }
 }
 
-/// No early exit, so that the compiler vectorises the loop.
+/// Returns `true` if the bytes are plain. There is no early exit, so that the compiler vectorises the loop.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |special, &byte| special | (byte >= 0x7f) | (byte == b'\\'))
 }
 
-/// A text that is not ASCII or has escapes.
+/// Unescapes or checks a string that is not ASCII or has escapes.
 fn special(
     raw: &[u8],
     span: Span,
     rule: &'static TextRule,
     unescaped: &mut Vec<u8>,
 ) -> Result<Text, &'static FieldError> {
-    // A byte has at most six bytes in its longest spelling.
+    // A byte is spelled with at most six bytes.
     if raw.len() > 6 * rule.bytes_max {
         return Err(&rule.too_long);
     }

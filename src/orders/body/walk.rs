@@ -1,9 +1,9 @@
-//! Walks a valid JSON text by its structural characters, member by member and element by element.
+//! Walks valid JSON by its structural characters, member by member and element by element.
 
 use crate::event as json;
 use crate::event::{skip_nested, trim_end};
 
-/// Position of a value in the line. The value of a member never starts at 0.
+/// The position of a value in the line. A member's value never starts at 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -11,15 +11,15 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The bytes of the value; `None` if there is no value.
+    /// Returns the value's bytes, or `None` if there is no value.
     #[inline]
     pub(super) fn of(self, line: &str) -> Option<&[u8]> {
         if self.start == 0 { None } else { line.as_bytes().get(self.start as usize..self.end as usize) }
     }
 }
 
-/// Finds the structural characters of a valid JSON text by reading all of it: the same as simd-json's index, without
-/// its memory.
+/// An iterator over the structural characters of valid JSON. It reads every byte and yields the same positions as
+/// simd-json's index, without that index's memory.
 #[derive(Clone)]
 pub(super) struct Scan<'b> {
     text: &'b [u8],
@@ -46,8 +46,9 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// Calls `member` for every member of the object whose opening brace was the last character, with the raw key (between
-/// its quotes, with escapes), the span of the value and the structural characters inside it. Reads the closing brace.
+/// Calls `member` for every member of an object whose opening brace was the last character read. It passes the raw
+/// key (between its quotes, with escapes), the value's span, and the structural characters inside the value. Reads
+/// the closing brace.
 #[inline]
 pub(super) fn members<I: Iterator<Item = (usize, u8)> + Clone>(
     text: &[u8],
@@ -73,8 +74,8 @@ pub(super) fn members<I: Iterator<Item = (usize, u8)> + Clone>(
     }
 }
 
-/// Calls `element` with the first byte of every element of the array whose opening bracket was the last character,
-/// until it returns false. It must read an object or an array to its end.
+/// Calls `element` with the first byte of every element of an array whose opening bracket was the last character
+/// read, until `element` returns `false`. `element` must read a nested object or array to its end.
 #[inline]
 pub(super) fn elements<I: Iterator<Item = (usize, u8)>>(
     structurals: &mut I,

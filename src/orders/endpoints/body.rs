@@ -1,4 +1,4 @@
-//! A body as uploads: the whole body, or each file of a form.
+//! A body as uploads: the whole body, or each file of a multipart form.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -6,13 +6,13 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
-use super::Uploads;
+use super::BodyParts;
 use super::form::Form;
 use super::frames::Frames;
 use crate::api::write::WriteRefused;
 use crate::lane::RequestHead;
 
-/// Returns the boundary if the body is a form, whose files are the uploads.
+/// Returns the boundary if the body is `multipart/form-data`. In that case, each file of the form is an upload.
 pub(super) fn boundary(request: &RequestHead) -> Result<Option<String>, WriteRefused> {
     let content_type = request.headers.get("content-type").and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default();
@@ -22,11 +22,11 @@ pub(super) fn boundary(request: &RequestHead) -> Result<Option<String>, WriteRef
         let boundary = multer::parse_boundary(content_type);
         return boundary.map(Some).map_err(|error| WriteRefused::Multipart(error.to_string()));
     }
-    // The bytes show how they are compressed.
+    // Compression is detected from the bytes.
     CONTENT_TYPES.iter().any(is).then_some(None).ok_or(WriteRefused::ContentType)
 }
 
-/// The content types that curl and similar clients send with lines of JSON, plain or compressed.
+/// The content types that curl and similar clients send with JSON lines, plain or compressed.
 const CONTENT_TYPES: [&str; 12] = [
     "",
     "application/x-ndjson",
@@ -42,14 +42,14 @@ const CONTENT_TYPES: [&str; 12] = [
     "text/plain",
 ];
 
-/// Receives the bytes of one upload after another through `take`. `None` ends an upload.
+/// A receiver for the bytes of uploads, one upload at a time. In `take`, `None` ends an upload.
 pub(super) trait UploadSink {
-    fn uploads(&mut self) -> &mut Uploads;
+    fn uploads(&mut self) -> &mut BodyParts;
 
-    /// Notes that a part was not read.
+    /// Records a part that was not read.
     fn skip(&mut self, _name: String, _reason: &'static str) {}
 
-    /// Notes the skipped entries of the upload that has ended.
+    /// Records the skipped archive entries of the upload that has ended.
     fn skip_entries(&mut self) {}
 
     /// Handles every line that has arrived completely.
@@ -67,7 +67,7 @@ pub(super) trait UploadSink {
     }
 }
 
-/// Reads the body, or its files, into `taker`.
+/// Passes the body, or each file of its form, to `taker`.
 pub(super) async fn feed_body(
     mut frames: Frames<'_>,
     boundary: Option<String>,
@@ -82,7 +82,7 @@ pub(super) async fn feed_body(
     let (send, received) = async_channel::bounded(1);
     let pump = async move {
         while let Some(bytes) = frames.next().await? {
-            // The form may have ended before the body.
+            // The form may end before the body does.
             let _ = send.send(bytes).await;
         }
         Ok::<(), WriteRefused>(())
@@ -105,12 +105,13 @@ pub(super) async fn feed_body(
     let (mut pump, mut parts) = (pin!(pump), pin!(parts));
     let (mut is_pumped, mut is_parted) = (false, false);
     poll_fn(|context| {
-        // The body is polled first, because a broken body is a better reason than the form that it breaks.
+        // The body is polled first, because an incomplete body is a more useful reason than the incomplete form that
+        // it causes.
         if !is_pumped && let Poll::Ready(pumped) = pump.as_mut().poll(context) {
             is_pumped = true;
             pumped?;
         }
-        // An error in a form is returned at once, however much of the form is still to come.
+        // An error in a form is returned at once, regardless of how much of the form is still to come.
         if !is_parted && let Poll::Ready(parted) = parts.as_mut().poll(context) {
             is_parted = true;
             parted?;

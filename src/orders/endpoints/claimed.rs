@@ -1,4 +1,4 @@
-//! An ingest by its idempotency key: one request at a time works under the key, and its response is kept.
+//! An ingest with its idempotency key. One request at a time works under the key, and its response is kept.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::lane::{Lane, keyed};
 use crate::orders::ingest::OrderIngest;
 use crate::orders::{FinishedIngest, query};
 
-/// Returns the id of an ingest in its rows. It is the same for every attempt under its key, so that each recognises
-/// the orders of the others as its own.
+/// Returns the ingest's id as stored in its rows. Every attempt with the same key has the same id, so each attempt
+/// recognises the orders of the others as its own.
 pub fn ingest_id(key: KeyHash) -> i64 {
-    // Positive, because 0 means none. All 63 bits of the hash, because otherwise an ingest would mistake another's
-    // orders for its own.
+    // The id is positive, because 0 means none. It has all 63 remaining bits of the hash, because otherwise an ingest
+    // could mistake another ingest's orders for its own.
     ((key.0 as i64) & i64::MAX).max(1)
 }
 
-/// An ingest by its idempotency key. No other request works under the key at the same time.
+/// An ingest with its idempotency key. No other request works under the key at the same time.
 pub struct ClaimedIngest {
     scope: String,
     key: String,
@@ -45,7 +45,7 @@ impl ClaimedIngest {
         self.hash.shard(lane.shard_count)
     }
 
-    /// Returns the earlier response, if there was one.
+    /// Returns the earlier response, if there is one.
     pub async fn finished(&self, lane: &Lane) -> Result<Option<FinishedIngest>, WriteRefused> {
         let found = query::finished_ingest(&lane.readers, self.shard(lane), &self.scope, &self.key).await?;
         Ok(found.filter(|finished| finished.expires_us > clock::unix_us()))
@@ -57,14 +57,14 @@ impl ClaimedIngest {
         RowIntake::new(ingest, wants_disk)
     }
 
-    /// Makes sure that the earlier response survives what is promised now. Its rows do, because they were on disk
-    /// before it was journaled.
+    /// Syncs the earlier response, so that it survives what this request promises. Its rows already do, because they
+    /// were on disk before the response was journaled.
     pub async fn keep(&self, lane: &Lane, wants_disk: bool) -> Result<(), WriteRefused> {
         let kept = !wants_disk || keyed::sync_shard(lane, self.shard(lane)).await?;
         kept.then_some(()).ok_or(WriteRefused::Unsynced)
     }
 
-    /// Stores the response. The rows that it names are on disk by now.
+    /// Stores the response. The rows that it reports are already on disk.
     pub async fn finish(
         &self,
         lane: &Lane,
@@ -89,7 +89,7 @@ impl ClaimedIngest {
         if !settled.synced {
             return Err(WriteRefused::Unsynced);
         }
-        // The response will be stored, but a repetition before that would run again.
+        // The response will be stored, but a repetition that arrives earlier would run again.
         settled.outcomes.first().copied().flatten().map(drop).ok_or(WriteRefused::NotCommitted)
     }
 }

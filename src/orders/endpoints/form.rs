@@ -1,5 +1,5 @@
-//! A form, part by part. Its memory is bounded: the parser gets more bytes only if those it has make neither a part
-//! nor a piece of one, and only a limited number of them.
+//! Reads a multipart form part by part, in bounded memory. The parser gets another frame only if the bytes that it
+//! has form neither a part nor a piece of one, and only up to a limit.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,21 +12,21 @@ use futures_lite::Stream;
 
 use crate::api::write::WriteRefused;
 
-/// Bytes that may arrive without a part or a piece of one: the text before the first boundary, or the head of a part.
-/// The frame that crosses the limit is still accepted.
+/// The maximum number of bytes that may arrive without completing a part or a piece of one: the preamble before the
+/// first boundary, or a part's headers. The frame that crosses the limit is still accepted.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Controls the input of the parser. The parser keeps every frame until it has made something of it, and reads
-/// everything available before it parses what it has.
+/// The flow control for the parser's input. The parser buffers every frame until it has parsed it, and reads
+/// everything available before it parses.
 #[derive(Debug, Default)]
 struct Feed {
-    /// Set once the parser has parsed what it has and may get one more frame.
+    /// Set once the parser has parsed all that it has and may get one more frame.
     is_hungry: AtomicBool,
-    /// Bytes that the parser got since its last output.
+    /// The number of bytes that the parser got since its last output.
     given: AtomicUsize,
 }
 
-/// The frames that the parser may have.
+/// The stream of frames that the parser reads.
 struct Fed {
     // The parser requires `Unpin`.
     frames: Pin<Box<async_channel::Receiver<Bytes>>>,
@@ -54,7 +54,7 @@ impl Stream for Fed {
 }
 
 impl Feed {
-    /// Returns the parser's next output, first from what it holds, then from what arrives.
+    /// Returns the parser's next output, first from its buffer, then from new frames.
     async fn next<T>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<T>, multer::Error>>,
@@ -63,7 +63,7 @@ impl Feed {
             self.is_hungry.store(false, Ordering::Relaxed);
             loop {
                 let next = poll(context);
-                // The parser could have had a frame and got none: there is none yet.
+                // The parser was allowed to read a frame and got none, so no frame has arrived yet.
                 if next.is_ready() || self.is_hungry.swap(true, Ordering::Relaxed) {
                     return next;
                 }
@@ -80,7 +80,7 @@ impl Feed {
     }
 }
 
-/// A body that is a form.
+/// A `multipart/form-data` body.
 pub(super) struct Form {
     parser: multer::Multipart<'static>,
     feed: Arc<Feed>,
@@ -114,7 +114,7 @@ impl Part {
         feed.next(|context| Pin::new(&mut *field).poll_next(context).map(Option::transpose)).await
     }
 
-    /// Returns the name of a part that is not a file.
+    /// Returns the part's name if the part is not a file.
     pub(super) fn name_of_no_file(&self) -> Option<String> {
         if self.field.file_name().is_some() || has_extended_name(self.field.headers()) {
             return None;
@@ -124,7 +124,7 @@ impl Part {
     }
 }
 
-/// Returns `true` if a part of a form has its file name in the form of RFC 5987: `filename*=UTF-8''a.ndjson`.
+/// Returns `true` if a part's file name has the RFC 5987 syntax: `filename*=UTF-8''a.ndjson`.
 fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
     let disposition = headers.get("content-disposition").map_or(&b""[..], |value| value.as_bytes());
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -141,7 +141,7 @@ fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
     names.any(|name| name.eq_ignore_ascii_case(b"filename*"))
 }
 
-/// Returns a client's name for display: shortened, without control characters.
+/// Returns a name from the client for display: shortened, without control characters.
 fn shown(name: &str) -> String {
     let plain = |next: char| if next.is_control() { char::REPLACEMENT_CHARACTER } else { next };
     name.chars().take(100).map(plain).collect()
@@ -166,7 +166,8 @@ mod tests {
         assert!(!has("form-data; name=file; filename=x") && !has("form-data"));
     }
 
-    /// Reads a form of `frames` equal frames. Returns the number of frames that are left at the end, and the result.
+    /// Reads a form that starts with `first` and continues with `frames` equal frames. Returns the number of frames
+    /// that are left at the end, and the result.
     fn read(first: &'static [u8], frame: &'static [u8], frames: usize) -> (usize, Result<u64, WriteRefused>) {
         let (send, received) = async_channel::bounded(frames + 1);
         send.try_send(Bytes::from_static(first)).unwrap();
@@ -213,7 +214,7 @@ mod tests {
                 while let Some(bytes) = part.next().await.unwrap() {
                     assert!(bytes.is_empty());
                 }
-                // One frame per part, and one that shows its end: none is read before it is needed.
+                // Each part needs one frame, and one more that shows its end. No frame is read before it is needed.
                 assert!(left.len() + number + 2 >= 10_000, "{} at part {number}", left.len());
             }
             assert!(form.next().await.unwrap().is_none());

@@ -1,4 +1,4 @@
-//! The body of a request as it arrives, charged to its tenant, within its time limit.
+//! A request's body as it arrives, charged to its tenant and subject to its time limit.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -10,7 +10,7 @@ use crate::http::Refusal;
 use crate::lane::{Lane, SharedGate, charge_as_it_comes};
 use crate::tenants::Principal;
 
-/// A streamed body gets its time limit again for every so many bytes.
+/// The number of bytes for which a streamed body gets its full time limit again.
 const PACE_BYTES: u64 = 64 * 1024;
 
 /// A request's body as it arrives.
@@ -20,16 +20,17 @@ pub struct Frames<'g> {
     body: Incoming,
     gate: &'g SharedGate,
     pace: Pace,
-    /// The time since which no one has read it.
+    /// The time since which the body has not been read.
     left_us: u64,
 }
 
 /// The minimum speed of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// At least [`PACE_BYTES`] within the time limit of a body. A body that is cut off is sent again from its start.
+    /// At least [`PACE_BYTES`] within a body's time limit. If the body is cut off, the client sends it again
+    /// from its start.
     Steady,
-    /// Any speed, as long as it never pauses for that time. What has arrived is kept.
+    /// Any speed, as long as no pause is longer than the time limit. The server keeps what has arrived.
     AnyButResting,
 }
 
@@ -46,7 +47,7 @@ impl<'g> Frames<'g> {
 
     /// Returns the next bytes, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, WriteRefused> {
-        // The time that the rows waited does not count against the sender.
+        // Time spent waiting for rows to be committed does not count against the sender.
         self.gate.borrow_mut().allow(clock::monotonic_us() - self.left_us);
         let next = self.read().await;
         self.left_us = clock::monotonic_us();

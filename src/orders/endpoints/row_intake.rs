@@ -1,6 +1,6 @@
-//! Rows of one body on their way: staged by shard, journaled in portions, settled by commits.
+//! The rows of one body on their way to a commit: staged by shard, journaled in portions, settled by commits.
 //!
-//! A bounded number of portions waits for commits. Beyond it, nothing more is read.
+//! A limited number of portions may wait for commits. Beyond it, the body is not read further.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,12 +16,12 @@ use crate::orders::body::OrderDecoder;
 use crate::orders::ingest::OrderIngest;
 use crate::unpack::{Limits, Next, Unpacker};
 
-/// Bytes of rows that go to their journals together.
+/// The number of row bytes that are journaled together.
 const STAGED_BYTES: usize = 256 * 1024;
-/// Portions per shard that may wait for their commits.
+/// The maximum number of portions per shard that wait for their commits.
 const OPEN_MAX: usize = 6;
 
-/// One core's parser of orders.
+/// One core's order parser.
 #[derive(Default)]
 pub struct OrderLines(RefCell<OrderDecoder>);
 
@@ -33,19 +33,19 @@ struct Portion {
     begun: Begun,
 }
 
-/// The ingest of one upload, wherever its bytes come from.
+/// The ingest of one upload, regardless of where its bytes come from.
 pub struct RowIntake {
     pub ingest: OrderIngest,
     open: VecDeque<Portion>,
-    /// The number of lines, from the first one, that the summary already contains.
+    /// The number of lines, from the first one, that the summary already counts.
     lines_known: u64,
     /// Set if settled rows have to survive a power cut.
     wants_disk: bool,
-    /// The ends of rows that the summary reports and that may not be on disk yet.
+    /// The journal ends of rows that the summary reports and that may not be on disk yet.
     ends: JournalEnds,
     /// How long a portion may wait for its commit.
     pub patience: Duration,
-    /// The memory of unpacking and of rows in progress.
+    /// The memory reserved for unpacking and for rows in progress.
     held: Option<Reservation>,
 }
 
@@ -54,8 +54,8 @@ impl RowIntake {
         RowIntake::behind(ingest, 0, wants_disk)
     }
 
-    /// Continues an ingest whose summary already contains the first `lines_known` lines. They arrive again and are
-    /// skipped.
+    /// Continues an ingest whose summary already counts the first `lines_known` lines. These lines arrive again and
+    /// are skipped.
     pub fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> RowIntake {
         let (open, ends) = (VecDeque::new(), JournalEnds::default());
         RowIntake { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
@@ -101,7 +101,7 @@ impl RowIntake {
         }
     }
 
-    /// Counts the memory that is held now, `unpacker_bytes` of it by the unpacker.
+    /// Reserves the memory that is held now. The unpacker holds `unpacker_bytes` of it.
     fn hold(&mut self, lane: &Lane, unpacker_bytes: usize) -> Result<(), WriteRefused> {
         let open_bytes: usize = self.open.iter().map(|portion| portion.rows.bytes()).sum();
         let bytes = unpacker_bytes + self.ingest.staged_bytes() + open_bytes;
@@ -112,7 +112,7 @@ impl RowIntake {
         }
     }
 
-    /// Sends staged rows to their journals. Waits while too many are in progress.
+    /// Sends staged rows to their journals. Waits while too many portions are in progress.
     async fn hand_on(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
         for (shard, rows) in self.ingest.take() {
             let rows = Arc::new(rows);
@@ -150,9 +150,9 @@ impl RowIntake {
         Ok(())
     }
 
-    /// Syncs the rows at any ack level. From here on, a key or a checkpoint names them. It may reach the disk at any
-    /// moment, and must not be there without them. If the sync fails, a request for the disk is refused. Others
-    /// continue, and `false` means that nothing may name the rows yet.
+    /// Syncs the rows at any ack level. After this, a key or a checkpoint refers to them; it may reach the disk at
+    /// any moment and must not be there without them. If the sync fails, a request with `ack=disk` is refused. Other
+    /// requests continue, and `false` means that nothing may refer to the rows yet.
     pub async fn make_durable(&mut self, lane: &Lane) -> Result<bool, WriteRefused> {
         let synced = self.ends.sync(lane).await?;
         match synced || !self.wants_disk {

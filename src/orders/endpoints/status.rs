@@ -1,4 +1,4 @@
-//! `PATCH …/orders/{order}`: a new status, through the journal like everything else.
+//! `PATCH …/orders/{order}`: a status change, journaled like every other write.
 
 use std::sync::Arc;
 

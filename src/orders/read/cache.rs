@@ -1,4 +1,4 @@
-//! Results of the steps of one query in each shard, for the steps that follow.
+//! Results that one step of a query leaves in each shard for the following steps.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ impl fmt::Debug for QueryCache {
     }
 }
 
-/// These results are not part of the query.
+/// Two caches are always equal, because the results are not part of the query.
 impl PartialEq for QueryCache {
     fn eq(&self, _: &QueryCache) -> bool {
         true
@@ -42,7 +42,7 @@ impl PartialEq for QueryCache {
 impl Eq for QueryCache {}
 
 impl QueryCache {
-    /// Returns the customers that match the words of the query. The first step looks them up.
+    /// Returns the customers that match the query's words. The first step looks them up.
     pub(super) fn customers(
         &self,
         shard: ShardId,
@@ -52,12 +52,12 @@ impl QueryCache {
         if let Some(known) = met.customers.get() {
             return Ok(known.clone());
         }
-        // A shard serves one step of a query at a time, so no other step is searching.
+        // A shard runs one step of a query at a time, so no other step is searching.
         let found = Arc::new(search()?);
         Ok(met.customers.get_or_init(|| found).clone())
     }
 
-    /// Returns the names of products.
+    /// Returns the shard's product names.
     pub(super) fn products(&self, shard: ShardId) -> Option<&Products> {
         self.0.get(usize::from(shard.0)).map(|met| met.products.get_or_init(Products::default))
     }

@@ -5,10 +5,11 @@ use rusqlite::Connection;
 use super::super::words::tenant_word;
 use crate::shard::ShardError;
 
-/// Maximum number of customers whose lists are merged. For more, the orders are read in order of time.
+/// The maximum number of customers whose lists are merged. If there are more, the orders are read from the time
+/// index.
 pub(in crate::orders) const CUSTOMER_LISTS_MAX: usize = 64;
 
-/// A set of customers of one shard, as a bitmap over their numbers: one bit for each customer of the shard.
+/// A set of one shard's customers, as a bitmap over their numbers: one bit for each of the shard's customers.
 #[derive(Debug, Default)]
 pub(super) struct CustomerSet {
     bits: Vec<u64>,
@@ -65,7 +66,7 @@ pub(super) fn search(
     Ok(found)
 }
 
-/// Returns the FTS5 expression. Every word is quoted, so that it cannot contain syntax.
+/// Returns the FTS5 expression for the words. Every word is quoted, so that it cannot contain syntax.
 fn expression(tenant: i64, words: &[String]) -> String {
     let mut expression = format!("{{tenant}} : \"{}\"", tenant_word(tenant));
     for word in words {

@@ -1,4 +1,4 @@
-//! The selected orders of one tenant, and their selected fields.
+//! The filter that selects a tenant's orders and their fields.
 
 use super::cache::QueryCache;
 use crate::base::keys::KeyHash;
@@ -19,28 +19,28 @@ pub const ORDER_FIELDS: [&str; 12] = [
     "received_at",
 ];
 
-/// The selected orders of one tenant, and their selected fields.
+/// The filter that selects a tenant's orders and their fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderFilter {
     pub tenant_id: String,
     /// Selects only this order.
     pub order: Option<OneOrder>,
-    /// Selects orders with at least one of these products; empty for all.
+    /// Selects orders with at least one of these products. If empty, selects all orders.
     pub product_ids: Vec<String>,
-    /// The permitted statuses, by the bit of their number; 0 for all.
+    /// The permitted statuses, as a set of status numbers with one bit each. If 0, all are permitted.
     pub statuses: u8,
-    /// Bounds of the total in ten-thousandths of the currency's unit, inclusive.
+    /// The minimum total in ten-thousandths of the currency's unit, inclusive.
     pub total_min: Option<i128>,
     pub total_max: Option<i128>,
-    /// Words that the customer's name or e-mail address must all contain. A `*` at the end makes a prefix.
+    /// Words that the customer's name or e-mail address must all contain. A `*` at a word's end makes it a prefix.
     pub words: Vec<String>,
-    /// Bits of [`ORDER_FIELDS`].
+    /// The requested fields, as bits of [`ORDER_FIELDS`].
     pub fields: u16,
     /// The results of earlier steps.
     pub cache: QueryCache,
 }
 
-/// An order of one tenant by its id.
+/// One of a tenant's orders, by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneOrder {
     pub order_id: String,

@@ -1,4 +1,4 @@
-//! One order, as stored in the index in order of time.
+//! One order, as stored in the time index.
 
 use rusqlite::Row;
 
@@ -6,7 +6,7 @@ use super::super::status::OrderStatus;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
 
-/// One order, as stored in the index.
+/// One order, as stored in the time index.
 #[derive(Clone, Debug)]
 pub(in crate::orders) struct IndexedOrder {
     pub(in crate::orders) ordered_at_us: i64,
@@ -23,7 +23,7 @@ pub(in crate::orders) fn damaged() -> ShardError {
     ShardError::Corrupt("an order has an unknown status or currency".to_owned())
 }
 
-/// Reads an order from columns ordered_at_us, order_id, id, currency, status, total, units, customer.
+/// Reads an order from the columns ordered_at_us, order_id, id, currency, status, total, units, customer.
 pub(in crate::orders) fn found(row: &Row<'_>) -> Result<IndexedOrder, ShardError> {
     let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
     Ok(IndexedOrder {

@@ -15,7 +15,7 @@ pub struct FinishedIngest {
     pub expires_us: i64,
 }
 
-/// Returns the finished ingest of an idempotency key, if it is stored.
+/// Returns the finished ingest stored for an idempotency key, if any.
 pub fn find_ingest(
     connection: &Connection,
     scope: &str,

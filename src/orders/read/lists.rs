@@ -1,4 +1,4 @@
-//! Reads the orders of a few products or customers in a sealed partition, in order of (ordered_at, order id).
+//! Reads the orders of a few products or customers in a sealed partition, sorted by (ordered_at, order id).
 
 use std::collections::VecDeque;
 
@@ -9,24 +9,24 @@ use super::predicate::OrderPredicate;
 use crate::shard::ShardError;
 use crate::shard::read::Position;
 
-/// Entries read at once from one list.
+/// The number of entries read at once from one list.
 const READ_AHEAD: usize = 256;
 
-/// Several lists of one partition, merged. An order in two lists is returned once.
+/// One partition's lists, merged. An order in two lists is returned once.
 pub(super) struct Lists<'s> {
     partition: &'s str,
     sql: String,
     lists: Vec<List>,
     position: &'s Position,
-    /// Orders with the same time, the next one first.
+    /// Orders with the same time, the next one to return first.
     ready: VecDeque<IndexedOrder>,
 }
 
 struct List {
     key: i64,
-    /// Time and order, newest first.
+    /// Entries of time and order, newest first.
     entries: VecDeque<(i64, i64)>,
-    /// Only older entries than this one are still to be read.
+    /// Only entries older than this remain to be read.
     read_to: (i64, i64),
     is_done: bool,
 }

@@ -1,4 +1,4 @@
-//! The conditions on an order, in the numbers of one shard.
+//! The conditions on an order, expressed in one shard's numbers.
 
 use rusqlite::{Connection, params};
 
@@ -9,11 +9,11 @@ use crate::orders::schema::{item_ids, items_sql};
 use crate::shard::ShardError;
 use crate::shard::read::Position;
 
-/// The conditions on a row, in the shard's own numbers.
+/// The conditions on a row, expressed in the shard's own numbers.
 pub(in crate::orders) struct OrderPredicate<'a> {
     pub(in crate::orders) of: &'a OrderFilter,
     pub(in crate::orders) tenant: i64,
-    /// Sorted; `None` for all products.
+    /// The selected products, sorted. `None` selects all products.
     pub(in crate::orders) products: Option<Vec<i64>>,
     pub(in crate::orders) customers: Option<&'a CustomerSet>,
     pub(in crate::orders) pin: i64,
@@ -40,7 +40,7 @@ impl OrderPredicate<'_> {
             && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
     }
 
-    /// Returns `true` if one of the order's items is of a selected product, or if all products are selected.
+    /// Returns `true` if the order has an item with a selected product, or if all products are selected.
     pub(in crate::orders) fn has_product(
         &self,
         connection: &Connection,

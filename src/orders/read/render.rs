@@ -12,13 +12,13 @@ use crate::base::money::write_decimal;
 use crate::shard::ShardError;
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// Maximum number of products whose names one query keeps for a shard: 32 bytes each, and their names.
+/// The maximum number of products whose names one query caches for a shard: 32 bytes each, and their names.
 const PRODUCTS_MAX: usize = 4_096;
 
 /// A product's number and its part of an item's JSON.
 type Known = (i64, Box<[u8]>);
 
-/// Names of products that a query has used in one shard. Each slot keeps the first product that is assigned to it.
+/// Product names that a query has used in one shard. Each slot keeps the first product that is assigned to it.
 pub(super) struct Products(Box<[OnceLock<Known>]>);
 
 impl Default for Products {
@@ -33,12 +33,12 @@ impl Products {
     }
 }
 
-/// Writes the orders of one step.
+/// Writes one step's orders.
 pub(super) struct Renderer<'c> {
     connection: &'c Connection,
     of: &'c OrderFilter,
     fields: u16,
-    /// The partition of `items`.
+    /// The partition that `items` reads.
     partition: String,
     items: Option<CachedStatement<'c>>,
     customer: CachedStatement<'c>,
@@ -171,7 +171,7 @@ impl<'c> Renderer<'c> {
     fn items(&mut self, partition: &str, id: i64, digits: u8, out: &mut Vec<u8>) -> Result<(), ShardError> {
         out.extend_from_slice(b",\"items\":[");
         if self.partition != partition {
-            // Returns the previous statement to the connection first.
+            // Drop the previous statement first, so that the connection gets it back.
             self.items = None;
             self.items = Some(self.connection.prepare_cached(&items_sql(partition))?);
             partition.clone_into(&mut self.partition);

@@ -1,26 +1,26 @@
-//! Merges the segments of the index of words until none contains a deleted entry, a few pages at a time.
+//! Merges the word index's segments until none contains a deleted entry, a few pages at a time.
 //!
-//! FTS5 deletes an entry by marking its words as deleted in a new segment. A merge drops the marks only if its
-//! output is the only segment of the last level. Levels are never removed, and small segments are promoted to
-//! earlier levels. In such an index, `'optimize'` merges all segments into one that is not on the last level, keeps
-//! the marks with their words, and finds nothing to do from then on. So the levels are checked first. An index that
-//! would end like this gets one more segment, which makes the merge write to a new last level.
+//! FTS5 deletes an entry by marking its words as deleted in a new segment. A merge drops the marks only if its output
+//! is the only segment of the last level. Levels are never removed, and small segments are promoted to earlier
+//! levels. In such an index, `'optimize'` merges all segments into one that is not on the last level, keeps the marks
+//! with their words, and finds nothing to do from then on. Therefore, the levels are checked first. An index that
+//! would end up like this gets one more segment, which makes the merge write to a new last level.
 
 use rusqlite::Connection;
 
 use super::{delete_entry, rebuild, tenant_word};
 use crate::shard::ShardError;
 
-/// Pages that one step of a merge writes: 250 KB.
+/// The number of pages that one step of a merge writes: 250 KB.
 const MERGE_PAGES: i64 = 64;
-/// An index of at most this many pages (some hundred customers) is rebuilt at once.
+/// An index with at most this many pages (some hundred customers) is rebuilt at once.
 const REBUILD_PAGES_MAX: u64 = 8;
 /// No customer has this number.
 const NO_CUSTOMER: i64 = 0;
 /// The row of `customer_text_data` that describes the segments.
 const STRUCTURE_ROW: i64 = 10;
 
-/// Does one step, in a transaction of its own. Returns `true` once every entry is gone that was deleted before the
+/// Runs one step, in a transaction of its own. Returns `true` once every entry is gone that was deleted before the
 /// first step. `level` is the level that the merge reads from, and `None` before the first step.
 pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -> Result<bool, ShardError> {
     match level {
@@ -48,15 +48,15 @@ pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -
             // A negative number merges all segments.
             merge(transaction, -MERGE_PAGES)?;
         }
-        // A positive number continues the merge. If as many segments have arrived meanwhile as are being merged,
-        // FTS5 merges those instead.
+        // A positive number continues the merge. If as many segments have arrived in the meantime as are being
+        // merged, FTS5 merges those instead.
         Some(_) => {
             if !merge(transaction, MERGE_PAGES)? {
                 merge(transaction, -MERGE_PAGES)?;
             }
         }
     }
-    // Segments that arrive meanwhile may be merged too, on levels before this one.
+    // Segments that arrive in the meantime may be merged too, on levels before this one.
     let reads_from = Structure::read(transaction)?.merges_from();
     *level = reads_from.filter(|reads_from| level.is_none_or(|level| *reads_from >= level));
     Ok(level.is_none())
@@ -78,12 +78,12 @@ fn add_segment(connection: &Connection) -> Result<(), ShardError> {
     let sql = "INSERT INTO customer_text (rowid, name, email, tenant) VALUES (?1, '', '', ?2)";
     connection.prepare_cached(sql)?.execute((NO_CUSTOMER, &tenant))?;
     delete_entry(connection, NO_CUSTOMER, ["", "", &tenant])?;
-    // Writes the segment and merges nothing.
+    // Writes the segment without merging anything.
     merge(connection, 0)?;
     Ok(())
 }
 
-/// The levels of the index. The first one has the newest segments.
+/// The levels of the index. The newest segments are on the first level.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Structure {
     levels: Vec<Level>,
@@ -93,7 +93,7 @@ pub(super) struct Structure {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Level {
     segments: u64,
-    /// Segments that are being merged into one of the next level.
+    /// The number of segments that are being merged into one segment of the next level.
     merging: u64,
 }
 
@@ -105,9 +105,9 @@ impl Structure {
             .ok_or_else(|| ShardError::Corrupt("the structure of customer_text cannot be read".to_owned()))
     }
 
-    /// Decodes a cookie of four bytes, followed by variable-length numbers: the numbers of levels and segments, and
-    /// a counter; for each level, the number of segments that are being merged and the number of segments; for each
-    /// segment, its number and its first and last page.
+    /// Decodes the structure. It has a four-byte cookie, followed by variable-length numbers: the number of levels,
+    /// the number of segments and a counter; for each level, the number of segments being merged and the number of
+    /// segments; for each segment, its number, first page and last page.
     fn decode(block: &[u8]) -> Option<Structure> {
         let mut rest = block.get(4..)?;
         let (levels, _segments, _written) = (number(&mut rest)?, number(&mut rest)?, number(&mut rest)?);
@@ -145,7 +145,8 @@ impl Structure {
     }
 }
 
-/// Decodes SQLite's variable-length number: seven bits a byte, the highest first, and eight in the ninth byte.
+/// Decodes SQLite's variable-length number: seven bits per byte, most significant first, and eight bits in the ninth
+/// byte.
 fn number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for at in 0..9 {

@@ -1,7 +1,7 @@
-//! The words of customers' names and addresses: a full-text index with an entry for each customer that has either.
+//! The words in customers' names and addresses: a full-text index with an entry for each customer that has either.
 //!
 //! `customer_text` stores no text, and every SQLite with FTS5 can read it. The command `'delete'` removes an entry
-//! and requires the text of the entry. `customer_row` contains that text until the same transaction changes it.
+//! but needs the entry's original text. `customer_row` contains that text until the same transaction changes it.
 //! Owns: `customer_text`.
 
 mod merge;
@@ -25,12 +25,12 @@ const TABLE: &str = "CREATE VIRTUAL TABLE customer_text USING fts5(
 const ENTRIES: &str =
     "SELECT id, name, email, 'tenant' || tenant FROM customer_row WHERE (name != '' OR email != '')";
 
-/// Returns a tenant's word in `customer_text`.
+/// Returns the word that identifies a tenant in `customer_text`.
 pub(crate) fn tenant_word(tenant: i64) -> String {
     format!("tenant{tenant}")
 }
 
-/// Creates the table with the existing customers, in place of the one of earlier versions. Takes up to 10 us a
+/// Creates the table with the existing customers. It replaces the table of earlier versions. Takes up to 10 us a
 /// customer. FTS5 flushes every megabyte of words, and SQLite's cache spills into the WAL, so memory remains
 /// constant.
 pub(crate) fn make_words(connection: &Connection) -> Result<(), ShardError> {
@@ -38,7 +38,7 @@ pub(crate) fn make_words(connection: &Connection) -> Result<(), ShardError> {
     insert_all(connection)
 }
 
-/// Rebuilds all entries in the caller's transaction, so that no segment of the index contains a deleted one.
+/// Rebuilds all entries in the caller's transaction, so that no index segment contains a deleted one.
 fn rebuild(connection: &Connection) -> Result<(), ShardError> {
     connection.execute("INSERT INTO customer_text (customer_text) VALUES ('delete-all')", [])?;
     insert_all(connection)
@@ -50,7 +50,7 @@ fn insert_all(connection: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// Inserts the entry of a new customer.
+/// Inserts a new customer's entry.
 pub(super) fn insert_words(
     connection: &Connection,
     (customer, tenant): (i64, i64),
@@ -64,8 +64,8 @@ pub(super) fn insert_words(
     Ok(())
 }
 
-/// Deletes a customer's entry, before its row changes in the same transaction. Returns `true` if it had one. FTS5
-/// does not check the command: deleting a missing entry would make its counts permanently wrong.
+/// Deletes a customer's entry, before its row changes in the same transaction. Returns `true` if there was an entry.
+/// FTS5 does not check the command: deleting a missing entry would make its counts permanently wrong.
 pub(crate) fn delete_words(connection: &Connection, customer: i64) -> Result<bool, ShardError> {
     let find = "SELECT name, email, tenant FROM customer_row WHERE id = ?1 \
                 AND EXISTS (SELECT 1 FROM customer_text_docsize WHERE id = ?1)";

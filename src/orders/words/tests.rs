@@ -1,5 +1,5 @@
-//! E1 for the index of words: once merged, no segment contains a word of a deleted entry, whatever segments there
-//! were.
+//! E1 for the word index: after the merge, no segment contains a word of a deleted entry, regardless of which
+//! segments existed before.
 
 use rusqlite::{Connection, params};
 
@@ -10,7 +10,7 @@ use crate::shard::{Families, VERSION};
 static ONLY_ORDERS: Families =
     Families { list: &[&crate::orders::Orders], rejected_behind: 0, versions: &[""; VERSION as usize] };
 
-/// No other word begins with its letter, so the file stores it without a shared prefix.
+/// A name whose first letter no other word shares, so the file stores it without a shared prefix.
 const SECRET: &str = "zaphodius";
 
 struct Index {
@@ -58,8 +58,8 @@ impl Index {
         self.connection.execute("INSERT INTO customer_text (customer_text) VALUES ('optimize')", []).unwrap();
     }
 
-    /// Runs each step of a merge in a transaction of its own, and `meanwhile` between two steps. Returns the number
-    /// of steps.
+    /// Runs each merge step in a transaction of its own, and `meanwhile` between two steps. Returns the number of
+    /// steps.
     fn merge(&mut self, mut meanwhile: impl FnMut(&mut Index, &mut Option<usize>)) -> usize {
         let mut level = None;
         for steps in 1..10_000 {
@@ -93,7 +93,7 @@ impl Index {
         problems
     }
 
-    /// Makes an index whose segments are all on the first of many levels.
+    /// Builds an index with many levels whose segments are all on the first one.
     fn with_levels(&mut self) -> i64 {
         self.insert(2_000, None);
         for _ in 0..3 {
@@ -109,7 +109,7 @@ fn e1_a_deleted_word_is_in_no_segment_where_levels_are_left_over() {
     let mut index = Index::new();
     let customer = index.with_levels();
     assert!(index.delete(customer));
-    // The control: FTS5's own command leaves the word, even the second time.
+    // The control: FTS5's own command keeps the word, even the second time.
     index.connection.execute_batch("BEGIN").unwrap();
     (0..2).for_each(|_| index.optimize());
     assert!(index.is_in_a_segment(SECRET), "if it does not any more, there is less to do");
@@ -155,7 +155,7 @@ fn e1_a_deleted_word_is_in_no_segment_whatever_comes_meanwhile() {
     }
 }
 
-/// One erasure after another, in a small index and in one that grows, does not accumulate levels.
+/// A series of erasures does not accumulate levels, in a small index or in one that grows.
 #[test]
 fn e1_many_erasures_leave_a_sound_index() {
     let mut index = Index::new();
@@ -186,7 +186,7 @@ fn an_entry_that_is_not_there_is_not_deleted() {
 fn an_index_of_other_words_is_found() {
     let mut index = Index::new();
     let customer = index.insert(3, Some("Ann Smith"));
-    // Another tenant's word is as wrong as another name.
+    // A wrong tenant word is an error, and so is a wrong name.
     for change in ["name = 'Ann Smyth'", "tenant = tenant + 1"] {
         let sql = format!("UPDATE customer_row SET {change} WHERE id = ?1");
         index.connection.execute_batch("BEGIN").unwrap();
@@ -196,7 +196,7 @@ fn an_index_of_other_words_is_found() {
     }
     index.connection.execute("DELETE FROM customer_row WHERE id = ?1", [customer]).unwrap();
     assert!(index.problems()[0].contains(&format!("customer {customer}")));
-    // Rebuilt from the rows, it is correct.
+    // After a rebuild from the rows, the index is correct.
     make_words(&index.connection).unwrap();
     assert_eq!(index.problems(), [""; 0]);
 }

@@ -1,5 +1,5 @@
-//! Compares the index of words with the customers. SQLite's own check of an index without text checks only its
-//! structure, not its content.
+//! Compares the word index with the customers. SQLite's own check of an index without text checks only its structure,
+//! not its content.
 
 use std::cmp::Ordering;
 
@@ -15,8 +15,8 @@ pub(crate) fn verify_entries(connection: &Connection, problems: &mut Vec<String>
     differences(connection, ("customer_text_docsize", "id"), &recount, told, problems)
 }
 
-/// Compares every word of the index, with its position, with an index built from the rows. That index is in
-/// temporary files, to which the connection may write. Both are read in order, side by side.
+/// Compares every word of the index, with its position, with an index built from the rows. That index is in temporary
+/// files, to which the connection may write. Both are read side by side, in the same order.
 pub(crate) fn verify_words(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let table = TABLE.replacen("customer_text", "temp.expected_text", 1);
     connection.execute_batch(&format!(
@@ -59,7 +59,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
     Ok(())
 }
 
-/// A word with its position, in the order of an index.
+/// A word with its position, sorted as in an index.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Word {
     word: String,

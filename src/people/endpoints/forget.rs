@@ -1,4 +1,4 @@
-//! The removal of uploads with lines of a person. The others lose the order ids in their errors.
+//! Removes uploads that contain a person's lines. Other uploads lose the order ids in their errors.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use crate::cores::executor;
 use crate::lane::Lane;
 use crate::uploads::{State, UploadError, UploadId, UploadRefused, claim, upload_store};
 
-/// Handles the tenant's uploads, and those of keys of all tenants. Returns how many were removed. An upload that
-/// cannot be searched does not protect the others, but is an error: the erasure may not be reported as done.
+/// Processes the tenant's uploads, and those made with keys of all tenants. Returns how many were removed. An upload
+/// that cannot be searched does not prevent work on the others. It is an error, though, because the erasure must not
+/// be reported as done.
 pub(super) async fn forget(lane: &Rc<Lane>, person: Arc<ErasedPerson>) -> Result<u64, PeopleRefused> {
     let store = upload_store(lane).clone();
     let mut failed = lane.readers.compute(move || store.remove_remains()).await?.err().map(PeopleRefused::Io);
@@ -31,7 +32,7 @@ pub(super) async fn forget(lane: &Rc<Lane>, person: Arc<ErasedPerson>) -> Result
     failed.map_or(Ok(removed), Err)
 }
 
-/// Handles one upload. Returns `true` if it was removed.
+/// Processes one upload. Returns `true` if it was removed.
 async fn forget_one(
     lane: &Rc<Lane>,
     person: &Arc<ErasedPerson>,

@@ -90,7 +90,7 @@ struct MatchingEvent {
     event_type: String,
     timestamp_us: i64,
     payload: String,
-    /// Set if the event's id, source or type refers to the person. These cannot be replaced.
+    /// Set if the event's id, source or type refers to the person. The person cannot be replaced there.
     is_named: bool,
 }
 

@@ -52,8 +52,8 @@ pub(in super::super) fn erase_rejected(
     }
 }
 
-/// Removes the order ids from the errors of stored ingest responses; the line numbers in them are sufficient.
-/// Deletes idempotency keys that refer to the person.
+/// Removes the order ids from the errors in stored ingest responses. The errors' line numbers remain and are
+/// sufficient. Deletes idempotency keys that refer to the person.
 pub(in super::super) fn erase_answers(
     shard: &mut Shard,
     erasing: &mut ActiveErasure,

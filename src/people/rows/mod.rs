@@ -1,5 +1,5 @@
-//! Erases the rows of a person, stream by stream. Each function does one slice of its step and returns `true` once
-//! the step is done. Counters, buckets and sums change in the same transaction (R3).
+//! Erases a person's rows, one stream at a time. Each function runs one slice of its step and returns `true` once the
+//! step is done. Counters, buckets and sums change in the same transaction (R3).
 
 mod clicks;
 mod events;
@@ -17,9 +17,9 @@ use super::active::ActiveErasure;
 use super::record::Subject;
 use crate::shard::{ErasureMode, PartitionInfo, ShardError};
 
-/// Rows of customers, rejected records or responses in one transaction.
+/// The number of customer rows, rejected records or responses in one transaction.
 const ROWS_PER_SLICE: i64 = 64;
-/// Rows that are searched between two checks of the clock.
+/// The number of rows searched between two checks of the clock.
 const LOOK_ROWS: i64 = 250;
 
 impl ActiveErasure {
@@ -56,7 +56,7 @@ impl ActiveErasure {
         (self.place, self.at, self.orders) = (partition.name.clone(), partition.first_id - 1, None);
     }
 
-    /// Continues with the next partition. Returns `true` if there is none.
+    /// Moves to the next partition. Returns `true` if there is none.
     fn next_partition(&mut self, partitions: Vec<PartitionInfo>) -> bool {
         let behind = partitions.into_iter().skip_while(|partition| partition.name != self.place).nth(1);
         match behind {

@@ -1,4 +1,4 @@
-//! Changes of prices as they become known. Each core has one reader for all its streams, and a ring that these
+//! Price changes, streamed as they are committed. Each core has one reader for all its streams, and a ring that these
 //! streams read.
 //!
 //! ```text
@@ -7,9 +7,9 @@
 //! ```
 //! A stream is a position in the ring and a position in every shard: a few hundred bytes in addition to its
 //! connection. A stream that resumes with an id, or whose entries have left the ring (a slow reader), continues from
-//! the shards. It then joins the ring at the position that the task had when the stream asked. Between the two, no
+//! the shards. It then joins the ring at the position that the task had when the stream asked to join. In between, no
 //! change is missed and none is sent twice. Everything is bounded: the ring by entries and bytes, a replay by a few
-//! rows of each shard, and the replays that read at once by tokens.
+//! rows of each shard, and concurrent replays by tokens.
 
 mod stream;
 
@@ -32,39 +32,41 @@ use crate::cores::stop::Stage;
 use crate::lane::{Component, Lane};
 use crate::query::{CursorKey, QueryError};
 
-/// Maximum changes of all tenants that a core keeps for its streams, and their bytes. A stream that falls further
+/// The maximum number of changes, for all tenants, that a core keeps for its streams. A stream that falls further
 /// behind reads them from the shards.
 const RING_CHANGES: usize = 1_024;
+/// The maximum bytes of these changes.
 const RING_BYTES: usize = 2 << 20;
-/// Maximum changes of one read of a shard.
+/// The maximum number of changes in one read from a shard.
 const READ_CHANGES: usize = 256;
-/// Maximum replays of a core that read the shards at once. Others wait.
+/// The maximum number of a core's replays that read the shards at once. Others wait.
 const REPLAYS: usize = 8;
 /// The pause between two attempts to read a shard that could not be read.
 const RETRY: Duration = Duration::from_millis(100);
-/// Every stream gets a comment this often, so that no intermediary sees a silent connection or misses a broken one.
+/// How often every stream gets a comment, so that no intermediary sees a silent connection and a broken connection is
+/// noticed.
 const HEARTBEAT_S: u64 = 15;
 
 /// One tenant with streams on this core.
 struct Topic {
     tenant_id: Rc<str>,
     seats: RefCell<Slab<Subscription>>,
-    /// The number of the newest of its entries that has left the ring; 0 if none has.
+    /// The number of the topic's newest entry that has left the ring. It is 0 if none has.
     dropped: Cell<u64>,
 }
 
 /// The data that is required to wake one stream.
 struct Subscription {
-    /// Selects the second of [`HEARTBEAT_S`] in which the stream gets its comment.
+    /// A number that selects the second within each [`HEARTBEAT_S`] in which the stream gets its comment.
     number: u64,
     waker: Option<Waker>,
     beat_due: bool,
-    /// Set if the permission to read has to be checked again.
+    /// Set if the stream's permission to read must be checked again.
     check_due: bool,
 }
 
 impl Subscription {
-    /// Marks what is due every [`HEARTBEAT_S`].
+    /// Marks the tasks that are due every [`HEARTBEAT_S`].
     fn beat(&mut self) -> Option<Waker> {
         self.beat_due = true;
         self.check()
@@ -91,7 +93,7 @@ impl Entry {
     }
 }
 
-/// Entries with numbers that count up from 1.
+/// The entries, numbered consecutively from 1.
 struct Ring {
     entries: VecDeque<Entry>,
     first: u64,
@@ -114,8 +116,8 @@ impl Ring {
         }
     }
 
-    /// Returns the next entry of a topic and product, beginning at number `from`, together with the number after it.
-    /// Returns `None` if there is none up to the end.
+    /// Returns the next entry for a topic and product, starting at number `from`, together with the number after it.
+    /// Returns `None` if there is none before the end of the ring.
     fn next(&self, from: u64, topic: &Rc<Topic>, product_id: Option<&str>) -> Option<(u64, &Entry)> {
         let skip = from.saturating_sub(self.first) as usize;
         let found = self.entries.iter().enumerate().skip(skip).find(|(_, entry)| {
@@ -125,22 +127,22 @@ impl Ring {
     }
 }
 
-/// A new stream that waits until the core has read as far as the stream has.
+/// A new stream that waits until the core has read up to the stream's position.
 struct Join {
     from: Option<ChangePosition>,
     reply: async_channel::Sender<()>,
 }
 
-/// All streams of one core.
+/// All of one core's streams.
 pub struct Hub {
-    /// The position up to which every shard was read; `None` while there is no stream.
+    /// The position up to which every shard was read. `None` while there is no stream.
     position: RefCell<Option<Rc<ChangePosition>>>,
-    /// How many changes each shard had published when it was last read.
+    /// The number of changes that each shard had published when it was last read.
     seen: RefCell<Vec<Option<u64>>>,
     ring: RefCell<Ring>,
     topics: RefCell<HashMap<Rc<str>, Rc<Topic>>>,
     joins: RefCell<Vec<Join>>,
-    /// Wakes the task, as a commit with changes of any shard does.
+    /// The channel that wakes the task. A commit with changes in any shard uses it too.
     poke: async_channel::Sender<()>,
     changed: async_channel::Receiver<()>,
     /// Limits the replays that read at once to [`REPLAYS`].
@@ -181,7 +183,7 @@ impl Hub {
         topic
     }
 
-    /// Adds changes of one shard, in their order.
+    /// Adds changes from one shard, in their order.
     fn add_changes(
         &self,
         key: &CursorKey,
@@ -232,8 +234,8 @@ impl Hub {
         });
     }
 
-    /// Wakes the streams whose second it is, for their comment. Wakes all streams to end them when the server drains,
-    /// and to check their permission after a change of keys.
+    /// Wakes the streams whose comment is due in this second. When the server drains, wakes all streams to end them.
+    /// After a change of keys, wakes all streams to check their permission.
     fn keep(&self, now_us: u64, stage: Stage, keys_changed: bool) {
         if stage >= Stage::Draining && !self.closing.replace(true) {
             self.topics.borrow().values().for_each(|topic| topic.wake_all());
@@ -246,7 +248,7 @@ impl Hub {
         if before == second || before == 0 {
             return;
         }
-        // A core that was blocked makes up for the seconds it missed.
+        // A core that was blocked processes the seconds that it missed.
         let missed = (second - before).min(HEARTBEAT_S);
         let is_due = |number: u64| (number + second) % HEARTBEAT_S < missed;
         self.topics
@@ -295,7 +297,7 @@ impl Topic {
     }
 }
 
-/// Returns one event of the stream, with the position after it as its id.
+/// Returns one event for the stream. The event's id is the position after it.
 fn frame(
     key: &CursorKey,
     tenant_id: &str,
@@ -312,7 +314,7 @@ fn frame(
 
 /// Reads new changes whenever a shard reports some, and whenever a stream joins.
 async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
-    // The error that was logged last, so that a persistent one is logged once.
+    // The error that was logged last. A persistent error is logged only once.
     let mut failing: Option<String> = None;
     while changed.recv().await.is_ok() {
         let mut joins = Vec::new();
@@ -345,19 +347,20 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
     let hub = hub(lane);
     let shards = &lane.vitals.board.shards;
     if hub.streams.get() == 0 {
-        // There is no stream. The positions of the shards are read again when there is one.
+        // There is no stream. The shards' positions are read again when there is one.
         *hub.position.borrow_mut() = None;
         return Ok(());
     }
     if hub.position.borrow().is_none() {
-        // The counts are read first. A commit in between causes one more read, which finds nothing after the
+        // The counts are read first. A commit in between causes one additional read, which finds no changes after the
         // position.
         let counts = shards.iter().map(|shard| Some(shard.status.changes.get())).collect();
         let position = query::change_marks(&lane.readers).await?;
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
     }
-    // One shard after the other. A shard that fails does not prevent reads of the others. A slow one delays them.
+    // The shards are read one at a time. A shard that fails does not prevent reads from the others. A slow one delays
+    // them.
     let mut outcome = Ok(());
     for place in 0..shards.len() {
         outcome = outcome.and(catch_up_shard(lane, joins, place).await);

@@ -1,7 +1,7 @@
-//! Keys of price events. An `Idempotency-Key` or `webhook-id` that arrived with an `event_id` identifies that event
-//! from then on, for as long as the key of an ingest does. With another `event_id`, it is a conflict.
+//! The keys of price events. An `Idempotency-Key` or `webhook-id` that arrived with an `event_id` identifies that
+//! event from then on, for the lifetime of an ingest's key. With another `event_id`, it is a conflict.
 //!
-//! The pair is stored like an ingest: under a hash of the key, with a fingerprint of the id and nothing else.
+//! The pair is stored like an ingest: under a hash of the key, with only a fingerprint of the id.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -22,10 +22,10 @@ use crate::orders::endpoints::ClaimedIngest;
 use crate::orders::{INGEST, IngestRow, finished_ingest};
 use crate::query::QueryError;
 
-/// The pause between two attempts to claim a key that another request works under.
+/// The pause between two attempts to claim a key that another request is using.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The event of a request.
+/// The event that a request sends.
 #[derive(Clone, Copy)]
 pub(super) struct PriceEventId<'a> {
     pub(super) tenant_id: &'a str,
@@ -35,12 +35,12 @@ pub(super) struct PriceEventId<'a> {
     pub(super) product: KeyHash,
 }
 
-/// The longest pause between two checks for a key whose shard is behind. The pause doubles from [`PAUSE`] on.
+/// The maximum pause between two checks for a key whose shard is behind. The pause doubles from [`PAUSE`] up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a core that does not reply may take to store a key.
 const PATIENCE_US: u64 = 30_000_000;
 
-/// A key that is used for the first time. No other request works under it until this is dropped.
+/// A key that is used for the first time. No other request can use it until this is dropped.
 pub(super) struct NewKey {
     _named: ClaimedIngest,
     scope: String,
@@ -49,15 +49,15 @@ pub(super) struct NewKey {
     shard: ShardId,
 }
 
-/// Compares `key` with the event that it arrived with. Returns `None` if there is nothing to remember, because the
-/// key is the id or already identifies it.
+/// Compares `key` with the event that it arrived with. Returns `None` if there is nothing to store, because the key
+/// is the id or already identifies it.
 pub(super) async fn check(
     lane: &Lane,
     name: PriceEventId<'_>,
     key: Option<&str>,
 ) -> Result<Option<NewKey>, PriceRefused> {
     let Some(key) = key else { return Ok(None) };
-    // No tenant has such a name.
+    // No tenant can have such a name.
     let scope = format!("\u{1}price {:032x}", name.product.0);
     let hashed = format!("{:032x}", lane.keys.hash(&scope, key).0);
     let shard = lane.keys.hash(&scope, &hashed).shard(lane.shard_count);
@@ -74,7 +74,7 @@ pub(super) async fn check(
         Some(_) => return Err(PriceRefused::KeyReused),
         None => {}
     }
-    // The key may have been the id of an event itself.
+    // The key may itself have been the id of an event.
     let place = name.product.shard(lane.shard_count);
     let stands =
         read(lane, || query::first_answer(&lane.readers, place, name.tenant_id, name.product_id, key));
@@ -84,7 +84,7 @@ pub(super) async fn check(
     }
 }
 
-/// Reads as soon as the shard can be read. At the start this takes a moment.
+/// Reads as soon as the shard is readable. Right after the server starts, this takes a moment.
 async fn read<T, F: Future<Output = Result<T, QueryError>>>(
     lane: &Lane,
     mut ask: impl FnMut() -> F,
@@ -119,9 +119,9 @@ async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<ClaimedIngest, Pri
 }
 
 impl NewKey {
-    /// Journals the key before its event and holds it until it is stored, because until then no other request would
-    /// find it. Its shard is not that of its event, and may be behind when the other is not. The receiver gets a
-    /// message when the key is journaled and, within the time for a commit, stored.
+    /// Journals the key before its event. Claims the key until it is stored, because until then no other request
+    /// would find it. The key's shard is not its event's, and may be behind when the other is not. The receiver gets
+    /// a message when the key is journaled and, within the time for a commit, stored.
     pub(super) fn remember(
         self,
         lane: &Rc<Lane>,
@@ -131,16 +131,16 @@ impl NewKey {
         let (tell, told) = async_channel::bounded(1);
         let lane = lane.clone();
         executor::spawn(async move {
-            // All of it moves here, including the claim.
+            // Moves all of `self` into the task, including the claim.
             let held = self;
             let settled = keyed::settle(&lane, begun, wants_disk, lane.keyed.commit_wait).await;
-            // The requester may be gone.
+            // The requester may have disconnected.
             let _ = tell.try_send(());
             let until_us = match settled {
                 Ok(settled) if settled.outcomes.first().is_some_and(Option::is_some) => return,
                 Ok(_) => u64::MAX,
                 Err(Refused::NoAnswer) => clock::monotonic_us() + PATIENCE_US,
-                // The key is in no journal.
+                // The key is not in any journal.
                 Err(Refused::Pressure(_) | Refused::MailboxFull) => return,
             };
             let mut pause = PAUSE;

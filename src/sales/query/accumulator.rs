@@ -1,4 +1,4 @@
-//! Single sales, added up by group. Both distinct customers and ranks are found by sorting.
+//! Adds up single sales by group. Both distinct customers and ranks are found by sorting.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use super::{Figures, SalesGroup, Spans};
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
 
-/// Maximum memory of the customers and totals of all groups together. Only one query at a time holds this much.
+/// The maximum memory for the customers and totals of all groups together. Only one query at a time holds this much.
 const BYTES_MAX: usize = 80 << 20;
 
 /// The groups of one pass.
@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 80 << 20;
 pub(super) struct GroupAccumulator {
     spans: Spans,
     names: HashMap<String, u32>,
-    /// By shard: our number for each name that the shard sent, in its order.
+    /// By shard: our number for each name that the shard sent, indexed by the shard's own number.
     numbers: HashMap<ShardId, Vec<u32>>,
     open: BTreeMap<(u32, u32, Currency), Group>,
     done: Vec<SalesGroup>,
@@ -32,14 +32,14 @@ struct Group {
     totals: Totals,
 }
 
-/// Distinct keys: sorted ones, and those that arrived since the last sort.
+/// A set of distinct keys: the sorted ones, and those that arrived since the last sort.
 #[derive(Debug, Default)]
 struct Distinct {
     sorted: Vec<u64>,
     fresh: Vec<u64>,
 }
 
-/// Minimum number of fresh keys that are merged at once.
+/// The minimum number of fresh keys that are merged at once.
 const FRESH_MIN: usize = 1_024;
 
 impl Distinct {
@@ -51,8 +51,8 @@ impl Distinct {
         }
     }
 
-    /// Merges the fresh keys into the sorted ones, in linear time. [`Distinct::push`] does so only once there are
-    /// [`FRESH_MIN`] of them, and a quarter of the sorted ones.
+    /// Merges the fresh keys into the sorted ones, in linear time. [`Distinct::push`] calls it only once there are
+    /// [`FRESH_MIN`] fresh keys, and at least a quarter as many as sorted ones.
     fn settle(&mut self) {
         self.fresh.sort_unstable();
         self.fresh.dedup();
@@ -64,7 +64,7 @@ impl Distinct {
         let (mut from, mut to) = (self.sorted.len(), self.sorted.len() + self.fresh.len());
         self.sorted.reserve_exact(self.fresh.len());
         self.sorted.resize(to, 0);
-        // From the end, so that no key is overwritten before it is moved.
+        // The merge runs from the end, so that no key is overwritten before it is moved.
         while let Some(key) = self.fresh.pop() {
             while from > 0 && self.sorted[from - 1] > key {
                 (from, to) = (from - 1, to - 1);
@@ -94,11 +94,11 @@ fn push_tight<T>(values: &mut Vec<T>, value: T) {
     values.push(value);
 }
 
-/// Totals by size. Nearly all fit into half the bytes.
+/// Order totals, separated by size. Nearly all of them fit into half the bytes.
 #[derive(Debug, Default)]
 struct Totals {
     small: Vec<u32>,
-    /// Totals that do not fit into 32 bits, and are therefore greater than all others. None is negative.
+    /// Totals that do not fit into 32 bits and are therefore greater than all others. None is negative.
     large: Vec<i64>,
 }
 
@@ -119,7 +119,8 @@ impl Totals {
         self.small.capacity() * size_of::<u32>() + self.large.capacity() * size_of::<i64>()
     }
 
-    /// Returns the least value such that at least the share `q` of all are not above it; 0 if there are none.
+    /// Returns the least value such that at least the fraction `q` of all values is not above it. Returns 0 if there
+    /// are no values.
     fn nearest_rank(&mut self, q: f64) -> i64 {
         let rank = ((q * self.len() as f64).ceil() as usize).clamp(1, self.len().max(1)) - 1;
         if rank < self.small.len() {
@@ -157,7 +158,7 @@ impl GroupAccumulator {
                 numbers.push(*self.names.entry(name).or_insert(next));
             }
             self.rows += share.sales.len() as u64;
-            // Sales are roughly in order of time, so neighbours are mostly in one group.
+            // Sales are roughly ordered by time, so neighbours are mostly in one group.
             let (spans, mut span) = (&self.spans, (i64::MAX, i64::MIN, 0_u32));
             let mut group_of = |at_us: i64| {
                 if at_us < span.0 || at_us >= span.1 {
@@ -187,7 +188,7 @@ impl GroupAccumulator {
         }
     }
 
-    /// Completes the groups in time that end by `end_us`.
+    /// Completes the groups by time that end by `end_us`.
     pub(super) fn finish_before(&mut self, end_us: i64) {
         while let Some(entry) = self.open.first_entry() {
             let (span, _, currency) = *entry.key();
@@ -201,7 +202,7 @@ impl GroupAccumulator {
         }
     }
 
-    /// Replaces the values of every group by its figures. Nothing may be added afterwards.
+    /// Replaces every group's values with its figures. Nothing may be added afterwards.
     pub(super) fn settled(mut self) -> GroupAccumulator {
         let mut names = vec![String::new(); self.names.len()];
         for (name, number) in &self.names {
@@ -215,7 +216,7 @@ impl GroupAccumulator {
         self
     }
 
-    /// Returns all groups, and the number of their sales.
+    /// Returns all groups and their number of sales.
     pub(super) fn finish(self) -> (Vec<SalesGroup>, u64) {
         let settled = self.settled();
         (settled.done, settled.rows)

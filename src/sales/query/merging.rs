@@ -1,4 +1,4 @@
-//! Sums of every shard, merged by group. The parts of a range that are not whole days come from single sales.
+//! Merges every shard's sums by group. The parts of a range that are not whole days are computed from single sales.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::query::{QueryError, Readers};
 use crate::shard::read::pin;
 use crate::sketch::{HyperLogLog, SketchError, TDigest};
 
-/// One shard's share: its sums, and the single sales at the edges.
+/// What one shard contributes: its sums, and the single sales at the edges.
 type Share = (Vec<(SumKey, SalesSum)>, Vec<SaleParts>);
 
 pub(super) async fn by_sums(
@@ -41,7 +41,7 @@ pub(super) async fn by_sums(
             let mut singles = Vec::new();
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
                 let last = pin(connection, &ORDERS)?;
-                // Groups in time have no edges. Sums by name have at most two, each shorter than a day.
+                // Groups by time have no edges. Sums by name have at most two, each shorter than a day.
                 let (mut of_edge, mut reading) =
                     (SaleParts::default(), Some(SalePartsCursor::new(single, (0, 1))));
                 while let Some(from) = reading {
@@ -59,13 +59,13 @@ pub(super) async fn by_sums(
     merged.map_err(|_| QueryError::TooLarge("a sales sketch is damaged; run verify --aggregates"))
 }
 
-/// One group of all shards.
+/// One group, merged over all shards.
 #[derive(Default)]
 struct Merged {
     figures: Figures,
-    /// Encoded sketches.
+    /// The encoded sketches of customers.
     customers: Vec<Vec<u8>>,
-    /// Customers of single sales.
+    /// The customers of single sales.
     more_customers: Option<HyperLogLog>,
     values: Option<TDigest>,
 }

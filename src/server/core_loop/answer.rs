@@ -1,4 +1,4 @@
-//! Responses that are owed to requests, and the next step of their connections.
+//! Responses that are owed to requests, and their connections' next steps.
 
 use super::*;
 
@@ -8,15 +8,15 @@ enum NotAnswered {
     Called(NotCalled),
 }
 
-/// Returns the page and the host name that the head gives. They are searched for in its bytes, so this is not called
-/// for accepted events.
+/// Returns the page and the host name that the head gives. They are searched for in the head's bytes, so this is not
+/// called for accepted events.
 fn caller<'b>(head: &Head<'b>) -> Caller<'b> {
     let origins = head.has_origin.then(|| head.field("origin")).into_iter().flatten();
     Caller::new(head.host(), origins)
 }
 
 impl CoreLoop {
-    /// Adds the response to one complete request to the owed ones. Returns `true` if the connection remains.
+    /// Adds the response for one complete request to the owed ones. Returns `true` if the connection remains.
     pub(super) fn answer(&mut self, key: Key, found: &Found<Handler>, head: &Head<'_>, body: &[u8]) -> bool {
         let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
         let answer = match found.operation {
@@ -93,7 +93,7 @@ impl CoreLoop {
         keep_alive && !answer.close
     }
 
-    /// Checks that a page may make this request, under this name.
+    /// Checks that a page may make this request, under this server name.
     fn check_caller(&mut self, found: &Found<Handler>, head: &Head<'_>) -> Result<(), NotCalled> {
         let Parts { vitals, desk, .. } = &mut self.parts;
         caller(head).check(&vitals.config, found.pages(head.method), head.method, || desk.is_open())
@@ -123,7 +123,7 @@ impl CoreLoop {
 
     /// Charges the client, which is the peer or the one that a trusted proxy forwards for.
     fn charge_address(&mut self, key: Key, head: &Head<'_>, now: Now) -> Result<(), Denied> {
-        // A peer that is already gone gets no response either.
+        // A peer that is already gone gets no response anyway.
         let Some(peer) = self.connections.get(key).and_then(|conn| conn.peer) else { return Ok(()) };
         let trusted = &self.parts.vitals.config.trusted_proxies;
         let client = client_address(peer, trusted, head.field("x-forwarded-for"));

@@ -9,7 +9,7 @@ impl CoreLoop {
             match epoll::accept(listener) {
                 Ok(fd) => self.place(fd),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The peer left before we accepted it. The next one may be there.
+                // The peer left before we accepted it. There may be another one.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(core = self.parts.core, %error, "accepting pauses for {ACCEPT_PAUSE_MS} ms");
@@ -25,7 +25,7 @@ impl CoreLoop {
         if self.accepting {
             self.accepting = false;
             if let Some(listener) = &self.listener {
-                // We added it, so there is nothing to do about an error.
+                // We added it ourselves, and nothing can be done about an error here.
                 let _ = self.epoll.remove(listener);
             }
         }
@@ -57,7 +57,7 @@ impl CoreLoop {
             Some(peer) => match peer.send(fd) {
                 Ok(()) => return,
                 Err(fd) => {
-                    // Its mailbox is full: keep the connection, and correct the counts.
+                    // The other core's mailbox is full. Keep the connection, and correct the counts.
                     self.parts.vitals.cores[chosen].connection_closed();
                     self.me.connection_opened();
                     fd
@@ -77,7 +77,7 @@ impl CoreLoop {
         }
     }
 
-    /// Sends 503 to a connection above the limit, as far as its socket accepts it at once.
+    /// Sends 503 to a connection above the limit, if its socket accepts the bytes at once.
     pub(super) fn turn_away(&mut self, fd: &OwnedFd) {
         let id = self.parts.request_ids.give();
         let limit = self.limits.event_bytes_max as u64;
@@ -88,12 +88,13 @@ impl CoreLoop {
             minor: 1,
             keep_alive: false,
             head_only: false,
-            // Nothing was read. It may be a page's post of events, and the page may read this and try again.
+            // No request was read. It may be an event that a page posts, and that page may read this response and try
+            // again.
             cors: Cors::Every { has_origin: true },
         };
         self.out.clear();
         write_answer(&mut self.out, &answer, &to);
-        // The connection ends either way.
+        // The connection is closed either way.
         let _ = epoll::send(fd.as_raw_fd(), &self.out);
         epoll::shutdown_write(fd);
     }

@@ -69,8 +69,8 @@ impl CoreLoop {
         self.look_again_if_nothing_owed(key, owed_before);
     }
 
-    /// Schedules the connection to be read again, unless a response is owed. In that case, the end of its send
-    /// schedules it.
+    /// Schedules the connection to be read again, unless a response is owed. In that case, it is scheduled once the
+    /// response was sent.
     pub(super) fn look_again_if_nothing_owed(&mut self, key: Key, owed_before: usize) {
         if self.owed.len() == owed_before && self.connections.get(key).is_some_and(|conn| conn.more) {
             self.again.push(key);
@@ -110,8 +110,8 @@ impl CoreLoop {
     pub(super) fn received(&mut self, key: Key, received: io::Result<usize>, is_full: bool) -> Option<usize> {
         match received {
             Ok(0) => {
-                // The peer has ended its direction. Responses to complete requests have been sent, or are owed and
-                // will be sent. A partial request will never be complete.
+                // The peer has shut down its sending side. Responses to complete requests have been sent, or are owed
+                // and will be sent. A partial request will never be complete.
                 self.settle(key, After::Close);
                 None
             }
@@ -130,7 +130,7 @@ impl CoreLoop {
         }
     }
 
-    /// Returns the connection's buffer with room for at least as much again. If the lane holds too much already,
+    /// Returns the connection's buffer with its capacity at least doubled. If the lane already holds too much,
     /// refuses the connection and returns `None`.
     pub(super) fn room_for_more(&mut self, key: Key) -> Option<Vec<u8>> {
         let full = self.connections.buffered() > self.limits.buffer_bytes_max;
@@ -199,7 +199,8 @@ impl CoreLoop {
                 Next::Skip(bytes) => start += bytes,
                 Next::Request { head, body, consumed } => {
                     answered = true;
-                    // If the body arrived after the head, the lookup was in an earlier read and is repeated here.
+                    // If the body arrived after the head, the endpoint was found in an earlier read, so the lookup is
+                    // repeated here.
                     let found = found.unwrap_or_else(|| find(&head));
                     let keep_alive = self.answer(key, &found, &head, body);
                     start += consumed;
@@ -225,7 +226,7 @@ impl CoreLoop {
                 (true, false) => Phase::Head,
                 (true, true) => Phase::Body,
             };
-            // A limit runs from the beginning of its phase, not from the last byte. Therefore dripping gains nothing,
+            // A limit runs from the start of its phase, not from the last byte. So sending in drips gains nothing,
             // and empty lines do not either.
             if answered || phase != conn.phase {
                 conn.phase = phase;
@@ -256,8 +257,8 @@ pub(super) fn find(head: &Head<'_>) -> Found<Handler> {
     ENDPOINTS.find(head.path, head.method, head.query)
 }
 
-/// Returns what this lane answers itself. Everything else goes to the executor. A body without an operation does too,
-/// unless it is small: it must not be refused for its size if its path or method is the error.
+/// Returns what this lane answers itself. Everything else goes to the executor. This includes a body without an
+/// operation, unless it is small: if the path or method is wrong, the body must not be refused for its size.
 fn wanted(found: &Found<Handler>, head: &Head<'_>, event_bytes_max: usize) -> Wanted {
     if !found.is_hot {
         return Wanted::Elsewhere;

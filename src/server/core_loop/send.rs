@@ -1,4 +1,4 @@
-//! The end of a tick: one append, then every response. Those that promise the disk wait for it.
+//! The end of a tick: one append, then every response. Responses that promise the disk wait for it.
 
 use super::*;
 
@@ -55,7 +55,7 @@ impl CoreLoop {
         if accepted > 0 {
             self.acked(accepted, self.started_us);
         }
-        // A response that waits for the disk is logged once it is sent, and a refused one with the refusals.
+        // A response that waits for the disk is logged once it is sent. A refused one is logged with the refusals.
         if let Some((_, request_id)) = self.sampled.take()
             && appended.is_ok()
         {
@@ -135,7 +135,7 @@ impl CoreLoop {
         (events, any_disk)
     }
 
-    /// Counts acknowledged events and their latency.
+    /// Counts acknowledged events and records their latency.
     pub(super) fn acked(&mut self, events: u64, since_us: u64) {
         let took_us = clock::monotonic_us() - since_us;
         self.latency.histogram.saturating_record_n(took_us.max(1), events);
@@ -144,7 +144,7 @@ impl CoreLoop {
         self.me.hot.requests[CLICKS][1].add(events);
     }
 
-    /// Sends responses to a connection. What the socket does not accept waits in the connection.
+    /// Sends responses to a connection. Bytes that the socket does not accept wait in the connection.
     pub(super) fn send(&mut self, key: Key, bytes: &[u8]) {
         let Some(conn) = self.connections.get(key) else { return };
         conn.is_owed = false;
@@ -157,7 +157,7 @@ impl CoreLoop {
             conn.output.extend_from_slice(bytes);
             let after = conn.output.capacity();
             self.connections.rebuffered(before, after);
-            // After a response that waits for the disk, it is sent with that one.
+            // If an earlier response waits for the disk, this one is sent together with it.
             if !waits_for_disk {
                 self.flush(key);
             }
@@ -183,7 +183,7 @@ impl CoreLoop {
         self.close_above_budget(key);
     }
 
-    /// Closes the connection if the buffers exceed their limit. Responses that no peer receives must not fill the
+    /// Closes the connection if the buffers exceed their limit. Responses that no peer reads must not fill the
     /// memory.
     pub(super) fn close_above_budget(&mut self, key: Key) {
         if self.connections.buffered() > self.limits.buffer_bytes_max {
@@ -191,7 +191,7 @@ impl CoreLoop {
         }
     }
 
-    /// Sends what waits in the connection.
+    /// Sends the bytes that wait in the connection.
     pub(super) fn flush(&mut self, key: Key) {
         let Some(conn) = self.connections.get(key) else { return };
         self.me.hot.send_calls.add(1);
@@ -217,7 +217,7 @@ impl CoreLoop {
         }
     }
 
-    /// Takes the connection's next step after everything owed was sent.
+    /// Performs the connection's next step after everything owed was sent.
     pub(super) fn sent(&mut self, key: Key) {
         let now_ms = self.now_us / 1000;
         let Some(conn) = self.connections.get(key) else { return };
@@ -255,7 +255,7 @@ impl CoreLoop {
         }
     }
 
-    /// Reads and drops what a refused peer still sends, until it closes or its time is over.
+    /// Reads and drops what a refused peer still sends, until the peer closes or its time is over.
     pub(super) fn drop_input(&mut self, key: Key) {
         let Some(conn) = self.connections.get(key) else { return };
         let mut sink = [0; 16 * 1024];
@@ -271,7 +271,7 @@ impl CoreLoop {
 
     pub(super) fn hand_over(&mut self, key: Key) {
         let Some(conn) = self.connections.remove(key) else { return };
-        // The socket remains open, so it is removed here. Only the executor may watch it.
+        // The socket remains open, so it must be removed here. From now on, only the executor may watch it.
         let _ = self.epoll.remove(&conn.fd);
         self.me.hot.handed_over.add(1);
         match self.parts.executor.try_send(HandedOver::new(conn.fd, conn.input)) {
@@ -290,7 +290,7 @@ impl CoreLoop {
         }
     }
 
-    /// Releases the responses whose events are on disk by now.
+    /// Releases the responses whose events are now on disk.
     pub(super) fn release_held(&mut self) {
         while let Some(first) = self.held.front() {
             let is_synced = self.parts.intake.synced(first.lane) >= first.upto;
@@ -308,8 +308,7 @@ impl CoreLoop {
         }
     }
 
-    /// Replaces the disk promises among a connection's responses, which were not sent yet, by refusals. Returns their
-    /// number.
+    /// Replaces the unsent disk promises among a connection's responses with refusals. Returns their number.
     #[cold]
     fn retract(&mut self, held: &mut Held) -> u64 {
         let sampled = held.sampled.take();
@@ -328,7 +327,7 @@ impl CoreLoop {
             }
             answer
         });
-        // The sampled request may be one without a promise of the disk.
+        // The sampled request may be one that did not ask for the disk.
         held.sampled = sampled.filter(|_| !is_sample_retracted);
         let (before, after) = (conn.output.capacity(), output.capacity());
         conn.output = output;

@@ -92,7 +92,7 @@ fn every_row_is_in_the_document_and_the_other_way_round() {
             let id = operation["operationId"].as_str().unwrap();
             assert!(ids.insert(id), "{id} is there twice");
             described.insert((path.clone(), method.clone()));
-            // Every name in the template is a parameter, and every parameter of the path is in the template.
+            // Every name in the template is a parameter, and every path parameter is in the template.
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let in_path = parameters.iter().filter(|one| one["in"] == "path");
             let named: BTreeSet<&str> = in_path.map(|one| one["name"].as_str().unwrap()).collect();
@@ -116,7 +116,7 @@ fn no_row_hides_another_and_a_path_with_a_tenant_asks_for_its_key() {
         assert_eq!(methods.len(), row.operations.len(), "{} has a method twice", row.path);
         assert!(row.path.starts_with('/'));
         for one in row.operations.iter().filter(|_| row.has_tenant()) {
-            // Such requests are admitted and charged in one place, which precedes tasks only.
+            // Such requests are admitted and charged in one place, and that place precedes only tasks.
             let is_let_in = matches!((one.need, one.handler), (Need::Scope(_), Handler::Task(_)));
             assert!(is_let_in, "{:?} {}", one.method, row.path);
         }
@@ -162,7 +162,7 @@ fn what_needs_a_key_says_so_and_the_rest_does_not() {
     assert!(!told("/event", "post", "202") && !told("/health", "get", "200"));
 }
 
-/// Returns the path of the row for a method, with the label under which it is counted.
+/// Returns the path and the metrics label of the row for a path and method.
 fn row(path: &str, method: Method) -> Option<(&'static str, &'static str)> {
     let found = ENDPOINTS.find(path, method, None);
     found.operation.and(found.endpoint).map(|endpoint| (endpoint.path, endpoint.route))
@@ -341,7 +341,7 @@ fn every_endpoint_asks_for_what_it_gives() {
                 },
                 _ if path.ends_with("/bulk_update") => match method {
                     Put => MANAGE,
-                    // The product with this name.
+                    // This is the product with this name.
                     _ => {
                         if is_get {
                             READ

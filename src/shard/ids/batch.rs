@@ -1,5 +1,4 @@
-//! The ids of one batch. They are looked up together, then found one after the other in the order in which they were
-//! pushed.
+//! One batch's ids. They are looked up together, then found one at a time in the order they were pushed.
 
 use rusqlite::Connection;
 
@@ -11,7 +10,7 @@ use crate::shard::error::ShardError;
 #[derive(Debug, Default)]
 pub struct BatchIds {
     hashes: Vec<KeyHash>,
-    /// Pairs of a hash's index and a row id, in order.
+    /// Pairs of a hash's index and a row id, in ascending order.
     candidates: Vec<(u32, i64)>,
     /// The index of the next hash, and that of its first candidate.
     next: (usize, usize),
@@ -30,7 +29,7 @@ impl BatchIds {
     /// Looks up all ids in the sorted runs. Called once, after the last [`BatchIds::push`].
     pub fn look_up(&mut self, ids: &mut Ids, connection: &Connection) -> Result<(), ShardError> {
         ids.look_up(connection, &self.hashes, &mut self.candidates)?;
-        // The lookup returns candidates by run. [`BatchIds::find`] needs them in order of the ids.
+        // The lookup returns candidates by run. [`BatchIds::find`] needs them in the order of the ids.
         self.candidates.sort_unstable();
         Ok(())
     }

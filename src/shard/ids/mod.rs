@@ -1,8 +1,8 @@
 //! The event ids of a shard: a lookup that never misses an id, and rarely returns a wrong row.
 //!
-//! In: the hash of each stored (tenant, event or order id), in order of the rows. Out: candidates, the rows whose own
-//! id the caller compares. Owns: the tables id_recent, id_run and id_chunk, and those of the orders. Never: decides
-//! what a duplicate is.
+//! In: the hash of each stored (tenant, event or order id), in row order. Out: candidates, the rows whose own id the
+//! caller compares. Owns: the tables id_recent, id_run and id_chunk, and those of the orders. Never: decides what a
+//! duplicate is.
 //!
 //! A unique index on random ids gets slower with every row (46,000 inserts/s at 5 M rows). Here, nothing is written
 //! in random order. The newest ids are in a hash table ([`table`]), and in the file in order of arrival. A few
@@ -65,12 +65,12 @@ pub struct IdsOf {
     pub prefix: &'static str,
     pub what: &'static str,
     pub key: &'static str,
-    /// Returns the SQL that reads the row id, tenant and key of every row of a partition, in order of the row ids.
+    /// Returns the SQL that reads the row id, tenant and key of every row of a partition, by ascending row id.
     pub rows_sql: fn(&str) -> String,
     pub sizes: Sizes,
 }
 
-/// The ids of one shard.
+/// One shard's ids.
 pub struct Ids {
     of: &'static IdsOf,
     runs: Vec<Run>,
@@ -78,7 +78,7 @@ pub struct Ids {
     newest: Table,
     /// The row after the last one, or `None` before the first.
     next_row_id: Option<i64>,
-    /// Hashes staged since the last commit, in order. They are in `newest` too.
+    /// Hashes staged since the last commit, in row order. They are in `newest` too.
     staged: Vec<u64>,
     /// `next_row_id` before the first staged hash.
     staged_from: Option<i64>,
@@ -155,8 +155,8 @@ impl Ids {
     }
 
     /// Looks up a whole batch among all ids except the newest. Pushes candidates as (index into `hashes`, row id), in
-    /// no order; they may include forgotten rows. The lookup proceeds run by run, so that one filter stays in the
-    /// CPU's cache: about 9 ns per run and id, and 4 us where a filter matches.
+    /// no particular order; they may include forgotten rows. The lookup proceeds run by run, so that one filter stays
+    /// in the CPU's cache: about 9 ns per run and id, and 4 us where a filter matches.
     pub fn look_up(
         &mut self,
         connection: &Connection,

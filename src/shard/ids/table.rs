@@ -123,7 +123,7 @@ impl Table {
     }
 
     /// Returns every entry, sorted by hash. Takes about 8 ns per entry: one pass in which each entry moves a few
-    /// places.
+    /// positions.
     pub(super) fn sorted(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::with_capacity(self.count);
         // Entries that wrapped around the end of the table are in its first cluster.

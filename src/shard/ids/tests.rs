@@ -43,7 +43,7 @@ fn open(path: &Path) -> Connection {
     connection
 }
 
-/// The ids of a file, and the expected rows of each key.
+/// A file's ids, and the expected rows of each key.
 struct Model {
     dir: tempfile::TempDir,
     connection: Connection,

@@ -77,7 +77,7 @@ impl Ids {
         self.staged.is_empty() && (is_left || is_next)
     }
 
-    /// Does one slice of converting the newest ids to a run, or of deleting what a run replaced, in a transaction of
+    /// Runs one slice of converting the newest ids to a run, or of deleting what a run replaced, in a transaction of
     /// its own of about `budget`. Call it between batches; within a batch it does nothing. After an error, the slice
     /// has no effect. If new ids arrive before the thread has sorted the last ones (0.1 us per id), this function
     /// waits for the thread.

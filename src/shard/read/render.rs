@@ -1,4 +1,4 @@
-//! Texts and times in JSON: texts escaped, times in RFC 3339.
+//! Strings and times in JSON: strings are escaped, and times are in RFC 3339.
 
 use crate::base::clock;
 

@@ -18,9 +18,9 @@ const DENSE: u8 = 2;
 
 /// The decoded content.
 enum Encoded<'b> {
-    /// Ascending, at most [`SPARSE_MAX`].
+    /// Entries in ascending order, at most [`SPARSE_MAX`].
     Sparse(Vec<Entry>),
-    /// Not unpacked yet, so that a sketch with one entry does not move 16 KiB.
+    /// Registers that are not unpacked yet, so that a sketch with one entry does not move 16 KiB.
     Dense(&'b [u8; PACKED_BYTES]),
 }
 
@@ -61,8 +61,8 @@ impl HyperLogLog {
         }))
     }
 
-    /// Merges an encoded sketch without building it, or nothing of it if the bytes are invalid. About 5 ns per value up
-    /// to 4096 of them, 2 us beyond.
+    /// Merges an encoded sketch without decoding it first. Changes nothing if the bytes are invalid. Takes about 5 ns
+    /// per value up to 4096 values, and 2 us beyond.
     pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         match read(bytes)? {
             Encoded::Dense(packed) => {
@@ -76,8 +76,8 @@ impl HyperLogLog {
 }
 
 impl HyperLogLog {
-    /// The union of encoded sketches. It equals the result of [`HyperLogLog::merge_encoded`] on each in turn, but
-    /// merges sorted entries instead of looking them up.
+    /// Returns the union of encoded sketches. It equals the result of [`HyperLogLog::merge_encoded`] on each in turn,
+    /// but this function merges sorted entries instead of looking them up.
     pub fn union_of(parts: &[&[u8]]) -> Result<HyperLogLog, SketchError> {
         let mut union: Vec<Entry> = Vec::new();
         let mut dense: Option<Box<Registers>> = None;
@@ -112,8 +112,8 @@ impl HyperLogLog {
     }
 }
 
-/// Merges two lists that are sorted by prefix, without repeated prefixes. So is the result, with the higher rank of two
-/// equal prefixes.
+/// Merges two lists that are sorted by prefix and have no repeated prefixes. The result is sorted in the same way. It
+/// has the higher rank of two equal prefixes.
 fn merge_sorted(one: &[Entry], other: &[Entry], merged: &mut Vec<Entry>) {
     merged.clear();
     merged.reserve(one.len() + other.len());

@@ -7,14 +7,14 @@
 use super::registers::{COUNT, RANK_MAX};
 use super::{PRECISION, SPARSE_PRECISION};
 
-/// The estimate from the number of prefixes set out of 2^25 (Whang, Vander-Zanden, Taylor, "A linear-time probabilistic
-/// counting algorithm", 1990). At 4096 values the expected number of hidden values is a quarter of one.
+/// Returns the estimate for a number of set prefixes out of 2^25 (Whang, Vander-Zanden, Taylor, "A linear-time
+/// probabilistic counting algorithm", 1990). At 4096 values the expected number of hidden values is a quarter of one.
 pub(super) fn of_distinct(prefixes: usize) -> f64 {
     let all = f64::from(1 << SPARSE_PRECISION);
     -all * (-(prefixes as f64) / all).ln_1p()
 }
 
-/// The estimate from the number of registers at each rank.
+/// Returns the estimate for the number of registers at each rank.
 pub(super) fn of_histogram(counts: &[u32; RANK_MAX + 1]) -> f64 {
     let registers = COUNT as f64;
     let [empty, between @ .., full] = counts;
@@ -27,7 +27,7 @@ pub(super) fn of_histogram(counts: &[u32; RANK_MAX + 1]) -> f64 {
     registers * registers / (2.0 * std::f64::consts::LN_2) / sum
 }
 
-/// x + Σ x^(2^k) 2^(k-1) over k ≥ 1, for x from 0 to 1; infinite at 1.
+/// Returns x + Σ x^(2^k) 2^(k-1) over k ≥ 1, for x from 0 to 1. It is infinite at 1.
 fn sigma(mut x: f64) -> f64 {
     if x >= 1.0 {
         return f64::INFINITY;
@@ -44,7 +44,7 @@ fn sigma(mut x: f64) -> f64 {
     }
 }
 
-/// (1 - x - Σ (1 - x^(2^-k))² 2^-k over k ≥ 1) / 3, for x from 0 to 1.
+/// Returns (1 - x - Σ (1 - x^(2^-k))² 2^-k over k ≥ 1) / 3, for x from 0 to 1.
 fn tau(mut x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return 0.0;
@@ -86,7 +86,8 @@ mod tests {
                 _ => (-rate * 0.5_f64.powi(rank as i32)).exp(),
             };
             let part = |rank: usize| below(rank) - if rank == 0 { 0.0 } else { below(rank - 1) };
-            // A histogram of whole registers cannot express this, so the formula is evaluated with its parts.
+            // A histogram of whole registers cannot express this, so the parts of the formula are evaluated
+            // separately.
             let mut sum = tau(1.0 - part(RANK_MAX));
             for rank in (1..RANK_MAX).rev() {
                 sum = 0.5 * (sum + part(rank));

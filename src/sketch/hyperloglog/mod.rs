@@ -1,4 +1,4 @@
-//! The number of different values, with a relative standard error of 0.81 %.
+//! Estimates the number of different values, with a relative standard error of 0.81 %.
 //!
 //! HyperLogLog (Flajolet, Fusy, Gandouet, Meunier, 2007) with 2^14 registers. While there are few values, it uses the
 //! sparse mode of Heule, Nunkesser, Hall ("HyperLogLog in practice", 2013): a set of 25 bits of each hash, which counts
@@ -21,12 +21,13 @@ use self::sparse::{Entry, Sparse};
 const PRECISION: u32 = 14;
 /// Bits of a hash that are kept in sparse mode.
 const SPARSE_PRECISION: u32 = 25;
-/// Maximum number of values in sparse mode, where their entries, 4 bytes each, take as much memory as the registers.
-/// Encoded, the entries take 8.5 KB and the registers 12.3 KB; the registers merge ten times as fast.
+/// Maximum number of values in sparse mode. At this number, their entries, 4 bytes each, take as much memory as the
+/// registers. Encoded, the entries take 8.5 KB and the registers 12.3 KB; the registers merge ten times as fast.
 const SPARSE_MAX: usize = 4096;
 
-/// A set of 64-bit hashes that can only report its size. All bits of the hash must be good. If the values come from
-/// outside, use SipHash with a secret key, because anyone who can choose hashes can set the estimate to any number.
+/// A set of 64-bit hashes that can only report its size. All bits of the hash must be well distributed. If the values
+/// come from outside, use SipHash with a secret key, because anyone who can choose hashes can set the estimate to any
+/// number.
 ///
 /// Memory: none while empty, 5 to 11 bytes per value up to 4096 different ones, then 16 KiB.
 #[derive(Debug, Clone)]
@@ -39,16 +40,16 @@ enum State {
 }
 
 impl HyperLogLog {
-    /// The relative standard error of [`HyperLogLog::estimate`] above 4096 different values: two thirds of the
-    /// estimates differ by less, and all but three of a thousand by less than three times as much. Up to 4096 see
-    /// [`HyperLogLog::RELATIVE_STANDARD_ERROR_SPARSE`].
+    /// The relative standard error of [`HyperLogLog::estimate`] above 4096 different values. Two thirds of the
+    /// estimates differ by less, and all but three in a thousand by less than three times as much. For up to 4096
+    /// values, see [`HyperLogLog::RELATIVE_STANDARD_ERROR_SPARSE`].
     pub const RELATIVE_STANDARD_ERROR: f64 = 0.0081;
 
-    /// The same up to 4096 different values, where the only error is that two of them share 25 bits: 2^-13. Most
-    /// estimates are exact after rounding.
+    /// The relative standard error up to 4096 different values: 2^-13. There, the only error is that two values share
+    /// 25 bits. Most estimates are exact after rounding.
     pub const RELATIVE_STANDARD_ERROR_SPARSE: f64 = 0.000_122;
 
-    /// Empty; allocates nothing.
+    /// Creates an empty sketch. Allocates nothing.
     #[must_use]
     pub const fn new() -> HyperLogLog {
         HyperLogLog(State::Sparse(Sparse::new()))
@@ -96,7 +97,8 @@ impl HyperLogLog {
         }
     }
 
-    /// The number of different values; 0.0 if there are none. About 10 us above 4096 of them.
+    /// Returns the estimated number of different values, or 0.0 if there are none. Takes about 10 us above 4096 of
+    /// them.
     #[must_use]
     pub fn estimate(&self) -> f64 {
         match &self.0 {
@@ -105,13 +107,13 @@ impl HyperLogLog {
         }
     }
 
-    /// True if nothing was ever added.
+    /// Returns `true` if nothing was ever added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, State::Sparse(sparse) if sparse.len() == 0)
     }
 
-    /// Bytes on the heap.
+    /// Returns the number of bytes on the heap.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
@@ -143,7 +145,7 @@ impl FromIterator<u64> for HyperLogLog {
 }
 
 impl PartialEq for HyperLogLog {
-    /// Sketches of the same set of hashes are equal.
+    /// Returns `true` if two sketches are of the same set of hashes.
     fn eq(&self, other: &HyperLogLog) -> bool {
         match (&self.0, &other.0) {
             (State::Sparse(one), State::Sparse(other)) => one.sorted() == other.sorted(),

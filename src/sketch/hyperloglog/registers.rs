@@ -4,16 +4,16 @@ use super::PRECISION;
 use super::sparse::Entry;
 use crate::sketch::error::SketchError;
 
-/// Registers.
+/// The number of registers.
 pub(super) const COUNT: usize = 1 << PRECISION;
 /// The highest rank: the 50 bits after those that select the register are all zero.
 pub(super) const RANK_MAX: usize = (u64::BITS - PRECISION) as usize + 1;
-/// Bytes of [`Registers::pack`].
+/// The number of bytes that [`Registers::pack`] appends.
 pub(super) const PACKED_BYTES: usize = COUNT * 6 / 8;
 
 const QUARTER: usize = COUNT / 4;
 
-/// The highest rank of each register, 0 if it has none.
+/// The highest rank in each register, or 0 if it has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registers([u8; COUNT]);
 
@@ -48,7 +48,7 @@ impl Registers {
         }
     }
 
-    /// The number of registers at each rank.
+    /// Returns the number of registers at each rank.
     pub(super) fn histogram(&self) -> [u32; RANK_MAX + 1] {
         let mut counts = [0; RANK_MAX + 1];
         for rank in self.0 {

@@ -48,7 +48,7 @@ impl Entry {
         self.0 & ((1 << RANK_BITS) - 1)
     }
 
-    /// The register of this entry, and the position of the first bit set after the 14 that select it.
+    /// Returns this entry's register, and the position of the first bit set after the 14 that select it.
     #[inline]
     pub(super) fn register(self) -> (usize, u8) {
         let prefix = self.prefix();
@@ -60,7 +60,7 @@ impl Entry {
     }
 }
 
-/// A free slot. Entries never have 32 bits.
+/// A free slot. An entry never has all 32 bits set.
 const FREE: Entry = Entry(u32::MAX);
 /// Minimum number of slots of a table that is not empty.
 const SLOTS_MIN: usize = 16;
@@ -68,7 +68,7 @@ const SLOTS_MIN: usize = 16;
 /// A set of entries with one rank for each prefix, the highest: a hash table with linear probing.
 #[derive(Debug, Clone)]
 pub(super) struct Sparse {
-    /// A power of two, or none; at least a quarter of them is free.
+    /// Their number is a power of two or zero. At least a quarter of them are free.
     slots: Vec<Entry>,
     len: usize,
 }
@@ -94,7 +94,7 @@ impl Sparse {
         }
     }
 
-    /// In no order.
+    /// Returns the entries, in no particular order.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         self.slots.iter().copied().filter(|entry| *entry != FREE)
     }

@@ -1,4 +1,4 @@
-//! The guarantees of a count of different values.
+//! The guarantees of a distinct count.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn is_sparse(sketch: &HyperLogLog) -> bool {
     matches!(sketch.0, State::Sparse(_))
 }
 
-/// The relative errors at a cardinality.
+/// Returns the relative errors at a cardinality.
 fn errors(count: usize, seeds: u64) -> Vec<f64> {
     (0..seeds).map(|seed| of(seed + 1, count).estimate() / count as f64 - 1.0).collect()
 }
@@ -49,7 +49,7 @@ fn sparse_estimates_are_nearly_exact() {
     assert_eq!(HyperLogLog::new().estimate(), 0.0);
     for (count, seeds) in [(1, 100), (10, 100), (100, 100), (1_000, 100), (4_096, 100)] {
         let errors = errors(count, seeds);
-        // Hidden values: one in thousands, and rarely two.
+        // The only errors are hidden values: one in thousands, and rarely two.
         let worst = errors.iter().fold(0.0_f64, |worst, error| worst.max(error.abs())) * count as f64;
         assert!(worst < 2.8, "{count}: {worst} values");
         let root_mean_square = (errors.iter().map(|error| error * error).sum::<f64>() / seeds as f64).sqrt();
@@ -71,7 +71,8 @@ fn it_is_sparse_up_to_4096_and_small() {
 
 #[test]
 fn every_rank_is_kept_in_sparse_mode() {
-    // One bit set after the register's 14, at each position, and none: the result of dense mode for the same hash.
+    // Hashes with one bit set after the register's 14, at each position, or with none. The result equals that of
+    // dense mode.
     for hash in (0..50).map(|bit| 0xABC << 50 | 1_u64 << bit).chain([0xABC << 50, 0, u64::MAX]) {
         let mut registers = Registers::new();
         registers.insert_hash(hash);
@@ -83,7 +84,7 @@ fn every_rank_is_kept_in_sparse_mode() {
     }
 }
 
-/// Hashes that hit the same register, the same prefix and every rank.
+/// Generates hashes that hit the same register, the same prefix and every rank.
 fn hash() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => any::<u64>(),
@@ -93,7 +94,7 @@ fn hash() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Numbers of hashes for both modes.
+/// Generates lists of hashes whose lengths lead to both modes.
 fn hashes() -> impl Strategy<Value = Vec<u64>> {
     (
         proptest::collection::vec(hash(), 0..60),

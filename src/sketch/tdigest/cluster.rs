@@ -52,12 +52,12 @@ impl Scale {
         Scale { count: count as f64, step_sin, step_cos }
     }
 
-    /// The rank up to which a centroid that begins at `rank` may extend.
+    /// Returns the rank up to which a centroid that begins at `rank` may extend.
     fn end_from(&self, rank: u64) -> u64 {
         // 2q - 1 is the sine of the angle at quantile q.
         let sin = 2.0 * rank as f64 / self.count - 1.0;
         if sin >= self.step_cos {
-            // Less than a step from the end.
+            // This is less than a step from the end.
             return self.count as u64;
         }
         let cos = (1.0 - sin * sin).max(0.0).sqrt();

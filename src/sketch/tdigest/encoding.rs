@@ -22,12 +22,13 @@ const ALL_SINGLE: u8 = 4;
 
 /// Maximum number of bits dropped from a mean of several values; 23 and the implied one remain.
 const MEAN_SHIFT_MAX: u32 = 29;
-/// Nine of ten neighbours are at least 2^7 of the steps to which such a mean may be rounded apart.
+/// Nine of ten neighbours are at least 2^7 steps apart. A step is the unit to which such a mean may be rounded.
 const GAP_STEPS_BITS: u32 = 7;
 
 impl TDigest {
-    /// Appends the digest's bytes: about 3 per single value up to `compression` of them, 5 per centroid beyond. Sorts,
-    /// and clusters if there are more, hence `mut`; 10 ns per centroid then.
+    /// Appends the digest's bytes: about 3 per single value up to `compression` of them, and 5 per centroid beyond.
+    /// It needs `mut` because it sorts the centroids, and clusters them if there are more, which takes 10 ns per
+    /// centroid.
     pub fn encode(&mut self, into: &mut Vec<u8>) {
         self.sort();
         if self.centroids.len() > usize::from(self.compression) {
@@ -59,7 +60,8 @@ impl TDigest {
         let half_step = 1 << shift >> 1;
         let mut last_key = 0;
         for centroid in &self.centroids {
-            // To the nearest step; single values have no bits below it. Far from overflow: see VALUE_MAX.
+            // Rounds to the nearest step. Single values have no bits below it. This is far from an overflow: see
+            // VALUE_MAX.
             let key = (key_of(centroid.mean) + half_step) >> shift;
             write_varint(key - last_key, into);
             last_key = key;
@@ -69,7 +71,7 @@ impl TDigest {
         }
     }
 
-    /// The number of bits to drop from the keys.
+    /// Returns the number of bits to drop from the keys.
     fn shift(&self, all_single: bool) -> u32 {
         let singles = self.centroids.iter().filter(|centroid| centroid.weight == 1);
         let exact = singles.map(|centroid| key_of(centroid.mean).trailing_zeros()).min().unwrap_or(63);
@@ -96,8 +98,8 @@ impl TDigest {
         Ok(digest)
     }
 
-    /// Merges an encoded digest without building it, or nothing of it if the bytes are invalid. The compression does
-    /// not change. About 20 ns per centroid, most of it for sorting many digests at once.
+    /// Merges an encoded digest without decoding it first. Changes nothing if the bytes are invalid. The compression
+    /// does not change. Takes about 20 ns per centroid, most of it for sorting many digests at once.
     pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         let mut reader = Reader(bytes);
         let head = Head::read(&mut reader)?;
@@ -174,7 +176,7 @@ impl TDigest {
 struct Head {
     flags: u8,
     compression: u16,
-    /// At most `compression`.
+    /// The number of centroids, at most `compression`.
     centroids: usize,
 }
 

@@ -1,9 +1,9 @@
-//! Numbers as integers of the same order, so that neighbours have small differences.
+//! Maps numbers to integers that sort in the same order, so that neighbours have small differences.
 
 const SIGN: u64 = 1 << 63;
 
-/// Ascending with the value. A value with trailing zero bits has a key with as many. Not for NaN; 0.0 and -0.0 have the
-/// same key.
+/// Returns a key that grows with the value. A value with trailing zero bits has a key with as many. NaN has no key,
+/// and 0.0 and -0.0 have the same one.
 #[inline]
 pub(super) fn key_of(value: f64) -> u64 {
     let bits = value.to_bits();
@@ -13,7 +13,7 @@ pub(super) fn key_of(value: f64) -> u64 {
     }
 }
 
-/// The inverse of [`key_of`].
+/// Returns the inverse of [`key_of`].
 #[inline]
 pub(super) fn value_of(key: u64) -> f64 {
     match key & SIGN {

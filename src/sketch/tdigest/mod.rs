@@ -1,4 +1,4 @@
-//! The value at a quantile, from a few thousand bytes.
+//! Estimates the value at a quantile, from a few thousand bytes.
 //!
 //! The merging t-digest of T. Dunning and O. Ertl ("Computing extremely accurate quantiles using t-digests", 2019):
 //! neighbouring values become one centroid, a mean and a weight, and centroids near the ends of the distribution remain
@@ -21,11 +21,11 @@ const COUNT_MAX: u64 = 1 << 53;
 const VALUE_MAX: f64 = f64::from_bits(0x7BF0_0000_0000_0000);
 /// Centroids that wait for one sort and one clustering, as a multiple of the compression.
 const BUFFER_FACTOR: usize = 8;
-/// In memory, clusters are this many times finer than encoded ones ("two-level compression" in Dunning's own program).
-/// An accumulator of thousands is often queried and never encoded.
+/// In memory, clusters are this many times finer than encoded ones ("two-level compression" in Dunning's own
+/// program). A digest that accumulates thousands of others is often queried and never encoded.
 const MEMORY_FACTOR: u16 = 2;
 
-/// Neighbouring values.
+/// A group of neighbouring values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Centroid {
     mean: f64,
@@ -33,20 +33,21 @@ struct Centroid {
     weight: u64,
 }
 
-/// A multiset of numbers that answers quantiles.
+/// A multiset of numbers that can be queried for quantiles.
 ///
 /// Error: up to `8 × compression` values (1,600) in memory, and up to `compression` values (200) through
-/// [`TDigest::encode`], every quantile is exact, a value that was inserted. Beyond that, the rank of the returned value
-/// is near the requested one. No bound holds for every input. At compression 200, on eight distributions, in one
-/// stream, merged, and encoded after every few values, the maximum error of the rank, relative to the count, was 0.0031
-/// at p50, 0.0014 at p95, 0.0006 at p99 and 0.0003 at p99.9. The tests require half of the width of one centroid at the
-/// rank, π / 200 · √(q (1 - q)): 0.0079, 0.0034, 0.0016, 0.0005. The least and the greatest value are always exact.
+/// [`TDigest::encode`], every quantile is exact: it is a value that was inserted. Beyond that, the rank of the
+/// returned value is near the requested one. No bound applies to every input. At compression 200, on eight
+/// distributions, in one stream, merged, and encoded after every few values, the maximum rank error, as a fraction of
+/// the number of values, was 0.0031 at p50, 0.0014 at p95, 0.0006 at p99 and 0.0003 at p99.9. The tests allow half
+/// the width of one centroid at that rank, π / 200 · √(q (1 - q)): 0.0079, 0.0034, 0.0016, 0.0005. The least and the
+/// greatest value are always exact.
 ///
 /// Memory: 16 bytes per centroid, at most 25.6 KB at compression 200; none while empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TDigest {
     compression: u16,
-    /// The first `sorted` are in order, the rest wait.
+    /// The first `sorted` are sorted by mean. The rest wait.
     centroids: Vec<Centroid>,
     sorted: usize,
     count: u64,
@@ -55,12 +56,12 @@ pub struct TDigest {
 }
 
 impl TDigest {
-    /// Finer digests gain little, and 25.6 KB would become much more.
+    /// The default compression. Finer digests gain little, and 25.6 KB would become much more.
     pub const COMPRESSION_DEFAULT: u16 = 200;
     /// The valid compressions. Values outside are clamped.
     pub const COMPRESSION_RANGE: std::ops::RangeInclusive<u16> = 20..=1000;
 
-    /// Empty; allocates nothing. At most `compression` centroids are encoded.
+    /// Creates an empty digest, which allocates nothing. At most `compression` centroids are encoded.
     #[must_use]
     pub fn new(compression: u16) -> TDigest {
         let (coarsest, finest) = (*TDigest::COMPRESSION_RANGE.start(), *TDigest::COMPRESSION_RANGE.end());
@@ -74,13 +75,13 @@ impl TDigest {
         }
     }
 
-    /// Adds a value. [`SketchError::NotFinite`], [`SketchError::TooMany`].
+    /// Adds a value. Fails with [`SketchError::NotFinite`] or [`SketchError::TooMany`].
     #[inline]
     pub fn insert(&mut self, value: f64) -> Result<(), SketchError> {
         self.insert_weighted(value, 1)
     }
 
-    /// Adds a value `weight` times; 0 adds nothing.
+    /// Adds a value `weight` times. A weight of 0 adds nothing.
     #[inline]
     pub fn insert_weighted(&mut self, value: f64, weight: u64) -> Result<(), SketchError> {
         // This also refuses NaN.
@@ -101,7 +102,7 @@ impl TDigest {
         Ok(())
     }
 
-    /// Adds every value of the other digest. The compression does not change. [`SketchError::TooMany`].
+    /// Adds every value of the other digest. The compression does not change. Fails with [`SketchError::TooMany`].
     pub fn merge(&mut self, other: &TDigest) -> Result<(), SketchError> {
         let count = self.count_with(other.count)?;
         self.make_room(other.centroids.len());
@@ -112,25 +113,25 @@ impl TDigest {
         Ok(())
     }
 
-    /// Number of values, by weight.
+    /// Returns the number of values, by weight.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The least value.
+    /// Returns the least value.
     #[must_use]
     pub fn min(&self) -> Option<f64> {
         (self.count > 0).then_some(self.min)
     }
 
-    /// The greatest value.
+    /// Returns the greatest value.
     #[must_use]
     pub fn max(&self) -> Option<f64> {
         (self.count > 0).then_some(self.max)
     }
 
-    /// Bytes on the heap.
+    /// Returns the number of bytes on the heap.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.centroids.capacity() * size_of::<Centroid>()
@@ -140,8 +141,8 @@ impl TDigest {
         self.count.checked_add(more).filter(|sum| *sum <= COUNT_MAX).ok_or(SketchError::TooMany)
     }
 
-    /// Clusters if `centroids` more do not fit. Called before they are counted, because the scale depends on the
-    /// present ones.
+    /// Clusters if there is no space for `centroids` more. It is called before they are counted, because the scale
+    /// depends on the present ones.
     #[inline]
     fn make_room(&mut self, centroids: usize) {
         if self.centroids.len() + centroids > usize::from(self.compression) * BUFFER_FACTOR {

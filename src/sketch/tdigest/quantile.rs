@@ -10,7 +10,7 @@ struct InverseCdfPoint {
 }
 
 impl InverseCdfPoint {
-    /// The value at a rank between two knots.
+    /// Returns the value at a rank between two knots.
     fn towards(self, other: InverseCdfPoint, rank: f64) -> f64 {
         let width = other.rank - self.rank;
         if width <= 0.0 {
@@ -22,9 +22,9 @@ impl InverseCdfPoint {
 }
 
 impl TDigest {
-    /// The least value such that at least the fraction `q` of all values is not greater; `None` while empty, and if `q`
-    /// is not from 0 to 1. Sorts the values added since the last call (up to 100 us), hence `mut`; then less than a
-    /// microsecond.
+    /// Returns the least value such that at least the fraction `q` of all values is not greater. `None` while empty,
+    /// and if `q` is not from 0 to 1. It needs `mut` because it sorts the values added since the last call, which
+    /// takes up to 100 us. Without new values it takes less than a microsecond.
     ///
     /// A centroid of one value is that value, at its rank. A heavier one only shows that its mean is about the middle
     /// of its ranks. Between such centroids, and towards the least and the greatest value, the result is interpolated

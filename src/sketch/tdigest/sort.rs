@@ -4,9 +4,10 @@ use super::Centroid;
 use super::key::key_of;
 
 const BUCKETS_BITS: u32 = 12;
-/// The standard library sorts larger buckets. In the others an insertion sort moves each centroid by less than this.
+/// The standard library sorts larger buckets. In the others, an insertion sort moves each centroid by fewer positions
+/// than this.
 const BUCKET_FEW: u32 = 24;
-/// The standard library sorts fewer centroids than this.
+/// If there are fewer centroids than this, the standard library sorts them all.
 const FEW: usize = 128;
 
 /// Sorts by mean; equal means keep their order. All means are from `min` to `max`. Buckets are equal steps of `key_of`,
@@ -22,7 +23,7 @@ pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     let range_bits = u64::BITS - (key_of(max) - lowest).leading_zeros();
     let shift = range_bits.saturating_sub(BUCKETS_BITS);
     let bucket_of = |centroid: &Centroid| ((key_of(centroid.mean) - lowest) >> shift) as usize;
-    // First the counts, then the next position, and at last the end of each bucket.
+    // Each element is first a count, then the next position, and finally the end of a bucket.
     let mut places = [0_u32; 1 << BUCKETS_BITS];
     centroids.iter().for_each(|centroid| places[bucket_of(centroid)] += 1);
     let (mut sum, mut most) = (0, 0);
@@ -48,7 +49,7 @@ pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     insertion_sort(centroids);
 }
 
-/// Fast if nearly all are in order.
+/// Sorts by insertion. Fast if nearly all centroids are in order.
 #[inline]
 fn insertion_sort(centroids: &mut [Centroid]) {
     for at in 1..centroids.len() {

@@ -1,4 +1,4 @@
-//! The guarantees of a digest.
+//! Guarantees of a digest.
 
 use proptest::prelude::*;
 
@@ -24,14 +24,14 @@ fn ascending(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
-/// By nearest rank: the least value that is not below the fraction `q` of all.
+/// Returns the quantile by nearest rank: the least value that is not below the fraction `q` of all values.
 fn exact(sorted: &[f64], q: f64) -> f64 {
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// The distance of a value's rank from the requested one, relative to the count. A repeated value has all the ranks
-/// from its first to its last.
+/// Returns the distance of a value's rank from the requested one, relative to the count. A repeated value has all the
+/// ranks from its first to its last.
 fn rank_error(sorted: &[f64], q: f64, value: f64) -> f64 {
     let count = sorted.len() as f64;
     let from = sorted.partition_point(|known| *known < value) as f64 / count;
@@ -59,7 +59,7 @@ fn distributions(count: usize, seed: u64) -> Vec<(&'static str, Vec<f64>)> {
     ]
 }
 
-/// The documented error of a rank: half of the width of one centroid.
+/// Returns the documented rank error: half the width of one centroid.
 fn bound(q: f64) -> f64 {
     std::f64::consts::PI / f64::from(TDigest::COMPRESSION_DEFAULT) * (q * (1.0 - q)).sqrt()
 }
@@ -214,7 +214,7 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Digests of one or several distributions, with weights or without.
+/// Generates digests of one or several distributions, with weights or without.
 fn digest() -> impl Strategy<Value = TDigest> {
     let values = proptest::collection::vec((value(), prop_oneof![3 => Just(1), 1 => 1..1_000_u64]), 0..300);
     (values, prop_oneof![Just(200_u16), 20..300_u16], 1..9_usize).prop_map(|(values, compression, times)| {
@@ -282,7 +282,7 @@ proptest! {
                 prop_assert_eq!(digest.count(), sorted.len() as u64);
                 for q in QUANTILES {
                     let error = rank_error(&sorted, q, digest.quantile(q).unwrap());
-                    // For few values, a rank or two exceed the bound.
+                    // With few values, the error may exceed the bound by a rank or two.
                     prop_assert!(error <= bound(q) + 2.0 / sorted.len() as f64, "{} at {}", error, q);
                 }
             }

@@ -1,4 +1,5 @@
-//! The files of the dashboard: served from the binary, compressed once, transferred again only when they change.
+//! The dashboard's files. They are served from the binary, compressed once, and transferred again only when they
+//! change.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -15,7 +16,8 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Nothing inline, nothing from other hosts, no frames. Texts become nodes, never markup.
+/// The policy permits nothing inline, nothing from other hosts, and no frames. Strings become text nodes, never
+/// markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
@@ -23,15 +25,15 @@ struct File {
     name: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
-    /// Its name contains its version, so it never changes.
+    /// Set if the file's name contains its version, so that it never changes.
     is_fixed: bool,
     served: OnceLock<Served>,
 }
 
-/// Created at the first request, once per process, 110 KB in total.
+/// The files as served. They are created at the first request, once per process, 110 KB in total.
 struct Served {
     tag: String,
-    /// With its own tag; `None` if compression gains nothing.
+    /// The compressed file with its own tag. `None` if compression gains nothing.
     gzip: Option<(String, Vec<u8>)>,
 }
 
@@ -65,12 +67,13 @@ static FILES: [File; 14] = [
     file!("uPlot-1.6.32/LICENSE", TEXT, "vendor/uPlot-1.6.32/LICENSE", true),
 ];
 
-/// The page itself, at `/` for clients that accept HTML.
+/// Returns the page itself, at `/` for clients that accept HTML.
 pub(super) fn index(wants: &Wants<'_>) -> Answer {
     INDEX.answer(wants, "Accept, Accept-Encoding")
 }
 
-/// The file at `/dashboard` or below it; `None` if there is none. `path` is the request's path without its query.
+/// Returns the file at `/dashboard` or below it, or `None` if there is none. `path` is the request's path without its
+/// query.
 pub(super) fn file(path: &str, wants: &Wants<'_>) -> Option<Answer> {
     let below = path.strip_prefix("/dashboard")?;
     let file = match below.strip_prefix('/') {
@@ -161,7 +164,7 @@ mod tests {
     fn k3_the_page_names_only_files_there_are_and_nothing_elsewhere() {
         let mut named = 0;
         for file_of in FILES.iter().chain([&INDEX]).filter(|file| !file.is_fixed) {
-            // A namespace is a name, and is not fetched.
+            // A namespace is only a name. It is not fetched.
             let text = std::str::from_utf8(file_of.bytes).unwrap().replace("http://www.w3.org/2000/svg", "");
             for quoted in text.split(['"', '\'', '`']).skip(1).step_by(2) {
                 let path = quoted.strip_prefix("./").map(|name| format!("/dashboard/{name}"));

@@ -1,6 +1,6 @@
 //! The dashboard: its files, all from the binary, and the data that they load once a second.
 //!
-//! The page loads `/dashboard/state` ([`state()`]) with the key that its reader entered, or `/health` if that is
+//! The page loads `/dashboard/state` ([`state()`]) with the key that the user entered, or `/health` if that is
 //! refused. It loads nothing from other hosts and needs no inline script or style, as its policy requires. The
 //! operators' listener does not serve it, because browsers send more header fields than that listener accepts
 //! (`ops/listen.rs`).
@@ -14,7 +14,7 @@ use crate::api::docs::NO_PAGE;
 use crate::api::{Asked, Problem};
 use crate::http::Answer;
 
-/// `/`: the page for clients that accept HTML. Others are redirected to the docs.
+/// Answers `/` with the page if the client accepts HTML, and redirects other clients to the docs.
 #[must_use]
 pub fn root(asked: &Asked<'_>) -> Answer {
     match asked.wants.html {
@@ -23,7 +23,7 @@ pub fn root(asked: &Asked<'_>) -> Answer {
     }
 }
 
-/// The page or a file of it; 404 if there is none.
+/// Answers with the page or one of its files, or with 404 if there is none.
 #[must_use]
 pub fn file(asked: &Asked<'_>) -> Answer {
     let found = files::file(asked.path, &asked.wants);

@@ -17,10 +17,10 @@ use crate::ops::vitals::{CoreVitals, Route, STATUSES, Vitals};
 use crate::orders::ORDERS;
 use crate::shard::ShardState;
 
-/// Buckets per doubling: values in one bucket differ by less than 9 %.
+/// The number of buckets per doubling. Values in one bucket differ by less than 9 %.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
 
-/// Everything on the page except a tenant's rows; a third of the time of `/metrics`.
+/// Answers with everything on the page except a tenant's rows. This takes a third of the time of `/metrics`.
 #[must_use]
 pub fn state(vitals: &Vitals) -> Answer {
     let disk_free_bytes = vitals.board.disk_free_bytes.get();
@@ -36,7 +36,7 @@ pub fn state(vitals: &Vitals) -> Answer {
                 AckLevel::Os => "os",
                 AckLevel::Disk => "disk",
             },
-            // Unknown before the watcher's first look.
+            // The value is unknown before the watcher's first check.
             disk_free_bytes: (disk_free_bytes != u64::MAX).then_some(disk_free_bytes),
             process: Process::read().ok().map(|process| ProcessState {
                 resident_bytes: process.resident_bytes,
@@ -99,7 +99,7 @@ fn shard_numbers(board: &ShardBoard) -> ShardNumbers {
     }
 }
 
-/// The responses of one route by status; `None` if there were none.
+/// Returns the number of a route's responses by status, or `None` if there were none.
 fn route_state(route: &Route, vitals: &Vitals) -> Option<RouteState> {
     let lanes = || vitals.cores.iter().flat_map(|core| [&core.hot, &core.executor]);
     let count = |at: usize| lanes().map(|lane| lane.requests_of(route, at)).sum::<u64>();
@@ -108,8 +108,8 @@ fn route_state(route: &Route, vitals: &Vitals) -> Option<RouteState> {
     (!statuses.is_empty()).then_some(RouteState { route: route.name, statuses })
 }
 
-/// A histogram in geometric buckets: (bucket, count), bucket `b` up to 2^(b / 8) us. Counts only increase, so the
-/// difference of two is the histogram of the time between them.
+/// Returns a histogram in geometric buckets: (bucket, count), with bucket `b` up to 2^(b / 8) us. Counts only
+/// increase, so the difference of two is the histogram of the time between them.
 fn folded(histogram: &Histogram<u64>) -> Vec<(u16, u64)> {
     let mut buckets: Vec<(u16, u64)> = Vec::new();
     for step in histogram.iter_recorded() {

@@ -2,15 +2,15 @@
 
 use super::*;
 
-/// Endless uploads: their beginning, and the part that is repeated.
+/// An endless upload: its beginning, and the part that is repeated.
 struct Bomb {
     name: &'static str,
     begin: Vec<u8>,
     again: Vec<u8>,
 }
 
-/// A deflate block of a MiB of one byte, which can be repeated (RFC 1951: it ends at a byte boundary and refers to
-/// nothing before it).
+/// Returns a deflate block with a MiB of one byte, which can be repeated (RFC 1951: it ends at a byte boundary and
+/// refers to nothing before it).
 fn deflated(byte: u8) -> Vec<u8> {
     let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
     let mut out = Vec::with_capacity(1 << 20);
@@ -40,7 +40,7 @@ fn bombs(byte: u8) -> Vec<Bomb> {
     ]
 }
 
-/// Feeds 10 GB of it. Returns the error, the bytes read and decoded, and the number of lines.
+/// Feeds 10 GB of a bomb. Returns the error, the bytes read and decoded, and the number of lines.
 fn set_off(bomb: &Bomb, limits: Limits) -> (UnpackError, u64, u64, u64) {
     let mut unpacker = Unpacker::new(limits);
     let mut chunk = Bytes::from(bomb.begin.clone());

@@ -1,8 +1,9 @@
-//! Uploads that are truncated, have flipped or exchanged bytes, or are noise: an error or the same lines, and no panic.
+//! Uploads that are truncated, have flipped or exchanged bytes, or are noise. Each returns an error or the same
+//! lines, and none panics.
 
 use super::*;
 
-/// Two texts, a short one and one of several deflate blocks.
+/// Returns a short sample, and one of several deflate blocks.
 fn samples() -> [Vec<u8>; 2] {
     let short = b"{\"order_id\":\"o_1\"}\n{\"order_id\":\"o_2\"}\n{\"order_id\":\"o_3\"}".to_vec();
     let long = (0..120_u32).flat_map(|index| {
@@ -92,7 +93,7 @@ fn wrong_checksums_are_named() {
     for upload in [gzip, short_gzip, zstd] {
         let outcome = unpack(&upload);
         assert!(matches!(outcome.end, Err(UnpackError::Checksum { .. })), "{:?}", outcome.end);
-        // gzip's is in the last 8 bytes; zstd does not report its position.
+        // gzip's checksum is in the last 8 bytes. zstd does not report the position of its own.
         let offset_bytes = outcome.end.unwrap_err().place().offset_bytes;
         let is_close = (upload.len() as u64 - 7..=upload.len() as u64).contains(&offset_bytes);
         assert!(is_close || upload.starts_with(b"\x28\xb5"), "{offset_bytes}");
@@ -116,7 +117,7 @@ fn magics() -> impl Strategy<Value = Vec<u8>> {
     ])
 }
 
-/// Parts of headers that can mislead a walk through an archive.
+/// Generates parts of headers that can mislead a walk through an archive.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => prop::collection::vec(any::<u8>(), 0..60),

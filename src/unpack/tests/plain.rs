@@ -1,4 +1,4 @@
-//! Plain lines: limits of a line, and resuming an interrupted upload.
+//! Plain lines: limits on a line, and resuming an interrupted upload.
 
 use super::*;
 use crate::unpack::Resume;

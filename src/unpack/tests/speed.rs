@@ -11,7 +11,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const TEXT_BYTES: usize = 64 << 20;
 const ROUNDS: u32 = 5;
 
-/// Rows similar to orders, of about 300 bytes.
+/// Returns rows similar to orders, of about 300 bytes.
 fn orders() -> Vec<u8> {
     let mut text = Vec::with_capacity(TEXT_BYTES + 1000);
     let mut seed = 1_u64;
@@ -31,7 +31,7 @@ fn orders() -> Vec<u8> {
     text
 }
 
-/// The number of lines, and the seconds of the fastest round.
+/// Returns the number of lines, and the seconds of the fastest round.
 fn fastest(upload: &[u8], start: impl Fn() -> Unpacker) -> (u64, f64) {
     let chunks: Vec<Bytes> = upload.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect();
     let (mut rows, mut fastest_us) = (0, u64::MAX);

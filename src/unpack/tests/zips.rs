@@ -5,7 +5,7 @@ use super::*;
 const A: &[u8] = b"{\"a\":1}\n{\"b\":2}";
 const B: &[u8] = b"{\"c\":3}\r\n";
 
-/// Both writers, deflated and stored where that can be read, 32 and 64 bits.
+/// Returns archives from both writers, deflated, and stored where that can be read, with 32 and 64 bits.
 fn archives(entries: &[Packed<'_>]) -> Vec<Vec<u8>> {
     let with = |is_deflated, is_zip64| -> Vec<Packed<'_>> {
         entries.iter().map(|entry| Packed { is_deflated, is_zip64, ..entry.clone() }).collect()
@@ -97,7 +97,7 @@ fn what_cannot_be_read_is_refused_by_name() {
     let flagged = with(&upload, 6, &[1]);
     assert!(unsupported(&flagged).contains("encrypted"));
     assert!(unsupported(&with(&upload, 8, &[93])).contains("method is not deflate"));
-    // The method of a skipped entry does not matter.
+    // A skipped entry's method does not matter.
     let skipped = zip(&[Packed { is_deflated: false, ..entry("a.txt", A) }, entry("b.ndjson", B)]);
     let directory = find(&skipped, b"PK\x01\x02");
     let skipped = with(&with(&skipped, 8, &[93]), directory + 10, &[93]);
@@ -157,13 +157,13 @@ fn sizes_that_lie_are_found_out() {
 #[test]
 fn names_of_any_length_take_no_memory_ahead() {
     let upload = zip(&[entry("a.ndjson", A)]);
-    // A name and an extra field of 64 KiB each, of which nothing arrives.
+    // A name and an extra field of 64 KiB each. None of their bytes arrive.
     let lying = with(&upload, 26, &[0xff; 4]);
     let mut unpacker = Unpacker::new(small());
     let outcome = drive(&mut unpacker, &lying, &[]);
     assert!(matches!(outcome.end, Err(UnpackError::Truncated { .. })));
     assert!(unpacker.held_bytes() < 4 * lying.len(), "{}", unpacker.held_bytes());
-    // And of which everything arrives.
+    // Now all of their bytes arrive.
     let mut header = lying[..30].to_vec();
     header.resize(300_000, b'a');
     let mut unpacker = Unpacker::new(small());

@@ -1,4 +1,4 @@
-//! Little-endian numbers of headers; 0 where the bytes end before them.
+//! Little-endian numbers in headers. A number beyond the end of the bytes is 0.
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]))

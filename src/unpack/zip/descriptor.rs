@@ -1,14 +1,14 @@
 //! The data descriptor after an entry whose sizes were not known before it (APPNOTE 4.3.9).
 //!
-//! It has a signature or not, and 32 or 64 bits, and nothing states which. Its values are known by then, so the four
-//! forms are tried, and the one that matches must be followed by a header. In 32 bits, sizes of 4 GiB and more are
-//! compared by their lower halves, as macOS writes them.
+//! A descriptor has a signature or not, and 32-bit or 64-bit sizes, and nothing states which. Its values are known
+//! when it is read, so the four forms are tried, and the one that matches must be followed by a header. In 32 bits,
+//! sizes of 4 GiB and more are compared by their lower halves, as macOS writes them.
 
 use super::bytes::{u32_at, u64_at};
 use crate::unpack::error::Fault;
 
-/// The longest form, and the signature after it. After the shortest form there are always more bytes than this: an
-/// entry of the directory and its end.
+/// The length of the longest form and of the signature after it. After the shortest form there are always more bytes
+/// than this: an entry of the directory and its end.
 pub(super) const REACH_BYTES: usize = 28;
 
 const SIGNATURE: &[u8] = b"PK\x07\x08";
@@ -24,7 +24,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Length of the descriptor at the start of `bytes`, which has [`REACH_BYTES`].
+    /// Returns the length of the descriptor at the start of `bytes`, which has [`REACH_BYTES`].
     pub(super) fn length_in(self, bytes: &[u8]) -> Result<usize, Fault> {
         let is_signed = bytes.starts_with(SIGNATURE);
         for (crc_at, is_wide) in [(4, false), (4, true), (0, false), (0, true)] {

@@ -21,7 +21,7 @@ const SIGNED_BYTES: usize = 6;
 const END_BYTES: usize = 22;
 const END_ZIP64_BYTES: usize = 56;
 const LOCATOR_BYTES: usize = 20;
-/// Maximum extension of the zip64 end record: a sector for others to use.
+/// The maximum size of the extensible data sector in the zip64 end record.
 const END_ZIP64_BYTES_MAX: u64 = 64 << 10;
 
 /// The fields of an entry that its header and the directory share. Sizes and offsets are compared in 32 bits, because
@@ -36,8 +36,8 @@ pub(super) struct Record {
     pub(super) offset_bytes: u64,
 }
 
-/// Entries in any order, in 16 bytes: their number, and the sum of their hashes. Two lists with the same tally are the
-/// same list, unless someone searched 2^64 of them, which would only fool themselves.
+/// A set of entries in any order, in 16 bytes: their number, and the sum of their hashes. Two lists with the same
+/// tally are the same list, unless someone searched 2^64 of them, which would only deceive that person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     entries: u64,
@@ -64,10 +64,10 @@ impl Tally {
 pub(super) struct Directory {
     tally: Tally,
     starts_at: Option<u64>,
-    /// Its entries have ended.
+    /// The offset where the entries end, once it is known.
     ends_at: Option<u64>,
     zip64: Option<Zip64>,
-    /// The end was read, and this much of its comment is still to come.
+    /// The remaining bytes of the comment, once the end was read.
     comment_bytes_left: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ struct Zip64 {
 }
 
 impl Directory {
-    /// From the first signature that does not belong to an entry to the end of the upload.
+    /// Reads from the first signature that does not belong to an entry to the end of the upload.
     pub(super) fn step(
         &mut self,
         header: &mut Header,
@@ -113,7 +113,7 @@ impl Directory {
         }
     }
 
-    /// Length of the current header, once enough of it is present.
+    /// Returns the length of the current header, once enough of it is present.
     fn length(&self, header: &mut Header, input: &mut Input) -> Result<Option<usize>, Fault> {
         let varying = |bytes: &[u8], ats: &[usize]| -> usize {
             ats.iter().map(|at| usize::from(u16_at(bytes, *at))).sum()
@@ -190,7 +190,7 @@ impl Directory {
             Some(zip64) => (zip64.entries, zip64.bytes, zip64.starts_at) == (entries, bytes, starts_at),
             None => true,
         };
-        // Either the number, its lower half if the writer does not know zip64, or a reference to the 64 bits.
+        // This is the number itself, its lower half if the writer does not know zip64, or a reference to the 64 bits.
         let fits = |told: u32, is: u64, mask: u32| {
             told == is as u32 & mask || (self.zip64.is_some() && told == mask)
         };
@@ -208,7 +208,7 @@ impl Directory {
     }
 }
 
-/// The fields of a directory entry.
+/// Returns a directory entry's fields.
 fn record(header: &[u8]) -> Record {
     let (name, varying) = name_and_extra(header, ENTRY_BYTES, u16_at(header, 28));
     let extra = varying.get(..usize::from(u16_at(header, 30))).unwrap_or_default();

@@ -6,7 +6,7 @@ use super::bytes::{u16_at, u32_at, u64_at};
 use super::directory::Record;
 use crate::unpack::error::Fault;
 
-/// Name and extra field follow these.
+/// The length of the fixed fields. The name and the extra field follow them.
 pub(super) const FIXED_BYTES: usize = 30;
 
 /// Flags (APPNOTE 4.4.4).
@@ -43,7 +43,7 @@ pub(super) struct Entry {
     pub(super) is_directory: bool,
     flags: u16,
     method: u16,
-    /// CRC-32 and sizes follow the data; they are not known before.
+    /// Set if the CRC-32 and the sizes follow the data and are not known before.
     pub(super) has_descriptor: bool,
     pub(super) crc: u32,
     pub(super) packed_bytes: u64,
@@ -51,7 +51,7 @@ pub(super) struct Entry {
     offset_bytes: u64,
 }
 
-/// Length of the header, at most 131,100 bytes, from its first [`FIXED_BYTES`].
+/// Returns the length of the header, at most 131,100 bytes, from its first [`FIXED_BYTES`].
 pub(super) fn length(fixed: &[u8]) -> usize {
     FIXED_BYTES + usize::from(u16_at(fixed, 26)) + usize::from(u16_at(fixed, 28))
 }
@@ -81,7 +81,7 @@ impl Entry {
         }
     }
 
-    /// The compression method, if the entry can be read or skipped.
+    /// Returns the compression method, if the entry can be read or skipped.
     pub(super) fn check(&self) -> Result<Method, Fault> {
         if self.flags & (ENCRYPTED | STRONGLY_ENCRYPTED | MASKED) != 0 {
             return Err(Fault::Unsupported("the entry is encrypted"));
@@ -104,12 +104,12 @@ impl Entry {
         Ok(method)
     }
 
-    /// Whether it has no data, according to its header.
+    /// Returns `true` if the entry has no data, according to its header.
     pub(super) fn is_empty(&self) -> bool {
         !self.has_descriptor && self.packed_bytes == 0 && self.plain_bytes == 0
     }
 
-    /// The fields that the directory must have.
+    /// Returns the fields that the directory must contain too.
     pub(super) fn record(&self) -> Record {
         Record {
             name_hash: self.name_hash,
@@ -122,7 +122,7 @@ impl Entry {
     }
 }
 
-/// The name, and the extra field up to the end of the header.
+/// Returns the name, and the extra field up to the end of the header.
 pub(super) fn name_and_extra(header: &[u8], fixed_bytes: usize, name_bytes: u16) -> (&[u8], &[u8]) {
     header
         .get(fixed_bytes..)
@@ -149,13 +149,13 @@ pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
     }
 }
 
-/// `None` if the name has another suffix.
+/// Removes a suffix. `None` if the name has another one.
 fn without_end<'n>(name: &'n [u8], end: &[u8]) -> Option<&'n [u8]> {
     let (stem, last) = name.split_at_checked(name.len().checked_sub(end.len())?)?;
     last.eq_ignore_ascii_case(end).then_some(stem)
 }
 
-/// Constant within one build, which is enough for one archive.
+/// Hashes a name. The hash is constant only within one build, which is enough for one archive.
 pub(super) fn hash(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);

@@ -1,4 +1,5 @@
-//! One request at a time works on an upload. A newer one waits for an older one that is about to end.
+//! Ensures that one request at a time works on an upload. A newer request waits for an older one that is about to
+//! end.
 
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use crate::lane::keyed::Claim;
 use crate::lane::{Lane, keyed};
 use crate::orders::endpoints as orders;
 
-/// How long a request waits for the one before it. A request whose connection is dead, or whose client pauses, yields
-/// within [`super::piece::REST`]. A request that still sends does not.
+/// How long a request waits for the previous one. A request whose connection is dead, or whose client pauses, yields
+/// within [`super::piece::REST`]. A request that is still sending does not.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The pause between two attempts. It doubles from the first value to the second.
+/// The minimum pause between two attempts. The pause doubles from this value up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// The maximum pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Claims the upload's name for this request alone.
@@ -41,7 +43,8 @@ pub(super) async fn try_claim(lane: &Lane, id: &UploadId) -> Result<Option<Claim
     claim.map_err(|refused| WriteRefused::from(refused).into())
 }
 
-/// Claims the ingest's key in the same way, at the end of an upload that has one.
+/// Claims the ingest's idempotency key, at the end of an upload that has one. Waits for another request that claimed
+/// it, like [`claim`].
 pub(super) async fn name(
     lane: &Lane,
     tenant: Option<&str>,

@@ -1,4 +1,4 @@
-//! The periodic check for uploads that no client continues. First their bytes are deleted, later their names.
+//! The periodic check for uploads that no client continues. It deletes their bytes first, and their names later.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use crate::base::clock;
 use crate::cores::executor;
 use crate::lane::Lane;
 
-/// The bounds of the pause between two checks, which is a quarter of the expiry.
+/// The minimum pause between two checks. The pause is a quarter of the expiry time, within these bounds.
 const LOOK_MIN: Duration = Duration::from_millis(50);
+/// The maximum pause between two checks.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
-/// Checks until the process ends, on one core only.
+/// Runs the checks until the process ends, on one core only.
 pub(super) async fn run(lane: Rc<Lane>) {
     let expiry = lane.vitals.config.upload_expiry;
     loop {
@@ -41,7 +42,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
 }
 
 async fn look_at(lane: &Lane, id: &UploadId) -> Result<(), UploadRefused> {
-    // A request that works on it keeps it alive.
+    // An upload is alive while a request works on it.
     let Some(_claim) = try_claim(lane, id).await? else { return Ok(()) };
     let Some(mut upload) = upload_store(lane).load(id)? else { return Ok(()) };
     if !upload.is_expired(clock::unix_us()) {

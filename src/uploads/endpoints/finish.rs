@@ -1,4 +1,4 @@
-//! The end of an upload: complete, with its response kept under its idempotency key, or damaged beyond reading.
+//! The end of an upload: complete, with its response stored under its idempotency key, or too damaged to read.
 
 use std::io;
 
@@ -12,8 +12,8 @@ use crate::cores::executor;
 use crate::lane::Lane;
 use crate::unpack::{Next, UnpackError, Unpacker};
 
-/// Saves the final state. It is kept before the body is deleted, at any ack level, because an upload in the state of
-/// receiving must have a body.
+/// Saves the final state durably. This precedes the deletion of the body, at any ack level, because an upload in the
+/// receiving state must have a body.
 pub(super) async fn keep_end(lane: &Lane, upload: &mut Upload) -> io::Result<()> {
     save(lane, upload, true).await
 }
@@ -25,7 +25,7 @@ pub(super) async fn drop_body(lane: &Lane, upload: &Upload) -> io::Result<()> {
 }
 
 impl OpenUpload {
-    /// Ends the input of the unpacker, and stores what it makes of the end.
+    /// Ends the unpacker's input, and stores the rows that this yields.
     pub(super) async fn finish(&mut self) -> Result<(), UploadRefused> {
         let Some(live) = &mut self.live else { return Ok(()) };
         live.unpacker.finish();
@@ -35,12 +35,12 @@ impl OpenUpload {
         }
         self.checked(drained)?;
         if !self.commit().await? {
-            // Neither its state nor its key may outlive its rows. The next request finishes it.
+            // Neither the upload's state nor its key may outlive its rows. The next request finishes the upload.
             return Ok(());
         }
         let summary = &self.upload.checkpoint.summary;
         if !summary.is_anything_known() {
-            // All of it arrived, and none of it is an order. This is reported, and its key remains free.
+            // All bytes arrived, and no line is an order. The failure is reported, and the key remains free.
             let failed = State::Failed { damage: Damage::NothingKnown, detail: summary.advice() };
             return self.end(failed).await;
         }
@@ -54,7 +54,7 @@ impl OpenUpload {
     async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
         self.upload.state = state;
         if let Err(error) = keep_end(&self.lane, &mut self.upload).await {
-            // On disk the upload may have ended nevertheless. The request that opens it next sees this, and ends it
+            // On disk, the upload may have ended anyway. The request that opens it next detects this, and ends it
             // again.
             self.upload.state = State::Receiving;
             return Err(error.into());
@@ -63,11 +63,11 @@ impl OpenUpload {
         Ok(drop_body(&self.lane, &self.upload).await?)
     }
 
-    /// Ends the upload if the outcome is that its bytes cannot be read. What was stored remains.
+    /// Ends the upload if the outcome is that its bytes cannot be read. Stored rows remain.
     pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
         let Err(UploadRefused::Ingest(WriteRefused::Unpack(error))) = &outcome else { return outcome };
         let (damage, detail) = (Damage::from(error), error.to_string());
-        // If its rows could not be synced, it fails again later, and ends then.
+        // If the upload's rows could not be synced, it fails again later and ends at that point.
         if self.commit().await? {
             self.end(State::Failed { damage, detail: detail.clone() }).await?;
         }
@@ -75,7 +75,8 @@ impl OpenUpload {
         Err(UploadRefused::Failed { damage, detail })
     }
 
-    /// Stores the response under its idempotency key, as an ingest in one request does. A stored response remains.
+    /// Stores the response under its idempotency key, as a single-request ingest does. A response that is already
+    /// stored remains.
     async fn remember(&mut self) -> Result<(), UploadRefused> {
         let fingerprint = self.live.as_ref().and_then(|live| live.unpacker.fingerprint());
         let fingerprint = match fingerprint {
@@ -94,7 +95,7 @@ impl OpenUpload {
         Ok(())
     }
 
-    /// Returns the fingerprint of an upload that was continued in the middle. All of it is read again.
+    /// Returns the fingerprint of an upload that was resumed partway. The whole body is read again.
     async fn fingerprint(&self) -> Result<[u8; 32], UploadRefused> {
         let (Some(body), mut unpacker, mut at) = (&self.body, Unpacker::new(self.limits()), 0) else {
             return Err(UploadRefused::Lost);
@@ -109,7 +110,7 @@ impl OpenUpload {
             at += bytes.len() as u64;
             unpacker.feed(bytes);
             read(&mut unpacker).map_err(WriteRefused::from)?;
-            // The upload is there already, so its memory is counted and not refused.
+            // The upload already exists, so its memory is counted but not refused.
             let _ = held.set(unpacker.memory_bytes());
             futures_lite::future::yield_now().await;
         }

@@ -1,13 +1,14 @@
-//! Uploads that are kept between two requests. Without them, every piece of a compressed upload would be unpacked
-//! from its start.
+//! Uploads that are kept in memory between two requests. Without them, every piece of a compressed upload would cause
+//! it to be unpacked from its start.
 
 use super::super::record::UploadId;
 use crate::orders::endpoints::RowIntake;
 use crate::unpack::{Encoding, Unpacker};
 
-/// Maximum per core. Each holds the memory of unpacking: 100 to 200 KiB and the current line.
+/// The maximum number of kept uploads per core. Each holds the memory of unpacking: 100 to 200 KiB and the current
+/// line.
 const KEPT_MAX: usize = 16;
-/// Maximum of those in zstd, whose windows take up to 8 MiB each.
+/// The maximum number of kept uploads in zstd, whose windows take up to 8 MiB each.
 const ZSTD_MAX: usize = 4;
 const KEPT_US: u64 = 60_000_000;
 
@@ -19,7 +20,7 @@ pub(super) struct KeptState {
 
 struct Entry {
     id: UploadId,
-    /// The version of the upload's info. Another core may have continued since.
+    /// The version of the upload's info. Another core may have continued the upload since.
     version: u64,
     since_us: u64,
     live: KeptState,
@@ -31,7 +32,7 @@ impl Entry {
     }
 }
 
-/// Oldest first.
+/// The kept uploads, oldest first.
 #[derive(Default)]
 pub(super) struct KeptUploads(Vec<Entry>);
 
@@ -51,7 +52,7 @@ impl KeptUploads {
         self.0.push(entry);
     }
 
-    /// Drops the oldest. Returns `true` if there was one.
+    /// Drops the oldest upload. Returns `true` if there was one.
     pub(super) fn drop_oldest(&mut self) -> bool {
         let is_any = !self.0.is_empty();
         if is_any {
@@ -60,14 +61,14 @@ impl KeptUploads {
         is_any
     }
 
-    /// Removes and returns an upload. Returns `None` if it is not here, or is older than its info.
+    /// Removes and returns an upload. Returns `None` if it is not kept here, or is older than its info.
     pub(super) fn take(&mut self, id: &UploadId, version: u64) -> Option<KeptState> {
         let at = self.0.iter().position(|entry| entry.id == *id)?;
         let entry = self.0.remove(at);
         (entry.version == version).then_some(entry.live)
     }
 
-    /// Drops the uploads that no request came back for.
+    /// Drops the uploads that no later request continued.
     pub(super) fn expire(&mut self, now_us: u64) {
         self.0.retain(|entry| entry.since_us + KEPT_US > now_us);
     }

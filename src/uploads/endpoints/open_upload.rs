@@ -1,4 +1,5 @@
-//! One upload under one request's claim: its body, its unpacker, and the checkpoint up to which everything is stored.
+//! One upload under one request's claim: its body, its unpacker, and the checkpoint before which everything is
+//! stored.
 
 use std::io;
 use std::rc::Rc;
@@ -19,26 +20,27 @@ use crate::orders::OrderIngest;
 use crate::orders::endpoints::{RowIntake, ingest_id};
 use crate::unpack::{Limits, Unpacker};
 
-/// Bytes of a body that are read again at once. Decompressed, they are up to a few MB. Other tasks run in between.
+/// The number of body bytes that are read again at once. Decompressed, they are up to a few MB. Other tasks run
+/// between two slices.
 pub(super) const SLICE_BYTES: usize = 64 * 1024;
 
 pub(super) struct OpenUpload {
     pub(super) lane: Rc<Lane>,
     claim: Claim,
     pub(super) upload: Upload,
-    /// Present while the upload is being received.
+    /// The upload's body. It is present while the upload is being received.
     pub(super) body: Option<Body>,
     pub(super) live: Option<KeptState>,
-    /// Set if what is reported has to survive a power cut.
+    /// Set if the reported state has to survive a power cut.
     pub(super) wants_disk: bool,
-    /// An offset in the body, and the CRC-32C of the body up to it.
+    /// An offset in the body, and the body's CRC-32C up to it.
     sum: (u64, u32),
-    /// Bytes of the body that were fed to `live`.
+    /// The number of body bytes that were fed to `live`.
     fed: u64,
     since_us: u64,
 }
 
-/// Returns an upload as of its last checkpoint, if the tenant may know of it and it has not expired.
+/// Returns an upload as of its last checkpoint, if the tenant may see it and it has not expired.
 pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<Upload, UploadRefused> {
     let upload = upload_store(lane).load(id)?.filter(|upload| upload.is_of(tenant));
     let upload = upload.ok_or(UploadRefused::NotFound)?;
@@ -49,8 +51,8 @@ pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<U
 }
 
 /// Saves the upload. Its present state is valid from now on, even after a crash. With `is_kept`, it also survives a
-/// power cut. Without it, an earlier state may be valid after a power cut. This also extends the upload's life by the
-/// expiry.
+/// power cut. Without it, an earlier state may be valid after a power cut. Saving also restarts the upload's expiry
+/// time.
 pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
     let expiry_us = lane.vitals.config.upload_expiry.as_micros() as i64;
     upload.expires_us = clock::unix_us().saturating_add(expiry_us);
@@ -59,20 +61,21 @@ pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io:
     Ok(())
 }
 
-/// Compares the body with the checkpoint, at the first use after a start. Bytes after the checkpoint may have their
-/// length on disk and not their content, so they are cut and sent again. If the bytes before it are not those that
-/// arrived, all of them are. Rows that arrive again are recognised by their lines.
+/// Compares the body with the checkpoint, when it is first used after a start. After a power cut, the file may have
+/// its length on disk but not the content after the checkpoint. These bytes are therefore truncated, and the client
+/// sends them again. If the bytes before the checkpoint differ from those received, all bytes are truncated. Rows
+/// that arrive again are recognised by their lines.
 async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     let is_there = body.length() >= checkpoint.offset;
     body.cut(checkpoint.offset)?;
-    // A body that was synced is read too: after a failed sync, the next one succeeds although pages are missing.
+    // A body that was synced is read too: if one sync fails, the next one may succeed although pages are missing.
     let (mut sum, mut at) = (0, 0);
     while is_there && at < checkpoint.offset {
         let bytes = body.read(at, SLICE_BYTES)?;
         (sum, at) = (Body::sum(sum, &bytes), at + bytes.len() as u64);
         futures_lite::future::yield_now().await;
     }
-    // An earlier version kept no sum.
+    // An earlier version stored no sum.
     let expected = *checkpoint.sum.get_or_insert(sum);
     if !is_there || sum != expected {
         tracing::warn!(body = %body.path().display(), "an upload lost bytes in a power cut and restarts");
@@ -83,14 +86,14 @@ async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
 }
 
 impl OpenUpload {
-    /// Opens an upload. Waits for the request before this one, if there is one.
+    /// Opens an upload. Waits for the previous request, if there is one.
     pub(super) async fn open(
         lane: &Rc<Lane>,
         id: &UploadId,
         tenant: Option<&str>,
         wants_disk: bool,
     ) -> Result<OpenUpload, UploadRefused> {
-        // Before the claim: a client that may not know of an upload delays no one.
+        // This check precedes the claim, so that a client that may not see an upload delays no one.
         find(lane, id, tenant)?;
         let claim = claim(lane, id).await?;
         let mut upload = find(lane, id, tenant)?;
@@ -109,12 +112,13 @@ impl OpenUpload {
                 upload_store(lane).note_checked(id);
             }
             if found.length() < upload.checkpoint.offset {
-                // The body was cut from outside. The rows arrive again, and are recognised by their lines.
+                // The body was truncated by something outside the server. The rows arrive again, and are recognised
+                // by their lines.
                 upload.checkpoint = Checkpoint::default();
             }
             body = Some(found);
         } else if upload_store(lane).has_body(id) {
-            // Its end was published and perhaps not kept.
+            // The upload's end was published, but may not be durable.
             keep_end(lane, &mut upload).await?;
             drop_body(lane, &upload).await?;
         }
@@ -124,7 +128,7 @@ impl OpenUpload {
         Ok(OpenUpload { lane, claim, upload, body, live: None, wants_disk, sum, fed: 0, since_us })
     }
 
-    /// Returns the number of bytes that the upload has: those in the body. After [`OpenUpload::settle`], they are also
+    /// Returns the number of bytes in the upload's body. After [`OpenUpload::settle`], all of them are also stored as
     /// rows.
     pub(super) fn offset(&self) -> u64 {
         match (&self.body, &self.upload.state) {
@@ -147,7 +151,7 @@ impl OpenUpload {
         }
     }
 
-    /// Returns when another request wants the upload.
+    /// Completes when another request wants the upload.
     pub(super) async fn wanted(&self) {
         self.claim.wanted().await;
     }
@@ -156,8 +160,8 @@ impl OpenUpload {
         Limits { decoded_bytes_max: self.lane.vitals.config.ingest_bytes_max, ..Limits::default() }
     }
 
-    /// Moves the unpacker to the end of the body. If it was not kept, it is created again from the checkpoint: at
-    /// once for plain lines, at 400 MB of lines a second for gzip.
+    /// Moves the unpacker to the end of the body. If it was not kept, it is restored from the checkpoint: immediately
+    /// for plain lines, and at 400 MB of lines a second for gzip.
     pub(super) async fn revive(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             let Upload { id, version, .. } = &self.upload;
@@ -178,7 +182,8 @@ impl OpenUpload {
     fn begin(&self) -> KeptState {
         let Upload { tenant, checkpoint, .. } = &self.upload;
         let lane = &self.lane;
-        // By its key and not by its id: what an earlier upload under the same key stored belongs to this one too.
+        // The ingest's id is derived from the key and not from the upload's id, so that rows stored by an earlier
+        // upload with the same key belong to this one too.
         let id = ingest_id(lane.keys.hash(tenant.as_deref().unwrap_or("*"), self.upload.key()));
         let mut ingest = OrderIngest::new(id, tenant.clone(), clock::unix_us(), lane.shard_count);
         ingest.summary = checkpoint.summary.clone();
@@ -190,7 +195,7 @@ impl OpenUpload {
         KeptState { unpacker, intaking }
     }
 
-    /// Feeds the bytes in the body that were not fed.
+    /// Feeds the body's bytes that have not been fed yet.
     pub(super) async fn feed_body(&mut self) -> Result<(), UploadRefused> {
         while let Some(body) = &self.body
             && self.fed < body.length()
@@ -204,7 +209,7 @@ impl OpenUpload {
 
     async fn feed(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
         let Some(live) = &mut self.live else { return Err(UploadRefused::Lost) };
-        // Bytes that are read again are in the sum already.
+        // Bytes that are read again are already in the sum.
         let known = (self.sum.0.saturating_sub(self.fed)).min(bytes.len() as u64);
         self.fed += bytes.len() as u64;
         self.sum = (self.sum.0.max(self.fed), Body::sum(self.sum.1, &bytes[known as usize..]));
@@ -213,8 +218,8 @@ impl OpenUpload {
         self.checked(drained)
     }
 
-    /// Returns the outcome. After a failure that the bytes did not cause, drops `live`, because the state of some of
-    /// its rows is unknown.
+    /// Returns the outcome. After a failure that the bytes did not cause, drops `live`, because the state of some
+    /// rows is unknown.
     pub(super) fn checked(&mut self, outcome: Result<(), WriteRefused>) -> Result<(), UploadRefused> {
         if !matches!(outcome, Ok(()) | Err(WriteRefused::Unpack(_))) {
             self.live = None;
@@ -222,19 +227,20 @@ impl OpenUpload {
         Ok(outcome?)
     }
 
-    /// Adds bytes to the upload: to the body, then to the rows.
+    /// Appends bytes to the body, then converts them to rows.
     pub(super) async fn ingest(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
         self.append(&bytes)?;
         self.feed(bytes).await
     }
 
-    /// Adds bytes to the body only.
+    /// Appends bytes to the body only.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), UploadRefused> {
         let body = self.body.as_mut().ok_or(UploadRefused::Lost)?;
         Ok(body.append(bytes)?)
     }
 
-    /// Marks a position. What arrives after it counts only if it is [`OpenUpload::accept`]ed, even after a crash.
+    /// Marks a position. Bytes that arrive after it count only once [`OpenUpload::accept`] is called, even after a
+    /// crash.
     pub(super) async fn hold(&mut self) -> Result<(), UploadRefused> {
         self.upload.held_from = Some(self.offset());
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
@@ -245,7 +251,7 @@ impl OpenUpload {
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
     }
 
-    /// Drops what arrived since [`OpenUpload::hold`].
+    /// Drops the bytes that arrived since [`OpenUpload::hold`].
     pub(super) async fn reject(&mut self) -> Result<(), UploadRefused> {
         if let (Some(held_from), Some(body)) = (self.upload.held_from, &mut self.body) {
             body.cut(held_from)?;
@@ -262,9 +268,9 @@ impl OpenUpload {
         Ok(())
     }
 
-    /// Does the same with the checkpoint in memory only. Returns `false` if the rows could not be synced. The
-    /// checkpoint then remains where it was. After a power cut, or at the next request, the rows arrive again and are
-    /// recognised by their lines.
+    /// Commits everything that was fed, and moves the checkpoint in memory only. Returns `false` if the rows could
+    /// not be synced. In that case, the checkpoint does not move. After a power cut, or at the next request, the rows
+    /// arrive again and are recognised by their lines.
     pub(super) async fn commit(&mut self) -> Result<bool, UploadRefused> {
         self.sync_body().await?;
         let Some(live) = &mut self.live else { return Ok(true) };
@@ -297,8 +303,8 @@ impl OpenUpload {
         }
     }
 
-    /// Makes sure that the present checkpoint survives what is promised now, which may be more than when it was
-    /// written. Its rows do.
+    /// Makes the present checkpoint as durable as this request's ack level requires, which may be more than when the
+    /// checkpoint was written. Its rows are already durable.
     async fn keep_checkpoint(&mut self) -> Result<(), UploadRefused> {
         if !self.wants_disk {
             return Ok(());
@@ -311,8 +317,8 @@ impl OpenUpload {
         Ok(save(&self.lane, &mut self.upload, true).await?)
     }
 
-    /// Ends a piece: stores what was fed, and finishes an upload that is complete. Does nothing after a failure, for
-    /// which the next request makes up.
+    /// Ends a piece: stores what was fed, and finishes an upload that is complete. Does nothing after a failure. In
+    /// that case, the next request stores it.
     pub(super) async fn store(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             return Ok(());
@@ -321,8 +327,8 @@ impl OpenUpload {
         self.catch_up().await
     }
 
-    /// Converts what is in the body to rows, and finishes an upload that is complete. If its rows cannot be synced
-    /// yet, a later request finishes it.
+    /// Converts the body's remaining bytes to rows, and finishes an upload that is complete. If its rows cannot be
+    /// synced yet, a later request finishes it.
     pub(super) async fn catch_up(&mut self) -> Result<(), UploadRefused> {
         if self.body.is_none() {
             return Ok(());
@@ -336,7 +342,7 @@ impl OpenUpload {
         self.settle().await?;
         if is_whole {
             let finished = self.finish().await;
-            // The input of its unpacker has ended.
+            // The unpacker's input has ended.
             self.live = None;
             self.failing(finished).await?;
         }

@@ -1,4 +1,4 @@
-//! One piece of an upload: the body of a PATCH, or of the POST that created it.
+//! One piece of an upload: the body of a PATCH, or of the POST that created the upload.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,14 +20,14 @@ use crate::tenants::Principal;
 
 /// How long a sender may pause while another request waits for the upload.
 pub(super) const REST: Duration = Duration::from_millis(500);
-/// The time between two checkpoints of a piece, which bounds what a crash makes the server read again. Each costs the
-/// time of a commit.
+/// The time between two checkpoints of a piece. It bounds how much the server reads again after a crash. Each
+/// checkpoint takes as long as a commit.
 const CHECKPOINT_US: u64 = 2_000_000;
 
 pub(super) struct Piece {
-    /// The beginning of the piece, according to the client.
+    /// The offset at which the piece starts, according to the client.
     pub(super) offset: u64,
-    /// The length of the upload, if the request declares it.
+    /// The upload's length, if the request declares it.
     pub(super) length: Option<u64>,
     pub(super) checksum: Option<Checksum>,
     pub(super) principal: Principal,
@@ -37,8 +37,8 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Ingests the piece up to its end, or as far as it arrives. Returns the upload afterwards and its number of
-    /// bytes, all of which are in the body or in rows.
+    /// Ingests the piece to its end, or as much of it as arrives. Returns the updated upload and its number of bytes,
+    /// all of which are in the body or in rows.
     pub(super) async fn receive(
         self,
         lane: Rc<Lane>,
@@ -91,18 +91,18 @@ impl Piece {
             Some(checksum) => stream.checked(working, &checksum).await,
         };
         let taken = working.failing(taken).await;
-        // What has arrived is stored if possible, however the piece ended.
+        // The bytes that have arrived are stored if possible, regardless of how the piece ended.
         let stored = working.store().await;
         taken.and(stored)
     }
 }
 
-/// The bytes of a piece as they arrive.
+/// A piece's bytes as they arrive.
 struct Stream<'p> {
     frames: Frames<'p>,
-    /// Bytes that the upload may still receive.
+    /// The number of bytes that the upload may still receive.
     left: u64,
-    /// Set if more arrived.
+    /// Set if more bytes arrived than the upload may receive.
     is_beyond: bool,
     is_unread: &'p Cell<bool>,
 }
@@ -149,7 +149,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Converts bytes to rows once all of them have arrived and match the checksum.
+    /// Converts bytes to rows, once all of them have arrived and match the checksum.
     async fn checked(&mut self, working: &mut OpenUpload, checksum: &Checksum) -> Result<(), UploadRefused> {
         working.hold().await?;
         match self.add_up(working, checksum).await {

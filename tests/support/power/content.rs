@@ -6,9 +6,9 @@ pub const PAGE_BYTES: u64 = 4096;
 
 type Page = [u8; PAGE_BYTES as usize];
 
-/// A file's bytes. A copy costs one pointer a page.
+/// The bytes of a file. A copy costs one pointer for each page.
 ///
-/// Bytes behind the length are zero in the last page, and no page lies behind it.
+/// Bytes after the length are zero in the last page, and there are no pages after it.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     pages: Vec<Option<Arc<Page>>>,
@@ -24,7 +24,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The length of a file that had this one.
+    /// Returns the length of a file after this change.
     pub fn length_after(&self, before: u64) -> u64 {
         match self {
             Change::Write { offset, bytes } => before.max(offset + bytes.len() as u64),
@@ -54,7 +54,7 @@ impl Content {
         }
     }
 
-    /// Writes within the length.
+    /// Writes bytes within the length.
     pub fn write(&mut self, mut offset: u64, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (index, at) = ((offset / PAGE_BYTES) as usize, (offset % PAGE_BYTES) as usize);
@@ -78,7 +78,7 @@ impl Content {
         self.length = length;
     }
 
-    /// At most `size` bytes; fewer at the end of the file.
+    /// Returns at most `size` bytes, and fewer at the end of the file.
     pub fn read(&self, offset: u64, size: u64) -> Vec<u8> {
         let end = (offset + size).min(self.length);
         let mut bytes = vec![0; end.saturating_sub(offset) as usize];
@@ -95,7 +95,7 @@ impl Content {
         bytes
     }
 
-    /// The pages that hold anything, each with its offset and cut at the length.
+    /// Returns the pages that contain anything, each with its offset and cut at the length.
     pub fn pages(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.pages.iter().enumerate().filter_map(|(index, page)| {
             let offset = index as u64 * PAGE_BYTES;

@@ -1,4 +1,4 @@
-//! The file system as the kernel asks for it.
+//! The file system, with the interface that the kernel calls.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,12 +17,12 @@ use super::names::Number;
 use super::state::State;
 use super::{Guarded, locked};
 
-/// Only the kernel changes names, so what it knows of them stays true.
+/// How long the kernel caches names. Only the kernel changes them, so its copies remain correct.
 const NAMES_KNOWN_FOR: Duration = Duration::from_secs(3600);
-/// Attributes are asked for each time: a link or an unlink changes them.
+/// How long the kernel caches attributes. It requests them each time, because a link or an unlink changes them.
 const ATTRIBUTES_KNOWN_FOR: Duration = Duration::ZERO;
 
-/// A folder that is being listed, as it was when the listing began.
+/// The entries of a folder that is being listed, as they were when the listing began.
 type Listing = Vec<(Number, FileType, OsString)>;
 
 pub struct Device {
@@ -35,7 +35,7 @@ impl Device {
         Device { state, listings: Guarded::default() }
     }
 
-    /// Does something to a file and says how it is then.
+    /// Performs an operation on a file and returns its attributes afterwards.
     fn attributes_after(
         &self,
         act: impl FnOnce(&mut State) -> Result<Number, Errno>,
@@ -45,7 +45,8 @@ impl Device {
         attributes(&state, number)
     }
 
-    /// A sync takes the device's time, and the device serves others meanwhile.
+    /// Syncs a file or folder. The sync takes the device's time for it, and the device serves other requests
+    /// meanwhile.
     fn sync(&self, number: Number, reply: ReplyEmpty) {
         let (takes_time, begun) = {
             let mut state = locked(&self.state);
@@ -84,7 +85,7 @@ fn attributes(state: &State, number: Number) -> Result<FileAttr, Errno> {
         kind: kind(node.is_folder),
         perm: node.mode,
         nlink: if node.is_folder { 2 } else { node.links },
-        // Who mounts is root, in a namespace of their own if need be.
+        // The process that mounts is root, if necessary in its own namespace.
         uid: 0,
         gid: 0,
         rdev: 0,
@@ -214,7 +215,7 @@ impl Filesystem for Device {
             Ok(number)
         });
         match result {
-            // The kernel knows names longer than attributes, and is to ask for these.
+            // The kernel caches names longer than attributes, and must request the attributes again.
             Ok(attributes) => reply.created(
                 &ATTRIBUTES_KNOWN_FOR,
                 &attributes,

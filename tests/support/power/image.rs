@@ -1,4 +1,4 @@
-//! What the disk may hold after a power cut: one state of many, chosen by a policy and a seed.
+//! The possible content of the disk after a power cut: one state of many, chosen by a policy and a seed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -10,22 +10,23 @@ use super::names::{Entries, Names, Number, Order, ROOT};
 use super::state::{Node, State};
 use crate::support::Chance;
 
-/// What is kept of the operations that were not synced.
+/// Which of the operations that were not synced are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Nothing.
+    /// None of them.
     Synced,
-    /// The first so many in order, names and bytes alike.
+    /// The first ones in order, names and bytes alike. Chance decides how many.
     Prefix,
-    /// Each page of a file as it was at some instant since it was synced; so are lengths and folders.
+    /// Each page of a file as it was at some instant since the file was synced. The same applies to lengths and
+    /// folders.
     Pages,
-    /// The same by sectors: a page may be torn.
+    /// The same by sectors, so that a page may be torn.
     Sectors,
-    /// Each file's bytes all or not at all; each folder as it was at some instant.
+    /// The bytes of each file completely or not at all, and each folder as it was at some instant.
     Files,
-    /// All names and no bytes: a new file is empty, a renamed one too.
+    /// All names and no bytes. A new file is empty, and a renamed one, too.
     EmptyFiles,
-    /// All names and lengths, zeroes for the bytes.
+    /// All names and lengths, with zeroes for the bytes.
     ZeroedFiles,
     /// All bytes and no names.
     Nameless,
@@ -34,7 +35,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// All that lose something.
+    /// All policies that lose something.
     pub const LOSING: [Policy; 8] = [
         Policy::Synced,
         Policy::Prefix,
@@ -46,7 +47,7 @@ impl Policy {
         Policy::Nameless,
     ];
 
-    /// Whether the seed matters.
+    /// Returns `true` if the seed matters.
     pub fn is_by_chance(self) -> bool {
         matches!(self, Policy::Prefix | Policy::Pages | Policy::Sectors | Policy::Files)
     }
@@ -55,10 +56,10 @@ impl Policy {
 const PAGE: u64 = 4096;
 const SECTOR: u64 = 512;
 
-/// Writes one possible state of the disk into a plain folder, which is made.
+/// Writes one possible state of the disk into a plain folder, which is created.
 pub fn write(state: &State, order: Order, policy: Policy, seed: u64, to: &Path) {
     let mut chance = Chance::seeded(seed);
-    // The first numbers of near seeds resemble each other.
+    // The first numbers of similar seeds resemble each other, so they are discarded.
     (0..8).for_each(|_| _ = chance.below(2));
     let last = chance.below(state.sequence + 1);
     let folders = names_after(state.names(order), (order, policy), last, &mut chance);
@@ -77,7 +78,7 @@ fn names_after(
         Policy::Synced | Policy::Nameless => false,
         Policy::Prefix => change.sequence <= last,
         Policy::Pages | Policy::Sectors | Policy::Files => {
-            // Where names are durable in order, one loss ends all of them, and not only those of its folders.
+            // If names become durable in order, one lost change loses all later ones, not only those of its folders.
             lost = (lost && order == Order::Ext4) || chance.below(4) == 0;
             !lost
         }
@@ -92,7 +93,7 @@ struct Image<'s> {
     last: u64,
     folders: HashMap<Number, Entries>,
     chance: Chance,
-    /// Files written, for further names of theirs.
+    /// Files that were written, for their further names.
     written: HashMap<Number, PathBuf>,
 }
 
@@ -140,11 +141,12 @@ impl Image<'_> {
     }
 }
 
-/// Each block as it was after some of the changes that touched it, in their order; the length, too.
+/// Returns each block as it was after some of the changes that touched it, in their order. The same applies to the
+/// length.
 ///
-/// A truncation is one change of the inode, which a file system keeps or loses as a whole. A kept one has taken its
-/// bytes from every block. After a lost one, the old blocks still belong to the file, and later writes to them went to
-/// new blocks that do not.
+/// A truncation is one change of the inode, which a file system keeps or loses as a whole. A kept truncation has
+/// removed its bytes from every block. After a lost one, the old blocks still belong to the file, and later writes to
+/// them went to new blocks that do not.
 fn in_blocks(node: &Node, block_bytes: u64, chance: &mut Chance) -> Content {
     let changes: Vec<&Change> = node.pending.iter().map(|(_, change)| change).collect();
     let (mut whole, mut lengths, mut truncations) = (node.on_disk.clone(), Vec::new(), Vec::new());
@@ -158,7 +160,7 @@ fn in_blocks(node: &Node, block_bytes: u64, chance: &mut Chance) -> Content {
     }
     let kept_truncations = chance.below(truncations.len() as u64 + 1) as usize;
     let (kept, lost) = truncations.split_at(kept_truncations);
-    // The length is one of those between the last truncation that was kept and the first that was lost.
+    // The length is one of those between the last kept truncation and the first lost one.
     let ends_before = lost.first().map_or(changes.len(), |(index, _)| *index);
     let lengths = match kept.last() {
         Some((index, _)) => lengths[*index..ends_before].to_vec(),
@@ -194,7 +196,7 @@ fn in_blocks(node: &Node, block_bytes: u64, chance: &mut Chance) -> Content {
     result
 }
 
-/// The part of a change that lies in the block.
+/// Applies the part of a change that lies in the block.
 fn apply_within(block: &mut [u8], start: u64, change: &Change) {
     let length = block.len() as u64;
     let within = |offset: u64| offset.saturating_sub(start).min(length) as usize;

@@ -6,11 +6,11 @@
 //!                                       └─ the operations between ──► image: one state after the cut
 //! ```
 //!
-//! The kernel caches nothing that it has not written: every write is an operation, in order. Only pages that are
-//! mapped and shared come later, at an msync or when the mapping ends.
+//! The kernel caches no unwritten data: every write is an operation, in order. Only pages that are mapped and shared
+//! arrive later, at an msync or when the mapping ends.
 //!
-//! **This process may not map a file of its own disk**, so it opens no database there: a page fault holds the memory
-//! that the device needs to answer it, and both wait for ever. Images are plain folders, and servers are other processes.
+//! **This process must not map a file of its own disk**, so it opens no database there. A page fault holds the memory
+//! that the device needs to answer it, which is a deadlock. Images are plain folders, and servers are other processes.
 #![allow(unreachable_pub, reason = "a test file includes it as a module of its own")]
 
 mod content;
@@ -35,7 +35,7 @@ fn locked<T>(guarded: &Guarded<T>) -> std::sync::MutexGuard<'_, T> {
     guarded.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A mounted disk. It is unmounted when this is dropped, also by a panic.
+/// A mounted disk. It is unmounted on drop, also after a panic.
 pub struct PowerDisk {
     at: PathBuf,
     state: Arc<Guarded<State>>,
@@ -43,7 +43,8 @@ pub struct PowerDisk {
 }
 
 impl PowerDisk {
-    /// `None` where the test may not mount, and says so, or where it ran elsewhere already.
+    /// Mounts a disk. Returns `None` if the test may not mount, which is reported, or if it has already run
+    /// elsewhere.
     #[track_caller]
     pub fn mount(at: PathBuf) -> Option<PowerDisk> {
         if !mount::may_mount() {
@@ -58,22 +59,22 @@ impl PowerDisk {
         &self.at
     }
 
-    /// Everything written so far reaches the disk, without anyone asking for it.
+    /// Makes everything written so far durable, without a sync.
     pub fn settle(&self) {
         locked(&self.state).settle();
     }
 
-    /// How many operations there were that change or sync anything.
+    /// Returns the number of operations that changed or synced anything.
     pub fn operations(&self) -> u64 {
         locked(&self.state).sequence
     }
 
-    /// The power goes. Every later operation fails, and nothing reaches the disk any more.
+    /// Cuts the power. Every later operation fails, and nothing more reaches the disk.
     pub fn cut(&self) {
         locked(&self.state).is_cut = true;
     }
 
-    /// The power goes by itself after so many operations of [`PowerDisk::operations`].
+    /// Cuts the power by itself after this number of [`PowerDisk::operations`].
     pub fn cut_after(&self, operations: u64) {
         locked(&self.state).cut_after = Some(operations);
     }
@@ -82,17 +83,17 @@ impl PowerDisk {
         locked(&self.state).is_cut
     }
 
-    /// How long a sync takes. What it carries is durable at its end, not before.
+    /// Sets how long a sync takes. Its data is durable at its end, not before.
     pub fn syncs_take(&self, time: Duration) {
         locked(&self.state).sync_time = time;
     }
 
-    /// The control: from now on a sync says yes and makes nothing durable.
+    /// The control: from now on, a sync reports success and makes nothing durable.
     pub fn forget_syncs(&self) {
         locked(&self.state).forgets_syncs = true;
     }
 
-    /// How often a file or folder was synced, by its path on this disk.
+    /// Returns how often a file or folder was synced, by its path on this disk.
     #[track_caller]
     pub fn syncs_of(&self, path: &Path) -> u64 {
         let state = locked(&self.state);
@@ -109,7 +110,7 @@ impl PowerDisk {
 
 impl Drop for PowerDisk {
     fn drop(&mut self) {
-        // Whoever still runs on it sees errors, and its end is not awaited.
+        // Programs that still run on the disk get errors. Their end is not awaited.
         self.cut();
         mount::unmount(&self.at);
         drop(self.session.take());

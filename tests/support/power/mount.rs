@@ -10,10 +10,10 @@ use fuser::{BackgroundSession, Config, MountOption};
 use super::device::Device;
 use crate::support::skip;
 
-/// Set where the test runs in a namespace of its own already.
+/// Set if the test already runs in its own namespace.
 const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
 
-/// Whether this process may mount. If it may not, the test runs once more as root of a namespace of its own, and
+/// Returns `true` if this process may mount. If it may not, the test runs again as root of its own namespace, and
 /// fails here if it fails there.
 #[track_caller]
 pub fn may_mount() -> bool {
@@ -45,7 +45,7 @@ pub fn may_mount() -> bool {
     false
 }
 
-/// `None`, and a word about it, where root may not mount either.
+/// Mounts the device. If root may not mount either, skips the test with a message and returns `None`.
 #[track_caller]
 pub fn mount(at: &Path, device: Device) -> Option<BackgroundSession> {
     std::fs::create_dir_all(at).expect("a mount point");
@@ -60,7 +60,7 @@ pub fn mount(at: &Path, device: Device) -> Option<BackgroundSession> {
         .ok()
 }
 
-/// Lazily: a server that is about to be killed may still be on it.
+/// Unmounts lazily, because a server that is about to be killed may still use the disk.
 pub fn unmount(at: &Path) {
     let _ = Command::new("umount").arg("-l").arg(at).status();
 }

@@ -1,4 +1,4 @@
-//! Which names the disk has, and which changes of names it may not have yet.
+//! The names on the disk, and the changes of names that may not have reached it yet.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -7,24 +7,24 @@ use std::ffi::OsString;
 pub type Number = u64;
 pub const ROOT: Number = 1;
 
-/// A folder's entries.
+/// The entries of a folder.
 pub type Entries = BTreeMap<OsString, Number>;
 
 /// When a name reaches the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// When its folder is synced, and never before: all that POSIX promises.
+    /// When its folder is synced, and never before. This is all that POSIX promises.
     Strict,
-    /// As ext4 does it: changes of names reach the disk in order, and a sync of a file carries all of them up to the
+    /// As in ext4. Changes of names reach the disk in order, and a sync of a file carries all of them up to the
     /// file's own last one.
     Ext4,
 }
 
-/// One step of the journal of names: it reaches the disk as a whole.
+/// One step of the journal of names. It reaches the disk as a whole.
 #[derive(Clone, Debug)]
 pub struct NameChange {
     pub sequence: u64,
-    /// Folder, name, and what it names afterwards.
+    /// The folder, the name, and the number that it names afterwards.
     pub entries: Vec<(Number, OsString, Option<Number>)>,
 }
 
@@ -64,8 +64,8 @@ impl Names {
         }
     }
 
-    /// Makes one folder's changes up to `sequence` durable. A rename between two folders is one step, so it takes
-    /// along what happened before to its name in the other folder.
+    /// Makes one folder's changes up to `sequence` durable. A rename between two folders is one step, so it includes
+    /// earlier changes of its name in the other folder.
     pub fn sync_folder(&mut self, folder: Number, sequence: u64) {
         let mut names = HashSet::new();
         let mut synced = vec![false; self.pending.len()];
@@ -87,8 +87,8 @@ impl Names {
         });
     }
 
-    /// The names after the pending changes that `keep` keeps. A change that is not kept keeps the later changes of
-    /// the same folders out, too: a folder is on the disk as it was at one instant.
+    /// Returns the names after the pending changes that `keep` accepts. A change that is not kept excludes later
+    /// changes of the same folders, too, because a folder is on the disk as it was at one instant.
     pub fn after(&self, mut keep: impl FnMut(&NameChange) -> bool) -> HashMap<Number, Entries> {
         let (mut folders, mut stopped) = (self.on_disk.clone(), HashSet::new());
         for change in &self.pending {
@@ -101,7 +101,7 @@ impl Names {
         folders
     }
 
-    /// Whatever is named on the disk, or may be once a pending change is there.
+    /// Returns everything that is named on the disk, or may be named once a pending change reaches it.
     pub fn named(&self) -> impl Iterator<Item = Number> {
         let on_disk = self.on_disk.values().flat_map(|entries| entries.values().copied());
         let pending =

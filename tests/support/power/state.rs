@@ -1,4 +1,4 @@
-//! The file system twice: as programs see it, and as the disk has it.
+//! The file system in two versions: as programs see it, and as the disk has it.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -18,13 +18,13 @@ pub struct Node {
     pub changed_at: SystemTime,
     pub links: u32,
     pub opens: u32,
-    /// What programs see.
+    /// The bytes that programs see.
     pub content: Content,
     pub entries: Entries,
-    /// What the disk has of a file's bytes, and the later changes in order.
+    /// The file's bytes on the disk, and the later changes in order.
     pub on_disk: Content,
     pub pending: Vec<(u64, Change)>,
-    /// The last operation that changed more than bytes within the file: its name, its length.
+    /// The last operation that changed the name or the length of the file, not only bytes within it.
     changed_by: u64,
     synced_up_to: u64,
     pub syncs: u64,
@@ -49,7 +49,7 @@ impl Node {
     }
 }
 
-/// What one fsync carries to the disk: the state when it began.
+/// The data that one fsync writes to the disk: the state when it began.
 #[derive(Debug)]
 pub struct SyncPoint {
     number: Number,
@@ -62,14 +62,14 @@ pub struct SyncPoint {
 pub struct State {
     pub nodes: HashMap<Number, Node>,
     next: Number,
-    /// How many operations there were that change or sync anything.
+    /// Number of operations that changed or synced anything.
     pub sequence: u64,
     pub strict: Names,
     pub ext4: Names,
     pub is_cut: bool,
-    /// The operation after which the device ends.
+    /// The last operation before the power is cut.
     pub cut_after: Option<u64>,
-    /// The control: a sync says yes and does nothing.
+    /// The control: a sync reports success and does nothing.
     pub forgets_syncs: bool,
     /// How long a sync takes.
     pub sync_time: Duration,
@@ -101,12 +101,12 @@ impl State {
         }
     }
 
-    /// Every operation passes here; after the cut none does.
+    /// Fails after the cut. Every operation calls this first.
     pub fn alive(&self) -> Result<(), Errno> {
         if self.is_cut { Err(Errno::EIO) } else { Ok(()) }
     }
 
-    /// Counts an operation that changes or syncs something. The device may end right before it.
+    /// Counts an operation that changes or syncs something. The power may be cut right before it.
     fn count(&mut self) -> Result<u64, Errno> {
         self.is_cut |= self.cut_after.is_some_and(|last| self.sequence >= last);
         self.alive()?;
@@ -129,7 +129,7 @@ impl State {
         folder.entries.get(name).copied().ok_or(if folder.is_folder { Errno::ENOENT } else { Errno::ENOTDIR })
     }
 
-    /// Changes a file's bytes or length.
+    /// Changes the bytes or the length of a file.
     pub fn change(&mut self, number: Number, change: Change) -> Result<(), Errno> {
         self.node(number)?;
         let sequence = self.count()?;
@@ -144,7 +144,7 @@ impl State {
         Ok(())
     }
 
-    /// Makes a file or a folder.
+    /// Creates a file or a folder.
     pub fn create(
         &mut self,
         folder: Number,
@@ -203,7 +203,7 @@ impl State {
         self.rename_all(number, entries)
     }
 
-    /// One change of names, of `number` and of what stood in its way.
+    /// Makes one change of names: of `number`, and of the file or folder that it replaces.
     fn rename_all(
         &mut self,
         number: Number,
@@ -231,7 +231,7 @@ impl State {
         Ok(())
     }
 
-    /// An fsync begins: what is there now will be durable when it ends.
+    /// Begins an fsync. What exists now is durable when it ends.
     pub fn begin_sync(&mut self, number: Number) -> Result<SyncPoint, Errno> {
         self.node(number)?;
         let sequence = self.count()?;
@@ -259,7 +259,7 @@ impl State {
         Ok(())
     }
 
-    /// Everything reaches the disk, as it does when nothing happens for a minute.
+    /// Makes everything durable, as happens after a minute without activity.
     pub fn settle(&mut self) {
         let sequence = self.sequence;
         self.strict.sync_up_to(sequence);
@@ -272,7 +272,7 @@ impl State {
         self.sweep();
     }
 
-    /// Frees what has no name anywhere and is not open.
+    /// Frees everything that has no name anywhere and is not open.
     fn sweep(&mut self) {
         let named: HashSet<Number> = self.strict.named().chain(self.ext4.named()).collect();
         self.nodes.retain(|number, node| node.links > 0 || node.opens > 0 || named.contains(number));

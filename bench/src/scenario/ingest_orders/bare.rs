@@ -1,13 +1,13 @@
 //! [`Shard::apply`] of orders against a bare insert loop on the same tables.
 //!
-//! Both start from the schema that the shard makes, take the same records apart, and write 10,000 orders a
-//! transaction with the same settings of SQLite; checkpoints and upkeep are off the clock of `rows_per_s`.
+//! Both start from the schema that the shard creates, decode the same records, and write 10,000 orders per transaction
+//! with the same settings of SQLite. `rows_per_s` excludes the time of checkpoints and upkeep.
 //!
-//! The bare loop does: one prepared INSERT an order and one an item, with the covering index in order of time;
-//! tenants, categories, products and customers once each, with the indexes these tables have, that of the words of
-//! names and e-mail addresses among them, their numbers in hash maps. It does not: look whether an order is there
-//! already (it remembers no ids), compare or hash its content, keep sums by hour, day, category and product with
-//! their sketches, count the partition or open a new one, keep journal positions.
+//! The bare loop executes one prepared INSERT per order and one per item, with the covering index in order of time. It
+//! inserts tenants, categories, products and customers once each, with the indexes of these tables, including the one
+//! of the words of names and e-mail addresses, and keeps their numbers in hash maps. It does not check whether an
+//! order exists (it keeps no ids), compare or hash its content, keep sums by hour, day, category and product with
+//! their sketches, count the rows of the partition, open a new partition, or keep journal positions.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const UPKEEP_SLICE: Duration = Duration::from_millis(4);
 /// Item ids of one order.
 const ITEM_IDS: i64 = 1_024;
 
-/// Some of the records, by their place.
+/// A range of the records.
 struct Part<'r> {
     records: &'r Batch,
     first: usize,
@@ -50,11 +50,11 @@ impl Records for Part<'_> {
     }
 }
 
-/// Times the transactions by themselves, and with all that is done between them.
+/// Measures the transactions separately, and together with everything between them.
 struct Watch {
     start: std::time::Instant,
     writing: Duration,
-    /// of this thread, while it was writing
+    /// CPU time of this thread while it was writing.
     cpu_ns: u64,
 }
 
@@ -81,7 +81,7 @@ impl Watch {
     }
 }
 
-/// As the server's writer does it: partitions of 100,000, upkeep between the batches.
+/// Works like the server's writer: partitions of 100,000, upkeep between the batches.
 pub(super) fn apply(setup: &Setup, records: &Batch) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
@@ -130,8 +130,8 @@ pub(super) fn bare(setup: &Setup, records: &Batch) -> Result<Round> {
     Ok(watch.round(records.len()))
 }
 
-/// The tables of a shard without a row: it makes them itself, the first partition with the first order. From
-/// then on only SQLite is in between.
+/// Returns a connection to a shard's tables without rows. The shard creates them, the first partition with the first
+/// order. After that, only SQLite is used.
 fn emptied(folder: &ShardFolder, records: &Batch) -> Result<Connection> {
     let mut shard = Shard::open(folder, &ShardOptions::default(), &FAMILIES)?;
     shard.apply(&[(LaneId::keyed(0), &Part { records, first: 0, count: 1 })], &mut |_, _, _| {})?;
@@ -183,7 +183,7 @@ fn insert<'r>(
         insert_order.raw_bind_parameter(11, order.received_us)?;
         insert_order.raw_bind_parameter(12, order.ingest)?;
         insert_order.raw_bind_parameter(13, order.line)?;
-        // as wide as the hash of the content that the shard keeps there
+        // As wide as the hash of the content that the shard stores there.
         insert_order.raw_bind_parameter(14, id.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64))?;
         insert_order.raw_bind_parameter(15, customer_key)?;
         insert_order.raw_execute()?;
@@ -226,7 +226,7 @@ impl<'t> New<'t> {
     }
 }
 
-/// Numbers of names; customers by their ids, products by their ids and categories.
+/// Numbers of names: customers by their ids, products by their ids and categories.
 #[derive(Default)]
 struct Names<'r> {
     tenants: HashMap<&'r str, i64>,
@@ -250,7 +250,7 @@ impl<'r> Names<'r> {
         Ok(tenant)
     }
 
-    /// Number and key.
+    /// Returns a customer's number and key.
     fn customer(&mut self, new: &mut New<'_>, tenant: i64, order: &OrderRow<'r>) -> Result<(i64, i64)> {
         if let Some(customer) = self.customers.get(&(tenant, order.customer_id)) {
             return Ok(*customer);

@@ -1,8 +1,9 @@
-//! One thread that sends events for several tenants, each at a pace of its own.
+//! One thread that sends events for several tenants, each at its own pace.
 //!
-//! `POST /events` with a new id each time, one request on the way on each connection. Latency counts from when a
-//! request was due, so that a server that stalls is not spared. The thread spins: a sleep would be in every latency.
-//! All parties are served by one loop, because two that spin on one core would wait for each other's time slices.
+//! It sends `POST /events` with a new id each time, with one request in flight on each connection. Latency counts from
+//! the due time of a request, so that the stalls of a server are included. The thread spins, because a sleep would be
+//! in every latency. One loop serves all parties, because two that spin on one core would wait for each other's time
+//! slices.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +17,7 @@ use hdrhistogram::Histogram;
 use crate::epoll::{EDGE, Epoll, READABLE};
 use crate::{http, process};
 
-/// How long answers may still come after the last request was due.
+/// Time in which responses may still arrive after the last request was due.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -29,7 +30,7 @@ pub(super) struct Party {
     per_s: f64,
     connections: usize,
     request: Vec<u8>,
-    /// Where the event's id stands in the request.
+    /// Position of the event's id in the request.
     id_at: usize,
     id: u64,
 }
@@ -59,7 +60,7 @@ impl Party {
         self.per_s
     }
 
-    /// An event that was not sent before.
+    /// Returns an event that was not sent before.
     pub(super) fn next(&mut self) -> &[u8] {
         self.id += 1;
         let digits = format!("{:0ID_DIGITS$x}", self.id);
@@ -68,13 +69,13 @@ impl Party {
     }
 }
 
-/// What came back of one party's events within the measured time.
+/// The responses to one party's events within the measured time.
 pub(super) struct Taken {
-    /// Of requests that were due in it.
+    /// Latency of the requests that were due in this time.
     pub(super) latency_us: Histogram<u64>,
-    /// 201.
+    /// Responses with 201.
     pub(super) created: u64,
-    /// 429.
+    /// Responses with 429.
     pub(super) limited: u64,
     pub(super) others: u64,
 }
@@ -88,27 +89,27 @@ impl Taken {
 struct Connection {
     stream: TcpStream,
     party: usize,
-    /// When the request on the way was due.
+    /// The due time of the request in flight.
     due_us: Option<u64>,
     partial: Vec<u8>,
 }
 
 struct Side {
     party: Party,
-    /// Connections without a request on the way.
+    /// Connections without a request in flight.
     idle: Vec<usize>,
     sent: u64,
     taken: Taken,
 }
 
-/// What came back of each party, and how the load itself fared.
+/// The responses of each party, and the delays of the load itself.
 pub(super) struct Sent {
     pub(super) taken: Vec<Taken>,
-    /// Time between two turns of the loop, which is in the latencies: long where the load had to share its core.
+    /// Time between two turns of the loop, which the latencies include. It is long if the load had to share its core.
     pub(super) turn_us: Histogram<u64>,
 }
 
-/// Sends for all of them over `lead` and `time`; what is measured is the latter.
+/// Sends for all parties during `lead` and `time`, and measures only during `time`.
 pub(super) fn send(addr: SocketAddr, parties: &[Party], lead: Duration, time: Duration) -> Result<Sent> {
     let mut epoll = Epoll::new()?;
     let (mut connections, mut sides) = (Vec::new(), Vec::new());
@@ -121,7 +122,7 @@ pub(super) fn send(addr: SocketAddr, parties: &[Party], lead: Duration, time: Du
             epoll.add(stream.as_raw_fd(), READABLE | EDGE, key as u64)?;
             connections.push(Connection { stream, party: number, due_us: None, partial: Vec::new() });
         }
-        // The same ids in no two calls.
+        // No two calls use the same ids.
         let party = Party { id: party.id.max(clock::unix_us() as u64), ..party.clone() };
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
         let taken = Taken { latency_us, created: 0, limited: 0, others: 0 };
@@ -137,7 +138,7 @@ pub(super) fn send(addr: SocketAddr, parties: &[Party], lead: Duration, time: Du
         ensure!(!process::interrupted(), "interrupted");
         let now_us = clock::monotonic_us();
         if (from_us..to_us).contains(&now_us) {
-            // Weighted by its length: at which share of the time the loop was that slow.
+            // Weighted by its length, which gives the share of the time in which the loop was this slow.
             turn_us.saturating_record_n(now_us - last_us, now_us - last_us);
         }
         last_us = now_us;
@@ -181,7 +182,7 @@ pub(super) fn send(addr: SocketAddr, parties: &[Party], lead: Duration, time: Du
     }
 }
 
-/// The status of a whole answer; `None` while some of it is missing.
+/// Returns the status of a complete response; `None` while a part of it is missing.
 fn read(connection: &mut Connection, bytes: &mut [u8]) -> Result<Option<u16>> {
     let read = match connection.stream.read(bytes) {
         Ok(read) => read,

@@ -1,4 +1,4 @@
-//! The same figures from DuckDB, on tables of its own, and from the sqlite3 shell, on the shard's own file.
+//! The same figures from DuckDB, on its own tables, and from the sqlite3 shell, on the shard's own file.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -32,7 +32,7 @@ struct ToldAnswer {
     groups: Vec<(String, u64, u64, u64, u64, [u64; 3])>,
 }
 
-/// Every question ("day exact") to DuckDB with one thread; its file stays beside the CSV for the next round.
+/// Runs every query ("day exact") in DuckDB with one thread. Its file stays next to the CSV for the next round.
 pub(super) fn duckdb(
     setup: &Setup,
     folder: &Path,
@@ -61,7 +61,7 @@ pub(super) fn duckdb(
     Ok(told.answers.into_iter().map(|(question, answer)| (question, read(answer))).collect())
 }
 
-/// One exact question to the shell, without quantiles: it has none. The whole process is on the clock.
+/// Runs one exact query in the shell, without quantiles, which it does not have. The time of the whole process counts.
 pub(super) fn sqlite3(setup: &Setup, loaded: &Loaded, group: &str) -> Result<(Figures, Answer)> {
     let sql = sql(loaded, group)?;
     let mut command = Command::new("sqlite3");
@@ -78,7 +78,7 @@ pub(super) fn sqlite3(setup: &Setup, loaded: &Loaded, group: &str) -> Result<(Fi
     Ok((Figures::from([("computed_ms", ms)]), answer))
 }
 
-/// One line of the shell's list mode.
+/// Parses one line of the shell's list mode.
 fn read(line: &str) -> Result<(String, Group)> {
     let (key, numbers) = line.split_once('|').context("no line of figures")?;
     let numbers: Vec<u64> = numbers.split('|').map(str::parse).collect::<Result<_, _>>()?;
@@ -88,8 +88,8 @@ fn read(line: &str) -> Result<(String, Group)> {
     Ok((key.to_owned(), Group { orders, units, revenue, customers, ranks: None }))
 }
 
-/// Partition by partition: an item's order is in the partition of the same number, and a join of the views would
-/// look for it in all.
+/// Returns the query, partition by partition: an item's order is in the partition of the same number, and a join of
+/// the views would search all of them.
 fn sql(loaded: &Loaded, group: &str) -> Result<String> {
     let reader = Connection::open(loaded.database(0))?;
     let mut statement =

@@ -1,4 +1,4 @@
-//! Failures of the server: 5xx.
+//! Server failures: 5xx.
 
 use super::{Entry, Problem, entry};
 

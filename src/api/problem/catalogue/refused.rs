@@ -1,4 +1,4 @@
-//! Requests that are refused for who asks, what for, or how: 401 to 417.
+//! Requests that are refused because of who sends them, what they request, or how: 401 to 417.
 
 use super::{Entry, Problem, entry};
 

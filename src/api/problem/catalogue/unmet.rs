@@ -1,4 +1,4 @@
-//! Requests that the server understands and does not serve as they are: 421 to 499.
+//! Requests that the server understands but cannot serve as they are: 421 to 499.
 
 use super::{Entry, Problem, entry};
 

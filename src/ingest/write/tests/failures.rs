@@ -78,7 +78,7 @@ fn a_removed_file_is_brought_back_with_every_row() {
     let mut writer = rig.writer();
     rig.accept(0, 300);
     writer.settle();
-    // The journal has released these records: only the open connection still has them.
+    // The journal has released these records, so only the open connection still has them.
     writer.checkpoint(CheckpointMode::Passive).unwrap();
     rig.accept(1, 20);
     fs::remove_file(rig.path()).unwrap();
@@ -138,7 +138,7 @@ fn a_flipped_bit_in_the_wal_costs_no_row() {
             rig.accept(1, 30);
             writer.settle();
         }
-        // Killed, so nothing is checkpointed. Then one bit flips.
+        // The server is killed, so nothing is checkpointed. Then one bit flips.
         let wal = rig.path().with_extension("db-wal");
         let (mut bytes, database) = (fs::read(&wal).unwrap(), fs::read(rig.path()).unwrap());
         let at = bytes.len() * step / 8 + 5;
@@ -256,7 +256,7 @@ fn a_removed_folder_costs_no_row() {
     rig.accept(0, 250);
     writer.settle();
     fs::remove_dir_all(folder(&rig.dir).dir()).unwrap();
-    // These go to a file without a name, until the journal begins its next segment.
+    // These go to an unlinked file until the journal starts its next segment.
     rig.accept(0, 10);
     writer.settle();
     assert_eq!(rig.status.reopened.get(), 1);

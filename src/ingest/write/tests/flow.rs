@@ -1,4 +1,4 @@
-//! Normal operation: batches, checkpoints, indexes, stopping, starting again.
+//! Normal operation: batches, checkpoints, indexes, stopping, restarting.
 
 use std::sync::Arc;
 use std::thread;

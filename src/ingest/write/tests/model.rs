@@ -1,4 +1,4 @@
-//! Any mixture of events and failures: in the end, every accepted event is a row, exactly once.
+//! Any mixture of events and failures: in the end, every accepted event is stored as exactly one row.
 
 use proptest::prelude::*;
 
@@ -70,7 +70,8 @@ proptest! {
                     }
                 }
                 Step::Checkpoint => writer.checkpoint(CheckpointMode::Passive).unwrap(),
-                // Only under an open connection: a file that is removed while no one has it open is lost.
+                // This runs only under an open connection, because a file that is removed while no process has it
+                // open is lost.
                 Step::Unlink if writer.shard.is_some() => {
                     writer.settle();
                     std::fs::remove_file(rig.path()).unwrap();

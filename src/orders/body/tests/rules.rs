@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::Code;
 
-/// A field of an order or of an item, as a raw value.
+/// An order's or item's field, as a name and a raw value.
 type Field = (&'static str, &'static str);
 
 const FIELDS: [Field; 8] = [
@@ -19,7 +19,7 @@ const FIELDS: [Field; 8] = [
 const ITEM_FIELDS: [Field; 4] =
     [("product_id", "\"p-1\""), ("category", "\"books\""), ("quantity", "2"), ("unit_price", "\"19.99\"")];
 
-/// An object of these fields, one of them with another raw value; `None` omits it.
+/// Returns an object with these fields, one of them with another raw value. `None` omits that field.
 fn object(fields: &[Field], name: &str, value: Option<&str>) -> String {
     let members: Vec<String> = fields
         .iter()
@@ -29,18 +29,18 @@ fn object(fields: &[Field], name: &str, value: Option<&str>) -> String {
     members.join(",")
 }
 
-/// An order with another value for one of its own fields.
+/// Returns an order with another value for one of its own fields.
 fn with(name: &str, value: Option<&str>) -> String {
     let item = object(&ITEM_FIELDS, "", None);
     format!("{{{},\"items\":[{{{item}}}]}}", object(&FIELDS, name, value))
 }
 
-/// An order of these raw items.
+/// Returns an order with these raw items.
 fn with_items(items: &str) -> String {
     format!("{{{},\"items\":{items}}}", object(&FIELDS, "", None))
 }
 
-/// An order whose second item has another value for one field.
+/// Returns an order whose second item has another value for one field.
 fn with_item(name: &str, value: Option<&str>) -> String {
     let (good, item) = (object(&ITEM_FIELDS, "", None), object(&ITEM_FIELDS, name, value));
     with_items(&format!("[{{{good}}},{{{item}}},{{{good}}}]"))
@@ -277,7 +277,7 @@ fn a_price_has_no_more_digits_than_its_currency() {
         ("CLF", "0.0001", Some(1)),
     ] {
         let item = object(&ITEM_FIELDS, "unit_price", Some(price));
-        // The currency comes last, and counts nevertheless.
+        // The currency comes last and still counts.
         let head = object(&FIELDS, "currency", None);
         let line = format!("{{\"items\":[{{{item}}}],{head},\"currency\":\"{currency}\"}}");
         match minor {
@@ -285,7 +285,7 @@ fn a_price_has_no_more_digits_than_its_currency() {
             None => assert_fault(&line, "/items/0/unit_price", "too_many_digits"),
         }
     }
-    // Without a currency, the form of a price can be checked, and its digits cannot.
+    // Without a currency, the form of a price can be checked, but its number of digits cannot.
     let unknown = |price| with_item("unit_price", Some(price)).replace("USD", "???");
     for price in ["\"19.99999\"", "1e999", "92233720368547758.07"] {
         assert_fault(&unknown(price), "/currency", "unknown_currency");
@@ -325,7 +325,7 @@ fn an_order_has_one_to_a_thousand_items() {
     assert_eq!((kept.items.len(), kept.total_minor), (1000, 1000 * 2 * 1999));
     assert_fault(&items(ORDER_ITEMS_MAX + 1), "/items", "too_many_items");
     assert_fault(&items(20_000), "/items", "too_many_items");
-    // The faults of too many items are not listed, those of the order are.
+    // If there are too many items, their errors are not listed. The order's errors are.
     let broken = with_items(&format!("[{}1]", "1,".repeat(2000))).replace("\"paid\"", "\"?\"");
     let expected = [("/status".to_owned(), "unknown_status"), ("/items".to_owned(), "too_many_items")];
     assert_eq!(faults(&broken), expected);
@@ -393,7 +393,7 @@ fn an_error_has_the_id_of_the_order_and_no_other_text() {
 
 #[test]
 fn a_known_key_that_comes_twice_is_a_fault_however_it_is_spelled() {
-    // Unknown keys may be repeated, and so may keys in another place.
+    // Unknown keys may be repeated, and so may known keys elsewhere.
     let line = SEED.replacen('{', r#"{"items ":7,"items ":1,"other":[{"order_id":"x"}],"#, 1);
     assert!(order(&line).is_ok());
     for (line, pointer) in [
@@ -473,7 +473,7 @@ fn the_buffers_of_one_order_serve_the_next() {
         assert!(decoder.order(b"{\"order_id\":\"\\u0041\",\"items\":[{\"category\":\"\\u0041\"}]}").is_err());
     }
     assert_eq!(places(&decoder), before);
-    // A line that makes the parser's buffers large frees them, and is parsed nevertheless.
+    // A line that makes the parser's buffers large is still parsed, and the buffers are freed.
     let large = line.replacen('{', &format!("{{\"ignored\":[{}0],", "0,".repeat(100_000)), 1);
     assert_eq!(Kept::from(decoder.order(large.as_bytes()).unwrap()), expected);
     assert!(decoder.decoder.bytes_kept() < BYTES_KEPT);

@@ -14,7 +14,7 @@ use crate::event::{TimeError, is_deeper_than, parse_rfc3339};
 type Faults = Vec<(String, &'static str)>;
 type Fields<'b> = HashMap<String, &'b RawValue>;
 
-/// The keys of an object, in its order.
+/// An object's keys, in the order of the object.
 struct Keys(Vec<String>);
 
 impl<'de> serde::Deserialize<'de> for Keys {
@@ -39,7 +39,7 @@ impl<'de> serde::Deserialize<'de> for Keys {
     }
 }
 
-/// Parses fields and records their faults.
+/// Parses fields and records their errors.
 struct Reader {
     faults: Faults,
 }
@@ -57,7 +57,7 @@ impl Reader {
         }
     }
 
-    /// The string; `Err` for one that serde_json cannot parse, a lone surrogate.
+    /// Returns the string, or `Err` if serde_json cannot parse it because of a lone surrogate.
     fn string(&mut self, fields: &Fields<'_>, at: &str, name: &str) -> Option<Result<String, ()>> {
         let raw = self.raw(fields, at, name)?;
         if !raw.starts_with('"') {
@@ -159,7 +159,7 @@ impl Reader {
     }
 }
 
-/// `-?[0-9]+(\.[0-9]+)?`
+/// Returns `true` if the string matches `-?[0-9]+(\.[0-9]+)?`.
 fn is_decimal(text: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let text = text.strip_prefix('-').unwrap_or(text);
@@ -169,11 +169,11 @@ fn is_decimal(text: &str) -> bool {
     }
 }
 
-/// A decimal that is not negative, by moving the point in its digits.
+/// Returns a non-negative decimal in minor units, by moving the point in its digits.
 fn minor_units(text: &str, digits: u8) -> Result<i128, &'static str> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         None => (text, 0),
-        // Longer than any text here, in either direction.
+        // Longer than any string here, in either direction.
         Some((mantissa, exponent)) => {
             let far = if exponent.starts_with('-') { -10_000 } else { 10_000 };
             (mantissa, exponent.parse::<i64>().unwrap_or(far).clamp(-10_000, 10_000))
@@ -203,7 +203,8 @@ fn minor_units(text: &str, digits: u8) -> Result<i128, &'static str> {
     }
 }
 
-/// The order or its faults; `None` if serde_json cannot decide: not JSON, keys that are not strings, too deep.
+/// Returns the expected order or errors. Returns `None` if serde_json cannot decide: the line is not JSON, has keys
+/// that are not strings, or is nested too deeply.
 fn expected(line: &[u8]) -> Option<Result<Kept, Faults>> {
     if is_deeper_than(line, JSON_DEPTH_MAX) {
         return None;
@@ -287,7 +288,7 @@ fn expected(line: &[u8]) -> Option<Result<Kept, Faults>> {
     }))
 }
 
-/// Whether the line is an order.
+/// Asserts that the decoder and the rules agree. Returns `true` if the line is an order.
 fn assert_agrees(decoder: &mut OrderDecoder, line: &[u8]) -> bool {
     let verdict = decoder.order(line).map(Kept::from);
     let text = String::from_utf8_lossy(line);
@@ -327,7 +328,7 @@ fn a_line_cut_anywhere_or_with_a_flipped_bit_gets_the_verdict_of_the_rules() {
     assert!(good > 500, "{good}");
 }
 
-/// A JSON string of a text, plain or with every character as an escape.
+/// Returns a JSON string literal, plain or with every character escaped.
 fn quoted(text: &str, is_escaped: bool) -> String {
     if is_escaped {
         format!("\"{}\"", text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>())
@@ -336,7 +337,7 @@ fn quoted(text: &str, is_escaped: bool) -> String {
     }
 }
 
-/// A value that is rarely valid anywhere.
+/// Generates a value that is rarely valid anywhere.
 fn junk() -> impl Strategy<Value = String> {
     let texts = [
         "null",
@@ -371,7 +372,8 @@ fn text(pattern: &'static str) -> impl Strategy<Value = String> {
     (pattern, prop::bool::weighted(0.1)).prop_map(|(text, is_escaped)| quoted(&text, is_escaped))
 }
 
-/// A member: its key, rarely with escapes, and a value that is rarely junk; rarely missing or repeated.
+/// Generates a member: its key, rarely with escapes, and a value that is rarely junk. The member is rarely missing or
+/// repeated.
 fn member(name: &'static str, value: impl Strategy<Value = String> + 'static) -> BoxedStrategy<Vec<String>> {
     let value = prop_oneof![60 => value, 1 => junk()];
     let key = prop::bool::weighted(0.03).prop_map(move |is_escaped| quoted(name, is_escaped));
@@ -386,7 +388,7 @@ fn member(name: &'static str, value: impl Strategy<Value = String> + 'static) ->
     .boxed()
 }
 
-/// An object of such members in any order, among others.
+/// Generates an object with such members, in any order and mixed with others.
 fn any_object(members: Vec<BoxedStrategy<Vec<String>>>) -> impl Strategy<Value = String> {
     let others = prop::collection::vec(("[a-z]{0,3}", junk()), 0..2)
         .prop_map(|others| others.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect())
@@ -473,7 +475,7 @@ proptest! {
     fn both_ways_find_the_same_order(line in any_order()) {
         let mut decoder = OrderDecoder::new();
         let first = decoder.order(line.as_bytes()).map(Kept::from);
-        // A value that simd-json refuses and no rule reads.
+        // A value that simd-json refuses and that no rule reads.
         let comma = if line == "{}" { "" } else { "," };
         let line = line.replacen('{', &format!("{{\"ignored\":1e999{comma}"), 1);
         prop_assert_eq!(decoder.order(line.as_bytes()).map(Kept::from), first);

@@ -1,12 +1,12 @@
-//! A batch of orders for an export: one text for all of them, and offsets into it.
+//! A batch of orders for an export: one text for all strings, and offsets into it.
 
 use crate::base::money::Currency;
 use crate::orders::status::OrderStatus;
 
-/// Approximate length of the numbers of an item.
+/// The approximate length of an item's numbers.
 const ITEM_DIGITS: usize = 64;
 
-/// The position of a text of a batch.
+/// The position of a string in a batch's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: u32,
@@ -23,27 +23,27 @@ pub struct BatchOrder {
     pub currency: Currency,
     pub ordered_at_us: i64,
     pub received_us: i64,
-    /// Minor units of the currency.
+    /// The total in minor units of the currency.
     pub total: i64,
     pub units: i64,
     pub item_count: i64,
-    /// Where the order's items end in those of the batch. They begin where those of the previous order end.
+    /// The end of the order's items in the batch's items. They start where the previous order's items end.
     pub items_end: u32,
 }
 
 /// One line of an order.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchItem {
-    /// Counted from 1 within its order.
+    /// The line number, counted from 1 within its order.
     pub line: u32,
     /// Index into the batch's products.
     pub product: u32,
     pub quantity: i64,
-    /// Minor units of the order's currency.
+    /// The price in minor units of the order's currency.
     pub unit_price: i64,
 }
 
-/// Orders with all exported data; some hundred bytes each.
+/// Orders with all exported data. Each takes some hundred bytes.
 #[derive(Clone, Debug, Default)]
 pub struct OrderBatch {
     pub orders: Vec<BatchOrder>,
@@ -63,7 +63,7 @@ impl Span {
         Span { start, end: text.len() as u32 }
     }
 
-    /// The range within the batch's text.
+    /// Returns the range within the batch's text.
     #[must_use]
     pub fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
@@ -71,19 +71,19 @@ impl Span {
 }
 
 impl OrderBatch {
-    /// Takes the text of the batch. The caller resolves positions by [`Span::range`] from then on.
+    /// Takes the batch's text. From then on, the caller resolves positions with [`Span::range`].
     #[must_use]
     pub fn take_text(&mut self) -> String {
         std::mem::take(&mut self.text)
     }
 
-    /// Provides memory for further texts.
+    /// Returns memory to the batch for further text.
     pub fn give_text(&mut self, mut text: Vec<u8>) {
         text.clear();
         self.text = String::from_utf8(text).unwrap_or_default();
     }
 
-    /// Empties the batch and keeps its memory for the next one.
+    /// Empties the batch and keeps its memory for reuse.
     pub fn clear(&mut self) {
         self.orders.clear();
         self.items.clear();
@@ -92,21 +92,21 @@ impl OrderBatch {
         self.text.clear();
     }
 
-    /// Returns the bytes of the order's texts: its id and its customer.
+    /// Returns the byte length of the order's strings: its id and its customer.
     #[must_use]
     pub fn order_bytes(&self, order: &BatchOrder) -> usize {
         let customer = self.customers[order.customer as usize];
         order.order_id.range().len() + customer.iter().map(|span| span.range().len()).sum::<usize>()
     }
 
-    /// Returns the bytes of an item's texts, with the digits of its numbers.
+    /// Returns the byte length of an item's strings, plus the digits of its numbers.
     #[must_use]
     pub fn item_bytes(&self, item: &BatchItem) -> usize {
         let product = self.products[item.product as usize];
         ITEM_DIGITS + product.iter().map(|span| span.range().len()).sum::<usize>()
     }
 
-    /// Returns all texts, one after the other.
+    /// Returns the text of all strings.
     #[must_use]
     pub fn all_text(&self) -> &[u8] {
         self.text.as_bytes()
@@ -149,17 +149,18 @@ impl OrderBatch {
     }
 }
 
-/// The limits of a batch.
+/// The limits on a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchBounds {
     pub orders: usize,
-    /// The order that reaches this number is the last one, so a batch may contain up to 1,023 more.
+    /// The number of items at which a batch ends. The order that reaches it is still included, so a batch may contain
+    /// up to 1,023 more.
     pub items: usize,
     pub with_items: bool,
 }
 
 impl BatchBounds {
-    /// Returns `true` if the batch has reached a limit. Only its rows decide it, never the time.
+    /// Returns `true` if the batch has reached a limit. Only the batch's rows decide this, never the time.
     #[must_use]
     pub fn is_full(&self, batch: &OrderBatch) -> bool {
         batch.orders.len() >= self.orders || batch.items.len() >= self.items

@@ -1,4 +1,4 @@
-//! Selects orders, with their statuses at that time.
+//! Selects orders and records their current statuses.
 
 use rusqlite::{Connection, Row, params};
 
@@ -15,11 +15,12 @@ use crate::orders::{SalesFilter, sales_days};
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 
-/// Ids that one step examines, and orders that it examines in order of time. Few in a debug build, so that tests
-/// with few rows take several steps.
+/// The number of ids that one step examines. It is small in a debug build, so that tests with few rows take several
+/// steps.
 const CHOOSE_IDS: i64 = if cfg!(debug_assertions) { 150 } else { 16_384 };
+/// The number of orders that one step examines if it reads the time index.
 const CHOOSE_ORDERS: i64 = if cfg!(debug_assertions) { 40 } else { 8_192 };
-/// Tables are read from end to end if the selected orders times this number reach the stored ones.
+/// The tables are scanned in full if the number of selected orders times this reaches the number of stored orders.
 const MOST: u64 = 3;
 
 /// One selected order, with the status that the export reports.
@@ -32,18 +33,17 @@ pub struct ChosenOrder {
 /// The progress of the selection in one shard.
 #[derive(Clone, Debug, Default)]
 pub struct SelectionCursor {
-    /// The highest id of the finished partitions, or of the rows read so far if tables are read from end to end.
+    /// The highest id of the finished partitions. In a full scan, it is the highest id read so far.
     after: i64,
-    /// Time and order id of the last order read, if a partition is read in order of time and is not finished.
+    /// The time and order id of the last order read, if a partition is read from its time index and is not finished.
     within: Option<(i64, String)>,
-    /// Whether tables are read from end to end. The first step decides it.
+    /// Whether the tables are scanned in full. The first step decides this.
     whole: Option<bool>,
 }
 
 /// Returns the next orders that match the filter and have ids up to `pin`, partition by partition, and where to
-/// continue if there is more. Within a partition they are in order of id or, if few match, in order of time. Takes
-/// about 0.2 us for each stored order, or 1.5 us for each matching one. `spare` is an empty list whose memory is
-/// reused.
+/// continue if there are more. Within a partition, they are sorted by id or, if few match, by time. Takes about 0.2
+/// us for each stored order, or 1.5 us for each matching one. `spare` is an empty list whose memory is reused.
 pub fn choose_orders(
     connection: &Connection,
     shard: ShardId,
@@ -98,7 +98,7 @@ pub fn choose_orders(
     if whole {
         let first = choosing.after.max(info.first_id - 1);
         let last = end(info).min(first + CHOOSE_IDS);
-        // Reserved at once, because the process keeps the memory that a growing list leaves behind.
+        // Reserved at once, because the process keeps the memory that a growing list frees.
         chosen.reserve_exact(CHOOSE_IDS as usize);
         let mut statement = connection.prepare_cached(&by_id_sql(&info.name))?;
         let mut rows = statement.query([first, last])?;
@@ -141,7 +141,7 @@ pub fn choose_orders(
     Ok((chosen, (!is_done).then_some(choosing)))
 }
 
-/// Reads an order from columns ordered_at_us, id, currency, status, total, units, customer.
+/// Reads an order from the columns ordered_at_us, id, currency, status, total, units, customer.
 fn bare(row: &Row<'_>) -> Result<IndexedOrder, ShardError> {
     Ok(IndexedOrder {
         ordered_at_us: row.get(0)?,

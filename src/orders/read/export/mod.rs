@@ -1,7 +1,7 @@
 //! Reads orders for exports in bounded steps: first selects them with their statuses, then reads their data.
 //!
-//! Only the status of an order ever changes, so the selection stores it. Reading the same selection therefore
-//! returns the same data every time.
+//! An order's status is the only part that ever changes, so the selection stores it. Reading the same selection
+//! therefore returns the same data every time.
 
 mod batch;
 mod choose;
@@ -19,21 +19,21 @@ use super::indexed::damaged;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
 
-/// How long one step may hold its snapshot: short enough that a waiting query is hardly delayed.
+/// The maximum time that one step holds its snapshot. It is short, so that a waiting query is hardly delayed.
 const STEP_US: u64 = 20_000;
-/// Orders between two checks of the clock.
+/// The number of orders between two checks of the clock.
 const LOOK: usize = 256;
 
 fn currency(row: &Row<'_>, at: usize) -> Result<Currency, ShardError> {
     Currency::parse(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?).ok_or_else(damaged)
 }
 
-/// Releases the pages that reading a whole shard leaves in a connection's cache.
+/// Releases the pages that remain in a connection's cache after a whole shard was read.
 pub fn forget_pages(connection: &Connection) -> Result<(), ShardError> {
     Ok(connection.execute_batch("PRAGMA shrink_memory")?)
 }
 
-/// Returns every SQL text of exports that reads a partition, with its name, for checking query plans.
+/// Returns every export statement that reads a partition, with its name, for checking query plans.
 pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
     vec![
         ("orders to choose from, from end to end".to_owned(), choose::by_id_sql(partition)),

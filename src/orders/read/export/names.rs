@@ -1,4 +1,4 @@
-//! Names of customers and products, looked up once for many orders.
+//! Customer and product names, looked up once for many orders.
 
 use rusqlite::Connection;
 
@@ -7,21 +7,22 @@ use super::batch::{OrderBatch, Span};
 use crate::base::ids::ShardId;
 use crate::shard::{Identity, ShardError};
 
-/// Limits of the names kept between steps: the highest number (4 bytes each) and the bytes of text.
+/// Name numbers at or above this are not cached. Each takes 4 bytes.
 const NAME_NUMBERS_MAX: usize = 1 << 20;
+/// Once the cached names reach this many bytes, the cache is cleared.
 const NAME_BYTES_MAX: usize = 3 << 20;
 
-/// The names of one shard that earlier steps have read.
+/// One shard's names that earlier steps have read.
 #[derive(Debug, Default)]
 pub struct NameCache {
-    /// The shard and its file. A file that replaces it has other numbers.
+    /// The shard and its database file. If another file replaces it, the numbers change.
     of: Option<(ShardId, Identity)>,
     customers: Kept<3>,
     products: Kept<2>,
 }
 
 impl NameCache {
-    /// Prepares for a shard. Forgets the names of another one.
+    /// Prepares the cache for a shard. Clears it if it holds another shard's names.
     pub(super) fn begin(&mut self, connection: &Connection, shard: ShardId) -> Result<(), ShardError> {
         let path = connection.path().unwrap_or_default();
         let of = Identity::of(path.as_ref())?.map(|identity| (shard, identity));
@@ -82,11 +83,11 @@ impl<const N: usize> Kept<N> {
             return;
         }
         if self.text.len() >= NAME_BYTES_MAX {
-            // The stored names have been used, and most of the next ones are new.
+            // Most of the cached names will not be needed again, so start over.
             self.clear();
         }
         if self.places.capacity() == 0 {
-            // Untouched pages cost nothing, but the buffers that a growing list leaves behind do.
+            // Untouched pages cost nothing, but the buffers that a growing list frees do.
             self.places.reserve_exact(NAME_NUMBERS_MAX);
             self.text.reserve_exact(NAME_BYTES_MAX + NAME_BYTES_MAX / 8);
         }
@@ -99,7 +100,7 @@ impl<const N: usize> Kept<N> {
     }
 }
 
-/// The indexes of a step's names in its batch, by number.
+/// The batch indexes of a step's names, by name number.
 pub(super) struct Places {
     numbers: Vec<i64>,
     first: u32,
@@ -111,8 +112,8 @@ impl Places {
     }
 }
 
-/// Adds the names with these numbers to the batch, and reads unknown ones in order of their numbers, because
-/// neighbours share a page.
+/// Adds the names with these numbers to the batch. Reads names that are not cached in ascending order of their
+/// numbers, because neighbours share a page.
 fn look_up<const N: usize>(
     connection: &Connection,
     sql: &str,

@@ -14,18 +14,18 @@ use crate::orders::schema::ORDERS;
 use crate::orders::status::OrderStatus;
 use crate::shard::{ShardError, partitions_of, tenant_number};
 
-/// Reading an unselected row costs a quarter of looking up a selected one.
+/// The cost of looking up a selected row, relative to reading an unselected one.
 const DENSE: i64 = 4;
 
-/// The shard and the tenant of the selected orders.
+/// The shard and the tenant that the selected orders belong to.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderSource<'a> {
     pub shard: ShardId,
     pub tenant_id: &'a str,
 }
 
-/// Adds selected orders, all of one shard, to the batch until a bound or the time limit is reached. Returns how many
-/// it added. Takes about 1 us an order and 0.3 us an item if most of the stored orders are selected.
+/// Adds selected orders, all of one shard, to the batch until a bound or the time limit is reached. Returns the
+/// number of orders added. Takes about 1 us an order and 0.3 us an item if most of the stored orders are selected.
 pub fn read_orders(
     connection: &Connection,
     of: OrderSource<'_>,
@@ -90,7 +90,8 @@ fn gone() -> ShardError {
 /// Reads a run of orders of one partition into a batch.
 struct Reading<'r, 'c> {
     connection: &'c Connection,
-    /// No other tenant's order is exported, even if a file with other ids has replaced the one of the selection.
+    /// The tenant of the export. No other tenant's order is exported, even if a file with other ids has replaced the
+    /// selection's.
     tenant: i64,
     partition: &'r str,
     bounds: BatchBounds,
@@ -100,7 +101,7 @@ struct Reading<'r, 'c> {
 }
 
 impl Reading<'_, '_> {
-    /// Reads orders and items side by side, from end to end.
+    /// Reads orders and items side by side, in one full scan.
     fn dense(&mut self, run: &[ChosenOrder]) -> Result<usize, ShardError> {
         let (first, last) = (run[0].id, run[run.len() - 1].id);
         let mut orders = self.connection.prepare_cached(&orders_sql(self.partition))?;

@@ -17,10 +17,10 @@ use crate::prices::read::PriceChange;
 use crate::query::QueryError;
 use crate::tenants::{Principal, Scope};
 
-/// How long a new stream waits until the core knows the position of every shard.
+/// How long a new stream waits until the core knows every shard's position.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A stream's entry in its topic, which is removed when this is dropped.
+/// A stream's entry in its topic. Dropping the guard removes the entry.
 struct SubscriptionGuard {
     lane: Rc<Lane>,
     topic: Rc<Topic>,
@@ -43,13 +43,13 @@ impl SubscriptionGuard {
         SubscriptionGuard { lane: lane.clone(), topic, seat }
     }
 
-    /// Returns `true` if the permission to read has to be checked now, and clears the mark.
+    /// Returns `true` if the permission to read must be checked now, and clears the mark.
     fn takes_check(&self) -> bool {
         let mut seats = self.topic.seats.borrow_mut();
         seats.get_mut(self.seat).is_some_and(|seat| std::mem::take(&mut seat.check_due))
     }
 
-    /// Returns `true` if a comment is due. Otherwise stores the waker.
+    /// Returns `true` if a comment is due. Otherwise, stores the waker.
     fn wait(&self, waker: &Waker) -> bool {
         let mut seats = self.topic.seats.borrow_mut();
         let Some(seat) = seats.get_mut(self.seat) else { return false };
@@ -83,15 +83,15 @@ impl Drop for SubscriptionGuard {
 type NextChange = Pin<Box<dyn Future<Output = (Changes, Option<PriceChange>)>>>;
 
 enum State {
-    /// Has to send its first bytes.
+    /// The stream has yet to send its first bytes.
     Begins(Bytes),
-    /// Reads missed changes from the shards.
+    /// The stream reads missed changes from the shards.
     Replays(NextChange),
-    /// Reads the ring.
+    /// The stream reads the ring.
     Follows,
 }
 
-/// One stream. Poll it for the next bytes.
+/// One stream, polled for the next bytes.
 pub(crate) struct ChangeStream {
     seated: SubscriptionGuard,
     principal: Principal,
@@ -99,15 +99,16 @@ pub(crate) struct ChangeStream {
     state: State,
     /// The changes to read before the stream follows the ring.
     behind: Option<Changes>,
-    /// The position after the last change that the stream returned, or that was not its own.
+    /// The position after the last change that the stream returned or skipped.
     at: Rc<ChangePosition>,
-    /// The position at which its reader resumes: that of the last id that was sent.
+    /// The position at which the stream's client resumes: that of the last id sent.
     told: Rc<ChangePosition>,
-    /// The number in the ring that the stream reads next.
+    /// The number of the next ring entry to read.
     next: u64,
 }
 
-/// Begins a stream of the changes of a tenant, or of one product: from now on, or after the event with an id.
+/// Starts a stream of a tenant's changes, or of one product's. It starts at the present, or after the event with the
+/// given id.
 ///
 /// # Errors
 /// Returns an error if the id is invalid or a shard cannot be read.
@@ -123,14 +124,14 @@ pub(crate) async fn begin(
         Some(text) => {
             let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
             let known = hub(lane).position.borrow().as_deref().and_then(|now| open(now).ok());
-            // The shards are asked only if this core has not read as far yet.
+            // The shards are queried only if this core has not read that far yet.
             Some(match known {
                 Some(from) => from,
                 None => open(&query::change_marks(&lane.readers).await?)?,
             })
         }
     };
-    // Subscribed first: from here on, the core reads changes.
+    // The subscription comes first: from here on, the core reads changes.
     let seated = SubscriptionGuard::new(lane, tenant_id);
     let (reply, replied) = async_channel::bounded(1);
     hub(lane).joins.borrow_mut().push(Join { from: from.clone(), reply });
@@ -140,12 +141,12 @@ pub(crate) async fn begin(
         Err(async_channel::RecvError)
     };
     replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
-    // Both are of one moment: the changes read so far end at the position, and later ones begin at the number.
+    // Both belong to one moment: the changes read so far end at the position, and later ones start at the number.
     let now = hub(lane).position.borrow().clone().ok_or(QueryError::Busy)?;
     let next = hub(lane).ring.borrow().end();
     let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
     let at = from.map_or_else(|| now.clone(), Rc::new);
-    // A reader keeps an id without data, so one that reconnects before the first event misses none.
+    // A client keeps an id without data, so one that reconnects before the first event misses none.
     let id = at.seal(&lane.cursors, tenant_id)?.0;
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
@@ -157,7 +158,8 @@ pub(crate) async fn begin(
 fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
-            // The token is returned however this ends: an aborted connection drops its replay at any point.
+            // The token is returned regardless of how this ends: an aborted connection may drop its replay at any
+            // point.
             let token = hub(&lane).tokens.token().await;
             let next = changes.next().await;
             drop(token);
@@ -173,15 +175,15 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
 }
 
 impl ChangeStream {
-    /// Returns `true` if the reader still has permission. Nothing is sent after its key has ended.
+    /// Returns `true` if the client still has permission. Nothing is sent after its key has expired.
     fn is_allowed(&self) -> bool {
         let SubscriptionGuard { lane, topic, .. } = &self.seated;
         let mut desk = lane.desk.borrow_mut();
         desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, lane::now()).is_ok()
     }
 
-    /// Returns a comment. It has an id if the position has advanced without an event of the stream's own, so that a
-    /// reader that reconnects does not read all of that again. An event without data is not dispatched, but its id is
+    /// Returns a comment. It has an id if the position has advanced without an event for this stream, so that a
+    /// client that reconnects does not read all of that again. An event without data is not dispatched, but its id is
     /// kept (HTML, 9.2.6: the id is set before the data is checked).
     fn beat(&mut self) -> Bytes {
         if self.told != self.at
@@ -195,8 +197,8 @@ impl ChangeStream {
 }
 
 impl Stream for ChangeStream {
-    /// Returns the next bytes. The stream ends when the server drains, or when its reader loses its permission. Such
-    /// a reader gets the reason when it reconnects.
+    /// Returns the next bytes. The stream ends when the server drains, or when its client loses its permission. Such
+    /// a client gets the reason when it reconnects.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let lane = self.seated.lane.clone();
         if self.seated.takes_check() && !self.is_allowed() {
@@ -235,7 +237,7 @@ impl Stream for ChangeStream {
                                 self.told = self.at.clone();
                                 return Poll::Ready(Some(frame));
                             }
-                            // An event is not sent without its id. The stream ends, and the reader reconnects.
+                            // An event is not sent without its id. The stream ends, and the client reconnects.
                             Err(_) => return Poll::Ready(None),
                         }
                     }
@@ -261,7 +263,7 @@ impl Stream for ChangeStream {
                         self.told = entry.after.clone();
                         return Poll::Ready(Some(entry.frame.clone()));
                     }
-                    // Nothing up to here belongs to the stream, so its position is that of the core.
+                    // No entry up to here belongs to the stream, so its position is the core's.
                     self.next = ring.end();
                     if let Some(position) = &*hub(&lane).position.borrow() {
                         self.at = position.clone();
