@@ -17,6 +17,7 @@ mod house_words;
 mod http_edges;
 mod isolation;
 mod keys;
+mod load_programs;
 mod old_folders;
 mod one_vs_many;
 mod openapi;

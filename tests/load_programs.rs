@@ -1,0 +1,244 @@
+//! The programs of `bench/load` succeed against this server, and each of them notices a server that does not do what
+//! it must.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::commerce::{NDJSON, ingest};
+use crate::support::{Folder, Server, cpus, python, skip};
+use serde_json::json;
+
+const LOCUST: &[&str] = &["locust==2.47.0", "gevent==26.9.0"];
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/load").join(name)
+}
+
+/// Returns the command of a program, or the reason why it cannot run here.
+fn program(name: &str) -> Result<Command, String> {
+    const IS_NEW: &str = "import sys; sys.exit(sys.version_info < (3, 9))";
+    let found =
+        Command::new("python3").args(["-c", IS_NEW]).status().map_err(|error| format!("python3: {error}"))?;
+    if !found.success() {
+        return Err("python3 is older than 3.9".to_owned());
+    }
+    let mut command = Command::new("python3");
+    // The source tree remains free of compiled modules.
+    command.arg("-B").arg(file(name)).env_remove("LOAD_KEY").args(["--patience", "60"]);
+    Ok(command)
+}
+
+/// Starts a server with a key for everything.
+fn serve(folder: &Folder) -> (Server, String) {
+    let made = folder.run(&["key", "create", "--scope", "admin"]);
+    assert!(made.status.success(), "{made:?}");
+    let key = String::from_utf8(made.stdout).expect("a key is ASCII").trim().to_owned();
+    let flags = ["--cores", &cpus(2), "--shards", "2", "--ops-listen", "127.0.0.1:0"];
+    (folder.serve(&flags), key)
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs a program against a new server. It must succeed, and print a line that begins with each of `printed`.
+fn succeeds(name: &str, flags: &[&str], printed: &[&str]) {
+    let mut command = match program(name) {
+        Ok(command) => command,
+        Err(reason) => return skip(&reason),
+    };
+    let folder = Folder::new();
+    let (server, key) = serve(&folder);
+    command.args(["--url", &format!("http://{}", server.address), "--key", &key]).args(flags);
+    if name == "stream.py" {
+        command.args(["--ops-url", &format!("http://{}", server.ops.expect("the operators' listener"))]);
+    }
+    let output = command.output().expect("python3 runs");
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.lines().last(), Some("ok"), "{said}");
+    for start in printed {
+        assert!(said.lines().any(|line| line.starts_with(start)), "{start}: {said}");
+    }
+    server.stop();
+}
+
+/// Runs a program that must fail, and print why on its last line.
+#[track_caller]
+fn fails(mut command: Command, reason: &str) {
+    let output = command.output().expect("python3 runs");
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("failed: ") && last.contains(reason), "{said}");
+}
+
+#[test]
+fn orders_in_chunks_with_a_cut_and_a_resumed_upload_are_stored_once() {
+    let sizes = ["--orders", "4000", "--chunks", "3", "--upload-orders", "1500"];
+    let rows = "sales           5,500 orders";
+    succeeds("ingest.py", &sizes, &["cut ", "resumed ", "replayed ", "upload resumed ", rows, "search "]);
+}
+
+#[test]
+fn streams_of_orders_and_events_are_whole_and_in_order() {
+    let memory = ["streamed        3,000", "first row ", "memory ", "server memory"];
+    succeeds("stream.py", &["--rows", "3000"], &memory);
+    succeeds("stream.py", &["--rows", "3000", "--kind", "events"], &memory);
+}
+
+#[test]
+fn a_race_for_stock_loses_and_repeats_nothing() {
+    let sizes = ["--updates", "640", "--products", "3"];
+    succeeds("stock_race.py", &sizes, &["mode            merge", "mode            reject", "verified "]);
+}
+
+/// Lets 20 users of Locust send mixed traffic for some seconds, and returns the exit code and the output.
+fn locust(server: &Server, key: &str, seconds: &str) -> Result<(Option<i32>, String), String> {
+    let python = python(LOCUST, "import locust")?;
+    let mut locust = Command::new(python);
+    locust.args(["-B", "-m", "locust", "--headless", "--only-summary", "--users", "20"]);
+    locust.args([
+        "--spawn-rate",
+        "20",
+        "--run-time",
+        seconds,
+        "--host",
+        &format!("http://{}", server.address),
+    ]);
+    locust.arg("-f").arg(file("locustfile.py")).current_dir(std::env::temp_dir());
+    let output = locust.env("LOAD_KEY", key).output().map_err(|error| format!("locust: {error}"))?;
+    Ok((output.status.code(), said(&output)))
+}
+
+#[test]
+fn mixed_traffic_of_locust_users_has_no_failures() {
+    let folder = Folder::new();
+    let (server, key) = serve(&folder);
+    match locust(&server, &key, "6s") {
+        Ok((code, said)) => {
+            assert!(code == Some(0) && said.lines().any(|line| line == "ok"), "{said}");
+        }
+        Err(reason) => skip(&reason),
+    }
+    server.stop();
+}
+
+#[test]
+fn locust_users_wait_when_a_quota_is_exceeded() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--rate-per-address", "1"]);
+    match locust(&server, "", "4s") {
+        Ok((code, said)) => {
+            assert!(code == Some(0) && said.lines().any(|line| line == "ok"), "{said}");
+            assert!(said.contains("/event: 429, waited"), "{said}");
+        }
+        Err(reason) => skip(&reason),
+    }
+    server.stop();
+}
+
+#[test]
+fn a_refusal_of_a_locust_user_is_a_failure_with_its_problem() {
+    let folder = Folder::new();
+    let (server, _) = serve(&folder);
+    match locust(&server, "fh_wrong", "3s") {
+        Ok((code, said)) => {
+            assert!(code == Some(1) && said.lines().any(|line| line.starts_with("failed: ")), "{said}");
+            assert!(said.contains("POST /event: 401 unauthorized: "), "{said}");
+        }
+        Err(reason) => skip(&reason),
+    }
+    server.stop();
+}
+
+#[test]
+fn a_program_without_a_server_or_a_valid_key_reports_it() {
+    let folder = Folder::new();
+    let (server, _) = serve(&folder);
+    for name in ["ingest.py", "stream.py", "stock_race.py"] {
+        let mut command = match program(name) {
+            Ok(command) => command,
+            Err(reason) => return skip(&reason),
+        };
+        // Nothing listens on this port.
+        command.args(["--url", "http://127.0.0.1:1"]);
+        fails(command, "cannot connect to http://127.0.0.1:");
+        let mut command = program(name).expect("it ran before");
+        command.args(["--url", &format!("http://{}", server.address), "--key", "fh_wrong"]);
+        fails(command, "401 unauthorized");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_program_notices_rows_that_are_not_its_own() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2"]);
+    let url = format!("http://{}", server.address);
+    let (mut orders, mut stock) = match (program("ingest.py"), program("stock_race.py")) {
+        (Ok(orders), Ok(stock)) => (orders, stock),
+        (Err(reason), _) | (_, Err(reason)) => return skip(&reason),
+    };
+    // An order with an id of the run, so that one of the run's own orders is not stored.
+    let other = json!({
+        "order_id": "mine-000000007", "tenant_id": "load", "customer_id": "c", "customer_name": "Ann Smith",
+        "customer_email": "ann@example.org", "status": "paid", "currency": "USD", "ordered_at": "2026-03-01T12:00:00Z",
+        "items": [{"product_id": "p-1", "category": "x", "quantity": 1, "unit_price": "19.99"}],
+    });
+    let stored = ingest(server.address, "other", NDJSON, format!("{other}\n").as_bytes()).expect("an answer");
+    assert_eq!(stored.status, 200);
+    orders.args(["--url", &url, "--run", "mine", "--orders", "100", "--chunks", "2"]);
+    fails(orders, "duplicates among new orders: 1");
+
+    // A change by another client, whose version no client of the race has.
+    let body = json!({"mode": "merge", "updates": [
+        {"event_id": "other", "product_id": "mine-merge-0", "delta": 5, "occurred_at": "2026-03-01T12:00:00Z"},
+    ]});
+    let target = "/api/v1/tenants/load/stock/bulk_update";
+    let changed = server.client().ask("PUT", target, &body.to_string()).expect("an answer");
+    assert_eq!(changed.status, 200);
+    stock.args(["--url", &url, "--run", "mine", "--updates", "40"]);
+    fails(stock, "their versions are 2 where 1 is expected");
+    server.stop();
+}
+
+/// Answers every request with these lines, from a thread that ends with the tests.
+fn pretend(lines: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let answer = move |mut client: TcpStream| {
+        let mut head = BufReader::new(client.try_clone()?).lines();
+        while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        let length = lines.len();
+        write!(
+            client,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{lines}"
+        )
+    };
+    std::thread::spawn(move || listener.incoming().flatten().try_for_each(answer));
+    url
+}
+
+#[test]
+fn a_stream_that_is_cut_disordered_or_repeated_is_noticed() {
+    const OLD: &str = "{\"order_id\":\"a\",\"ordered_at\":\"2024-01-01T00:00:00Z\"}\n";
+    const NEW: &str = "{\"order_id\":\"b\",\"ordered_at\":\"2024-01-02T00:00:00Z\"}\n";
+    const END: &str = "{\"_end\":true,\"rows\":2,\"next_cursor\":null}\n";
+    for (lines, reason) in [
+        (&[OLD, NEW, END][..], "row 2 (b, 2024-01-02T00:00:00Z) follows one of 2024-01-01T00:00:00Z"),
+        (&[OLD, OLD, END], "row 2 (a) is a repetition"),
+        (&[NEW, END], "the _end row counts 2 rows, 1 arrived"),
+        (&[NEW, OLD], "without its _end row"),
+        (&[NEW, OLD, END, OLD], "ended without its _end row"),
+    ] {
+        let mut command = match program("stream.py") {
+            Ok(command) => command,
+            Err(reason) => return skip(&reason),
+        };
+        command.args(["--url", &pretend(lines.concat()), "--rows", "2"]);
+        fails(command, reason);
+    }
+}
