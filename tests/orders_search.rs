@@ -33,6 +33,11 @@ const PRODUCTS: [&str; 8] = ["p1", "p2", "p-3", "p/4", "ü 5", "p6", "p7", "p-no
 struct Asked {
     tenant: &'static str,
     order: Option<String>,
+    customer: Option<String>,
+    currency: Option<&'static str>,
+    category: Option<String>,
+    /// In hundredths.
+    prices: (Option<i64>, Option<i64>),
     products: Vec<&'static str>,
     statuses: Vec<&'static str>,
     words: Option<&'static str>,
@@ -45,7 +50,38 @@ struct Asked {
 
 const FIELDS: [&str; 5] = ["order_id", "total", "customer_name", "items", "status"];
 
-fn asked(times: Vec<i64>, orders: Vec<String>) -> impl Strategy<Value = Asked> {
+/// Values that occur, and one that does not.
+struct Known {
+    times: Vec<i64>,
+    orders: Vec<String>,
+    customers: Vec<String>,
+    categories: Vec<String>,
+}
+
+impl Known {
+    fn of(all: &[Order]) -> Known {
+        let distinct = |values: Vec<String>| -> Vec<String> {
+            values.into_iter().chain(["search".to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let items = all.iter().flat_map(|order| &order.items);
+        Known {
+            times: all.iter().map(|order| order.at_us).collect::<BTreeSet<_>>().into_iter().collect(),
+            orders: distinct(all.iter().map(|order| order.id.clone()).collect()),
+            customers: distinct(all.iter().map(|order| order.customer.clone()).collect()),
+            categories: distinct(items.map(|item| item.category.clone()).collect()),
+        }
+    }
+}
+
+fn asked(known: Known) -> impl Strategy<Value = Asked> {
+    let Known { times, orders, customers, categories } = known;
+    let price = || prop::option::weighted(0.3, 0..6_000_i64);
+    let further = (
+        prop::option::weighted(0.2, prop::sample::select(customers)),
+        prop::option::weighted(0.2, prop::sample::select(vec!["USD", "JPY", "KWD", "EUR"])),
+        prop::option::weighted(0.3, prop::sample::select(categories)),
+        (price(), price()),
+    );
     let time =
         prop::option::weighted(0.4, (0..times.len(), -1..2_i64).prop_map(move |(at, by)| times[at] + by));
     let total = || prop::option::weighted(0.4, 0..40_000_i64);
@@ -58,9 +94,10 @@ fn asked(times: Vec<i64>, orders: Vec<String>) -> impl Strategy<Value = Asked> {
         (total(), total()),
         (time.clone(), time),
         prop::option::weighted(0.3, prop::sample::subsequence(FIELDS.to_vec(), 1..5)),
-        1..300_usize,
+        (further, 1..300_usize),
     )
-        .prop_map(|(tenant, order, products, statuses, words, totals, times_us, fields, limit)| {
+        .prop_map(|(tenant, order, products, statuses, words, totals, times_us, fields, rest)| {
+            let ((customer, currency, category, prices), limit) = rest;
             let times_us = match times_us {
                 (Some(from), Some(to)) => (Some(from.min(to)), Some(from.max(to) + 1)),
                 open => open,
@@ -68,6 +105,10 @@ fn asked(times: Vec<i64>, orders: Vec<String>) -> impl Strategy<Value = Asked> {
             Asked {
                 tenant,
                 order,
+                customer,
+                currency,
+                category,
+                prices,
                 products: products.unwrap_or_default(),
                 statuses: statuses.unwrap_or_default(),
                 words,
@@ -108,6 +149,11 @@ impl Asked {
             }
         };
         add("order_id", self.order.clone());
+        add("customer_id", self.customer.clone());
+        add("currency", self.currency.map(str::to_owned));
+        add("category", self.category.clone());
+        add("min_price", self.prices.0.map(|price| decimal(price, "USD")));
+        add("max_price", self.prices.1.map(|price| decimal(price, "USD")));
         add("product_id", Some(self.products.join(",")));
         add("status", Some(self.statuses.join(",")));
         add("q", self.words.map(str::to_owned));
@@ -130,8 +176,14 @@ impl Asked {
         let mut words = self.words.unwrap_or_default().split_whitespace();
         order.tenant == self.tenant
             && self.order.as_ref().is_none_or(|id| *id == order.id)
-            && (self.products.is_empty()
-                || order.items.iter().any(|item| self.products.contains(&item.product.as_str())))
+            && self.customer.as_ref().is_none_or(|customer| *customer == order.customer)
+            && self.currency.is_none_or(|currency| currency == order.currency)
+            && order.items.iter().any(|item| {
+                (self.products.is_empty() || self.products.contains(&item.product.as_str()))
+                    && self.category.as_ref().is_none_or(|category| *category == item.category)
+                    && self.prices.0.is_none_or(|min| item.price * scale >= min * 10)
+                    && self.prices.1.is_none_or(|max| item.price * scale <= max * 10)
+            })
             && (self.statuses.is_empty() || self.statuses.contains(&order.status.as_str()))
             && self.totals.0.is_none_or(|min| total >= min * 10)
             && self.totals.1.is_none_or(|max| total <= max * 10)
@@ -180,11 +232,9 @@ fn r1_a_search_finds_what_a_look_at_every_order_finds() {
         })
         .collect();
     let clients: Vec<_> = servers.iter().map(|server| RefCell::new(server.client())).collect();
-    let times: Vec<i64> = all.iter().map(|order| order.at_us).collect::<BTreeSet<_>>().into_iter().collect();
-    let ids: Vec<String> = all.iter().map(|order| order.id.clone()).chain(["search".to_owned()]).collect();
-    let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 250, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&asked(times, ids), |asked| {
+        .run(&asked(Known::of(&all)), |asked| {
             let (query, wanted) = (asked.query(), asked.rows(&all));
             let target = search_path(asked.tenant, &format!("{query}limit=100000"));
             let mut bodies = Vec::new();

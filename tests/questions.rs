@@ -211,7 +211,8 @@ fn a_stretch_of_time_is_asked_for_alike_on_every_route_and_an_empty_field_is_an_
     for target in [
         "/events?tenant_id=t&source=&event_type=&order=&page=&page_size=&cursor=",
         "/clicks?user_id=&page=&cursor=",
-        "/api/v1/tenants/t/orders/search?order_id=&product_id=&min_total=&max_total=&status=&q=&fields=&limit=&cursor=",
+        "/api/v1/tenants/t/orders/search?order_id=&customer_id=&product_id=&category=&currency=&min_total=&max_total=&status=&q=&fields=&cursor=",
+        "/api/v1/tenants/t/orders/search?min_price=&max_price=&limit=",
         "/api/v1/tenants/t/metrics/sales?group_by=&precision=&currency=&fields=",
         "/api/v1/tenants/t/price-anomalies?status=&since=&limit=&cursor=",
         // The page for Prometheus.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::columns::Column;
+use crate::base::keys::KeyHasher;
 use crate::orders::{OrderFilter, order_filter};
 use crate::query::Parameters;
 use crate::shard::read::TimeRange;
@@ -50,8 +51,20 @@ pub struct Filters {
     pub end_date: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tz: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub order_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub customer_id: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub product_id: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub category: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub min_price: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_price: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub currency: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub status: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -121,7 +134,7 @@ impl ExportSpec {
             reader.wrong("", "unknown_member", detail);
         }
         let spec = ExportSpec { format, rows, compression, filters, fields };
-        if let Err(faults) = spec.filter("") {
+        if let Err(faults) = spec.filter("", &KeyHasher::new(&[0; 16])) {
             reader.faults.extend(faults);
         }
         if reader.faults.is_empty() { Ok(spec) } else { Err(reader.faults) }
@@ -131,24 +144,32 @@ impl ExportSpec {
     ///
     /// # Errors
     /// Returns every error in the filters.
-    pub fn filter(&self, tenant_id: &str) -> Result<(OrderFilter, TimeRange), Vec<ExportFault>> {
-        let Filters { from, to, start_date, end_date, tz, product_id, status, min_total, max_total, q } =
-            &self.filters;
-        let status = (!status.is_empty()).then(|| status.join(","));
+    pub fn filter(
+        &self,
+        tenant_id: &str,
+        keys: &KeyHasher,
+    ) -> Result<(OrderFilter, TimeRange), Vec<ExportFault>> {
+        let filters = &self.filters;
+        let status = (!filters.status.is_empty()).then(|| filters.status.join(","));
         let pairs = [
-            ("from", from),
-            ("to", to),
-            ("start_date", start_date),
-            ("end_date", end_date),
-            ("tz", tz),
-            ("min_total", min_total),
-            ("max_total", max_total),
-            ("q", q),
+            ("from", &filters.from),
+            ("to", &filters.to),
+            ("start_date", &filters.start_date),
+            ("end_date", &filters.end_date),
+            ("tz", &filters.tz),
+            ("order_id", &filters.order_id),
+            ("customer_id", &filters.customer_id),
+            ("category", &filters.category),
+            ("min_price", &filters.min_price),
+            ("max_price", &filters.max_price),
+            ("currency", &filters.currency),
+            ("min_total", &filters.min_total),
+            ("max_total", &filters.max_total),
+            ("q", &filters.q),
             ("status", &status),
         ];
-        let known = &["from", "to", "start_date", "end_date", "tz", "min_total", "max_total", "q", "status"];
-        let mut parameters = Parameters::of(known, &pairs);
-        let filter = order_filter(tenant_id, &mut parameters, product_id.clone());
+        let mut parameters = Parameters::of(KNOWN, &pairs);
+        let filter = order_filter(tenant_id, keys, &mut parameters, filters.product_id.clone());
         parameters.done(filter).map_err(|errors| {
             let fault = |error: crate::query::ParameterError| ExportFault {
                 pointer: pointer_of(error.name),
@@ -199,6 +220,25 @@ impl ExportSpec {
     }
 }
 
+/// The parameters of a search that an export may have, except the list of products.
+const KNOWN: &[&str] = &[
+    "from",
+    "to",
+    "start_date",
+    "end_date",
+    "tz",
+    "order_id",
+    "customer_id",
+    "category",
+    "min_price",
+    "max_price",
+    "currency",
+    "min_total",
+    "max_total",
+    "q",
+    "status",
+];
+
 fn pointer_of(name: &str) -> &'static str {
     match name {
         "from" => "/filters/from",
@@ -206,7 +246,13 @@ fn pointer_of(name: &str) -> &'static str {
         "start_date" => "/filters/start_date",
         "end_date" => "/filters/end_date",
         "tz" => "/filters/tz",
+        "order_id" => "/filters/order_id",
+        "customer_id" => "/filters/customer_id",
         "product_id" => "/filters/product_id",
+        "category" => "/filters/category",
+        "min_price" => "/filters/min_price",
+        "max_price" => "/filters/max_price",
+        "currency" => "/filters/currency",
         "status" => "/filters/status",
         "min_total" => "/filters/min_total",
         "max_total" => "/filters/max_total",
@@ -260,7 +306,13 @@ impl Reader {
             start_date: self.text(take("start_date"), "/filters/start_date"),
             end_date: self.text(take("end_date"), "/filters/end_date"),
             tz: self.text(take("tz"), "/filters/tz"),
+            order_id: self.text(take("order_id"), "/filters/order_id"),
+            customer_id: self.text(take("customer_id"), "/filters/customer_id"),
             product_id: self.list(take("product_id"), "/filters/product_id"),
+            category: self.text(take("category"), "/filters/category"),
+            min_price: self.amount(take("min_price"), "/filters/min_price"),
+            max_price: self.amount(take("max_price"), "/filters/max_price"),
+            currency: self.text(take("currency"), "/filters/currency"),
             status: self.list(take("status"), "/filters/status"),
             min_total: self.amount(take("min_total"), "/filters/min_total"),
             max_total: self.amount(take("max_total"), "/filters/max_total"),
@@ -268,7 +320,8 @@ impl Reader {
         };
         if !members.is_empty() {
             let detail = "unknown filters; the known filters are from, to, start_date, end_date, tz, \
-                          product_id, status, min_total, max_total and q";
+                          order_id, customer_id, product_id, category, min_price, max_price, currency, status, \
+                          min_total, max_total and q";
             self.wrong("/filters", "unknown_member", detail);
         }
         filters
@@ -367,7 +420,7 @@ mod tests {
         assert_eq!((spec.filters.product_id.len(), spec.filters.min_total.as_deref()), (2, Some("10.5")));
         let again: ExportSpec = serde_json::from_slice(&serde_json::to_vec(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);
-        let (of, _) = spec.filter("t").unwrap();
+        let (of, _) = spec.filter("t", &KeyHasher::new(&[3; 16])).unwrap();
         assert_eq!(
             (of.product_ids, of.statuses, of.total_min),
             (vec!["a,b".to_owned(), "c".to_owned()], 4, Some(105_000))

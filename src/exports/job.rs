@@ -21,6 +21,7 @@ use super::record::{Export, ExportState, Progress};
 use super::store::{ExportError, ExportStore};
 use crate::base::clock;
 use crate::base::ids::ShardId;
+use crate::base::keys::KeyHasher;
 use crate::cores::executor;
 use crate::orders::{BatchBounds, ChosenOrder, NameCache, OrderBatch, SelectionCursor};
 use crate::query::{QueryError, Readers};
@@ -75,7 +76,7 @@ impl From<std::io::Error> for ExportFailure {
 /// Returns why the export cannot finish. The export's state does not contain the reason yet.
 pub async fn run_export(
     store: &Arc<ExportStore>,
-    readers: &Readers,
+    (readers, keys): (&Readers, &KeyHasher),
     export: &Arc<Export>,
     is_disk_low: impl Fn() -> bool,
 ) -> Result<(), ExportFailure> {
@@ -110,7 +111,7 @@ pub async fn run_export(
     if export.progress().chosen.is_none() {
         let until_us = clock::monotonic_us() + YIELD_AFTER_US;
         let may_choose = || if clock::monotonic_us() < until_us { may_stay() } else { may_go_on() };
-        choose(store, readers, export, &shards, &may_choose).await?;
+        choose(store, (readers, keys), export, &shards, &may_choose).await?;
     }
     let counts = export.progress().chosen.clone().unwrap_or_default();
     let spliced = export.progress().spliced;
@@ -176,12 +177,12 @@ async fn retry<T, F: Future<Output = Result<T, QueryError>>>(
 /// Selects the orders and records them with their statuses.
 async fn choose(
     store: &Arc<ExportStore>,
-    readers: &Readers,
+    (readers, keys): (&Readers, &KeyHasher),
     export: &Arc<Export>,
     shards: &[ShardId],
     may_go_on: &impl Fn() -> Result<(), ExportFailure>,
 ) -> Result<(), ExportFailure> {
-    let (of, range) = export.spec.filter(&export.tenant).map_err(|_| ExportFailure::OtherShards)?;
+    let (of, range) = export.spec.filter(&export.tenant, keys).map_err(|_| ExportFailure::OtherShards)?;
     let mut file = ChosenFile::open(store, export)?;
     file.clear()?;
     store.recharge(export, 0);

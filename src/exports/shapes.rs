@@ -8,6 +8,7 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{RefOr, Schema};
 
 use super::columns::Column;
+use crate::api::schema::texts::{CurrencyCode, Identifier, Name};
 use crate::orders::OrderState;
 
 /// A request for an export. Only `format` is required.
@@ -110,8 +111,26 @@ pub struct ExportFilters {
     /// The IANA time zone in which days start and end.
     #[schema(format = "time-zone", example = "Europe/Berlin")]
     pub tz: Option<String>,
+    /// Only the order with this id, if it matches the other conditions.
+    #[schema(value_type = Option<Identifier>)]
+    pub order_id: Option<String>,
+    /// Only orders of the customer with this id.
+    #[schema(value_type = Option<Identifier>)]
+    pub customer_id: Option<String>,
     #[schema(schema_with = products, required = false)]
     pub product_id: Option<Vec<String>>,
+    /// Only orders with an item of this category.
+    #[schema(value_type = Option<Name>)]
+    pub category: Option<String>,
+    /// Only orders with an item whose price is at least this. If there are several conditions on items, the same item
+    /// must meet all.
+    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "5.00")]
+    pub min_price: Option<String>,
+    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "50.00")]
+    pub max_price: Option<String>,
+    /// Only orders in this currency, ISO 4217.
+    #[schema(value_type = Option<CurrencyCode>)]
+    pub currency: Option<String>,
     pub status: Option<Vec<OrderState>>,
     #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "10.00")]
     pub min_total: Option<String>,

@@ -34,6 +34,9 @@ pub(crate) struct Touched {
     pub(crate) times: Option<(i64, i64)>,
 }
 
+pub(super) const CUSTOMER_SQL: &str =
+    "SELECT id FROM customer_row WHERE key = ?1 AND tenant = ?2 AND customer_id = ?3";
+
 /// Returns a customer's numbers: one for each combination of name and address.
 pub(crate) fn customers_of(
     connection: &Connection,
@@ -41,8 +44,7 @@ pub(crate) fn customers_of(
     (customer_id, key): (&str, i64),
 ) -> Result<Option<(i64, Vec<i64>)>, ShardError> {
     let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(None) };
-    let sql = "SELECT id FROM customer_row WHERE key = ?1 AND tenant = ?2 AND customer_id = ?3";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(CUSTOMER_SQL)?;
     let found = statement.query_map(params![key, tenant, customer_id], |row| row.get(0))?;
     Ok(Some((tenant, found.collect::<Result<_, _>>()?)))
 }

@@ -17,7 +17,7 @@ use super::shapes::{
 use super::status::OrderStatus;
 use crate::api::openapi::links::{Next, with_links};
 use crate::api::openapi::parameters::{
-    ack, cursor, decimal, idempotency_key, identifier, in_path, list_of, matching, number, of_form,
+    ack, cursor, decimal, idempotency_key, identifier, in_path, list_of, matching, name, number, of_form,
     parameter, range,
 };
 use crate::api::openapi::{READING, answer, bytes, header, json_of, request_id, with_problems};
@@ -194,10 +194,24 @@ pub fn search() -> OperationBuilder {
             "Only the order with this id, if it matches the other conditions.",
             identifier(),
         ))
+        .parameter(parameter("customer_id", "Only orders of the customer with this id.", identifier()))
         .parameter(parameter(
             "product_id",
-            "Up to 50 product ids, separated by commas. Matches orders that contain at least one of them.",
+            "Up to 50 product ids, separated by commas. Matches orders with an item of one of them. If there are \
+             other conditions on items (`category`, `min_price`, `max_price`), the same item must meet all.",
             matching("^[^,]{1,200}(,[^,]{1,200}){0,49}$"),
+        ))
+        .parameter(parameter("category", "Only orders with an item of this category.", name()))
+        .parameter(parameter(
+            "min_price",
+            "Only orders with an item whose price is at least this, a decimal number in the order's currency.",
+            decimal(),
+        ))
+        .parameter(parameter("max_price", "Only orders with an item whose price is at most this.", decimal()))
+        .parameter(parameter(
+            "currency",
+            "Only orders in this currency, ISO 4217.",
+            Ref::from_schema_name("CurrencyCode"),
         ))
         .parameter(parameter("min_total", "Minimum total, a decimal number, inclusive.", decimal()))
         .parameter(parameter("max_total", "Maximum total, a decimal number, inclusive.", decimal()))

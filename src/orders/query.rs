@@ -35,6 +35,21 @@ impl Selection for OrderFilter {
         if let Some(order) = &self.order {
             part(Some(&order.order_id));
         }
+        // A condition that is absent adds nothing, so that cursors from before it existed remain valid.
+        let prices = (self.price_min.is_some() || self.price_max.is_some())
+            .then(|| format!("{:?} {:?}", self.price_min, self.price_max));
+        let currency = self.currency.map(|currency| currency.to_string());
+        let customer = self.customer.as_ref().map(|customer| customer.customer_id.as_str());
+        let conditions = [
+            ("customer", customer),
+            ("currency", currency.as_deref()),
+            ("category", self.category.as_deref()),
+            ("price", prices.as_deref()),
+        ];
+        for (name, value) in conditions.into_iter().filter(|(_, value)| value.is_some()) {
+            part(Some(name));
+            part(value);
+        }
     }
 }
 

@@ -18,18 +18,19 @@ mod render;
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 
-use self::customers::CustomerSet;
 pub use self::export::{
     BatchBounds, BatchItem, BatchOrder, ChosenOrder, NameCache, OrderBatch, OrderSource, SelectionCursor,
     Span, choose_orders, forget_pages, read_orders,
 };
+pub(super) use self::filter::OneCustomer;
 pub use self::filter::{ORDER_FIELDS, OneOrder, OrderFilter};
 use self::indexed::{IndexedOrder, by_id_sql, found, scan_sql};
 use self::ingest::INGEST_SQL;
 pub use self::ingest::{FinishedIngest, find_ingest};
 use self::lists::Lists;
-use self::predicate::{OrderPredicate, PRODUCTS_SQL, product_numbers};
+use self::predicate::{CATEGORY_SQL, OrderPredicate, PRODUCT_CATEGORY_SQL, PRODUCTS_SQL};
 use self::render::Renderer;
+use super::erase::CUSTOMER_SQL;
 use super::schema::{ORDER_IDS, ORDERS, by_customer, by_product, items_sql};
 use crate::base::clock;
 use crate::base::ids::ShardId;
@@ -87,17 +88,10 @@ pub(super) fn step(
     let until_us = clock::monotonic_us() + STEP_US;
     let mut partial = Partial::default();
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(partial) };
-    let products = (!of.product_ids.is_empty())
-        .then(|| product_numbers(connection, tenant, &of.product_ids))
-        .transpose()?;
-    let customers = (!of.words.is_empty())
-        .then(|| of.cache.customers(shard, || customers::search(connection, tenant, &of.words)))
-        .transpose()?;
-    if products.as_ref().is_some_and(Vec::is_empty) || customers.as_ref().is_some_and(|set| set.is_empty()) {
-        return Ok(partial);
-    }
     let from_us = range.from_us.unwrap_or(i64::MIN);
-    let wanted = OrderPredicate { of, tenant, products, customers: customers.as_deref(), pin, from_us };
+    let Some(wanted) = OrderPredicate::new(connection, shard, of, tenant, pin, from_us)? else {
+        return Ok(partial);
+    };
     let infos: Vec<PartitionInfo> = partitions_of(connection, &ORDERS)?
         .into_iter()
         .filter(|info| info.first_id <= pin && range.overlaps(info, position))
@@ -106,7 +100,7 @@ pub(super) fn step(
         if let Some((info, order)) = one::find(connection, &infos, &wanted, order)?
             && wanted.is_behind(&order, position)
             && wanted.takes(&order)
-            && wanted.has_product(connection, &info.name, order.id)?
+            && wanted.has_item(connection, &info.name, &order)?
         {
             if !keys_only {
                 Renderer::new(connection, shard, of)?.write(&info.name, &order, &mut partial.bytes)?;
@@ -129,12 +123,13 @@ pub(super) fn step(
                 Source::Scan { rows, head: None }
             }
             None => {
-                let lists = match (&wanted.products, wanted.customers) {
+                let lists = match (&wanted.products, &wanted.customers) {
                     (Some(products), _) => {
                         Lists::new(&info.name, by_product(&info.name), "product", products, position)
                     }
                     (None, customers) => {
-                        let few = customers.and_then(CustomerSet::few).unwrap_or_default();
+                        let few =
+                            customers.as_ref().and_then(|customers| customers.few()).unwrap_or_default();
                         Lists::new(&info.name, by_customer(&info.name), "customer", few, position)
                     }
                 };
@@ -160,8 +155,11 @@ pub(super) fn step(
         let is_scan = matches!(source, Source::Scan { .. });
         let partition = infos[newest].name.as_str();
         let Some(order) = source.advance(connection, &wanted)? else { return Ok(partial) };
-        let takes =
-            !is_scan || wanted.takes(&order) && wanted.has_product(connection, partition, order.id)?;
+        // The orders of a list meet the other conditions.
+        let takes = match is_scan {
+            true => wanted.takes(&order) && wanted.has_item(connection, partition, &order)?,
+            false => !wanted.has_more_than_products() || wanted.has_item(connection, partition, &order)?,
+        };
         if takes {
             if !keys_only {
                 renderer.write(partition, &order, &mut partial.bytes)?;
@@ -197,7 +195,7 @@ impl Partial {
 }
 
 fn has_few(wanted: &OrderPredicate<'_>) -> bool {
-    wanted.customers.is_some_and(|customers| customers.few().is_some())
+    wanted.customers.as_ref().is_some_and(|customers| customers.few().is_some())
 }
 
 const VERSION_SQL: &str = "SELECT version FROM sales_version WHERE tenant = ?1";
@@ -215,6 +213,9 @@ pub fn order_statements() -> Vec<(String, String)> {
     let mut found = vec![
         ("a tenant's number".to_owned(), shard::TENANT_SQL.to_owned()),
         ("numbers of a product".to_owned(), PRODUCTS_SQL.to_owned()),
+        ("the number of a category".to_owned(), CATEGORY_SQL.to_owned()),
+        ("the category of a product".to_owned(), PRODUCT_CATEGORY_SQL.to_owned()),
+        ("numbers of a customer".to_owned(), CUSTOMER_SQL.to_owned()),
         ("version of the sales".to_owned(), VERSION_SQL.to_owned()),
         ("a finished ingest".to_owned(), INGEST_SQL.to_owned()),
         ("runs of order ids".to_owned(), runs_sql(&ORDER_IDS)),

@@ -1,9 +1,10 @@
 //! Order search: parses a query string into a search plan.
 
-use super::read::{ORDER_FIELDS, OneOrder, OrderFilter};
+use super::read::{ORDER_FIELDS, OneCustomer, OneOrder, OrderFilter};
 use super::status::OrderStatus;
 use crate::base::keys::{KeyHash, KeyHasher};
-use crate::base::limits::IDENTIFIER_BYTES_MAX;
+use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
+use crate::base::money::Currency;
 use crate::query::{Filter, ParameterError, Parameters};
 use crate::shard::read::TimeRange;
 
@@ -45,7 +46,12 @@ impl SearchPlan {
             "end_date",
             "tz",
             "order_id",
+            "customer_id",
             "product_id",
+            "category",
+            "min_price",
+            "max_price",
+            "currency",
             "min_total",
             "max_total",
             "status",
@@ -56,9 +62,8 @@ impl SearchPlan {
         ];
         let mut parameters = Parameters::read(query, known);
         let products = list(&mut parameters, "product_id");
-        let (mut of, range) = order_filter(tenant_id, &mut parameters, products);
+        let (mut of, range) = order_filter(tenant_id, keys, &mut parameters, products);
         of.fields = fields(&mut parameters);
-        of.order = order_id(&mut parameters).map(|order_id| one(tenant_id, order_id, keys));
         let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
         let cursor = parameters.value("cursor");
         parameters.done(SearchPlan { of, range, limit, cursor })
@@ -68,7 +73,7 @@ impl SearchPlan {
 /// Returns the filter that selects one of a tenant's orders with all its fields, and the hash that selects its shard.
 #[must_use]
 pub(super) fn one_order(tenant_id: &str, order_id: &str, keys: &KeyHasher) -> (Filter, KeyHash) {
-    let (mut of, range) = order_filter(tenant_id, &mut Parameters::read(None, &[]), Vec::new());
+    let (mut of, range) = order_filter(tenant_id, keys, &mut Parameters::read(None, &[]), Vec::new());
     let order = one(tenant_id, order_id.to_owned(), keys);
     let key = order.key;
     of.fields = (1 << ORDER_FIELDS.len()) - 1;
@@ -81,19 +86,30 @@ fn one(tenant_id: &str, order_id: String, keys: &KeyHasher) -> OneOrder {
     OneOrder { order_id, key }
 }
 
-fn order_id(parameters: &mut Parameters) -> Option<String> {
-    let order_id = parameters.value("order_id")?;
-    if !(1..=IDENTIFIER_BYTES_MAX).contains(&order_id.len()) || order_id.chars().any(char::is_control) {
-        let detail = format!("order_id must be one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
-        parameters.wrong("order_id", "out_of_range", &detail);
+/// Takes the id of an order or a customer.
+fn identifier(parameters: &mut Parameters, name: &'static str) -> Option<String> {
+    let id = parameters.value(name)?;
+    if !(1..=IDENTIFIER_BYTES_MAX).contains(&id.len()) || id.chars().any(char::is_control) {
+        let detail = format!("{name} must be one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
+        parameters.wrong(name, "out_of_range", &detail);
         return None;
     }
-    Some(order_id)
+    Some(id)
+}
+
+fn currency(parameters: &mut Parameters) -> Option<Currency> {
+    let code = parameters.value("currency")?;
+    let currency = Currency::parse(&code);
+    if currency.is_none() {
+        parameters.wrong("currency", "unknown_value", "currency must be an active ISO 4217 code such as EUR");
+    }
+    currency
 }
 
 /// Parses the order filter from a search's parameters. The orders are returned newest first.
 pub fn order_filter(
     tenant_id: &str,
+    keys: &KeyHasher,
     parameters: &mut Parameters,
     product_ids: Vec<String>,
 ) -> (OrderFilter, TimeRange) {
@@ -101,8 +117,14 @@ pub fn order_filter(
     let (from_us, to_us) = parameters.range(zone.as_ref());
     let of = OrderFilter {
         tenant_id: tenant_id.to_owned(),
-        order: None,
+        order: identifier(parameters, "order_id").map(|order_id| one(tenant_id, order_id, keys)),
+        customer: identifier(parameters, "customer_id")
+            .map(|customer_id| OneCustomer { key: keys.hash(tenant_id, &customer_id), customer_id }),
+        currency: currency(parameters),
         product_ids: products(parameters, product_ids),
+        category: parameters.text("category", NAME_BYTES_MAX),
+        price_min: amount(parameters, "min_price"),
+        price_max: amount(parameters, "max_price"),
         statuses: statuses(parameters),
         total_min: amount(parameters, "min_total"),
         total_max: amount(parameters, "max_total"),
@@ -208,12 +230,17 @@ mod tests {
     #[test]
     fn every_parameter_finds_its_place() {
         let query = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&order_id=o-1&product_id=p1,p2&min_total=10.5&max_total=99\
-                     &status=paid,shipped&q=ann*+smith&fields=order_id,total&limit=5&cursor=x";
+                     &status=paid,shipped&q=ann*+smith&fields=order_id,total&limit=5&cursor=x&customer_id=c-7&category=garden\
+                     &min_price=5&max_price=9.99&currency=EUR";
         let plan = SearchPlan::new("t", Some(query), &keys()).unwrap();
         let of = &plan.of;
         let order = of.order.as_ref().unwrap();
         assert_eq!((order.order_id.as_str(), order.key), ("o-1", keys().hash("t", "o-1")));
         assert_eq!((of.tenant_id.as_str(), plan.limit, plan.cursor.as_deref()), ("t", 5, Some("x")));
+        let customer = of.customer.as_ref().unwrap();
+        assert_eq!((customer.customer_id.as_str(), customer.key), ("c-7", keys().hash("t", "c-7")));
+        assert_eq!((of.category.as_deref(), of.currency), (Some("garden"), Currency::parse("EUR")));
+        assert_eq!((of.price_min, of.price_max), (Some(50_000), Some(99_900)));
         assert_eq!(of.product_ids, ["p1", "p2"]);
         assert_eq!((of.total_min, of.total_max), (Some(105_000), Some(990_000)));
         assert_eq!(of.statuses, 0b1100);
@@ -225,11 +252,28 @@ mod tests {
 
     #[test]
     fn what_has_no_meaning_is_told_all_at_once() {
-        let query =
-            "min_total=x&max_total=1.00001&status=lost&q=+&fields=name&limit=100001&foo=1&order_id=%00";
+        let query = "min_total=x&max_total=1.00001&status=lost&q=+&fields=name&limit=100001&foo=1&order_id=%00&customer_id=%00\
+             &currency=EUX&category=%00&min_price=x&max_price=y";
         let errors = SearchPlan::new("t", Some(query), &keys()).unwrap_err();
         let names: Vec<_> = errors.iter().map(|error| error.name).collect();
-        assert_eq!(names, ["", "status", "min_total", "max_total", "q", "fields", "order_id", "limit"]);
+        assert_eq!(
+            names,
+            [
+                "",
+                "order_id",
+                "customer_id",
+                "currency",
+                "category",
+                "min_price",
+                "max_price",
+                "status",
+                "min_total",
+                "max_total",
+                "q",
+                "fields",
+                "limit"
+            ]
+        );
         let star = SearchPlan::new("t", Some("q=*"), &keys()).unwrap_err();
         assert_eq!(star[0].code, "invalid_text");
     }

@@ -140,6 +140,7 @@ fn every_format_and_packing_tells_what_a_search_tells() {
     ingest(&server, &own);
     ingest(&server, &orders("other", 700, &mut chance));
     let by_id: BTreeMap<String, &Order> = own.iter().map(|order| (order.id.clone(), order)).collect();
+    let one_order = format!("order_id={}", encoded(&own[7].id));
     let cases = [
         (json!({}), ""),
         (
@@ -152,6 +153,12 @@ fn every_format_and_packing_tells_what_a_search_tells() {
         ),
         (json!({"q": "ann smi*"}), "q=ann+smi*"),
         (json!({"q": "nobody"}), "q=nobody"),
+        (json!({"customer_id": "c-7"}), "customer_id=c-7"),
+        (json!({"order_id": own[7].id}), &one_order),
+        (
+            json!({"currency": "KWD", "category": "garden", "min_price": 5, "max_price": "120.5"}),
+            "currency=KWD&category=garden&min_price=5&max_price=120.5",
+        ),
     ];
     for (number, (filters, query)) in cases.iter().enumerate() {
         let found = search_all(&server, "a b", &format!("limit=500&{query}"));

@@ -98,7 +98,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
     loop {
         let is_low = || lane.vitals.board.disk_low();
         let id = export.id.as_str();
-        match run_export(export_store(lane), &lane.readers, export, is_low).await {
+        match run_export(export_store(lane), (&lane.readers, &lane.keys), export, is_low).await {
             Ok(()) => {
                 let checkpoint = &export.progress().checkpoint;
                 let duration_us = clock::monotonic_us() - started_us;

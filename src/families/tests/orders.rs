@@ -180,6 +180,11 @@ fn search(of: OrderFilter, from_us: Option<i64>, to_us: Option<i64>) -> Search {
 fn of_tenant(tenant: u8) -> OrderFilter {
     OrderFilter {
         order: None,
+        customer: None,
+        currency: None,
+        category: None,
+        price_min: None,
+        price_max: None,
         tenant_id: format!("tenant {tenant}"),
         product_ids: Vec::new(),
         statuses: 0,

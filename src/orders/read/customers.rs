@@ -1,8 +1,10 @@
-//! Finds the customers whose names or e-mail addresses contain given words.
+//! Finds the customers whose names or e-mail addresses contain given words, or who have a given id.
 
 use rusqlite::Connection;
 
+use super::super::erase::customers_of;
 use super::super::words::tenant_word;
+use super::filter::OrderFilter;
 use crate::shard::ShardError;
 
 /// The maximum number of customers whose lists are merged. If there are more, the orders are read from the time
@@ -11,7 +13,7 @@ pub(in crate::orders) const CUSTOMER_LISTS_MAX: usize = 64;
 
 /// A set of one shard's customers, as a bitmap over their numbers: one bit for each of the shard's customers.
 #[derive(Debug, Default)]
-pub(super) struct CustomerSet {
+pub(in crate::orders) struct CustomerSet {
     bits: Vec<u64>,
     count: usize,
     /// The first [`CUSTOMER_LISTS_MAX`] customers.
@@ -49,14 +51,29 @@ impl CustomerSet {
     }
 }
 
+/// Returns the customers that the filter selects: those that match its words and have its customer id.
+pub(super) fn selected(
+    connection: &Connection,
+    tenant: i64,
+    of: &OrderFilter,
+) -> Result<CustomerSet, ShardError> {
+    let words = (!of.words.is_empty()).then(|| search(connection, tenant, &of.words)).transpose()?;
+    let Some(customer) = &of.customer else { return Ok(words.unwrap_or_default()) };
+    let key = (customer.customer_id.as_str(), customer.key.0 as i64);
+    let (_, numbers) = customers_of(connection, &of.tenant_id, key)?.unwrap_or_default();
+    let mut found = CustomerSet::default();
+    for number in numbers {
+        if words.as_ref().is_none_or(|words| words.has(number)) {
+            found.add(number);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) const SQL: &str = "SELECT rowid FROM customer_text WHERE customer_text MATCH ?1";
 
 /// Returns the customers that match all words. Takes about 1 us for each customer found.
-pub(super) fn search(
-    connection: &Connection,
-    tenant: i64,
-    words: &[String],
-) -> Result<CustomerSet, ShardError> {
+fn search(connection: &Connection, tenant: i64, words: &[String]) -> Result<CustomerSet, ShardError> {
     let mut statement = connection.prepare_cached(SQL)?;
     let mut rows = statement.query([expression(tenant, words)])?;
     let mut found = CustomerSet::default();

@@ -2,6 +2,7 @@
 
 use super::cache::QueryCache;
 use crate::base::keys::KeyHash;
+use crate::base::money::Currency;
 
 /// The fields of an order that a response may contain. A set of fields has one bit for each, in this order.
 pub const ORDER_FIELDS: [&str; 12] = [
@@ -25,8 +26,15 @@ pub struct OrderFilter {
     pub tenant_id: String,
     /// Selects only this order.
     pub order: Option<OneOrder>,
-    /// Selects orders with at least one of these products. If empty, selects all orders.
+    /// Selects this customer's orders.
+    pub customer: Option<OneCustomer>,
+    pub currency: Option<Currency>,
+    /// Selects orders with an item that meets all three conditions on items. One of these products; if empty, any.
     pub product_ids: Vec<String>,
+    pub category: Option<String>,
+    /// The bounds of the item's price in ten-thousandths of the currency's unit, inclusive.
+    pub price_min: Option<i128>,
+    pub price_max: Option<i128>,
     /// The permitted statuses, as a set of status numbers with one bit each. If 0, all are permitted.
     pub statuses: u8,
     /// The minimum total in ten-thousandths of the currency's unit, inclusive.
@@ -38,6 +46,14 @@ pub struct OrderFilter {
     pub fields: u16,
     /// The results of earlier steps.
     pub cache: QueryCache,
+}
+
+/// One of a tenant's customers, by their id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneCustomer {
+    pub customer_id: String,
+    /// The hash of (tenant, customer id).
+    pub key: KeyHash,
 }
 
 /// One of a tenant's orders, by its id.

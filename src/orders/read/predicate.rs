@@ -1,13 +1,22 @@
 //! The conditions on an order, expressed in one shard's numbers.
 
-use rusqlite::{Connection, params};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::customers::CustomerSet;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::customers::{self, CustomerSet};
 use super::filter::OrderFilter;
 use super::indexed::IndexedOrder;
+use crate::base::ids::ShardId;
+use crate::base::money::Currency;
 use crate::orders::schema::{item_ids, items_sql};
 use crate::shard::ShardError;
 use crate::shard::read::Position;
+
+/// The number of products whose categories one step remembers.
+const CATEGORIES_KEPT: usize = 65_536;
 
 /// The conditions on a row, expressed in the shard's own numbers.
 pub(in crate::orders) struct OrderPredicate<'a> {
@@ -15,63 +24,128 @@ pub(in crate::orders) struct OrderPredicate<'a> {
     pub(in crate::orders) tenant: i64,
     /// The selected products, sorted. `None` selects all products.
     pub(in crate::orders) products: Option<Vec<i64>>,
-    pub(in crate::orders) customers: Option<&'a CustomerSet>,
+    category: Option<i64>,
+    /// The category of each product that an item had so far.
+    categories: RefCell<HashMap<i64, i64>>,
+    pub(in crate::orders) customers: Option<Arc<CustomerSet>>,
     pub(in crate::orders) pin: i64,
     pub(in crate::orders) from_us: i64,
 }
 
-impl OrderPredicate<'_> {
-    pub(in crate::orders) fn takes(&self, found: &IndexedOrder) -> bool {
-        let status = self.of.statuses == 0 || self.of.statuses & (1 << found.status as u8) != 0;
-        let scaled =
-            || i128::from(found.total) * 10_i128.pow(4_u32.saturating_sub(found.currency.digits().into()));
-        found.id <= self.pin
-            && status
-            && self.of.total_min.is_none_or(|min| scaled() >= min)
-            && self.of.total_max.is_none_or(|max| scaled() <= max)
-            && self.customers.is_none_or(|customers| customers.has(found.customer))
-    }
+/// An amount of the currency in ten-thousandths of its unit.
+fn scaled(amount: i64, currency: Currency) -> i128 {
+    i128::from(amount) * 10_i128.pow(4_u32.saturating_sub(currency.digits().into()))
 }
 
-impl OrderPredicate<'_> {
+impl<'a> OrderPredicate<'a> {
+    /// Looks up the shard's numbers. Returns `None` if no order of the shard can match.
+    pub(in crate::orders) fn new(
+        connection: &Connection,
+        shard: ShardId,
+        of: &'a OrderFilter,
+        tenant: i64,
+        pin: i64,
+        from_us: i64,
+    ) -> Result<Option<OrderPredicate<'a>>, ShardError> {
+        let products = (!of.product_ids.is_empty())
+            .then(|| product_numbers(connection, tenant, &of.product_ids))
+            .transpose()?;
+        let category = match &of.category {
+            None => None,
+            Some(name) => match category_number(connection, tenant, name)? {
+                None => return Ok(None),
+                number => number,
+            },
+        };
+        let customers = (!of.words.is_empty() || of.customer.is_some())
+            .then(|| of.cache.customers(shard, || customers::selected(connection, tenant, of)))
+            .transpose()?;
+        let is_empty = products.as_ref().is_some_and(Vec::is_empty)
+            || customers.as_ref().is_some_and(|set| set.is_empty());
+        if is_empty {
+            return Ok(None);
+        }
+        let categories = RefCell::default();
+        Ok(Some(OrderPredicate { of, tenant, products, category, categories, customers, pin, from_us }))
+    }
+
+    /// Returns `true` if the order meets all conditions except those on its items.
+    pub(in crate::orders) fn takes(&self, found: &IndexedOrder) -> bool {
+        let status = self.of.statuses == 0 || self.of.statuses & (1 << found.status as u8) != 0;
+        let total = || scaled(found.total, found.currency);
+        found.id <= self.pin
+            && status
+            && self.of.currency.is_none_or(|currency| currency == found.currency)
+            && self.of.total_min.is_none_or(|min| total() >= min)
+            && self.of.total_max.is_none_or(|max| total() <= max)
+            && self.customers.as_ref().is_none_or(|customers| customers.has(found.customer))
+    }
+
     /// Returns `true` if the order is after the position and not older than the range.
     pub(in crate::orders) fn is_behind(&self, found: &IndexedOrder, position: &Position) -> bool {
         found.ordered_at_us >= self.from_us
             && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
     }
 
-    /// Returns `true` if the order has an item with a selected product, or if all products are selected.
-    pub(in crate::orders) fn has_product(
+    /// Returns `true` if a list of a product's orders does not decide the conditions on items.
+    pub(in crate::orders) fn has_more_than_products(&self) -> bool {
+        self.category.is_some() || self.of.price_min.is_some() || self.of.price_max.is_some()
+    }
+
+    /// Returns `true` if one of the order's items meets all conditions on items, or if there are none.
+    pub(in crate::orders) fn has_item(
         &self,
         connection: &Connection,
         partition: &str,
-        id: i64,
+        order: &IndexedOrder,
     ) -> Result<bool, ShardError> {
-        let Some(products) = &self.products else { return Ok(true) };
-        has_product(connection, partition, id, products)
+        if self.products.is_none() && !self.has_more_than_products() {
+            return Ok(true);
+        }
+        let mut statement = connection.prepare_cached(&items_sql(partition))?;
+        let mut rows = statement.query(item_ids(order.id, order.id))?;
+        while let Some(row) = rows.next()? {
+            let (product, price) = (row.get(0)?, scaled(row.get(2)?, order.currency));
+            let is_in =
+                self.products.as_ref().is_none_or(|products| products.binary_search(&product).is_ok())
+                    && self.of.price_min.is_none_or(|min| price >= min)
+                    && self.of.price_max.is_none_or(|max| price <= max);
+            if is_in && self.is_of_category(connection, product)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_of_category(&self, connection: &Connection, product: i64) -> Result<bool, ShardError> {
+        let Some(wanted) = self.category else { return Ok(true) };
+        let mut known = self.categories.borrow_mut();
+        if let Some(category) = known.get(&product) {
+            return Ok(*category == wanted);
+        }
+        let mut statement = connection.prepare_cached(PRODUCT_CATEGORY_SQL)?;
+        let category: i64 = statement.query_row([product], |row| row.get(0))?;
+        if known.len() >= CATEGORIES_KEPT {
+            known.clear();
+        }
+        known.insert(product, category);
+        Ok(category == wanted)
     }
 }
 
-pub(in crate::orders) fn has_product(
-    connection: &Connection,
-    partition: &str,
-    id: i64,
-    products: &[i64],
-) -> Result<bool, ShardError> {
-    let mut statement = connection.prepare_cached(&items_sql(partition))?;
-    let mut rows = statement.query(item_ids(id, id))?;
-    while let Some(row) = rows.next()? {
-        if products.binary_search(&row.get(0)?).is_ok() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+pub(in crate::orders) const PRODUCT_CATEGORY_SQL: &str = "SELECT category FROM product_row WHERE id = ?1";
+pub(in crate::orders) const CATEGORY_SQL: &str =
+    "SELECT id FROM category_row WHERE tenant = ?1 AND name = ?2";
+
+fn category_number(connection: &Connection, tenant: i64, name: &str) -> Result<Option<i64>, ShardError> {
+    let mut statement = connection.prepare_cached(CATEGORY_SQL)?;
+    Ok(statement.query_row(params![tenant, name], |row| row.get(0)).optional()?)
 }
 
 pub(in crate::orders) const PRODUCTS_SQL: &str =
     "SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2";
 
-pub(in crate::orders) fn product_numbers(
+fn product_numbers(
     connection: &Connection,
     tenant: i64,
     product_ids: &[String],

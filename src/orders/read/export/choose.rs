@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::super::customers;
 use super::super::filter::OrderFilter;
 use super::super::indexed::{IndexedOrder, damaged};
-use super::super::predicate::{OrderPredicate, has_product, product_numbers};
+use super::super::one;
+use super::super::predicate::OrderPredicate;
 use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
@@ -55,21 +55,24 @@ pub fn choose_orders(
     let until_us = clock::monotonic_us() + STEP_US;
     let mut chosen = spare;
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((chosen, None)) };
-    let products = (!of.product_ids.is_empty())
-        .then(|| product_numbers(connection, tenant, &of.product_ids))
-        .transpose()?;
-    let words = (!of.words.is_empty())
-        .then(|| of.cache.customers(shard, || customers::search(connection, tenant, &of.words)))
-        .transpose()?;
-    if products.as_ref().is_some_and(Vec::is_empty) || words.as_ref().is_some_and(|set| set.is_empty()) {
-        return Ok((chosen, None));
-    }
     let (from_us, to_us) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
-    let wanted = OrderPredicate { of, tenant, products, customers: words.as_deref(), pin, from_us };
+    let Some(wanted) = OrderPredicate::new(connection, shard, of, tenant, pin, from_us)? else {
+        return Ok((chosen, None));
+    };
     let mut infos = partitions_of(connection, &ORDERS)?;
     infos.retain(|info| {
         info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
     });
+    if let Some(order) = &of.order {
+        if let Some((info, order)) = one::find(connection, &infos, &wanted, order)?
+            && (from_us..to_us).contains(&order.ordered_at_us)
+            && wanted.takes(&order)
+            && wanted.has_item(connection, &info.name, &order)?
+        {
+            chosen.push(ChosenOrder { id: order.id, status: order.status });
+        }
+        return Ok((chosen, None));
+    }
     let end = |info: &PartitionInfo| (info.end_id - 1).min(pin);
     let Some(info) = infos.iter().find(|info| end(info) > choosing.after) else { return Ok((chosen, None)) };
     let whole = match choosing.whole {
@@ -84,11 +87,7 @@ pub fn choose_orders(
     };
     choosing.whole = Some(whole);
     let takes = |found: &IndexedOrder| -> Result<bool, ShardError> {
-        Ok(wanted.takes(found)
-            && match &wanted.products {
-                Some(products) => has_product(connection, &info.name, found.id, products)?,
-                None => true,
-            })
+        Ok(wanted.takes(found) && wanted.has_item(connection, &info.name, found)?)
     };
     let mut seen = 0_usize;
     let mut is_over = || {
