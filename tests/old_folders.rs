@@ -1,5 +1,6 @@
 //! Data folders of earlier versions are served unchanged: every response equals the recorded one, completed requests
-//! are known to be complete, and nothing is reported as damaged.
+//! are known to be complete, and nothing is reported as damaged. A response that is changed on purpose is changed in the
+//! fixtures too.
 //!
 //! A fixture is the whole folder as an earlier program left it after a kill, with records in its journals that no
 //! shard contains yet. To add one, run the first command with that version's program, and the second with the program

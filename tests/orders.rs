@@ -99,7 +99,10 @@ fn check_orders(server: &Server, tenants: &ByTenant) {
                     }
                 }
             }
-            if approx["meta"]["error_bounds"] != serde_json::json!({}) {
+            if approx["meta"]["error_bounds"] == serde_json::json!({}) {
+                assert_eq!(approx["meta"]["precision"], "exact", "{tenant} by {by}");
+            } else {
+                assert_eq!(approx["meta"]["precision"], "approx", "{tenant} by {by}");
                 check_bounds(&approx, &wanted, orders, by);
             }
         }
@@ -119,7 +122,7 @@ fn check_bounds(approx: &Value, wanted: &[Value], orders: &[Order], by: &str) {
         let keys: BTreeSet<String> = match by {
             "category" => order.items.iter().map(|item| item.category.clone()).collect(),
             "day" => [at[..10].to_owned()].into(),
-            _ => [format!("{}:00:00+00:00", &at[..13])].into(),
+            _ => [format!("{}:00:00Z", &at[..13])].into(),
         };
         for key in keys {
             totals.entry(key).or_default().push(order.total());

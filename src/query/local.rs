@@ -29,22 +29,6 @@ pub fn date_of(zone: &TimeZone, us: i64) -> Date {
     clock::timestamp(us).to_zoned(zone.clone()).date().max(FIRST_DATE)
 }
 
-/// Formats a time as a zone's clock shows it, in RFC 3339 with its offset. If that clock shows a year without four
-/// digits, formats the time in UTC.
-pub fn rfc3339_in(zone: &TimeZone, us: i64) -> String {
-    let time = clock::timestamp(us);
-    let zoned = time.to_zoned(zone.clone());
-    let zoned = if zoned.year() < 0 { time.to_zoned(TimeZone::UTC) } else { zoned };
-    // Offsets in RFC 3339 are whole minutes. Those of local mean times have seconds too.
-    let offset_s = zoned.offset().seconds();
-    let zoned = match offset_s % 60 {
-        0 => zoned,
-        _ => Offset::from_seconds(offset_s - offset_s % 60)
-            .map_or_else(|_| zoned.clone(), |offset| time.to_zoned(TimeZone::fixed(offset))),
-    };
-    zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-}
-
 /// Returns the beginning of the hour that contains a time.
 pub fn hour_start(zone: &TimeZone, us: i64) -> i64 {
     let us_of = |offset: Offset| i64::from(offset.seconds()) * 1_000_000;

@@ -23,7 +23,7 @@ mod readers;
 
 pub use cursor::{Cursor, CursorKey};
 pub use filter::{Filter, Selection, Step};
-pub use local::{date_of, rfc3339_in};
+pub use local::date_of;
 pub use merge::{Chunk, Merged};
 pub use page::{Page, page, stream};
 pub use plan::{Paging, ParameterError, Parameters, RowsPlan};

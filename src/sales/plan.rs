@@ -143,7 +143,7 @@ impl Materialized {
         groups.push(b']');
         Materialized {
             groups,
-            precision: if plan.query.exact { "exact" } else { "approx" },
+            precision: if result.estimated { "approx" } else { "exact" },
             with_details: plan.query.with_details,
             estimated: result.estimated,
             rows_scanned: result.rows_scanned,
@@ -200,7 +200,7 @@ fn key(query: &SalesQuery, group: &SalesGroup) -> String {
     match query.group_by {
         GroupBy::Product | GroupBy::Category => group.name.clone(),
         GroupBy::Day => query::date_of(&query.zone, group.start_us).to_string(),
-        GroupBy::Hour => query::rfc3339_in(&query.zone, group.start_us),
+        GroupBy::Hour => clock::rfc3339(group.start_us),
     }
 }
 
@@ -299,14 +299,18 @@ mod tests {
         let said: Value = serde_json::from_slice(&made.json(false, 1_500)).unwrap();
         assert_eq!(
             said["groups"],
-            json!([{"key":"2026-01-01T05:30:00+05:30","currency":"USD","orders":3,"units":7,"revenue":"1234.56",
+            json!([{"key":"2026-01-01T00:00:00Z","currency":"USD","orders":3,"units":7,"revenue":"1234.56",
                 "unique_customers":2,"order_value":{"p50":"1.00","p95":"2.50","p99":"999.99"}}])
         );
-        assert_eq!(said["meta"]["method"]["unique_customers"], "exact");
+        assert_eq!(
+            (&said["meta"]["precision"], &said["meta"]["method"]["unique_customers"]),
+            (&json!("exact"), &json!("exact"))
+        );
         assert_eq!((&said["meta"]["error_bounds"], &said["meta"]["elapsed_ms"]), (&json!({}), &json!(1.5)));
         let estimated = SalesResult { estimated: true, preaggregated: true, ..result() };
         let said: Value =
             serde_json::from_slice(&Materialized::new(&plan, &estimated, 0).json(true, 0)).unwrap();
+        assert_eq!(said["meta"]["precision"], "approx");
         assert_eq!(said["meta"]["method"]["unique_customers"], "hyperloglog p=14");
         assert_eq!(
             said["meta"]["error_bounds"]["unique_customers"]["relative_standard_error"],

@@ -102,11 +102,7 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
         GroupBy::Product | GroupBy::Category => bounds(readers, query).await?.into_iter().collect(),
     };
     let (Some((first_us, _)), Some((_, last_us))) = (spans.first(), spans.last()) else {
-        return Ok(SalesResult {
-            preaggregated: !query.exact,
-            estimated: !query.exact,
-            ..SalesResult::default()
-        });
+        return Ok(SalesResult { preaggregated: !query.exact, ..SalesResult::default() });
     };
     let (from_us, to_us) = query.range_us;
     let range = (from_us.unwrap_or(*first_us).max(*first_us), to_us.unwrap_or(*last_us).min(*last_us));

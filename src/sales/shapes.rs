@@ -14,7 +14,7 @@ pub struct Sales {
 /// The sales of one day, hour, product or category, in one currency.
 #[derive(Serialize, ToSchema)]
 pub struct SalesGroup {
-    /// A date, an hour with its offset, a product or a category.
+    /// A date, the start of an hour in UTC, a product or a category.
     #[schema(example = "2026-03-01")]
     pub key: String,
     #[schema(example = "USD")]
@@ -49,7 +49,7 @@ pub struct OrderValues {
 /// How the figures were computed.
 #[derive(Serialize, ToSchema)]
 pub struct SalesMeta {
-    /// `exact` or `approx`, as requested.
+    /// `approx` if a figure is estimated. `approx` that was computed exactly says `exact`.
     #[schema(example = "exact")]
     pub precision: String,
     pub method: SalesMethod,

@@ -172,7 +172,7 @@ pub fn sales<'o>(
         let start = jiff::Timestamp::from_microsecond(start_us).expect("a time").to_zoned(zone.clone());
         let key = match by {
             "day" => start.date().to_string(),
-            "hour" => start.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+            "hour" => start.timestamp().to_string(),
             _ => name.to_owned(),
         };
         group.4.sort_unstable();
