@@ -51,11 +51,11 @@ pub(super) fn options() -> ShardOptions {
 }
 
 pub(super) fn open(dir: &Path) -> Shard {
-    Shard::open(&folder(dir), &options(), &FAMILIES).unwrap()
+    reopen(dir, &options())
 }
 
-/// Opens a shard again. A thread that still reads for upkeep may be the last to close an earlier connection, and then
-/// holds the lock for a moment.
+/// Opens a shard, for the first time or again. A thread that still reads for upkeep may be the last to close an
+/// earlier connection, and then holds the lock for a moment.
 pub(super) fn reopen(dir: &Path, options: &ShardOptions) -> Shard {
     loop {
         match Shard::open(&folder(dir), options, &FAMILIES) {
