@@ -237,11 +237,11 @@
 //!    a streamed body calls `lane::admit` itself. Other parameters (`call.request.parameter("order")`) may be
 //!    anything, even empty.
 //! 3. A handler that only reads memory is a function of [`api::Asked`]. It may be `hot` if it requires no key.
-//! 4. Its description is a function in the `openapi.rs` of its feature: its parameters with their limits, its
-//!    responses, and its own problems, from the builders of [`api::openapi`]. The lock, 401, 403 and 429 with the
-//!    headers of quotas, and the 404 of an invalid tenant follow from the row. An operation that creates something has
-//!    links to those that read it. Its shapes go into the feature's `schemas`. `tests/openapi.rs` compares the server
-//!    with the document.
+//! 4. A function in the `openapi.rs` of the feature describes the endpoint. With the builders of [`api::openapi`], it
+//!    lists the parameters with their limits, the responses, and the problems that only this endpoint has. The lock,
+//!    401, 403 and 429 with the headers of quotas, and the 404 of an invalid tenant follow from the row. An operation
+//!    that creates something has links to those that read it. Its shapes go into the feature's `schemas`.
+//!    `tests/openapi.rs` compares the server with the document.
 //! 5. Its required access goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints/tests.rs`), and what
 //!    another tenant might try goes into `tests/isolation.rs`. Both fail until they have it. `tests/endpoints.rs`
 //!    compares the row with the running server.

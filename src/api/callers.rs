@@ -1,30 +1,31 @@
 //! Access from browsers: which pages may call, by their `Origin`, and under which names of this server, by `Host`.
 //!
-//! A page can send anything to any address that its reader's machine reaches, and can point a name of its own at any
-//! address (DNS rebinding). Everything but appending events is therefore limited to pages of this server and of origins
-//! that the operator has listed. While there are no keys, it is also limited to host names that no stranger can
-//! control. Requests without `Origin`, which browsers do not send, are not checked here.
+//! A page can send anything to any address that its reader's machine reaches, and its author can point a domain name
+//! at any address (DNS rebinding). Every operation except appending events is therefore limited to pages of this
+//! server and of origins that the operator has listed. While there are no keys, it is also limited to host names that
+//! no stranger can control. Requests without `Origin`, which browsers do not send, are not checked here.
 
 use super::Problem;
 use super::error::{Asker, Refuse, problem};
 use crate::config::{Config, is_safe_host, is_same_authority};
 use crate::http::{Answer, Cors, Method};
 
-/// The browsers that an operation answers. This is a column of the endpoint table.
+/// The pages whose requests an operation answers. This is a column of the endpoint table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
     /// Pages of this server and of listed origins, under a known name.
     Own,
-    /// Pages of this server and of listed origins, under any name: probes and scrapes, which reveal no row.
+    /// Pages of this server and of listed origins, under any name. This is for probes and scrapes, which reveal no
+    /// row.
     OwnByAnyName,
-    /// Pages of every origin, under any name: posted events.
+    /// Pages of every origin, under any name. This is for posting events.
     Every,
 }
 
 /// The page that a request comes from, and the host name that it uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caller<'a> {
-    /// The `Host`. `None` for HTTP/1.0 without one, which no browser sends.
+    /// The `Host`. `None` for an HTTP/1.0 request without `Host`, which no browser sends.
     pub host: Option<&'a [u8]>,
     /// The `Origin`. It is empty if there are several `Origin` lines, because none of them can be trusted.
     pub origin: Option<&'a [u8]>,
@@ -38,7 +39,7 @@ pub struct Preflight<'a> {
     pub wanted_headers: Option<&'a [u8]>,
 }
 
-/// Why a request is not answered at all.
+/// Why a request is refused without reaching its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCalled {
     /// 421: the request uses a host name that this server does not answer to.
@@ -100,7 +101,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Checks that the request is answered at all. `is_open` means that there are no keys.
+    /// Checks that the page and the host name are permitted. `is_open` means that there are no keys.
     ///
     /// # Errors
     /// Returns [`NotCalled`] if the page or the host name is not permitted.
@@ -121,7 +122,7 @@ impl<'a> Caller<'a> {
             return Err(NotCalled::ByThisName);
         }
         match self.origin {
-            // The preflight refuses the page by omitting headers.
+            // A preflight is not refused here. Its response omits the CORS headers instead.
             Some(origin) if method != Method::Options && !self.is_own_origin(config, origin) => {
                 Err(NotCalled::ByThisPage)
             }
@@ -212,8 +213,8 @@ mod tests {
         {
             assert_eq!(asked(host, Pages::Own, true), Ok(()), "{host}");
         }
-        // An attacker's name server points this name here. Its pages have the same origin as the host, and are
-        // refused.
+        // An attacker's name server points this name at this server. Pages under the name have the same origin as the
+        // `Host`, but are refused.
         let rebound = caller("evil.example", Some("http://evil.example"));
         assert_eq!(rebound.check(&config, Pages::Own, Method::Get, || true), Err(NotCalled::ByThisName));
         assert_eq!(rebound.check(&config, Pages::Own, Method::Options, || true), Err(NotCalled::ByThisName));

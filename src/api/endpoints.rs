@@ -23,13 +23,14 @@ pub struct Endpoint<H: 'static> {
     pub path: &'static str,
     /// The `route` label in the metrics. Related rows share it.
     pub route: &'static str,
-    /// If set, the row matches only requests with this query parameter. It precedes rows without one.
+    /// If set, the row matches only requests with this query parameter. Such a row precedes rows without a required
+    /// parameter.
     pub if_query: Option<&'static str>,
     /// If true, an invalid product in the path is a 404 before anything else, as an invalid tenant always is.
     pub checks_product: bool,
     /// If true, a POST with another method in `X-HTTP-Method-Override` is treated as that method, as tus requires.
     pub overrides_method: bool,
-    /// If true, the operators' listener answers it too.
+    /// If true, the operators' listener answers the path too.
     pub for_operators: bool,
     pub operations: &'static [Operation<H>],
     rank: u64,
@@ -89,7 +90,7 @@ impl Logged {
 /// The lane that answers an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// The listener. For connections that the executor already has, the executor.
+    /// The listener, or the executor for connections that the executor already has.
     Hot,
     Executor,
 }
@@ -205,7 +206,7 @@ fn fits(template: &str, path: &str) -> bool {
     if fixed == template.len() {
         return template == path;
     }
-    // The slash before it is not compared, because `{name..}` may match nothing.
+    // The slash before the first parameter is not compared, because `{name..}` may match nothing.
     if !path.starts_with(&template[..fixed - 1]) {
         return false;
     }
@@ -223,7 +224,7 @@ fn fits(template: &str, path: &str) -> bool {
 }
 
 /// Returns a greater number for a more specific template. At the first difference, a word precedes a parameter, a
-/// parameter precedes the end, and the end precedes a rest.
+/// parameter precedes the end, and the end precedes `{name..}`.
 const fn rank(template: &str) -> u64 {
     let bytes = template.as_bytes();
     let (mut at, mut rank, mut shift, mut is_rest) = (0, 0, 62, false);
@@ -250,7 +251,7 @@ const fn rank(template: &str) -> u64 {
     if is_rest { rank } else { rank | 1 << shift }
 }
 
-/// Returns the permitted methods: with GET also HEAD, and always OPTIONS.
+/// Returns the permitted methods: those of the operations, HEAD if GET is among them, and always OPTIONS.
 const fn methods<H>(operations: &[Operation<H>]) -> Methods {
     let (mut at, mut all) = (0, 1 << Method::Options as u8);
     while at < operations.len() {
@@ -262,8 +263,8 @@ const fn methods<H>(operations: &[Operation<H>]) -> Methods {
     Methods(all)
 }
 
-/// Returns `true` if a query string has this parameter, in exactly this spelling. A parameter without a value is
-/// absent.
+/// Returns `true` if a query string has this parameter, in exactly this spelling. A parameter without a value
+/// (`a` or `a=`) counts as absent.
 fn names(query: Option<&str>, name: &str) -> bool {
     let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     pairs.any(|(known, value)| known == name && !value.is_empty())
@@ -317,16 +318,17 @@ pub struct Endpoints<H: 'static>(pub &'static [Endpoint<H>]);
 /// What the endpoint table contains for a request.
 #[derive(Debug)]
 pub struct Found<H: 'static> {
-    /// The most specific row at the path that has the method. If no row has the method, the most specific of all.
+    /// The most specific row at the path that has the method. If no row has the method, this is the most specific row
+    /// at the path.
     pub endpoint: Option<&'static Endpoint<H>>,
     /// `None` if no row has the method.
     pub operation: Option<&'static Operation<H>>,
-    /// The row of the request counters. If there is no endpoint, this is one after the last.
+    /// The row of the request counters. If there is no endpoint, this is one more than the number of the last row.
     pub row: usize,
     /// The methods of all rows at the path.
     pub allowed: Methods,
-    /// Set if the listener answers one of the path's methods. In that case, it also answers that the path has no
-    /// others.
+    /// Set if the listener answers one of the path's methods. In that case, the listener also answers requests with
+    /// methods that the path does not have.
     pub is_hot: bool,
 }
 
@@ -374,7 +376,7 @@ impl<H> Endpoints<H> {
         found
     }
 
-    /// Returns the labels under which requests are counted. The last is for requests without an endpoint.
+    /// Returns the labels under which requests are counted. The last label is for requests without an endpoint.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
@@ -404,7 +406,8 @@ impl<H> Found<H> {
         self.operation.map_or(Need::Nothing, |operation| operation.need)
     }
 
-    /// Returns the pages that may call it. A preflight is permitted for every page that its operation permits.
+    /// Returns the pages that may send the request. A preflight is permitted for every page that the operation
+    /// permits.
     #[inline]
     #[must_use]
     pub fn pages(&self, method: Method) -> Pages {
@@ -463,7 +466,7 @@ impl<H> Found<H> {
     fn allow(&self) -> String {
         match self.endpoint {
             Some(_) => self.allowed.to_string(),
-            // Every path answers these methods, and so does the preflight of an unknown path.
+            // Only the response to OPTIONS on an unknown path uses this list.
             None => "GET, HEAD, OPTIONS".to_owned(),
         }
     }
@@ -604,8 +607,8 @@ mod tests {
     #[test]
     fn two_rows_behind_one_door_are_told_apart_by_a_query_parameter() {
         assert_eq!(handler("/m", Method::Get, Some("bucket_size=day&tenant_id=a")), Some(6));
-        // In another spelling, the parser of the parameters does not treat it as a request for a tenant's counts
-        // either.
+        // With another spelling of `tenant_id`, the parameter parser does not treat the query as a request for a
+        // tenant's counts either.
         for query in ["", "tenant=a", "tenant%5Fid=a", "x=tenant_id"] {
             assert_eq!(handler("/m", Method::Get, Some(query)), Some(5), "{query}");
         }
@@ -617,7 +620,8 @@ mod tests {
         let both = |path| (find(path).parameter(path, "tenant"), find(path).parameter(path, "order"));
         assert_eq!(both("/t/a%20b/orders/x%2Fy"), ("a b".to_owned(), "x/y".to_owned()));
         assert_eq!(both("/t/100%/orders/1/"), ("100%".to_owned(), "1".to_owned()));
-        // Only two hexadecimal digits are decoded, and nothing else that parses as a number.
+        // A `%` is decoded only with two hexadecimal digits, not with other text that parses as a number, such as
+        // `+1`.
         assert_eq!(both("/t/%+1/orders/%-1%2"), ("%+1".to_owned(), "%-1%2".to_owned()));
         assert_eq!(both("/t//orders/%ff"), (String::new(), String::new()));
         let file = |path| find(path).endpoint.unwrap().segment(path, "file");

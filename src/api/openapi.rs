@@ -103,7 +103,8 @@ fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
     }
 }
 
-/// Returns an operation's description: its own part, and what follows from its row.
+/// Returns an operation's complete description: the part that its `describe` function states, and the part that follows
+/// from the endpoint's row.
 fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Operation {
     let described = (operation.describe)();
     let locked = |described, scopes: &[Scope]| {

@@ -9,7 +9,7 @@ use crate::base::counters::Cell;
 use crate::http::Answer;
 use crate::query::{Page, QueryError, RowsPlan};
 
-/// Creates a JSON response that no cache keeps.
+/// Creates a JSON response that caches must not store.
 pub fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     let body = serde_json::to_vec(body).unwrap_or_default();
     Answer::new(status, "application/json", body).with("Cache-Control", "no-store")

@@ -1,5 +1,5 @@
-//! The reasons for refusing a journaled write, common to every feature that writes. Those about the format of a body apply
-//! to ingests only.
+//! The reasons for refusing a journaled write, common to every feature that writes. The reasons about the format of a
+//! body apply to ingests only.
 
 use std::borrow::Cow;
 
@@ -58,8 +58,8 @@ impl From<Refusal> for WriteRefused {
     }
 }
 
-/// Returns the response to a refused write. If the body was not read to its end, the next request cannot be found, so
-/// the connection closes.
+/// Returns the response to a refused write. If the body was not read to its end, the start of the next request is
+/// unknown, so the connection closes.
 #[must_use]
 pub fn refused(error: &WriteRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match error {

@@ -49,7 +49,7 @@ pub fn rfc3339(unix_us: i64) -> String {
 #[must_use]
 pub fn timestamp(unix_us: i64) -> jiff::Timestamp {
     let us = unix_us.clamp(TIME_US_MIN, TIME_US_MAX);
-    // If it gets only microseconds, the library rejects the times of the last second.
+    // The library rejects the times of the last second if they are given only in microseconds.
     let nanosecond = us.rem_euclid(1_000_000) as i32 * 1_000;
     jiff::Timestamp::new(us.div_euclid(1_000_000), nanosecond).unwrap_or_default()
 }

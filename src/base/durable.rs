@@ -86,7 +86,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// See [`replace`].
 pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let draft = draft_of(path);
-    // A draft that a crash left may have any mode.
+    // A draft that remains after a crash may have any mode.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(draft_of(&path), dir.path().join("state.json.new"));
         assert!(!draft_of(&path).exists());
-        // This holds even if a crash left a draft with broad permissions.
+        // The permissions are right even if a draft with broad permissions remains after a crash.
         write(&draft_of(&path), b"half").unwrap();
         replace_with_mode(&path, b"three", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");

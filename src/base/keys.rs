@@ -2,9 +2,9 @@
 //! ids that it has seen.
 //!
 //! The hash is SipHash-1-3 with 128 bits of output (Aumasson, Bernstein 2012) over the tenant, a zero byte and the key.
-//! The 16 bytes of the data folder's id are its key, so the hash is stable for the life of the folder, and no outsider
-//! can choose ids that collide. Two ids with one hash are still two ids: a caller compares the ids themselves before it
-//! reports a duplicate.
+//! The hash's key is the 16 bytes of the data folder's id, so the hash is stable for the life of the folder, and no
+//! outsider can choose ids that collide. Two ids with one hash are still two ids: a caller compares the ids
+//! themselves before it reports a duplicate.
 
 use std::hash::Hasher as _;
 

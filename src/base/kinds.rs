@@ -1,7 +1,7 @@
 //! Record kinds: the number that a journal record carries, and what is true of every record with that number.
 //!
-//! Journals and shards both read a kind, so it lives below both. Each feature declares the kinds of its own records;
-//! `src/families` lists them all.
+//! Journals and shards both read kinds, so this module is in a layer below both. Each feature declares the kinds of
+//! its own records; `src/families` lists them all.
 
 /// The number of a record kind. It is on disk, in journals and in `rejected_record`, so an assigned number never
 /// changes its meaning.

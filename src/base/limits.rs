@@ -26,7 +26,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// The maximum number of events in one `POST /events/bulk`. Above it: 413.
 pub const BULK_EVENTS_MAX: usize = 5_000;
 
-/// The maximum number of items in an order. An item's id has space for 1,024 of them.
+/// The maximum number of items in an order. An item's id has space for 1,024 items of each order.
 pub const ORDER_ITEMS_MAX: usize = 1_000;
 
 /// How long a finished ingest is kept under its idempotency key, in microseconds: twice the promised time.
@@ -46,7 +46,7 @@ pub const TIME_US_MIN: i64 = -62_167_219_200_000_000;
 /// that [`jiff::Timestamp`] can hold and that has a four-digit year at every offset.
 pub const TIME_US_MAX: i64 = 253_402_207_200_999_999;
 
-/// The maximum number of shards in a data folder. A query opens every one.
+/// The maximum number of shards in a data folder. A query opens every shard.
 pub const SHARD_COUNT_MAX: u16 = 256;
 
 /// The maximum number of cores that one process serves on.

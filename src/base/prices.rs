@@ -14,9 +14,10 @@ pub struct PriceRules {
 }
 
 impl PriceRules {
-    /// A million percent. A higher limit would accept every price, as this one does for anything that is sold.
+    /// A million percent. A higher limit would make no difference, because this one already accepts every realistic
+    /// price.
     pub const CHANGE_BP_MAX: u32 = 100_000_000;
     pub const SCORE_MILLI_MAX: u32 = 1_000_000_000;
-    /// One page of the index, which is read for every price event.
+    /// A window of this size is one page of the index, which is read for every price event.
     pub const WINDOW_MAX: u16 = 200;
 }

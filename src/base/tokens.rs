@@ -52,7 +52,7 @@ mod tests {
         drop(one);
         let again = next();
         assert!(again.is_some() && next().is_none());
-        // A waiter that was dropped has not taken a token.
+        // A waiter that was dropped while it waited has not taken a token.
         drop((again, other));
         assert!(next().is_some());
     }

@@ -150,7 +150,7 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
         });
         return format!("{shown}\n");
     }
-    // This goes to stderr, so that `$(firehose key create ...)` is the key.
+    // This text goes to stderr, so that `$(firehose key create ...)` expands to the key only.
     eprintln!(
         "This key is shown only once and is not stored. Send it as `Authorization: Bearer` or `X-API-Key`."
     );

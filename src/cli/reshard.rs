@@ -1,9 +1,9 @@
 //! `firehose reshard`: redistributes the rows in a stopped server's folder over another number of shards.
 //!
 //! Every record gets a number, in a fixed order of source shards and rows. Each new shard applies its records as if
-//! they came from a journal, and stores its last number in the same transaction. After an interruption, it therefore
-//! continues where it was, and applies nothing twice. Then everything is verified and counted, and the folders are
-//! swapped. Each step of the swap can be repeated too.
+//! they came from a journal, and stores its last number in the same transaction. After an interruption, the shard
+//! therefore continues after that record, and applies nothing twice. Then everything is verified and counted, and the
+//! folders are swapped. Each step of the swap can be repeated too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         let records = match copy(config, &folder, &fresh, to) {
             Ok(records) => records,
             Err(CopyFault::Failed(reason)) => return Err(reason),
-            // A retry would fail again. Until that is resolved, the folder can be served as it is.
+            // A retry would fail again. Until the cause is resolved, the folder can be served as it is.
             Err(fault) => {
                 fs::remove_dir_all(&fresh).and_then(|()| durable::remove(&marker_path)).map_err(text)?;
                 return Err(fault.to_string());
@@ -140,7 +140,7 @@ fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a folder whose journals contain records that no shard has, because those would be lost.
+/// Refuses a folder whose journals contain records that are not in any shard, because such records would be lost.
 fn check_journals(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards() {
         let positions = match of.database().exists() {
@@ -355,7 +355,7 @@ fn swap(
 ) -> std::io::Result<()> {
     for shard in 0..to {
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
-        // If this is still the old shard, it does not count.
+        // An old shard that has not been moved out yet does not count.
         let is_in = before.join(ShardId(shard).folder()).exists() || shard >= from || from == to;
         if !(there.database().exists() || is_in && place.database().exists()) {
             let message = format!(
@@ -384,7 +384,8 @@ fn swap(
     for shard in 0..to {
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
         if there.dir().exists() {
-            // This follows the copy, because this number is the position of the copy.
+            // The position is reset only after the copy is complete, because until then it records the progress of
+            // the copy.
             let mut opened = Shard::open(&there, options, &FAMILIES).map_err(std::io::Error::other)?;
             opened.number_from(LANE).map_err(std::io::Error::other)?;
             opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;

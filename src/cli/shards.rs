@@ -93,7 +93,8 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
 
 fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     let lanes = folder.lanes().map_err(|error| error.to_string())?;
-    // The journals are read before the database: everything that it applies later was appended before.
+    // The journals are read before the database, so the reported backlog is never too high. Records that the server
+    // appends and applies in between are in the database's positions only.
     let mut journals = Vec::new();
     for lane in lanes {
         journals.push((lane, journal::inspect(&folder.lane(lane)).map_err(|error| error.to_string())?));

@@ -224,7 +224,7 @@ fn shown_once(folder: &FolderArgs, name: &str, id: &str, secret: Option<String>)
         return format!("{}\n", json!({"id": id, "tenant": name, "secret": secret}));
     }
     match secret {
-        // This goes to stderr, so that `$(firehose tenant secret add ...)` is the secret.
+        // This text goes to stderr, so that `$(firehose tenant secret add ...)` expands to the secret only.
         Some(secret) => {
             eprintln!("Webhook secret {id} of {name}. It is shown only once.");
             format!("{secret}\n")

@@ -40,8 +40,9 @@ pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: 
     out.extend_from_slice(BODY);
 }
 
-/// Returns the rendered responses with every 202 that promises the disk replaced by the result of `refuse` for its
-/// request id. No other response has the same lines, because client text never appears together with a line end.
+/// Replaces every 202 with `Firehose-Ack: disk` in the rendered responses by the result of `refuse` for its request
+/// id. Returns the new responses. No other response has the same lines, because client text never appears together
+/// with a line end.
 #[must_use]
 pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u8> {
     const FIRST: &[u8] = b"HTTP/1.1 202 Accepted\r\n";
@@ -72,7 +73,7 @@ pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u
     out
 }
 
-/// Creates the same 202 for the executor.
+/// Creates the 202 of [`write_accepted`] for the executor.
 #[must_use]
 pub(super) fn accepted(level: AckLevel, receipt: Receipt) -> Answer {
     Answer::new(202, "application/json", BODY)

@@ -45,7 +45,7 @@ impl Source for ClickFilter {
             Some(user_id) => {
                 values.push(user_id.into());
                 // The user is fixed, so only time and id are compared, in the order of the index. The plus keeps the
-                // planner from dropping the user from the order and then sorting.
+                // planner from dropping the user from ORDER BY and then sorting the rows.
                 let (index, user, then) = if partition.indexed {
                     ("user", "user_id", String::new())
                 } else {
@@ -84,8 +84,8 @@ impl Source for ClickFilter {
     }
 }
 
-/// Counts the clicks in the range. Partitions inside the range contribute their counters. In the other partitions,
-/// the rows are counted in an index.
+/// Counts the clicks in the range. If all users are selected, partitions that are entirely inside the range
+/// contribute their row counters. Otherwise, the rows are counted in an index.
 pub(super) fn count(
     connection: &Connection,
     of: &ClickFilter,

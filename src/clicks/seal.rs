@@ -58,8 +58,8 @@ impl ClickStore {
         self.seal_due && !self.sealing.as_ref().is_some_and(Sealing::is_waiting)
     }
 
-    /// Runs one slice, about `budget` long, of building the index that is due. Returns the index if this slice
-    /// completes it. Call it between batches. The state is in the file, so the work continues after a crash.
+    /// Spends about `budget` on building the index that is due. Returns the index if this slice completes it. Call it
+    /// between batches. The state is in the file, so the work continues after a crash.
     pub(super) fn seal(
         &mut self,
         shard: &mut Shard,
@@ -76,7 +76,7 @@ impl ClickStore {
             }
             if let Some(sort) = sealing.sort.take() {
                 let gone = |_| ShardError::Other("the thread that sorts users is gone".to_owned());
-                // After an error, the shard is reopened and the index is restarted.
+                // After an error, the shard is reopened and the build is restarted.
                 sealing.keys = sort.join().map_err(gone)??;
             }
             let build = format!("{}_user_build", sealing.partition);
@@ -121,7 +121,7 @@ impl ClickStore {
         if !done {
             return Ok(None);
         }
-        // This reloads the catalogue, in which a table is now an index.
+        // This reloads the catalogue, in which the table is now an index.
         shard.connection().execute_batch("PRAGMA writable_schema = RESET")?;
         shard.connection().flush_prepared_statement_cache();
         let Some(sealing) = self.sealing.take() else { return Ok(None) };
@@ -134,7 +134,7 @@ impl ClickStore {
         }))
     }
 
-    /// Stops building an index because rows are about to be deleted. The index is restarted later. Returns the name
+    /// Stops building an index because rows are about to be deleted. The build is restarted later. Returns the name
     /// of the table in which it was built.
     pub fn stop_sealing(&mut self) -> Option<String> {
         self.sealing.take().map(|sealing| format!("{}_user_build", sealing.partition))
@@ -170,7 +170,7 @@ impl ClickStore {
         self.sealing = Some(Sealing {
             partition: name,
             started_us: clock::monotonic_us(),
-            // If the thread cannot start, the index is restarted later.
+            // If the thread cannot start, the build is restarted later.
             sort: Some(sort?),
             keys: Vec::new(),
             written: 0,

@@ -2,7 +2,7 @@
 //!
 //! One prepared INSERT stores the rows. The alternatives were measured: a virtual table over the batch (`INSERT …
 //! SELECT`), and INSERTs of 8 or 32 rows. All of them differ only by measurement noise (1.2 to 1.4 M rows/s at 10,000
-//! rows a commit), and this one needs no unsafe code.
+//! rows a commit), and the prepared INSERT needs no unsafe code.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ pub enum ConfigError {
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     errors: Vec<ConfigError>,
-    /// Settings that already have an error. A further error that only follows from the first is not reported.
+    /// Settings that already have an error. A further error that only results from the first is not reported.
     spoilt: Vec<&'static str>,
 }
 

@@ -79,8 +79,8 @@ fn from_environment(
 }
 
 /// Returns `true` for a variable of a container platform. These platforms describe every service to every container
-/// by variables named after it. A service called `firehose` sets `FIREHOSE_SERVICE_HOST`, `FIREHOSE_PORT_8000_TCP`
-/// and more. These are not settings.
+/// in variables that are named after the service. A service called `firehose` sets `FIREHOSE_SERVICE_HOST`,
+/// `FIREHOSE_PORT_8000_TCP` and more. These are not settings.
 fn is_service_link(name: &str) -> bool {
     let name = format!("_{name}_");
     name.ends_with("_SERVICE_HOST_")

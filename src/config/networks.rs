@@ -9,7 +9,7 @@ pub struct Network {
     prefix_bits: u8,
 }
 
-/// Returns an address's bits and their number. The bits of IPv4 are at the end.
+/// Returns an address's bits and their number. The bits of an IPv4 address are the lowest 32.
 fn bits(address: IpAddr) -> (u128, u8) {
     match address {
         IpAddr::V4(address) => (u128::from(u32::from(address)), 32),

@@ -196,7 +196,7 @@ pub fn decimal(text: &str, places: usize) -> Option<u32> {
     u32::try_from(scaled).ok()
 }
 
-/// Writes such a number as a decimal without trailing zeros. It is the inverse of [`decimal`].
+/// Writes a whole number of units as a decimal without trailing zeros. This is the inverse of [`decimal`].
 #[must_use]
 pub fn decimal_text(value: u32, places: usize) -> String {
     let scale = 10_u32.pow(places as u32);

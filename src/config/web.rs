@@ -34,13 +34,13 @@ impl WebOrigin {
         self.0.split_once("://").map_or("", |(_, authority)| authority)
     }
 
-    /// Returns `true` if an `Origin` header names this one.
+    /// Returns `true` if an `Origin` header names this origin.
     #[must_use]
     pub fn is(&self, origin: &[u8]) -> bool {
         self.0.as_bytes().eq_ignore_ascii_case(origin)
     }
 
-    /// Returns `true` if a `Host` header names this one's authority.
+    /// Returns `true` if a `Host` header names this origin's authority.
     #[must_use]
     pub fn is_served_as(&self, host: &[u8]) -> bool {
         let (scheme, authority) = self.0.split_once("://").unwrap_or_default();

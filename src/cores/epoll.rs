@@ -19,7 +19,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets inherit it, which saves a system call for each.
+    // Accepted sockets inherit this option, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
     // Responses are smaller than one segment, so paced congestion control (BBR) would only add the cost of its
     // timers. If `reno` is not available, the system's default remains.
@@ -36,13 +36,14 @@ pub struct Ready {
     pub key: u64,
     pub readable: bool,
     pub writable: bool,
-    /// Set if the peer has shut down its sending side, or the connection is broken. The caller reads until 0.
+    /// Set if the peer has shut down its sending side, or the connection is broken. The caller reads until [`recv`]
+    /// returns 0.
     pub hung_up: bool,
 }
 
 pub struct Epoll {
     fd: OwnedFd,
-    /// The events of the last wait. It never grows beyond its first capacity.
+    /// The events of the last wait. The vector never grows beyond its initial capacity.
     events: Vec<epoll::Event>,
 }
 
@@ -67,7 +68,7 @@ impl Epoll {
         Ok(epoll::delete(&self.fd, fd)?)
     }
 
-    /// Waits up to this many milliseconds. A signal counts as nothing ready.
+    /// Waits up to this many milliseconds. If a signal interrupts the wait, no descriptor is ready.
     pub fn wait(&mut self, timeout_ms: u32) -> io::Result<usize> {
         let (seconds, rest_ms) = (timeout_ms / 1_000, timeout_ms % 1_000);
         let timeout = Timespec { tv_sec: i64::from(seconds), tv_nsec: i64::from(rest_ms) * 1_000_000 };
@@ -96,7 +97,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<OwnedFd> {
     Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, flags))?)
 }
 
-/// Returns the address of the peer. `None` if the connection is closed already.
+/// Returns the address of the peer, or `None` if the connection is already closed.
 #[must_use]
 pub fn peer(fd: &OwnedFd) -> Option<IpAddr> {
     let address = SockRef::from(fd).peer_addr().ok()?.as_socket()?;
@@ -124,7 +125,7 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// Shuts down our sending side, so that the peer reads the response to its end before the close.
 pub fn shutdown_write(fd: impl AsFd) {
-    // An error means that the sending side is shut down already.
+    // An error means that the sending side is already shut down.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
 

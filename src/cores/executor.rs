@@ -28,14 +28,15 @@ impl Runtime {
     }
 }
 
-/// Buffers registered with the ring. The default of 10 MiB per executor is for direct I/O, which is not used here.
+/// The size of the buffers registered with the ring. The default of 10 MiB per executor is for direct I/O, which is
+/// not used here.
 const IO_MEMORY_BYTES: usize = 1 << 20;
 
 thread_local! {
     static RUNTIME: Cell<Runtime> = const { Cell::new(Runtime::Epoll) };
 }
 
-/// Runs `main` to its end on the calling thread, which is pinned already.
+/// Runs `main` to its end on the calling thread, which is already pinned.
 pub fn run<F: Future<Output = ()> + 'static>(
     runtime: Runtime,
     name: &str,
@@ -92,7 +93,7 @@ enum OpenFile {
     Epoll(std::sync::Arc<std::fs::File>),
 }
 
-/// The maximum number of open files. It exceeds the number of cores that append at a time.
+/// The maximum number of open files. It exceeds the number of files that are appended to at a time.
 const OPEN_FILES_MAX: usize = 8;
 
 impl Files {
@@ -146,7 +147,7 @@ impl ReadFile {
         }))
     }
 
-    /// Reads up to `count` bytes. Returns none at the end of the file.
+    /// Reads up to `count` bytes. Returns an empty vector at the end of the file.
     pub async fn read_at(&self, at: u64, count: usize) -> io::Result<Vec<u8>> {
         match &self.0 {
             OpenFile::IoUring(file) => Ok(file.read_at(at, count).await.map_err(io_error)?.to_vec()),
@@ -166,11 +167,11 @@ impl ReadFile {
 }
 
 /// Runs an operation that waits for the disk, such as a sync or a rename, on a thread of the runtime's pool. It
-/// should take only milliseconds, because the ring has one such thread per core.
+/// should take only milliseconds, because io_uring's executor has only one such thread per core.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    // A panic would end the ring's thread, and a waiting task would wait indefinitely.
+    // A panic would end that thread, and a waiting task would wait indefinitely.
     let work = move || {
         let done = std::panic::catch_unwind(AssertUnwindSafe(work));
         done.unwrap_or_else(|_| Err(io::Error::other("a disk task panicked")))

@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a thread shares its CPU with the others of its core. The listener has priority, so that an upload, a commit or a
-/// scan never delays an ack by a scheduling slice. A writer at 5 still gets a quarter of a saturated core, three times
-/// what it needs to keep up with the listener.
+/// How a thread shares its CPU with the other threads of its core. The listener has priority, so that an upload, a
+/// commit or a scan never delays an ack by a scheduling slice. A writer at nice value 5 still gets a quarter of a
+/// saturated core, three times what it needs to keep up with the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
     Listener = 0,
@@ -17,14 +17,15 @@ pub enum Rank {
     Background = 10,
 }
 
-/// Returns the CPUs that this process may run on, by the kernel's numbers (the affinity mask, cpusets included).
+/// Returns the CPUs that this process may run on, by the kernel's numbers. This is the affinity mask, which includes
+/// cpusets.
 #[must_use]
 pub fn allowed() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
-/// Returns the CPUs to serve on by default: all that are allowed, limited to the cgroup's quota. A throttled core
-/// responds late.
+/// Returns the CPUs to serve on by default: all that are allowed, limited to the cgroup's quota, because a throttled
+/// core responds late.
 #[must_use]
 pub fn available() -> Vec<usize> {
     let mut cpus = allowed();
@@ -36,7 +37,7 @@ pub fn available() -> Vec<usize> {
     cpus
 }
 
-/// Returns the CPU quota of this process's cgroup (v2), in CPUs; `None` without a limit.
+/// Returns the CPU quota of this process's cgroup (v2), in CPUs, or `None` if there is no limit.
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     quota(Path::new("/sys/fs/cgroup"), &own_cgroup())
@@ -49,7 +50,7 @@ fn own_cgroup() -> PathBuf {
     PathBuf::from(path)
 }
 
-/// Returns the lowest CPU quota of a cgroup and its ancestors, in CPUs; `None` without a limit.
+/// Returns the lowest CPU quota of a cgroup and its ancestors, in CPUs, or `None` if there is no limit.
 fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
     let quotas = cgroup.ancestors().filter_map(|folder| {
         let text = fs::read_to_string(mount.join(folder).join("cpu.max")).ok()?;
@@ -59,8 +60,8 @@ fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
     quotas.min_by(f64::total_cmp)
 }
 
-/// Pins the calling thread and sets its rank. An error is returned and not fatal: without pinning, the server is slower
-/// but correct.
+/// Pins the calling thread and sets its rank. Returns an error if that fails, which need not be fatal: without
+/// pinning, the server is slower but correct.
 pub fn settle(cpu: usize, rank: Rank) -> io::Result<()> {
     let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     // `None` names the calling thread.

@@ -1,7 +1,8 @@
-//! The resources that the kernel grants this process, checked before anything depends on them: io_uring, limits.
+//! The resources that the kernel grants this process (io_uring, open files, locked memory), checked before anything
+//! depends on them.
 //!
-//! The runtime must not discover a refusal itself: without io_uring it panics, and on a missing operation it ends the
-//! process.
+//! The runtime must not discover a refusal itself: without io_uring it panics, and if an operation is missing, it
+//! ends the process.
 #![allow(
     unsafe_code,
     reason = "io_uring_setup, io_uring_register and the rlimit calls have no safe caller here"
@@ -31,11 +32,11 @@ pub struct Limit {
 pub struct Limits {
     /// Open files: one per connection, a few dozen per shard.
     pub nofile: Limit,
-    /// Bytes of locked memory. For ordinary users the rings of executors count against it.
+    /// Bytes of locked memory. For ordinary users, the rings of executors count against this limit.
     pub memlock: Limit,
 }
 
-/// With less locked memory the executors do not start, for any user.
+/// The minimum limit on locked memory, in bytes. With a lower limit, the executors do not start for any user.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Descriptors reserved for everything but clients: shards, journals, rings, listeners. If clients took the last one,
@@ -69,11 +70,12 @@ const OPERATIONS: &[(usize, &str)] = &[
     (27, "recv"),
 ];
 
-/// Opens a ring, checks it for the operations that the executors need, and closes it: under 100 us. Call
-/// [`raise_limits`] first.
+/// Opens a ring, checks it for the operations that the executors need, and closes it. This takes less than 100 us.
+/// Call [`raise_limits`] first.
 ///
 /// # Errors
-/// The kernel refuses, lacks an operation, or permits too little locked memory.
+/// Returns an error if the kernel refuses the ring, lacks an operation or permits too little locked memory, or if
+/// /sys does not list the CPUs.
 pub fn io_uring() -> Result<(), IoUringRefused> {
     let ring = open_ring().map_err(|error| refusal(&error))?;
     let known = operations(&ring).map_err(|error| refusal(&error))?;
@@ -85,7 +87,7 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
             "run Linux 5.8 or later, or use --runtime epoll",
         ));
     }
-    // The runtime asks again, and panics if there is no answer.
+    // The runtime reads this list again, and panics if it cannot.
     if let Err(error) = glommio::CpuSet::online() {
         return Err(refused(
             format!("/sys does not list the CPUs ({error}), and the runtime needs the list"),
@@ -105,7 +107,7 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
 /// Returns the limit on locked memory, in bytes.
 ///
 /// # Errors
-/// The kernel refuses getrlimit(2), which none does by default.
+/// Returns an error if the kernel refuses getrlimit(2). No kernel does so by default.
 pub fn memlock() -> io::Result<Limit> {
     limit(libc::RLIMIT_MEMLOCK)
 }
@@ -118,8 +120,9 @@ pub fn nofile() -> io::Result<Limit> {
     limit(libc::RLIMIT_NOFILE)
 }
 
-/// Returns the number of client connections that a limit on open files permits: all but [`FILES_ASIDE`], and half of
-/// a very small limit. The server must not serve more, regardless of the settings.
+/// Returns the number of client connections that a limit on open files permits: the limit minus [`FILES_ASIDE`], or
+/// half the limit if it is less than twice [`FILES_ASIDE`]. The server must not serve more, regardless of the
+/// settings.
 #[must_use]
 pub fn connection_room(nofile: Limit) -> u64 {
     nofile.soft - FILES_ASIDE.min(nofile.soft / 2)

@@ -18,7 +18,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Takes ownership of a connected, non-blocking socket. Called on the executor's own thread.
+    /// Takes ownership of a connected, non-blocking socket. Must be called on the executor's own thread.
     pub fn adopt(runtime: Runtime, stream: TcpStream) -> io::Result<Socket> {
         match runtime {
             Runtime::IoUring => {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Running,
-    /// `/ready` reports not ready; everything is still served.
+    /// `/ready` reports not ready, but every request is still served.
     Unready,
-    /// No new connections; responses close theirs.
+    /// No new connections are accepted, and every response closes its connection.
     Draining,
-    /// Lanes end; writers empty the journals and close.
+    /// Lanes end. Writers empty the journals and close.
     Flushing,
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes one epoll loop; any thread may call it. One system call, no lock.
+/// Wakes one epoll loop. Any thread may use it. A wake-up takes one system call and no lock.
 #[derive(Debug)]
 pub struct Wake(OwnedFd);
 
@@ -21,7 +21,7 @@ impl Wake {
 
     /// Consumes all wake-ups so far.
     pub fn clear(&self) {
-        // EAGAIN means that there was none.
+        // EAGAIN means that there was no wake-up.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }

@@ -10,16 +10,16 @@ use super::json;
 use super::structurals::Structurals;
 use crate::base::limits::JSON_DEPTH_MAX;
 
-/// A body above this size frees its buffers afterwards. simd-json keeps up to 28 times the body's size (a tape node
-/// per bracket), and large bodies are rare enough to pay for an allocation.
+/// The buffers are freed after a body above this size. simd-json keeps up to 28 times the body's size (a tape node
+/// per bracket), and large bodies are so rare that allocating again does not matter.
 const BODY_BYTES_KEPT: usize = 64 * 1024;
 
-/// A body above this size gets the second look at once, which needs no memory. simd-json briefly needs up to 28 times
-/// this size on a core.
+/// A body above this size gets the second look at once, which needs no memory. On each core, simd-json may briefly
+/// need up to 28 times this size.
 pub const SIMD_BYTES_MAX: usize = 256 * 1024;
 
-/// Parses events; reused, one per core. Keeps a padded copy of the body, simd-json's buffers and its tape: about 4 KiB
-/// for small events, at most 2 MiB.
+/// Parses events. Each core has one decoder and reuses it. It keeps a padded copy of the body, simd-json's buffers
+/// and its tape: about 4 KiB for small events, at most 2 MiB.
 pub struct Decoder {
     /// simd-json rewrites its input and leaves garbage after an error, so it gets a copy.
     copy: Vec<u8>,
@@ -45,8 +45,8 @@ impl Decoder {
     }
 
     /// Parses the decoded body of `POST /event`. Allocates nothing for a valid event once the buffers have grown to its
-    /// size. For 200 bytes it takes about 300 ns if events are alike, 400 ns if no two are, and 800 ns if a second look
-    /// is needed.
+    /// size. For 200 bytes it takes about 300 ns if events are alike, 400 ns if no two are alike, and 800 ns if a
+    /// second look is needed.
     ///
     /// # Errors
     /// The error in the body. For JSON that is not an event, it lists every invalid field.
@@ -69,7 +69,7 @@ impl Decoder {
         fields.ok_or_else(not_an_object)
     }
 
-    /// Does what [`Decoder::fields`] does for input that simd-json accepts. `None` for the rest.
+    /// Does what [`Decoder::fields`] does for input that simd-json accepts. Returns `None` for any other input.
     pub fn fields_at_first_look<'b, F: Collect<'b>>(
         &mut self,
         body: &'b [u8],
@@ -103,8 +103,8 @@ impl Decoder {
             + size_of_val(self.buffers.structural_indexes())
     }
 
-    /// Returns `true` if simd-json accepts the body as one JSON value within the depth limit. It never accepts what
-    /// RFC 8259 forbids, and it leaves the offsets of all structural characters.
+    /// Returns `true` if simd-json accepts the body as one JSON value within the depth limit. simd-json never accepts
+    /// what RFC 8259 forbids. Afterwards, the offsets of all structural characters are available.
     pub fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
         if body.len() > SIMD_BYTES_MAX {
             return false;
@@ -165,8 +165,8 @@ pub fn is_json(body: &[u8]) -> Result<(), DecodeError> {
         .map_err(|error| DecodeError::NotJson { offset: offset(body, &error) })
 }
 
-/// Converts serde_json's line and column (both from 1, columns in bytes) to an offset. It is the length of the body
-/// if the body ends too early.
+/// Converts serde_json's line and column (both from 1, columns in bytes) to an offset. The result is the length of
+/// the body if the body ends too early.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     if error.is_eof() {
         return body.len();

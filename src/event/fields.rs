@@ -16,8 +16,8 @@ pub struct Click<'b> {
 
 /// The raw values of one kind of event's fields, collected member by member.
 pub trait Collect<'b>: Default {
-    /// Keeps the value if the key (between its quotes, with escapes) is one of the event's. If a name is repeated,
-    /// the last value is kept, as in JavaScript.
+    /// Keeps the value if the key (between its quotes, with escapes) is the name of one of the event's fields. If a
+    /// name is repeated, the last value is kept, as in JavaScript.
     fn note(&mut self, key: &'b [u8], value: &'b [u8]);
 }
 

@@ -137,8 +137,8 @@ pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Unescapes the content of a JSON string and appends it. Returns `true` if every escape is a character. Those that
-/// are not become U+FFFD. Apart from these, the result is never longer than `raw`.
+/// Unescapes the content of a JSON string and appends it. Returns `true` if every escape is a character. Invalid
+/// escapes become U+FFFD. Apart from these, the result is never longer than `raw`.
 pub fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     let mut is_exact = true;
     let mut rest = raw;

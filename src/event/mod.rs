@@ -1,8 +1,8 @@
-//! Decodes JSON bytes to a click, and has what the decoders of all features share: the parser, spans of members,
+//! Decodes JSON bytes to a click, and contains what the decoders of all features share: the parser, spans of members,
 //! rules for strings and times, errors.
 //!
 //! In: a request's decoded body, or one line of it. Out: a [`Click`] that borrows from the body, or a
-//! [`DecodeError`] that lists every invalid field. Owns: the parser's buffers, one [`Decoder`] per core. Never: does
+//! [`DecodeError`] that lists every invalid field. Owns: the parser's buffers, in one [`Decoder`] per core. Never: does
 //! I/O, copies metadata or payload, allocates for a valid click, puts payload text into an error.
 //!
 //! ```text

@@ -17,7 +17,8 @@ impl<'b, 'i> Structurals<'b, 'i> {
         Structurals { text, indexes: indexes.iter() }
     }
 
-    /// Returns the fields of the object whose opening brace was the last character. The object is the whole text.
+    /// Returns the fields of the object whose opening brace was the last character read. The object is the whole
+    /// text.
     #[inline]
     pub(super) fn members<F: Collect<'b>>(&mut self) -> F {
         let text = self.text;

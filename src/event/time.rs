@@ -139,8 +139,9 @@ fn days_of_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Returns the days since 1970-01-01 of a proleptic Gregorian date from year 0 on. Howard Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms", `days_from_civil`: the year starts in March, so that the leap day is its last one.
+/// Returns the number of days from 1970-01-01 to a proleptic Gregorian date in year 0 or later. Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`: the year starts in March, so that the leap day
+/// is its last one.
 fn unix_days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -261,7 +262,7 @@ mod tests {
             }
         }
 
-        // Days, minutes and offsets exceed their ranges, so that refusals are compared too.
+        // Days, minutes and offsets may exceed their ranges, so that refusals are compared too.
         #[test]
         fn the_verdict_is_jiffs(
             year in 0..=9999u16, month in 0..=13u8, day in 0..=32u8,

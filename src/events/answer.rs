@@ -12,7 +12,7 @@ use crate::event::{Code, DecodeError, FieldError, FieldErrors};
 use crate::http::Answer;
 use crate::shard::Outcome;
 
-/// Returns the error for a row that belongs to another tenant than the key does.
+/// Returns the error for a row that belongs to a tenant other than the key's.
 #[must_use]
 pub(super) fn wrong_tenant() -> DecodeError {
     DecodeError::Fields(FieldErrors::new(vec![FieldError {
@@ -69,7 +69,7 @@ impl<'r> Bulk<'r> {
             }
             Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
             Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
-            // All but the first occur only for orders.
+            // Of these, all except `Rejected` occur only for orders.
             Some(
                 Outcome::Rejected
                 | Outcome::Repeated
@@ -84,7 +84,7 @@ impl<'r> Bulk<'r> {
         self.rows.push(BulkRow { index, event_id: Some(event_id), result, ..BulkRow::default() });
     }
 
-    /// Adds a row that the server refused for reasons of its own.
+    /// Adds a valid row that the server refused.
     pub(super) fn refused(&mut self, index: usize, event_id: &'r str, refusal: RowRefusal) {
         self.rejected += 1;
         let code = Some(refusal.code());

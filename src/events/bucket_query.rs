@@ -10,7 +10,7 @@ use super::query::BucketsPlan;
 use crate::base::bucket_size::BucketSize;
 use crate::query::{ParameterError, QueryError, Readers, local};
 
-/// The maximum number of buckets in one answer, and in what one shard contributes to it.
+/// The maximum number of buckets in one answer, and in one shard's contribution to it.
 const BUCKETS_MAX: usize = 100_000;
 /// A duration that is longer than any civil day.
 const DAY_MAX_US: i64 = 26 * BucketSize::Hour.us();
@@ -94,7 +94,7 @@ fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
     let whole_hours = is_whole(zone.to_offset(start).seconds())
         && following.all(|transition| is_whole(transition.offset().seconds()));
     match (whole_hours, plan.size) {
-        // In such a zone, an hour is an hour of UTC.
+        // With offsets of whole hours, an hour of the zone is an hour of UTC.
         (true, _) => BucketSize::Hour,
         (false, _) => BucketSize::Minute,
     }

@@ -1,5 +1,6 @@
-//! Event counts by tenant, source and type in minutes, hours and days. The transaction that stores the rows updates
-//! them (R3) from the batch's own pre-aggregation. A batch's cost therefore depends on its groups, not on its rows.
+//! Event counts by tenant, source and type in minutes, hours and days. The transaction that stores the rows also
+//! updates the counts (R3), from the batch's own pre-aggregation. A batch's cost therefore depends on its groups, not
+//! on its rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -130,7 +131,7 @@ pub struct Buckets {
     numbers: HashMap<Box<str>, u32>,
     groups: Vec<Group>,
     /// The groups counted recently, by a few bits of their names. The entry is nearly always the right one, and this
-    /// is cheaper than the map.
+    /// lookup is cheaper than one in the map.
     recent: [u32; RECENT],
     /// The groups that have a tally.
     counted: Vec<u32>,
@@ -210,7 +211,7 @@ impl Buckets {
     }
 
     /// Subtracts the counts of rows that are removed from the tables, in the caller's transaction. `others` are the
-    /// remaining partitions, in which it looks up the remaining rows' earliest and latest times.
+    /// remaining partitions, where this function looks up the remaining rows' earliest and latest times.
     pub fn subtract(&mut self, transaction: &Connection, others: &[PartitionInfo]) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
             let table = table_of(size);

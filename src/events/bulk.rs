@@ -44,9 +44,9 @@ impl<'b> Rows<'b> {
 impl Decoder {
     /// Calls `row` for every row in the decoded body of `POST /events/bulk`, in body order, with its index, its line
     /// (from 1, NDJSON only) and its result. Returns the number of rows. The result is that of
-    /// [`Decoder::service_event`] for the row's bytes. For rows of 300 bytes, each takes about 450 ns, or 700 ns if
-    /// the rows contain text that resembles the boundary between rows, and three times as long if a row must be
-    /// parsed again.
+    /// [`Decoder::service_event`] for the row's bytes. A row of 300 bytes takes about 450 ns, or 700 ns if the rows
+    /// contain text that resembles the boundary between rows. A row that must be parsed again takes three times as
+    /// long.
     ///
     /// If `is_ndjson`, the body is NDJSON: one object per line, blank lines skipped. Otherwise, the body is the
     /// envelope `{"events":[…]}` if it is one JSON object with such a member, and NDJSON if its first non-blank line

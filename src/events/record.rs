@@ -115,7 +115,7 @@ mod tests {
             assert_eq!(decode_service_event(&bytes[..cut]), None, "{cut}");
         }
         let mut torn = bytes.clone();
-        // The tenant's length now ends inside the id, in the middle of a character.
+        // With this length, the tenant ends inside the id, in the middle of a character.
         torn[16] += 5;
         assert_eq!(decode_service_event(&torn), None);
         let mut empty = bytes;

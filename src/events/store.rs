@@ -241,7 +241,7 @@ fn compare(
     Ok(compared.optional()?.flatten())
 }
 
-/// Counts one partition, which no longer changes, into buckets.
+/// Counts the events of one partition by bucket. The partition no longer changes.
 fn count_leaving(path: &Path, partition: &str) -> Result<Box<dyn Any + Send>, ShardError> {
     let reader = open_reader(path)?;
     let mut buckets = Buckets::default();

@@ -107,16 +107,18 @@ pub(super) fn removed(level: AckLevel) -> Answer {
 #[derive(Clone, Debug)]
 pub(super) struct Download {
     pub answer: Answer,
-    /// The first byte and the end. An end of `None` follows the file to its end, wherever that will be.
+    /// The offset of the first byte, and the offset after the last byte. If the second offset is `None`, the response
+    /// follows the file to its end, wherever that will be.
     pub part: Option<(u64, Option<u64>)>,
-    /// The number of bytes, or `None` if the file may end earlier.
+    /// The number of bytes to send, or `None` if it depends on where the file ends.
     pub length: Option<u64>,
 }
 
 /// Returns the response to a request for the file.
 ///
 /// # Errors
-/// Returns an error if the export failed or expired, or if the file does not have the requested bytes.
+/// Returns an error if the export failed, expired or was erased, if `If-Match` names another file, or if the file
+/// does not have the requested bytes.
 pub(super) fn download(
     export: &Export,
     progress: &Progress,
@@ -203,8 +205,8 @@ enum Wanted {
 /// Parses a single range (RFC 9110 §14.2). Multiple ranges, another unit, and an invalid range are ignored. So is a
 /// range whose `If-Range` names another file.
 ///
-/// In a growing file, a range that ends after the current last byte is sent as the file grows. If the response ends
-/// cleanly, the range or the file has ended, even for clients that do not check.
+/// In a growing file, a range that ends after the current last byte is sent as the file grows. The response ends
+/// cleanly only at the end of the range or of the file, so clients need not check the length.
 fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     let mut ranges = headers.get_all("range").iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else { return Wanted::Whole };

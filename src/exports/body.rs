@@ -1,4 +1,4 @@
-//! An export's specification: the JSON of its request, checked, and the canonical form that is stored.
+//! An export's specification: parsed from the JSON of its request, validated, and stored in canonical form.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// The filters that select orders, as the strings of the request, so that people can read them later.
+/// The filters that select orders. They are stored as the strings of the request, so that people can read them later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filters {
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -99,7 +99,7 @@ impl ExportSpec {
     /// Parses the specification from a request's body.
     ///
     /// # Errors
-    /// Returns every error in the body. No error repeats any of its content.
+    /// Returns every error in the body. No error repeats any of the body's content.
     pub fn read(body: &[u8]) -> Result<ExportSpec, Vec<ExportFault>> {
         let mut reader = Reader { faults: Vec::new() };
         let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {

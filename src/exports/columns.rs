@@ -119,7 +119,7 @@ impl Column {
     }
 
     /// Returns `true` if the column is present by default. By default, a line of NDJSON has the same fields as a line
-    /// of a search, and a table has the columns with single values.
+    /// of a search, and a CSV or Parquet file has the columns with single values.
     pub(super) fn is_default(self, format: ExportFormat, rows: ExportRows) -> bool {
         let of_rows = match (self, format) {
             (Column::ReceivedAt, _) => false,

@@ -1,8 +1,8 @@
 //! The file of one export while it is written: batches in, bytes and checkpoints out.
 //!
 //! When the work continues after a restart, the bytes before the checkpoint are verified by their digest. After a
-//! kill they always match; after a power cut they may not. A checkpoint's bytes are written before
-//! `progress.json` or `state.json` records it, and bytes after it are truncated.
+//! kill they always match; after a power cut they may not. A checkpoint's bytes are written before `progress.json` or
+//! `state.json` records the checkpoint. When the work continues, bytes after the checkpoint are truncated.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ use crate::base::clock;
 use crate::base::ids::hex;
 use crate::orders::{ChosenOrder, OrderBatch, OrderStatus};
 
-/// The number of bytes verified in one step: some 10 ms.
+/// The number of bytes verified in one step. A step takes some 10 ms.
 const VERIFIED_BYTES: u64 = 8 << 20;
 
 /// Converts rows to bytes.
@@ -49,7 +49,8 @@ pub(super) struct ExportFile {
     checkpoint: Checkpoint,
     /// The number of received orders, including those of the group that is not written yet.
     orders: u64,
-    /// The end of each run of one shard's orders that are received but not yet written.
+    /// The runs of received orders that are not yet written. A run consists of consecutive orders of one shard: the
+    /// shard's index, and the value of `orders` at the end of the run.
     runs: Vec<(u32, u64)>,
     /// Set once rows have been written since the file was opened.
     has_advanced: bool,
@@ -109,8 +110,9 @@ impl ExportFile {
         })
     }
 
-    /// Returns the start of [`ExportFile::verify`]: the end of the bytes that this process has already written or
-    /// verified. Erasures restart jobs repeatedly, and these must not read a long file each time.
+    /// Returns the offset at which [`ExportFile::verify`] must start: the end of the bytes that this process has
+    /// already written or verified. Erasures restart jobs repeatedly, and a restarted job must not read a long file
+    /// each time.
     pub(super) fn seen(&mut self) -> u64 {
         let generation = self.export.progress().generation;
         match self.export.seen.load_full() {
@@ -180,7 +182,7 @@ impl ExportFile {
         Ok(None)
     }
 
-    /// Returns `true` if the side file still contains what was written: some KB for each row group.
+    /// Returns `true` if the side file still contains what was written. Reads some KB for each row group.
     fn verify_beside(&mut self) -> io::Result<bool> {
         if self.beside.metadata()?.len() < self.checkpoint.beside {
             return Ok(false);
@@ -190,7 +192,7 @@ impl ExportFile {
         Ok(is_empty || hex(&self.beside_digest.clone().finalize()) == self.checkpoint.beside_digest)
     }
 
-    /// Returns `true` if the marks are the ones that were written: 40 bytes a block.
+    /// Returns `true` if the marks are the ones that were written. Reads 40 bytes for each mark.
     fn verify_marks(&mut self) -> io::Result<bool> {
         if self.marks.metadata()?.len() < self.checkpoint.marks {
             return Ok(false);
@@ -213,8 +215,8 @@ impl ExportFile {
         self.orders
     }
 
-    /// Returns `true` if rows have been written since the file was opened and it contains more than this many orders.
-    /// A job that stops at this point has made progress.
+    /// Returns `true` if rows have been written since the file was opened, and the file contains more than this many
+    /// orders. A job that stops at this point has made progress.
     pub(super) fn has_advanced_behind(&self, orders: u64) -> bool {
         self.has_advanced && self.checkpoint.orders > orders
     }
@@ -283,7 +285,7 @@ impl ExportFile {
 
     /// Writes `out` and publishes the new checkpoint.
     fn append(&mut self, rows: u64, beside: &[u8]) -> Result<(), ExportError> {
-        // If an older version started the file, marks would not cover all of it.
+        // If an older version started the file, no marks are written, because they would not cover all of it.
         let has_marks = self.checkpoint.bytes == 0 || self.checkpoint.marks > 0;
         let grown = (rows, self.out.len() as u64, beside.len() as u64);
         let marks = if has_marks { marks_of(&self.checkpoint, &self.runs, grown) } else { Vec::new() };
@@ -331,8 +333,8 @@ impl ExportFile {
                 }
                 self.out.extend_from_slice(&encoder.end(&self.read_beside()?)?);
             }
-            // A file without rows still has its header. If it is compressed, it is a complete member even without
-            // content.
+            // A file without rows still has its header. If the file is compressed, it is a complete gzip member or
+            // zstd frame even without content.
             Encoder::Text { encoder, compression, .. } if is_empty => {
                 let mut head = Vec::new();
                 encoder.head(&mut head);
@@ -356,7 +358,8 @@ impl ExportFile {
             ..Progress::clone(&self.export.progress())
         };
         self.store.publish(&self.export, progress, true)?;
-        // The selection and the marks are kept. They show whether the file contains a person who is to be erased.
+        // The selection and the marks are not deleted, because they show whether the file contains a person who is to
+        // be erased.
         let folder = self.store.folder_of(&self.export.id);
         let _ = std::fs::remove_file(folder.join(BESIDE));
         let chosen = std::fs::metadata(folder.join(CHOSEN)).map_or(0, |found| found.len());
@@ -367,7 +370,8 @@ impl ExportFile {
     }
 }
 
-/// The chosen orders of all shards, shard by shard: 8 bytes each, with the row id above 3 bits of status.
+/// The chosen orders of all shards, in file order: shard by shard until the first splice. Each order takes 8 bytes:
+/// the row id, above 3 bits for the status.
 #[derive(Debug)]
 pub(super) struct ChosenFile(File);
 

@@ -26,10 +26,10 @@ use crate::cores::executor;
 use crate::orders::{BatchBounds, ChosenOrder, NameCache, OrderBatch, SelectionCursor};
 use crate::query::{QueryError, Readers};
 
-/// The maximum number of orders in one batch, which is also compressed separately: some 1.5 MB of text, 10 ms of
-/// work. It is small in a debug build, so that tests with few rows have several batches.
+/// The maximum number of orders in one batch. Each batch is compressed separately, and has some 1.5 MB of text, which
+/// take 10 ms. The maximum is small in a debug build, so that tests with few rows have several batches.
 const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
-/// The number of items that ends a batch.
+/// The number of items at which a batch ends.
 const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
 /// The maximum number of chosen orders in memory: 16 bytes each.
 const CHOSEN_HELD: usize = 16_384;
@@ -37,9 +37,9 @@ const CHOSEN_HELD: usize = 16_384;
 const TRIES: u32 = 20;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a job may delay an erasure until it has chosen its orders, or has written more than before the last
-/// splice. An export therefore advances regardless of how fast erasures follow each other. Erasures wait longer than
-/// this.
+/// How long a job may delay an erasure while it chooses its orders, or until it has written more orders than before
+/// the last splice. An export therefore advances regardless of how fast erasures follow each other. An erasure waits
+/// for a job for longer than this.
 const YIELD_AFTER_US: u64 = 10_000_000;
 
 /// Why an export did not finish.
@@ -91,7 +91,7 @@ pub async fn run_export(
     let is_early = if export.progress().chosen.is_none() {
         query::is_erasing(readers, &export.tenant).await?
     } else {
-        // An erasure that only deletes has already removed its orders from the selection.
+        // An erasure without a pseudonym has already removed the person's orders from the selection.
         export.progress().awaits_pseudonym && query::is_pseudonymising(readers, &export.tenant).await?
     };
     if is_early {
@@ -123,7 +123,7 @@ pub async fn run_export(
     }
     let mut file = verified(store, readers, export, &may_go_on).await?;
     if file.orders() < spliced {
-        // The file is rewritten from the start, and the shards of these orders are no longer known.
+        // The file restarts from its beginning, and the shards of the spliced orders are no longer known.
         store.begin_again(export)?;
         return Err(ExportFailure::Erasing);
     }
@@ -187,7 +187,8 @@ async fn choose(
     file.clear()?;
     store.recharge(export, 0);
     let mut counts = Vec::with_capacity(shards.len());
-    // The list is passed back and forth, because memory that another thread frees is returned late.
+    // The list is passed back and forth, because memory that another thread frees remains with the process for a
+    // while.
     let mut spare = Vec::new();
     for (shard, pin) in shards.iter().zip(&export.pins) {
         let (mut count, mut choosing) = (0, Some(SelectionCursor::default()));

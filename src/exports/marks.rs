@@ -1,8 +1,8 @@
 //! The side file `marks`: the end of each block of an export's file, and the orders in the block.
 //!
-//! A record describes a run of one shard's orders. A block consists of the records up to the one at which the file
-//! grows: one record for a block of text, and for a Parquet row group one record for each shard with orders in it.
-//! The file's head is a block without orders. A checkpoint covers the records by their number of bytes and their
+//! A record describes a run of one shard's orders. A block consists of the records up to the first one at which the
+//! file grows. A block of text has one record. A Parquet row group has one record for each shard with orders in it.
+//! The file's head is a block without orders. A checkpoint contains the number of bytes of the records and their
 //! digest.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ const MARK_BYTES: usize = 40;
 const NO_SHARD: u32 = u32::MAX;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One record. All numbers except the shard count from the start of the file to the end of the run.
+/// One record. Every number except `shard` is a total from the start of the file to the end of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     /// The shard's index, not its id.
@@ -53,8 +53,8 @@ impl Mark {
     }
 }
 
-/// Returns the records to append for a block. There is one for the end of each run, and a run belongs to one shard.
-/// The rows, bytes and side-file bytes are those that the block adds.
+/// Returns the records to append for a block: one for the end of each run, or one without orders if there are no
+/// runs. A run belongs to one shard. The rows, bytes and side-file bytes are those that the block adds.
 pub(super) fn marks_of(
     before: &Checkpoint,
     runs: &[(u32, u64)],

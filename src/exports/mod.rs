@@ -9,11 +9,12 @@
 //! In: a JSON body, the orders of a snapshot. Out: files whose bytes never change once they are sent. Owns:
 //! `DATA/exports`, its budget, the formats. Never: contains SQL; `orders/read/export` reads the rows.
 //!
-//! A file's content is decided in its first seconds: each shard's orders up to its pin that match the filters are
-//! recorded in `chosen`, with their statuses. No other part of an order ever changes. A job that was killed therefore
-//! produces the same bytes again, and continues at its last checkpoint. `state.json` contains the number of bytes and
-//! orders that the checkpoint covers, and their digest. No client receives a byte after it. An erasure removes blocks
-//! from an unfinished file (`splice.rs`); the file is then a different one, of another generation.
+//! A file's content is decided in its first seconds: the orders of each shard that match the filters, up to the
+//! shard's pin, are recorded in `chosen` with their statuses. No other part of an order ever changes. A job that was
+//! killed therefore produces the same bytes again, and continues at its last checkpoint. `state.json` contains the
+//! number of bytes and orders that the checkpoint covers, and the digest of these bytes. No client receives a byte
+//! after the checkpoint. An erasure removes blocks from an unfinished file (`splice.rs`); the file is then a
+//! different one, of another generation.
 
 mod answer;
 mod body;

@@ -30,10 +30,10 @@ use super::columns::{Column, Kind};
 use super::text::write_items;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch, OrderStatus};
 
-/// The number of rows that ends a group: the amount that readers assign to one thread. It is small in a debug build,
-/// so that tests with few rows have several groups.
+/// The number of rows at which a group ends. Readers assign about this many rows to one thread. The number is small
+/// in a debug build, so that tests with few rows have several groups.
 const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
-/// The number of bytes of strings and items that ends a group early, because strings may be long and items many.
+/// The number of bytes of strings and items at which a group ends early, because strings may be long and items many.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// The number of digits after the decimal point.
 const SCALE: u32 = 4;
@@ -143,7 +143,7 @@ impl ParquetEncoder {
         self.group_rows > 0
     }
 
-    /// Encodes the group's next column. Returns `true` if there is another one. Each column takes some 10 ms.
+    /// Encodes the group's next column. Returns `true` if more columns remain. Each column takes some 10 ms.
     ///
     /// # Errors
     /// Returns the Parquet library's errors.
@@ -199,7 +199,7 @@ impl ParquetEncoder {
         Ok((rows, beside))
     }
 
-    /// Returns the stored metadata of one group, adjusted for a group that is this many bytes nearer to the start of
+    /// Returns the stored metadata of a group, adjusted for a move of the group by `by` bytes towards the start of
     /// the file.
     ///
     /// # Errors
@@ -363,7 +363,7 @@ fn number(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> i64 {
     }
 }
 
-/// Returns an amount in ten-thousandths, as 16 bytes big-endian.
+/// Returns an amount in ten-thousandths, as 16 big-endian bytes.
 fn money(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> [u8; 16] {
     let minor = match (column, item) {
         (Column::Total, _) => i128::from(order.total),

@@ -24,12 +24,12 @@ impl Filled {
     }
 }
 
-/// Returns the highest order row id in each shard. Every order committed later has a higher one.
+/// Returns the highest order row id in each shard. Every order committed later has a higher row id.
 pub(super) async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
     readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await
 }
 
-/// Returns `true` if a shard is erasing rows of the tenant. An export could still contain them.
+/// Returns `true` if a shard is erasing rows of the tenant. An export could still contain these rows.
 pub(super) async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let shards = readers.ask_all(false, move |connection| shard::is_erasing(connection, &tenant_id)).await?;
@@ -60,7 +60,8 @@ pub(super) async fn choose(
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
 }
 
-/// Releases what a reader caches for a shard. After the whole shard was read, it would only occupy memory.
+/// Releases what a reader caches for a shard. After the whole shard has been read, the cache would only occupy
+/// memory.
 pub(super) async fn forget(readers: &Readers, shard: ShardId) {
     if let Ok(asked) = readers.ask(shard, (), forget_pages) {
         let _ = asked.recv().await;

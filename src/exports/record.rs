@@ -1,4 +1,4 @@
-//! One export: as stored in `state.json`, as returned to clients, and as watched by its readers.
+//! One export: its record in `state.json`, its JSON for clients, and the state that its job and its downloads share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -71,7 +71,7 @@ impl ExportState {
     }
 }
 
-/// The progress of the file. The bytes before it no longer change.
+/// A position in the file. The bytes before it no longer change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The number of chosen orders in the file.
@@ -102,8 +102,8 @@ pub struct Progress {
     pub generation: u32,
     /// The number of chosen orders in each shard, without the spliced ones. `None` until all are chosen.
     pub chosen: Option<Vec<u64>>,
-    /// The number of orders at the start of the selection that the file has contained since the last splice. The
-    /// marks contain their shards.
+    /// The number of orders that the file contained right after the last splice. They come first in the selection,
+    /// and the marks contain their shards.
     #[serde(default)]
     pub spliced: u64,
     /// Set while orders wait for a pseudonym. They are read only once they have it.
@@ -139,7 +139,8 @@ impl Progress {
     }
 }
 
-/// The digest of a file's first bytes. This process has written or read them, and does not read them again.
+/// The digest of a file's first bytes. This process has already written or verified these bytes, so it does not read
+/// them again.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) generation: u32,
@@ -224,9 +225,9 @@ impl Export {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Records whether a job is working on the export. One thread holds the tenant's exports first and then checks
-    /// for a job ([`super::ExportStore::is_at_rest`]). A job does both in the opposite order. At least one of the two
-    /// therefore notices the other.
+    /// Records whether a job is working on the export. An erasure first holds the tenant's exports and then checks
+    /// for a running job ([`super::ExportStore::is_at_rest`]). A job is first recorded here and then checks for a
+    /// hold. At least one of the two therefore notices the other.
     pub fn set_running(&self, is_running: bool) {
         self.running.store(is_running, Ordering::SeqCst);
         fence(Ordering::SeqCst);

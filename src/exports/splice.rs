@@ -6,10 +6,11 @@
 //! state.json of generation G ──► file.new-G → file, …
 //! ```
 //!
-//! `state.json` is the commit. Before it is written, the new files are drafts. The next start removes them, and the
-//! client requests the erasure again because it got no response. After the commit, the next start completes the
-//! renames ([`settle`]). A draft's name contains its generation, so no other generation uses it. If a splice is
-//! impossible, because room or marks are missing, the export restarts.
+//! `state.json` is the commit. Before it is written, the new files are drafts. After a crash before the commit, the
+//! next start removes the drafts, and the client requests the erasure again because it got no response. After a later
+//! crash, the next start completes the renames ([`settle`]). A draft's name contains its generation, so no other
+//! generation uses it. If a splice is impossible, because there is not enough space or there are no marks, the export
+//! restarts.
 //!
 //! The cost: the file is read and written once, and the other orders of the dropped blocks are written again.
 
@@ -34,12 +35,12 @@ use crate::base::ids::hex;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Returns the name of a file until this generation's state is written.
+/// Returns the path of a file's draft, which is in use until this generation's state is written.
 fn draft(folder: &Path, name: &str, generation: u32) -> PathBuf {
     folder.join(format!("{name}.new-{generation}"))
 }
 
-/// Gives this generation's drafts their final names, and removes all others.
+/// Gives this generation's drafts their final names, and removes all other drafts.
 ///
 /// # Errors
 /// Returns I/O errors.
@@ -62,7 +63,7 @@ pub(super) fn settle(folder: &Path, generation: u32) -> io::Result<()> {
     if is_changed { durable::sync_folder(folder) } else { Ok(()) }
 }
 
-/// Returns those of the sorted indexes that are within a range.
+/// Returns the sorted indexes that are within a range.
 fn within<'p>(places: &'p [u64], range: &Range<u64>) -> &'p [u64] {
     let at = |end: u64| places.partition_point(|place| *place < end);
     &places[at(range.start)..at(range.end)]
@@ -71,8 +72,8 @@ fn within<'p>(places: &'p [u64], range: &Range<u64>) -> &'p [u64] {
 impl ExportStore {
     /// Drops the blocks that contain orders at the indexes `places`. The file must contain at least one of these
     /// orders. The other orders of these blocks are written again at the end. The orders at `places` are written
-    /// again too if they `are_kept` under a pseudonym. The file then has another generation. No job may work on the
-    /// export in the meantime.
+    /// again too if they `are_kept` under a pseudonym. The result is another generation of the file. No job may work
+    /// on the export during this call.
     ///
     /// # Errors
     /// Returns I/O errors. In that case, the file is unchanged, and the erasure is not done.
@@ -85,13 +86,13 @@ impl ExportStore {
         };
         let Err(error) = outcome else { return Ok(()) };
         tracing::warn!(export = export.id.as_str(), %error, "an export cannot be spliced");
-        // No state has this generation, so all drafts are removed.
+        // No state has the generation `u32::MAX`, so all drafts are removed.
         settle(&self.folder_of(&export.id), u32::MAX)?;
         self.recharge(export, held);
         self.begin_again(export)
     }
 
-    /// Writes the drafts. Returns `None` if the old files differ from what was written.
+    /// Writes the drafts. Returns `None` if there are no marks, or if the old files differ from what was written.
     pub(super) fn spliced(
         &self,
         export: &Export,
@@ -113,7 +114,8 @@ impl ExportStore {
                 chosen.copy(block.orders, &[])?;
             } else {
                 cut.drop(&block)?;
-                // At most the number of the person's orders times the number of shards in a block.
+                // The number of these runs is at most the number of the person's orders times the number of shards in
+                // a block.
                 dropped.extend(block.runs);
             }
         }
@@ -150,7 +152,7 @@ impl ExportStore {
         let (folder, generation) = (self.folder_of(&export.id), progress.generation);
         export.reached.fetch_max(export.progress().checkpoint.orders, Ordering::Relaxed);
         self.write(export, &progress, true)?;
-        // Downloads of the old file are aborted, and no one reads until the new file has its name.
+        // This aborts downloads of the old file. No request reads the new file until it has its final name.
         let unread = Progress { checkpoint: Checkpoint::default(), ..progress.clone() };
         export.progress.store(Arc::new(unread));
         for name in FILES {
@@ -173,7 +175,7 @@ impl ExportStore {
     }
 }
 
-/// The state that turns the written drafts into the files.
+/// The new state. Once it is written, the drafts become the export's files.
 pub(super) struct Spliced {
     pub(super) progress: Progress,
     digest: Sha256,
@@ -195,7 +197,7 @@ struct BlockCopier {
     marks_digest: Sha256,
     /// The checkpoint of the new file, without digests.
     checkpoint: Checkpoint,
-    /// The end of the blocks read so far.
+    /// The end of the blocks read so far: orders, bytes of the file, and bytes of the side file.
     seen: (u64, u64, u64),
     buffer: Vec<u8>,
 }
@@ -236,7 +238,7 @@ impl BlockCopier {
         Ok(beside)
     }
 
-    /// Reads the bytes of a block, and writes them if it is kept.
+    /// Reads the bytes of a block, and writes them if the block is kept.
     fn pass(&mut self, block: &Block, is_kept: bool) -> io::Result<()> {
         let mut at = block.bytes.start;
         while at < block.bytes.end {
@@ -306,7 +308,7 @@ impl BlockCopier {
     }
 }
 
-/// A writer of the chosen orders in their new order.
+/// A writer of the chosen orders in their new sequence.
 struct Chosen {
     from: File,
     to: BufWriter<File>,

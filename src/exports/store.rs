@@ -2,9 +2,9 @@
 //!
 //! Each export has a folder. It contains `state.json`, which is replaced as a whole and synced, and `file`, which
 //! clients download. While the file is written, the folder also contains `chosen`, `marks`, for Parquet `groups`, and
-//! `progress.json`, a newer state that is not synced. After a kill, `progress.json` is valid. After a power cut it
-//! may contain anything, so `state.json` applies. All exports are in memory too, so that requests for them need no
-//! disk access.
+//! `progress.json`, a newer state that is not synced. After a kill, `progress.json` is valid. After a power cut, it
+//! may contain anything. If it is unreadable or older, `state.json` applies. All exports are in memory too, so that
+//! requests for them need no disk access.
 
 use std::fs;
 use std::io;
@@ -34,7 +34,7 @@ const GONE: &str = "gone-";
 const EXPORTS_MAX: usize = 2_000;
 /// The maximum number of exports of one tenant.
 const EXPORTS_PER_TENANT_MAX: usize = 200;
-/// The minimum room for a new export. With less, it is useless to start one.
+/// The minimum number of free bytes for a new export. With less, it is useless to start one.
 const ROOM_MIN: u64 = 32 * 1024;
 
 /// Why an export is not created.
@@ -48,7 +48,8 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
-/// Holds a tenant's exports. While this guard exists, no job works on them.
+/// Holds a tenant's exports. While this guard exists, no job starts to work on them, and a running job stops. See
+/// [`ExportStore::hold`].
 #[derive(Debug)]
 pub struct Hold {
     store: Arc<ExportStore>,
@@ -78,7 +79,7 @@ pub struct ExportStore {
     all: ArcSwap<Vec<Arc<Export>>>,
     /// Tenants whose exports are held. A tenant is listed once for each [`Hold`].
     held: ArcSwap<Vec<String>>,
-    /// A channel whose message means that there is an export to run.
+    /// A channel whose message means that there may be an export to run.
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// The number of rows written, for the metrics.
     pub rows_total: AtomicU64,
@@ -89,8 +90,8 @@ pub struct ExportStore {
 }
 
 impl ExportStore {
-    /// Reads the existing exports, removes incomplete ones that a crash left, and completes renames. Reads one small
-    /// file and one folder for each export.
+    /// Reads the existing exports, removes those that a crash left incomplete, and completes renames. Reads one
+    /// folder and one or two small files for each export.
     ///
     /// # Errors
     /// Returns I/O errors.
@@ -200,7 +201,7 @@ impl ExportStore {
     /// Checks that another export may be created.
     ///
     /// # Errors
-    /// Returns [`ExportError::NoRoom`] or [`ExportError::TooMany`] if it may not.
+    /// Returns [`ExportError::NoRoom`] or [`ExportError::TooMany`] if the limits do not permit another export.
     pub fn has_room(&self, tenant: &str) -> Result<(), ExportError> {
         if !has_place(&self.all.load(), tenant) {
             return Err(ExportError::TooMany);
@@ -211,8 +212,8 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Prevents work on the tenant's exports until the guard is dropped. A running job finishes its batch first. See
-    /// [`ExportStore::is_at_rest`].
+    /// Prevents work on the tenant's exports until the guard is dropped. A running job stops after a batch, possibly
+    /// only after some seconds. Call [`ExportStore::is_at_rest`] to learn whether it has stopped.
     #[must_use]
     pub fn hold(self: &Arc<ExportStore>, tenant: &str) -> Hold {
         self.held.rcu(|held| {
@@ -224,7 +225,8 @@ impl ExportStore {
         Hold { store: self.clone(), tenant: tenant.to_owned() }
     }
 
-    /// Returns `true` if no job is working on the tenant's exports. This does not change while a [`Hold`] exists.
+    /// Returns `true` if no job is working on the tenant's exports. If a [`Hold`] exists, no job starts to work on
+    /// them until the hold is released.
     #[must_use]
     pub fn is_at_rest(&self, tenant: &str) -> bool {
         let all = self.all.load();
@@ -284,7 +286,7 @@ impl ExportStore {
         let record = serde_json::to_vec(&export.record(progress.clone())).map_err(io::Error::other)?;
         if synced {
             durable::replace(&folder.join(STATE), &record)?;
-            // That state is now older, and is recognised as such if it reappears.
+            // `progress.json` is now older. If it reappears, it is recognised as older.
             let _ = fs::remove_file(folder.join(PROGRESS));
             return Ok(());
         }
@@ -310,14 +312,14 @@ impl ExportStore {
     /// Sets an export's charge to the number of bytes that its files use now.
     pub(super) fn recharge(&self, export: &Export, bytes: u64) {
         let held = export.held.swap(bytes, Ordering::Relaxed);
-        // In one step, so that another job never sees both charges.
+        // The total changes in one step, so that another job never sees both charges.
         match bytes.checked_sub(held) {
             Some(more) => self.bytes.fetch_add(more, Ordering::Relaxed),
             None => self.bytes.fetch_sub(held - bytes, Ordering::Relaxed),
         };
     }
 
-    /// Marks an export as failed, with the reason. Deletes its files, which takes a while for a large one.
+    /// Marks an export as failed, with the reason. Deletes its files, which takes a while for a large file.
     pub fn fail(&self, export: &Export, reason: &str) {
         let mut progress = Progress::clone(&export.progress());
         let now_us = clock::unix_us();
@@ -341,7 +343,7 @@ impl ExportStore {
         self.recharge(export, 0);
     }
 
-    /// Returns when an export that ends now expires.
+    /// Returns the expiry time of an export that ends now.
     pub(super) fn expires_us(&self, now_us: i64) -> i64 {
         now_us.saturating_add(self.expiry_us)
     }
@@ -404,7 +406,7 @@ impl ExportStore {
             }
             is_changed = true;
             match fs::remove_dir_all(entry.path()) {
-                // Another sweep has already deleted it.
+                // If the folder is not found, another sweep has already deleted it.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = outcome.and(Err(error)),
                 _ => {}
             }
@@ -488,7 +490,7 @@ mod tests {
         store.charge(&other, ROOM_MIN + 40).unwrap();
         assert!(matches!(store.has_room("x"), Err(ExportError::NoRoom { .. })));
         fs::write(store.file_of(&one), [0; 60]).unwrap();
-        // The files that a crash leaves.
+        // The folders of an incomplete export and of a removed one, as after a crash.
         fs::create_dir(store.folder_of(&ExportId::random().unwrap())).unwrap();
         fs::create_dir(data.path().join("exports/gone-x")).unwrap();
         let again = ExportStore::open(data.path(), 100, 1_000).unwrap();

@@ -17,7 +17,7 @@ use crate::people::PersonMatcher;
 
 /// The number of orders in one batch. Four batches form a Parquet group.
 const BATCH: u64 = 500;
-/// The orders of each of three shards. The second one has none. The ids are unique across shards.
+/// The order ids of each of three shards. The second shard has no orders. The ids are unique across shards.
 const SHARDS: [std::ops::Range<u64>; 3] = [0..5_200, 0..0, 5_200..9_000];
 
 struct Made {
@@ -73,7 +73,7 @@ impl Made {
         self.store = Arc::new(ExportStore::open(self.data.path(), 1 << 30, 1_000).unwrap());
     }
 
-    /// Writes this many batches, like a job. Returns `true` if the file is done.
+    /// Writes this many batches, as a job does. Returns `true` if the file is done.
     fn write(&self, batches: usize) -> bool {
         let export = self.export();
         let mut file = ExportFile::open(self.store.clone(), export.clone()).unwrap();
@@ -243,7 +243,7 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
 #[test]
 fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
     for format in ["csv", "parquet"] {
-        // A crash before the state is written, and crashes after this many renames.
+        // `None` is a crash before the state is written. `Some` is a crash after this many renames.
         for renamed in [None, Some(0), Some(1), Some(2), Some(3), Some(4)] {
             let mut made = Made::new(&wish(format, "zstd"));
             assert!(!made.write(14));
@@ -269,7 +269,7 @@ fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
                 if format == "csv" {
                     assert_eq!(made.held(), held);
                 }
-                // The erasure got no response, so it is requested again.
+                // The client got no response to the erasure, so it requests the erasure again.
                 assert_eq!(made.erase(&[3, 4], false), 1);
             } else {
                 assert_eq!(after.generation, before.generation + 1);
@@ -287,7 +287,7 @@ fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
 
 #[test]
 fn what_cannot_be_spliced_begins_again_and_nothing_of_the_person_stays() {
-    // There is no room for a second file.
+    // There is not enough space for a second file.
     let room = 400 * 1024;
     let made = Made::with_room(&wish("csv", "none"), room);
     assert!(!made.write(17));
@@ -317,7 +317,7 @@ fn what_cannot_be_spliced_begins_again_and_nothing_of_the_person_stays() {
         assert_eq!(made.erase(&[3], false), 1, "{name}");
         check_begun(&made);
     }
-    // A crash between the state and the files left them.
+    // A crash after the new state was written, but before the files were deleted. The files remain.
     let made = Made::new(&wish("csv", "none"));
     assert!(!made.write(5));
     made.store.publish(&made.export(), Progress::begin(), true).unwrap();
@@ -360,7 +360,7 @@ fn what_a_kill_left_behind_the_checkpoint_goes_with_the_person() {
 fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_where_a_name_found_them() {
     let made = Made::new(&wish("ndjson", "gzip"));
     assert!(!made.write(5));
-    // An order that is not written yet: the file does not change, but its orders wait.
+    // The erased order is not written yet. The file does not change, but the export waits for the pseudonym.
     let (folder, etag) = (made.path(""), made.export().etag(&made.export().progress()));
     assert_eq!(made.erase(&[8_000], true), 1);
     let progress = made.export().progress();
@@ -369,7 +369,8 @@ fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_whe
     assert!(!folder.join("progress.json").exists());
     let progress = Progress { awaits_pseudonym: false, ..Progress::clone(&progress) };
     made.store.publish(&made.export(), progress, false).unwrap();
-    // A written order: it is removed from the file and added at the end of its shard's orders.
+    // The erased order is already written. It is removed from the file and written again at the end of its shard's
+    // orders.
     assert_eq!(made.erase(&[700], true), 1);
     let progress = made.export().progress();
     assert_eq!((progress.awaits_pseudonym, progress.generation, progress.spliced), (true, 1, 2_000));

@@ -181,7 +181,7 @@ impl TextEncoder {
                 write_items(batch, batch.all_text(), order, items, &mut json);
                 quoted(b"", &json, out);
             }
-            // An item's column.
+            // The other columns belong to an item, so an order has no value for them.
             _ => debug_assert_ne!(column.kind(), Kind::Json),
         }
     }
@@ -215,8 +215,8 @@ impl TextEncoder {
         self.own(out, |out| write_rfc3339(out, us));
     }
 
-    /// Writes an amount with all digits of the currency. In JSON, the amount is a string, as everywhere, because a
-    /// number would be read as a float.
+    /// Writes an amount with all digits of the currency. In JSON, the amount is a string, as in the rest of the API,
+    /// because clients would read a number as a float.
     fn money(&self, minor: i64, order: &BatchOrder, out: &mut Vec<u8>) {
         self.own(out, |out| write_decimal(minor, order.currency.digits(), out));
     }
@@ -235,7 +235,7 @@ fn quoted(guard: &[u8], text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Writes an order's items like a search does.
+/// Writes an order's items in the same format as a search.
 pub(super) fn write_items(
     batch: &OrderBatch,
     text: &[u8],

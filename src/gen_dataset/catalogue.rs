@@ -16,7 +16,7 @@ const fn category(name: &'static str, median_usd_cents: u32, things: [&'static s
     Category { name, median_usd_cents, things }
 }
 
-/// All categories, sorted by the number of their products, most first.
+/// All categories, in descending order of their number of products.
 pub(super) const CATEGORIES: &[Category] = &[
     category("Electronics", 8_900, ["Headphones", "Speaker", "Charger", "Monitor 27\""]),
     category("Clothing", 3_400, ["Shirt", "Jacket", "Jeans", "Dress"]),
@@ -62,7 +62,7 @@ const STYLES: &[&str] = &[
     "Pro",
 ];
 
-/// One product of one tenant. 16 bytes.
+/// A product of one tenant. It takes 16 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product {
     pub(super) price_minor: u64,
@@ -89,7 +89,7 @@ fn product(random: &mut Random, currency: Currency) -> Product {
     Product { price_minor: currency.price_of_usd_cents(cents), category }
 }
 
-/// Writes a product's name into `name`: `Nordic Kettle 17`.
+/// Writes a product's name into `name`, such as `Nordic Kettle 17`.
 pub(super) fn name(key: u64, number: u32, product: Product, name: &mut String) {
     let mut random = Random::new(mix(key ^ u64::from(number) << 20));
     let category = &CATEGORIES[usize::from(product.category)];

@@ -33,7 +33,7 @@ const KNOWN: &[Currency] = &[
 ];
 
 impl Currency {
-    /// Returns the currency with this code, in capitals.
+    /// Returns the currency with this code, which must be in capitals.
     #[must_use]
     pub fn of(code: &str) -> Option<Currency> {
         KNOWN.iter().copied().find(|known| known.code == code)

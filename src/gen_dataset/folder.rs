@@ -8,7 +8,7 @@ use super::error::GenError;
 
 pub(super) const TRUTH: &str = "truth.json";
 
-/// Every file name in a dataset. `truth.json` is first, because its presence means that the rest is complete.
+/// Every file name in a dataset. `truth.json` is first, because its presence means that the dataset is complete.
 const NAMES: &[&str] = &[
     TRUTH,
     "customers.ndjson",
@@ -47,7 +47,7 @@ impl Folder {
         Ok(Folder { path: path.to_owned() })
     }
 
-    /// Creates a file under a temporary name. It gets this name later.
+    /// Creates a file under a temporary name. [`Folder::keep`] renames it to `name`.
     pub(super) fn file(&self, name: &'static str) -> Result<Draft, GenError> {
         debug_assert!(NAMES.contains(&name), "{name}");
         let temporary = self.path.join(format!(".{name}.partial"));
@@ -60,7 +60,7 @@ impl Folder {
     /// of its format.
     ///
     /// # Errors
-    /// Returns file system errors. Files that have their final name remain, without `truth.json`.
+    /// Returns file system errors. Files that already have their final name remain, but `truth.json` is missing.
     pub(super) fn keep(&self, mut drafts: Vec<Draft>) -> Result<(), GenError> {
         for draft in &mut drafts {
             draft.flush_buffer().map_err(GenError::file(&draft.temporary))?;
@@ -83,7 +83,7 @@ impl Folder {
     }
 }
 
-/// A file under its temporary name. It is deleted on drop unless it was kept.
+/// A file under its temporary name. It is deleted on drop unless [`Folder::keep`] has renamed it.
 #[derive(Debug)]
 pub(super) struct Draft {
     name: &'static str,
@@ -124,7 +124,8 @@ impl Draft {
     }
 }
 
-/// Some writers require this. They write bytes in blocks, while rows use [`Draft::buffer`].
+/// Some writers require this trait. They write blocks of bytes. Rows that are written without such a writer use
+/// [`Draft::buffer`].
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);

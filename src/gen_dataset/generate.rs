@@ -1,4 +1,4 @@
-//! Passes rows from the world to a sink, table by table, and counts the orders into the expected totals.
+//! Passes rows from the world to a sink, table by table, and adds the orders to the expected totals.
 
 use super::error::GenError;
 use super::orders::Orders;
@@ -72,7 +72,7 @@ pub fn feed(
     sink.table_end()
 }
 
-/// A sink whose orders are also counted into the expected totals.
+/// A sink whose orders are also added to the expected totals.
 pub(super) struct CountedSink<'a> {
     pub(super) sink: &'a mut dyn Sink,
     pub(super) truth: &'a mut Truth,

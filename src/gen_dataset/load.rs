@@ -22,7 +22,7 @@ use crate::stock::{STOCK, StockRow};
 
 /// No core writes a journal with this number, so the load does not change other journals' positions.
 const LANE: LaneId = LaneId(63);
-/// The number of one shard's rows that are stored together.
+/// The number of rows of a shard that are stored together.
 const CHUNK_ROWS: usize = 20_000;
 /// The duration of one upkeep slice.
 const UPKEEP_SLICE: std::time::Duration = std::time::Duration::from_millis(50);

@@ -1,9 +1,9 @@
 //! `firehose gen-dataset`: commerce datasets for tests and benchmarks. The same seed gives the same bytes.
 //!
 //! In: parameters, including the seed. Out: files (NDJSON, CSV or SQL) with `truth.json`, the totals that a correct
-//! system must report for them; or requests to a server. Owns: the content of the data, bit by bit (its own random
-//! numbers and logarithms). Never: holds more than one order in memory, except for the chunk that is being posted, or
-//! uses randomness from anything but the seed.
+//! system must report for them; or requests to a server; or rows in a data folder. Owns: the content of the data, bit
+//! by bit, with its own implementation of random numbers and logarithms. Never: holds more than one order in memory,
+//! except for the chunks that are posted or loaded; uses a source of randomness other than the seed.
 //!
 //! [`World`] contains the fixed data, [`Orders`] is the stream of orders, and a [`Sink`] accepts rows. [`feed`]
 //! connects them. `season` defines the times, `zipf` the popularity, and `truth` the expected totals.
@@ -129,7 +129,7 @@ pub fn gen_dataset(args: &GenArgs) -> ExitCode {
 
 fn run(args: &GenArgs) -> Result<(), GenError> {
     let spec = args.spec.check()?;
-    // This precedes any work, so that an invalid address or an occupied folder is reported at once.
+    // These checks precede any work, so that an invalid address or an occupied folder is reported at once.
     let poster = args.post.as_ref().map(|url| {
         let target =
             Target { url: url.clone(), key: args.key.clone(), chunk_rows: args.chunk, gzip: args.gzip };

@@ -9,8 +9,8 @@ use super::world::{World, customer_id, product_id};
 use crate::orders::OrderStatus;
 
 pub(super) const ITEMS_MEAN_MAX: f64 = 20.0;
-/// The maximum number of items in an order. Longer orders are truncated: one in 170 at the largest mean, a negligible
-/// number at usual ones.
+/// The maximum number of items in an order. Longer orders are truncated: one order in 170 at the largest mean, and a
+/// negligible number at usual means.
 const ITEMS_MAX: usize = 100;
 
 /// Iterates over orders. Each order borrows the stream's buffers. Generating an order of 2.5 items, writing it as
@@ -20,7 +20,7 @@ pub struct Orders<'w> {
     world: &'w World,
     timeline: Timeline<'w>,
     tenants: Vec<Source>,
-    /// The probability of one more item, in 2⁻⁶⁴.
+    /// The probability of one more item, in units of 2⁻⁶⁴.
     go_on: u64,
     items: Vec<Item>,
     person: Person,
@@ -42,7 +42,7 @@ impl<'w> Orders<'w> {
             world,
             timeline: Timeline::new(&world.season, spec.seed, Use::OrderTimes, counts),
             tenants: (0..spec.tenants).map(source).collect(),
-            // The number of items has a geometric distribution from 1 with that mean.
+            // The number of items has a geometric distribution that starts at 1 and has the mean `items_mean`.
             go_on: ((1.0 - 1.0 / spec.items_mean) * 18_446_744_073_709_551_616.0) as u64,
             items: Vec::with_capacity(ITEMS_MAX),
             person: Person::default(),

@@ -1,6 +1,6 @@
 //! Customers: a name and an e-mail address for every number, derived from the number alone.
 //!
-//! There is no customer table: the same number always gives the same person. Names contain what breaks careless
+//! No customer is stored in memory: the same number always gives the same person. Names contain what breaks careless
 //! parsers: letters beyond ASCII, apostrophes, commas, quotes. Addresses use the domains reserved by RFC 2606, and
 //! are unique within a tenant because they contain the number.
 
@@ -170,7 +170,7 @@ pub(super) struct Person {
 }
 
 impl Person {
-    /// Fills in the customer who has this number (from 0) under a tenant's key.
+    /// Sets the name and address to those of the customer with this number, from 0, under a tenant's key.
     pub(super) fn become_number(&mut self, key: u64, number: u32) {
         let mut random = Random::new(mix(key ^ u64::from(number)));
         let (given, given_ascii) = pick(GIVEN, &mut random);

@@ -1,6 +1,7 @@
-//! Posts orders through the API: NDJSON in chunks, each under an idempotency key, retried if that may help.
+//! Posts orders through the API: NDJSON in chunks, each with an idempotency key. A failed chunk is retried if a retry
+//! may succeed.
 //!
-//! Each chunk remains in memory until the server has answered it, because a retry needs the same bytes under the same
+//! Each chunk remains in memory until the server has answered it, because a retry needs the same bytes with the same
 //! key. In a retry, rows that the first attempt stored are not stored again.
 
 use std::io::Write;
@@ -22,14 +23,14 @@ use crate::base::clock;
 const PATH: &str = "/api/v1/ingest/orders/";
 const TRIES_MAX: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between attempts. It is also the maximum that a server's `Retry-After` may ask for.
+/// The longest pause between attempts. A longer `Retry-After` of the server is reduced to it.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The maximum size of a response. A response has at most 1,000 errors of a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a silent server is waited for, because it may take long to store a chunk.
+/// How long to wait for a response. The server may take long to store a chunk.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
-/// The maximum length of a server's text in an error message.
+/// The maximum length of a server's text in an error message, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
 
 /// Where the orders are sent.
@@ -39,7 +40,7 @@ pub struct Target {
     pub url: String,
     /// The key, which is sent as `Authorization: Bearer`.
     pub key: Option<String>,
-    /// The number of orders per request. Each takes about 500 bytes of memory.
+    /// The number of orders per request. Each order takes about 500 bytes of memory.
     pub chunk_rows: u32,
     pub gzip: bool,
 }
@@ -52,7 +53,7 @@ pub struct Posted {
     pub rows_inserted: u64,
     pub rows_duplicate: u64,
     pub rows_failed: u64,
-    /// The number of requests after each chunk's first.
+    /// The number of requests, not counting the first request of each chunk.
     pub retries: u64,
     /// The first failed row, in the server's words.
     pub first_error: Option<String>,
@@ -101,7 +102,7 @@ impl Poster {
     /// Creates a sink for a dataset's parameters. It sends nothing yet.
     ///
     /// # Errors
-    /// Returns an error if the address is not HTTP without TLS.
+    /// Returns an error unless the address is an `http://` URL (without TLS).
     pub fn new(target: Target, spec: &Spec) -> Result<Poster, GenError> {
         let url = target.url.trim_end_matches('/');
         let is_usable = url.parse::<Uri>().is_ok_and(|uri| {
@@ -126,7 +127,7 @@ impl Poster {
             .timeout_recv_response(Some(ANSWER_TIME_MAX))
             .timeout_recv_body(Some(ANSWER_TIME_MAX))
             .build();
-        // Chunks with another size or coding are different requests.
+        // The hash includes the size and coding of chunks, because these change the requests.
         let hash = spec.hash(&format!("{} {}", target.chunk_rows, target.gzip));
         Ok(Poster {
             agent: config.new_agent(),
@@ -209,7 +210,7 @@ impl Poster {
         if let Some(key) = &self.target.key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
-        // A reader has no length, so the body is sent with chunked transfer coding.
+        // A reader has no known length, so the body is sent with chunked transfer coding.
         let mut reader = body;
         let mut response = match request.send(SendBody::from_reader(&mut reader)) {
             Ok(response) => response,

@@ -37,7 +37,7 @@ pub(super) fn exp(x: f64) -> f64 {
     let x = x.min(700.0);
     let turns = (x * std::f64::consts::LOG2_E).round();
     let rest = (x - turns * LN_2_HIGH) - turns * LN_2_LOW;
-    // This is Taylor's series: the rest is at most 0.347, and its 15th term is below 1e-18.
+    // This is the Taylor series. `rest` is at most 0.347, so the 15th term is below 1e-18.
     let mut sum = 1.0;
     for n in [14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0] {
         sum = 1.0 + sum * rest * (1.0 / n);

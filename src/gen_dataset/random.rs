@@ -2,11 +2,11 @@
 //!
 //! They are implemented here and not taken from a crate, because a dataset's bytes are part of its identity (seed and
 //! parameters): no update of a dependency may change them. xoshiro256++ is by Blackman and Vigna, "Scrambled linear
-//! pseudorandom number generators" (2021); splitmix64 by Steele, Lea and Flood, "Fast splittable pseudorandom number
-//! generators" (2014).
+//! pseudorandom number generators" (2021); splitmix64 is by Steele, Lea and Flood, "Fast splittable pseudorandom
+//! number generators" (2014).
 
-/// What a stream of numbers is used for. Each use has its own stream, so that a longer table does not change the
-/// others.
+/// What a stream of numbers is used for. Each use has its own stream, so that a longer table does not change other
+/// tables.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Use {
     Catalogue = 1,
@@ -43,7 +43,7 @@ pub(super) struct Random {
 
 impl Random {
     pub(super) fn new(key: u64) -> Random {
-        // Splitmix64's outputs are a permutation of the counter, so they are never all zero.
+        // Splitmix64's outputs are a permutation of the counter, so the four words are never all zero.
         let step = 0x9e37_79b9_7f4a_7c15_u64;
         let state = [0, 1, 2, 3].map(|turn: u64| mix(key.wrapping_add(turn.wrapping_mul(step))));
         Random { state }

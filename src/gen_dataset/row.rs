@@ -4,7 +4,7 @@ use super::currency::Currency;
 use super::error::GenError;
 use crate::orders::OrderStatus;
 
-/// A short ASCII id without heap memory: `ord-1-00000042`. 32 bytes.
+/// A short ASCII id such as `ord-1-00000042`. It takes 32 bytes and no heap memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Id {
     text: [u8; Id::BYTES_MAX],
@@ -12,7 +12,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// The longest id: a word, a tenant with 10 digits, a number with 12.
+    /// The length of the longest id: a word, a tenant number with 10 digits, and a row number with 12 digits.
     const BYTES_MAX: usize = 31;
 
     /// Creates an id from a prefix and a number with at least `width` digits.
@@ -41,7 +41,7 @@ impl Id {
     /// Returns the id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // It consists of a str's bytes and digits, so it is valid UTF-8.
+        // The id consists of the bytes of a `str` and of digits, so it is valid UTF-8.
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
@@ -142,8 +142,8 @@ pub struct StockEvent<'a> {
 /// needs one method.
 ///
 /// # Errors
-/// Returns the reason why a row was not accepted. Generation stops there. A sink outside this crate wraps its own
-/// errors in [`GenError::Sink`].
+/// Returns the reason why a row was not accepted. Generation stops at that row. A sink outside this crate wraps its
+/// own errors in [`GenError::Sink`].
 pub trait Sink {
     fn customer(&mut self, _row: &Customer<'_>) -> Result<(), GenError> {
         Ok(())

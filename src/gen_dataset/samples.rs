@@ -6,7 +6,8 @@ use super::row::{Id, PriceSample, Sink, StockChange, StockEvent};
 use super::season::Timeline;
 use super::world::{World, product_id};
 
-/// How many price samples in a thousand are far off, as after a slipped decimal point or with a wrong currency.
+/// The number of price samples per thousand that are far off, as if the decimal point had slipped or the currency
+/// were wrong.
 const PRICE_SLIPS_PER_MILLE: u64 = 5;
 
 impl World {

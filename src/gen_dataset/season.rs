@@ -15,7 +15,7 @@ use super::random::{Random, Use, key};
 pub(super) const HOUR_MS: i64 = 3_600_000;
 pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// The weights of a UTC day's hours: quiet at night, a peak at noon, most in the evening.
+/// The weights of a UTC day's hours: low at night, with a peak at noon and the maximum in the evening.
 const HOURS: [u64; 24] =
     [20, 14, 10, 8, 8, 10, 16, 26, 38, 48, 54, 58, 62, 58, 54, 52, 54, 60, 70, 82, 88, 80, 58, 36];
 /// The weights of the weekdays, Monday to Sunday.
@@ -71,7 +71,7 @@ struct Arrivals {
     left: u64,
     /// The logarithm of the remaining part of the unit interval.
     log_rest: f64,
-    /// The hour of the last time. The next time is not in an earlier one.
+    /// The hour of the last time. The next time is not in an earlier hour.
     hour: usize,
     last_ms: i64,
 }
@@ -86,7 +86,7 @@ impl Arrivals {
         if self.left == 0 {
             return None;
         }
-        // The smallest of n uniform points is 1 - r^(1/n); the others are uniform in the rest.
+        // The smallest of n uniform points is 1 - r^(1/n); the other points are uniform in the remaining interval.
         self.log_rest += ln(self.random.unit_above_zero()) / self.left as f64;
         self.left -= 1;
         let whole = season.sums.last().copied().unwrap_or(0) as f64;
@@ -97,7 +97,7 @@ impl Arrivals {
         let (before, behind) = (season.sums[self.hour] as f64, season.sums[self.hour + 1] as f64);
         let into = ((wanted - before) / (behind - before) * HOUR_MS as f64) as i64;
         let time_ms = season.start_ms + self.hour as i64 * HOUR_MS + into.clamp(0, HOUR_MS - 1);
-        // The exponential is monotone except for its last bit.
+        // The computed exponential is monotone except for its last bit, so a time could precede the last one.
         self.last_ms = self.last_ms.max(time_ms);
         Some(self.last_ms)
     }
@@ -177,7 +177,8 @@ mod tests {
         };
         let (february, december) = (of_days(31..59) / 28.0, of_days(334..365) / 31.0);
         assert!(december > february * 1.8, "{december} {february}");
-        // December's fraction is that of its weights, within five standard deviations of the count.
+        // December's fraction of the times is its fraction of the weights, within five standard deviations of the
+        // count.
         let whole = season.sums[365 * 24] as f64;
         let share = (whole - season.sums[334 * 24] as f64) / whole;
         let deviation = (times.len() as f64 * share * (1.0 - share)).sqrt();

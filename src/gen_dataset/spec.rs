@@ -11,11 +11,11 @@ use super::orders::ITEMS_MEAN_MAX;
 const GENERATION: u32 = 1;
 
 const TENANTS_MAX: u32 = 10_000;
-/// The maximum number of products over all tenants. Each takes 16 bytes, and 24 in the expected totals.
+/// The maximum number of products over all tenants. Each takes 16 bytes, and another 24 bytes in the expected totals.
 const PRODUCTS_MAX: u64 = 50_000_000;
 /// The maximum number of customers over all tenants. Each takes 8 bytes in the expected totals.
 const CUSTOMERS_MAX: u64 = 500_000_000;
-/// The maximum number of rows in one table. Ids have space for it.
+/// The maximum number of rows in one table. Ids have enough digits for this number.
 const ROWS_MAX: u64 = 10_000_000_000;
 const DAYS_MAX: u32 = 3_660;
 
@@ -190,7 +190,8 @@ impl Spec {
         total / tenants + u64::from(u64::from(tenant) < total % tenants)
     }
 
-    /// Returns sixteen hexadecimal digits that identify everything but the seed, and `more` (FNV-1a, 64 bits).
+    /// Returns the hash of `more` and of all parameters except the seed (FNV-1a, 64 bits), in sixteen hexadecimal
+    /// digits.
     #[must_use]
     pub fn hash(&self, more: &str) -> String {
         let codes: Vec<_> = self.currencies.iter().map(|currency| currency.code).collect();

@@ -1,9 +1,9 @@
 //! Exact quantiles of a stream of amounts, computed from a sorted count of each amount.
 //!
-//! Memory is 16 bytes for each different amount and 8 for each unsorted one, at most twice that together. A day's
-//! tally is cleared and reused.
+//! A tally takes 16 bytes of memory for each distinct amount and 8 bytes for each unsorted amount, or at most twice
+//! that. A day's tally is cleared and reused.
 
-/// Amounts remain unsorted up to this number, or up to half the number of different amounts.
+/// Amounts remain unsorted up to this number, or up to half the number of distinct amounts if that is larger.
 const WAITING_MIN: usize = 1 << 16;
 
 /// The percentiles that a system must report, as amounts in minor units.
@@ -24,7 +24,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds an amount. This usually only appends it, and sometimes sorts all unsorted ones.
+    /// Adds an amount. This usually only appends the amount, and sometimes sorts all unsorted amounts.
     pub(super) fn add(&mut self, amount: u64) {
         self.waiting.push(amount);
         self.total += 1;
@@ -33,8 +33,8 @@ impl Tally {
         }
     }
 
-    /// Returns the quantiles by nearest rank: the amount at position ceil(q·n) of the sorted list, from 1. They are
-    /// zero if there are no amounts.
+    /// Returns the quantiles by nearest rank: the amount at position ceil(q·n) of the sorted list, counted from 1.
+    /// They are zero if there are no amounts.
     pub(super) fn quantiles(&mut self) -> Quantiles {
         self.sort_in();
         let [p50, p95, p99] = [50, 95, 99].map(|percent| self.ranked((self.total * percent).div_ceil(100)));

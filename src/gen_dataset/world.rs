@@ -10,16 +10,16 @@ use super::season::Season;
 use super::spec::Spec;
 use super::zipf::{Shuffle, Zipf};
 
-/// The exponent for products: a few products make most of the sales.
+/// The Zipf exponent for products: a few products make most of the sales.
 const PRODUCTS_EXPONENT: f64 = 1.05;
-/// The exponent for customers, who differ less than products.
+/// The Zipf exponent for customers, whose popularity differs less than that of products.
 const CUSTOMERS_EXPONENT: f64 = 0.7;
 
 /// One tenant.
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) id: String,
-    /// The prefix of the tenant's order ids: `ord-3-` and so on.
+    /// The prefix of the tenant's order ids, such as `ord-3-`.
     pub(super) order_prefix: String,
     pub(super) price_prefix: String,
     pub(super) stock_prefix: String,

@@ -25,7 +25,8 @@ impl Zipf {
     /// Creates a distribution over these ranks.
     ///
     /// # Panics
-    /// Panics without ranks, or for an exponent too close to 1, where this form of the integral loses its digits.
+    /// Panics if there are no ranks, or if the exponent is so close to 1 that this form of the integral loses
+    /// precision.
     pub(super) fn new(ranks: u32, exponent: f64) -> Zipf {
         assert!(ranks > 0 && exponent > 0.0 && (exponent - 1.0).abs() > 0.01, "{ranks} ranks, {exponent}");
         let mut zipf = Zipf { ranks, exponent, high: 0.0, low: 0.0, sure: 0.0 };
@@ -35,7 +36,7 @@ impl Zipf {
         zipf
     }
 
-    /// Returns the next rank, from 1.
+    /// Draws a rank. The lowest rank is 1.
     pub(super) fn rank(&self, random: &mut Random) -> u32 {
         loop {
             let u = self.low + random.unit() * (self.high - self.low);

@@ -1,7 +1,7 @@
 //! `Accept` and similar headers (RFC 9110 §12.4.2, §12.5): which of several representations a client prefers.
 //!
-//! In: the values of the header, on any number of lines. Out: a weight, or the preferred of several media types. There
-//! is one parser for every route, so that a header has the same meaning everywhere.
+//! In: the values of the header, on any number of lines. Out: the index of the preferred media type or coding, or
+//! whether a coding may be used. There is one parser for every route, so that a header has the same meaning everywhere.
 
 /// A weight in thousandths. 0 means not acceptable.
 type Weight = u16;
@@ -30,8 +30,8 @@ enum Closeness {
     Named,
 }
 
-/// Returns a media type's weight: that of the range that names it most precisely. Without a header all are
-/// equal.
+/// Returns a media type's weight: that of the range that names it most precisely. Without a header, all media types
+/// have the same weight.
 fn weigh(accept: &[&str], media: Media) -> (Weight, Closeness) {
     let (mut is_given, mut found) = (false, None);
     for range in accept.iter().copied().flat_map(items) {

@@ -31,7 +31,8 @@ enum At {
     Done,
 }
 
-/// Finds the payload in a chunked body that arrives in any pieces. It takes 16 bytes and has no buffer.
+/// Finds the payload in a chunked body that arrives in pieces of any size. The value takes 16 bytes and has no
+/// buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunked {
     at: At,

@@ -60,7 +60,7 @@ impl Coding {
     /// regardless of the compression ratio. Bytes after the end of the stream are an error.
     pub fn inflate(self, body: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), InflateError> {
         out.clear();
-        // An empty input is not a valid stream; the decoders disagree about that.
+        // An empty input is not a valid stream. It is refused here, because the decoders do not agree on that.
         if body.is_empty() && self != Coding::Identity {
             return Err(InflateError::Malformed);
         }

@@ -5,7 +5,7 @@ use super::{Chunked, Framing, Head, Refusal, chunked, head};
 /// The caller's decision about a head, before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// This lane answers. It refuses a body that is larger than this as sent.
+    /// This lane answers. It refuses a body that, as sent, is larger than `body_bytes_max`.
     Here { body_bytes_max: usize },
     /// Another lane answers. The socket goes there with all bytes that are not consumed.
     Elsewhere,
@@ -19,7 +19,7 @@ pub enum Next<'b> {
     More {
         send_continue: bool,
     },
-    /// The caller drops this many bytes at the front (empty lines between requests), then asks again.
+    /// The caller drops this many bytes at the front (empty lines between requests), then calls again.
     Skip(usize),
     /// A complete request. The caller drops `consumed` bytes when it is finished.
     Request {
@@ -76,7 +76,8 @@ impl Connection {
             Ok(Progress::Whole { places, head_bytes, body_bytes }) => {
                 self.state = State::default();
                 let (head, rest) = buffer.split_at(head_bytes);
-                // If the body arrived later, the head was parsed earlier and is parsed again here.
+                // If the body arrived after its head, the result of parsing the head was not kept, so the head is
+                // parsed again.
                 match places.map_or_else(|| head::parse(head), |places| Ok(places.head(head))) {
                     Ok(head) => {
                         Next::Request { head, body: &rest[..body_bytes], consumed: head_bytes + body_bytes }

@@ -72,7 +72,7 @@ impl Gate {
         format!("GET {REFUSED_PATH} HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n").into_bytes()
     }
 
-    /// Examines the bytes that have not passed yet. The caller removes what passed before it asks again.
+    /// Examines the bytes that have not passed yet. Before the next call, the caller removes the bytes that passed.
     pub fn pass(&mut self, bytes: &[u8]) -> Passed {
         if let Some(refusal) = self.refused {
             return Passed::Refused(refusal);

@@ -75,7 +75,7 @@ enum KeyPlace {
 impl<'b> Head<'b> {
     /// Returns a header field's values, line by line. Each call searches the bytes.
     pub fn field(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'b [u8]> + use<'b> {
-        // `find_end` and `parse` have checked that no line is folded and that each ends with two bytes.
+        // `find_end` and `parse` have checked that no line is folded and that each ends with CR LF.
         let first = memchr::memchr(b'\n', self.raw).map_or(self.raw.len(), |end| end + 1);
         self.raw[first..].split(|byte| *byte == b'\n').filter_map(move |line| {
             let (found, rest) = line.split_at_checked(name.len())?;
@@ -158,7 +158,7 @@ impl Places {
 /// Returns the length of the head with its empty line, or `None` while it is incomplete. Refuses bare line feeds and
 /// folded lines, because a lenient parser elsewhere would read them as line ends.
 pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
-    // TLS and other binary protocols are refused at once; they would wait for the server to speak.
+    // TLS and other binary protocols are refused at once, because their clients would wait for the server to speak.
     if from == 0 && bytes.first().is_some_and(|first| !matches!(first, b'!'..=b'~' | b'\r' | b'\n')) {
         return Err(Refusal::MalformedHead);
     }
@@ -430,8 +430,8 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
     if odd_path || odd_query { Err(Refusal::MalformedTarget) } else { Ok((path, query)) }
 }
 
-/// Returns `true` if a path contains one of these invalid characters, or a `%` without two hexadecimal digits after
-/// it, which servers interpret differently.
+/// Returns `true` if a path contains `<`, `>`, a backtick, or a `%` without two hexadecimal digits after it. Servers
+/// interpret such paths differently.
 #[cold]
 fn is_odd(path: &str) -> bool {
     let is_escape =

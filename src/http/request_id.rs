@@ -24,7 +24,8 @@ impl RequestIds {
     /// the even ones.
     #[must_use]
     pub fn new(core: CoreId, odd: bool) -> RequestIds {
-        // Microseconds leave space for a million requests a second until the next start; the core is in the top bits.
+        // A start value in microseconds leaves enough numbers for a million requests a second until the next start.
+        // The core is in the top bits.
         let start = (clock::unix_us() as u64) << 1 & 0x00ff_ffff_ffff_ffff;
         RequestIds { next: u64::from(core.0) << 56 | start | u64::from(odd), text: [0; 16] }
     }

@@ -50,8 +50,8 @@ impl ShardBoard {
     }
 
     /// Returns how far behind the shard is: an upper bound on how long its oldest unstored event has waited, in
-    /// microseconds. 0 if no event waits. Waiting events arrived after the newest stored one, and after the writer
-    /// was last idle, so time in which no event arrived does not count.
+    /// microseconds. Returns 0 if no event waits. Waiting events arrived after the newest stored one, and after the
+    /// writer was last idle, so time in which no event arrived does not count.
     #[must_use]
     pub fn behind_us(&self) -> u64 {
         if self.flow().pending() == 0 {
@@ -73,8 +73,8 @@ impl ShardBoard {
     pub fn flow(&self) -> Flow {
         let mut flow = Flow::default();
         for lane in &self.lanes {
-            // The applied position is read first: a record is appended before it is applied, so it is counted as
-            // received.
+            // The applied position is read first. A record is appended before it is applied, so every record that
+            // counts as processed also counts as received.
             let applied = self.status.applied(lane.lane()).0;
             flow.processed += applied;
             flow.received += lane.appended().0.max(applied);

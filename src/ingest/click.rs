@@ -8,7 +8,7 @@ pub const CLICK: Kind = Kind::new(1);
 /// The size of the fields that precede the metadata.
 pub const CLICK_HEADER_BYTES: usize = 24;
 
-/// Encodes the first [`CLICK_HEADER_BYTES`] of a payload, in little endian. The metadata follows unchanged.
+/// Encodes the first [`CLICK_HEADER_BYTES`] of a payload, in little-endian order. The metadata follows unchanged.
 #[inline]
 #[must_use]
 pub fn encode_header(user_id: i64, timestamp_us: i64, received_us: i64) -> [u8; CLICK_HEADER_BYTES] {

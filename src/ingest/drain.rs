@@ -4,7 +4,7 @@ use super::board::Flow;
 
 /// The bounds of the retry delay, in seconds.
 const WAIT_S: (u64, u64) = (1, 30);
-/// The retry delay in seconds while nothing is drained, because the time until there is room is unknown.
+/// The retry delay in seconds while nothing is drained, because the time until there is space is unknown.
 const WAIT_STUCK_S: u64 = 5;
 
 /// Measures one shard from sample to sample. One sample per second is enough.
@@ -34,7 +34,7 @@ impl DrainRate {
         self.measured_per_s = match self.measured_per_s {
             0 if is_backlog => per_s,
             0 => 0,
-            // Half the old rate and half the new: steady enough for a Retry-After.
+            // The mean of the old and the new rate is steady enough for a Retry-After.
             known if is_backlog => (known + per_s).div_ceil(2),
             known => known.max(per_s),
         };

@@ -1,8 +1,8 @@
 //! The assignment of shards to the cores that feed them.
 
 /// Returns the shards that a core feeds, each with the core's index among the cores that feed the same shard. With at
-/// least as many shards as cores, each shard has one core. With fewer, cores share a shard, each with journals of its
-/// own.
+/// least as many shards as cores, each shard has one core. With fewer shards than cores, several cores share a shard,
+/// and each has its own journals.
 #[must_use]
 pub fn feeds(core: usize, cores: usize, shards: usize) -> Vec<(usize, u8)> {
     if shards >= cores {

@@ -17,13 +17,13 @@ const SLICE_US: u64 = 50_000;
 /// Why nothing more is accepted at the moment. No part of the refused request was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
-    /// 429: the shard is behind by more than the high-water mark.
+    /// 429: the shard's backlog exceeds the high-water mark.
     QueueFull { events: u64, bytes: u64, delay_s: u64 },
     /// 507: the journal has reached its cap, or the disk is full or nearly full.
     JournalFull,
     /// 503: the journal could not be written for another reason, which is in the log.
     JournalBroken,
-    /// 503 for requests that ask for the disk: an fsync failed, and the records that may be lost because of it are
+    /// 503, only for requests with `ack=disk`: an fsync failed, and the records that may be lost because of it are
     /// not in the database yet.
     Unsynced,
 }
@@ -96,8 +96,8 @@ impl Intake {
     pub fn begin(&mut self, now_us: u64) {
         if self.lanes.len() > 1 && now_us >= self.slice_end_us {
             self.slice_end_us = now_us + SLICE_US;
-            // The least loaded shard after the current one. Evenly loaded shards take turns, and a locked one is
-            // skipped as soon as it falls behind.
+            // Selects the least loaded shard, starting after the current one. Evenly loaded shards take turns, and a
+            // locked shard is skipped as soon as it falls behind.
             let behind = |at: &usize| self.board.shards[self.lanes[*at].place].flow().pending_bytes >> 20;
             let count = self.lanes.len();
             let turn = (1..=count).map(|step| (self.current + step) % count);
@@ -106,7 +106,7 @@ impl Intake {
         self.pressure = self.pressure_of(self.current);
     }
 
-    /// Returns why no shard accepts more, whichever core feeds it; `None` while one of them does.
+    /// Returns the reason why no shard of any core accepts more events, or `None` if at least one shard does.
     #[must_use]
     pub fn pressure_everywhere(&self) -> Option<Pressure> {
         let places = 0..self.board.shards.len();
@@ -154,7 +154,7 @@ impl Intake {
         Ok(Receipt { shard: lane.shard, lane: lane.appender.state().lane(), sequence })
     }
 
-    /// Returns the bytes that wait for the next commit.
+    /// Returns the number of bytes that wait for the next commit.
     #[must_use]
     pub fn staged_bytes(&self) -> usize {
         self.lanes[self.current].appender.staged().1

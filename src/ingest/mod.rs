@@ -11,7 +11,7 @@
 //! ```
 //! An event with an id takes another path between decode and ack. The hash of its key selects the shard
 //! ([`crate::base::keys`]), and [`Intake::append_rows`] journals it on the core that feeds that shard. The writer
-//! decides whether it is new, and reports its outcome through [`Verdicts`] once that is committed.
+//! decides whether the event is new, and reports the outcome through [`Verdicts`] once it is committed.
 //!
 //! In: request bodies. Out: receipts, rows. Owns: the order of these steps. Never: shares a lock between threads, or
 //! acknowledges before the append.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::Outcome;
 
-/// The number of rows that a ring remembers. An outcome is read right after its commit. A reader that is more rows
-/// behind finds nothing and answers "accepted", which is also true.
+/// The number of rows that a ring remembers. An outcome is read right after its commit. A reader that is further
+/// behind finds no outcome and answers "accepted", which is also true.
 const RING_ROWS: usize = 1 << 18;
 const OUTCOME_BITS: u32 = 4;
 /// 0 is not an outcome.

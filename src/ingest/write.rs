@@ -1,8 +1,8 @@
 //! The writer of one shard. It commits the records of the journals until it is stopped.
 //!
-//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection (W3), on a
-//! blocking thread of its own that may wait for hours without affecting the listener. Never: loses its position,
-//! trusts a connection after a failure, or ends because of one.
+//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection (W3), on its
+//! own blocking thread, which may wait for hours without affecting the listener. Never: loses its position, trusts a
+//! connection after a failure, or ends because of one.
 //!
 //! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of upkeep.
 
@@ -37,9 +37,9 @@ const UPKEEP_PAUSE: Duration = Duration::from_millis(1);
 /// A writer's settings.
 #[derive(Clone, Debug)]
 pub struct WriteSettings {
-    /// How long rows may wait for others when few arrive. A full batch does not wait.
+    /// How long rows may wait for further rows when few arrive. A full batch does not wait.
     pub flush_interval: Duration,
-    /// The maximum number of rows in one transaction. More than 10,000 gain nothing.
+    /// The maximum number of rows in one transaction. More than 10,000 rows gain nothing.
     pub batch_rows_max: usize,
     /// The maximum number of journal bytes in one transaction. A single record may be larger.
     pub batch_bytes_max: usize,
@@ -86,7 +86,7 @@ impl Outcomes for () {
 
 /// Writes one shard until `stop` is requested and everything in the journals is committed, or until the deadline has
 /// passed. Blocks the calling thread. Other threads may unpark it to end an idle wait early. A database failure never
-/// ends it: it waits, restores the file or reopens it, and reports the failure in `status`.
+/// ends the writer: it waits, restores the file or reopens it, and reports the failure in `status`.
 pub fn run(
     shard: ShardId,
     folder: ShardFolder,
@@ -117,7 +117,7 @@ pub fn run(
 /// What a turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// A batch was committed, and at least half of another one waits.
+    /// A batch was committed, and at least half of another batch waits.
     Behind,
     /// A batch was committed, and little or nothing waits.
     Wrote,
@@ -139,7 +139,7 @@ struct Writer {
     checkpoint_tried_us: u64,
     /// When checkpoints stopped completing; `None` while they complete.
     incomplete_since_us: Option<u64>,
-    /// The earliest time for upkeep, after it found no space.
+    /// The earliest time for the next upkeep after upkeep has found no disk space.
     upkeep_from_us: u64,
     /// The journal rotation that an erasure has requested.
     rotation: Option<Rotation>,
@@ -224,7 +224,7 @@ impl Writer {
         }
         let Some(shard) = &mut self.shard else { return Ok(Turn::Idle) };
         shard.check_identity()?;
-        // After a failure, the same batch is still here.
+        // After a failure, the same batches are still in memory.
         if self.lanes.is_empty() {
             self.lanes.read(self.settings.batch_rows_max, self.settings.batch_bytes_max)?;
         }
@@ -279,7 +279,7 @@ impl Writer {
             );
         };
         self.lanes.seek(|lane| shard.position(lane), missing)?;
-        // This is set before the positions, which include these records.
+        // The number of other records is set before the positions, which include those records.
         self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
@@ -301,7 +301,7 @@ impl Writer {
 
     fn publish(&mut self, applied: &Applied, took_us: u64) {
         let Some(shard) = &self.shard else { return };
-        // This is set before the positions, which include these records.
+        // The number of other records is set before the positions, which include those records.
         self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));

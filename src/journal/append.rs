@@ -19,7 +19,7 @@ use crate::base::ids::Sequence;
 use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 
-/// After a commit, the stage frees memory above this: 16 of the largest records.
+/// After a commit, the stage frees memory above this size, which is that of 16 of the largest records.
 const STAGE_BYTES_KEPT: usize = 16 * RECORD_BYTES_MAX;
 
 /// The one producer of a lane.
@@ -37,7 +37,7 @@ pub struct Appender {
     stage: Vec<u8>,
     staged: usize,
     too_large: bool,
-    /// The synced offset in the last record that has one, and the staged one.
+    /// The synced offset in the last published record that has one, and the synced offset that is staged, if any.
     said_synced: (u64, Option<u64>),
     /// Segments that begin within the stage, with their positions in it.
     begins: Vec<(usize, SegmentHeader)>,
@@ -76,16 +76,16 @@ impl Appender {
             stage: Vec::new(),
             staged: 0,
             too_large: false,
-            // What was there before does not belong to this run.
+            // Bytes before this offset do not belong to this run.
             said_synced: (state_end, None),
             begins: Vec::new(),
             leftovers: Vec::new(),
         }
     }
 
-    /// Stages one record made of the pieces, and returns the sequence that it will have once it is committed.
-    /// Allocates nothing once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the commit fail with
-    /// [`AppendError::TooLarge`]; the caller's limits are below it.
+    /// Stages one record whose payload is the concatenated pieces, and returns the sequence that it will have once it
+    /// is committed. Allocates nothing once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the
+    /// commit fail with [`AppendError::TooLarge`]; the caller's limits are below it.
     #[inline]
     pub fn stage(&mut self, kind: Kind, pieces: &[&[u8]]) -> Sequence {
         let payload_bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
@@ -112,7 +112,7 @@ impl Appender {
         self.said_synced.1.filter(|_| self.staged == 1)
     }
 
-    /// Returns the number of staged records and of their bytes.
+    /// Returns the number of staged records, and the number of their bytes.
     #[must_use]
     pub fn staged(&self) -> (usize, usize) {
         (self.staged, self.stage.len())
@@ -137,9 +137,9 @@ impl Appender {
         written.map(|()| Committed { last: Sequence(self.next.0 - 1), end: self.end })
     }
 
-    /// Begins another segment without a record if [`LaneState::ask_rotation`] asked for it and no commit came since.
-    /// Returns `true` if it did. The segment's header continues the sequence. Takes two atomic loads if nothing was
-    /// requested. Must not be called while anything is staged.
+    /// Begins another segment, without a record, if [`LaneState::ask_rotation`] requested it and no commit has begun
+    /// one since. Returns `true` if it began a segment. The segment's header continues the sequence. Takes two atomic
+    /// loads if nothing was requested. Must not be called while anything is staged.
     pub fn rotate_if_asked(&mut self) -> Result<bool, AppendError> {
         if self.staged != 0 || !self.state.rotation_asked() {
             return Ok(false);
@@ -170,7 +170,8 @@ impl Appender {
         &self.state
     }
 
-    /// Returns the salt of the segment for a record of this size. Begins a segment if the record does not fit.
+    /// Returns the salt of the segment that a record of this size goes to. Begins a segment if the record does not
+    /// fit into the current one.
     #[inline]
     fn salt_for(&mut self, sequence: Sequence, record_bytes: usize) -> u32 {
         let open = match (self.begins.last(), &self.current) {
@@ -183,7 +184,7 @@ impl Appender {
         };
         let at = self.end + self.stage.len() as u64;
         match open {
-            // A segment holds at least one record, however small segments are.
+            // A segment holds at least one record, however small the configured segment size is.
             Some((base, salt))
                 if at + record_bytes as u64 - base <= self.options.segment_bytes
                     || at == base + HEADER_BYTES as u64 =>
@@ -252,7 +253,8 @@ impl Appender {
         // Files that cannot be removed now are removed before the next write.
         let _ = self.remove_leftovers();
         if let Some(current) = &mut self.current {
-            // Truncating before a segment that still exists would look like a loss after a crash.
+            // If this segment were truncated while a later one still exists, a recovery after a crash would report a
+            // loss.
             current.spoilt |=
                 !self.leftovers.is_empty() || current.file.set_len(self.end - current.base).is_err();
         }

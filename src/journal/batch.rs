@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::format::{RECORD_HEADER_BYTES, RecordHeader};
 use crate::base::ids::Sequence;
 
-/// Complete, checked, consecutive records. Its memory grows to the largest read and is kept.
+/// Complete, checked, consecutive records. The batch's memory grows to the size of the largest read and is reused.
 #[derive(Debug, Default)]
 pub struct Batch {
     buffer: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub sequence: Sequence,
-    /// The number of a [`Kind`](crate::base::kinds::Kind), or one that a newer program wrote.
+    /// The number of a [`Kind`](crate::base::kinds::Kind), or a number that a newer program wrote.
     pub kind: u8,
     pub payload: &'a [u8],
 }
@@ -82,7 +82,7 @@ impl Batch {
         self.synced
     }
 
-    /// Keeps the records above `floor`. Returns the number of bytes dropped.
+    /// Drops the records up to and including `floor`. Returns the number of bytes dropped.
     pub(super) fn drop_upto(&mut self, floor: Sequence) -> usize {
         let mut dropped = 0;
         let mut count = 0;
@@ -120,15 +120,15 @@ pub(super) struct Stretch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loaded {
     Records,
-    /// There is no byte before the limit, or the file has ended.
+    /// No bytes are left before the limit or the end of the file.
     End,
-    /// The bytes are not a record, or not the expected one.
+    /// The bytes are not a record, or they are not the expected record.
     Bad,
 }
 
 impl Stretch<'_> {
     /// Fills `batch` with the valid records at the start of the section: as many as the limits permit, but at least
-    /// one if there is one. Takes one `pread`, unless the first record is larger.
+    /// one if there is one. Takes one `pread`, unless the first record is larger than `bytes_max`.
     pub(super) fn load(&self, batch: &mut Batch, records_max: usize, bytes_max: usize) -> io::Result<Loaded> {
         batch.clear();
         let there = self.limit.saturating_sub(self.at);
@@ -143,7 +143,8 @@ impl Stretch<'_> {
                 return Ok(Loaded::Records);
             }
             match needed {
-                // Reads more of the first record. The file had everything that was requested.
+                // The first record is longer than the read, and the file had all bytes that were requested. The next
+                // read requests the whole record.
                 Some(needed) if needed > filled && filled == want && needed as u64 <= there => want = needed,
                 _ if filled == 0 => return Ok(Loaded::End),
                 _ => return Ok(Loaded::Bad),

@@ -1,12 +1,12 @@
-//! Journal errors, who causes them, and their remedies.
+//! Journal errors, their causes, and their remedies.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::{LaneId, Sequence};
 
-/// Opening, reading or releasing failed. The failed call lost nothing. [`JournalError::Io`] may be retried; the others
-/// require an operator.
+/// Opening, reading or releasing failed. The failed call lost nothing. [`JournalError::Io`] may be retried. The other
+/// errors require an operator.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("{}: {source}", .path.display())]
@@ -33,8 +33,8 @@ impl JournalError {
     }
 }
 
-/// The reason why a commit failed. Nothing of it is published, and its sequences are used again. All but
-/// [`AppendError::TooLarge`] resolve themselves when there is space or the disk responds again.
+/// The reason why a commit failed. Nothing of the commit is published, and its sequences are used again. All errors
+/// except [`AppendError::TooLarge`] resolve themselves when there is space or the disk responds again.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     #[error("the journal has reached its size limit")]

@@ -5,15 +5,17 @@
 //! record, 17 bytes + payload:   CRC 4 | payload length 4 | sequence 8 | kind 1 | (synced 8) | payload
 //! ```
 //!
-//! The first record of a commit contains the lane's synced offset, if it has changed since the last record that has
-//! one: the highest bit of its length is set, and eight bytes precede its payload. Recording a sync therefore costs no
-//! further sync. If a hole lies after every such offset, no promise covered the missing records. `begins` is 1 in the
-//! first segment after the lane was opened; offsets count from there. Version 1 had neither.
+//! The first record of a commit contains the lane's synced offset, if that offset has changed since the last record
+//! that has one. In such a record, the highest bit of the length is set, and eight bytes precede the payload.
+//! Recording a sync therefore costs no further sync. If missing records are after every recorded synced offset, no
+//! promise covered them. `begins` is 1 in the first segment after the lane was opened. Synced offsets that are
+//! recorded from that segment on say nothing about earlier segments. Version 1 had neither `begins` nor synced
+//! offsets.
 //!
 //! The header is stored twice, so that one damaged sector or bit does not hide every record after it. A record's
-//! CRC-32C (Castagnoli, RFC 3720 B.4) covers everything after it. It starts from the segment's random salt, xored with
-//! the record's own logical offset (its upper half rotated by 16). Bytes that a client sends, or that are at another
-//! offset, are therefore never mistaken for a record.
+//! CRC-32C (Castagnoli, RFC 3720 B.4) covers all bytes of the record after the CRC. It starts from the segment's
+//! random salt, xored with the record's own logical offset (its upper half rotated by 16). Bytes that a client sends,
+//! or that are at another offset, are therefore never mistaken for a record.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -40,7 +42,7 @@ const MAGIC: [u8; 4] = *b"FHJL";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) lane: LaneId,
-    /// Logical offset of the segment's first byte, which is the header's.
+    /// Logical offset of the segment's first byte, which is also the first byte of the header.
     pub(super) base: u64,
     /// Sequence of the first record in the segment.
     pub(super) first: Sequence,
@@ -51,7 +53,7 @@ pub(super) struct SegmentHeader {
 /// The position of a segment in its lane's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
-    /// The first one after the lane was opened.
+    /// The first segment after the lane was opened.
     Begins,
     Continues,
     /// Written by a version that recorded neither runs nor synced offsets.
@@ -68,7 +70,7 @@ pub(super) enum Opening {
     },
     /// Too short or all zero: the process or the machine stopped while the file was being created.
     Unfinished,
-    /// A segment whose copies are both damaged.
+    /// A segment whose two header copies are both damaged.
     Damaged,
     Newer(u16),
     Foreign,
@@ -111,7 +113,7 @@ impl SegmentHeader {
             (_, Some(Ok(header))) => Opening::Sound { header, damaged: Some(0) },
             (Some(Err(version)), _) | (_, Some(Err(version))) => Opening::Newer(version),
             _ if first[..4] != MAGIC && second[..4] != MAGIC => Opening::Foreign,
-            // A later format may have its checksum elsewhere, but not its magic and version.
+            // A later format may have its checksum elsewhere, but its magic and version are in the same places.
             _ if first[4..6] == second[4..6] && u16_at(first, 4) > VERSION => {
                 Opening::Newer(u16_at(first, 4))
             }
@@ -120,7 +122,8 @@ impl SegmentHeader {
     }
 }
 
-/// Decodes one copy. Returns `None` if the checksum does not match, and `Err` with the version if it is newer.
+/// Decodes one copy. Returns `None` if the checksum does not match, and `Err` with the version if the format is
+/// newer.
 fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
     if copy[..4] != MAGIC || crc32c::crc32c(&copy[..28]) != u32_at(copy, 28) {
         return None;
@@ -227,8 +230,8 @@ pub(super) fn encode_record(
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Returns the CRC of a record. For the same bytes, another start gives another CRC, so the bytes match at one offset
-/// only.
+/// Returns the CRC of a record. The CRC of the same bytes differs for every start value, so the bytes match at one
+/// offset only.
 #[inline]
 fn record_crc(after: &[u8], salt: u32, at: u64) -> u32 {
     let start = salt ^ (at as u32) ^ ((at >> 32) as u32).rotate_left(16);

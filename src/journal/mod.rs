@@ -1,16 +1,16 @@
-//! The per-core durable buffer: it keeps what was acknowledged until the database has it.
+//! The per-core durable buffer: it keeps acknowledged records until the database has stored them.
 //!
 //! ```text
 //!  stage ─ stage ─ stage ─► commit (one pwrite) ─► published end ─► read ─► … database … ─► release
 //!  Appender, the producer's thread                 LaneState        Reader, the consumer's thread
 //! ```
 //!
-//! In: payloads with a kind. Out: numbered records, each once, in the order of their numbers. Owns: the segment files
-//! of one lane. Never: interprets a payload, maps a file, takes a lock, syncs on the producer's thread.
+//! In: payloads with a kind. Out: numbered records, each exactly once, in the order of their numbers. Owns: the
+//! segment files of one lane. Never: interprets a payload, maps a file, takes a lock, syncs on the producer's thread.
 //!
-//! Records are in segment files that are named by the logical offset of their first byte. This offset only increases.
-//! After opening, the first commit begins a new segment, so bytes that were on disk are never overwritten. [`open`]
-//! recovers; [`Syncer`] plans what to fsync; [`inspect`] and [`verify`] read from outside.
+//! Records are stored in segment files, each of which is named after the logical offset of its first byte. Offsets
+//! only increase. After opening, the first commit begins a new segment, so bytes that were on disk are never
+//! overwritten. [`open`] recovers; [`Syncer`] plans what to fsync; [`inspect`] and [`verify`] read from outside.
 
 mod append;
 mod batch;
@@ -41,9 +41,10 @@ pub use sync::{SyncPlan, Syncer};
 /// Settings of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// A segment ends before it grows beyond this. A larger record has its own segment.
+    /// A segment ends before it grows beyond this size. A larger record gets its own segment.
     pub segment_bytes: u64,
-    /// The limit on the size of all segments of the lane. A commit that would exceed it is [`AppendError::Full`].
+    /// The limit on the size of all segments of the lane. A commit that would exceed it fails with
+    /// [`AppendError::Full`].
     pub bytes_max: u64,
 }
 

@@ -1,7 +1,7 @@
-//! The consumer's side: reads the published records in order, and deletes what the database has.
+//! The consumer's side: reads the published records in order, and deletes those that the database has stored.
 //!
-//! In: the published end. Out: batches of checked records, and reports of missing ones. Owns: the position (and, in
-//! `release`, the deletion of segments). Never: reads beyond the published end, or stops at damage.
+//! In: the published end. Out: batches of checked records, and reports of missing records. Owns: the position (and,
+//! in `release`, the deletion of segments). Never: reads beyond the published end, or stops at damage.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -36,13 +36,14 @@ pub struct Reader {
     expected: Sequence,
     /// Set if everything up to the published end was lost, so the next record may have any later sequence.
     jump: bool,
-    /// A loss whose size the next valid record shows.
+    /// Set after a loss until the next valid record shows how large the loss is.
     unsettled: bool,
-    /// Records up to this one are not missing: they were applied before, or are counted as lost.
+    /// Records up to this one are not reported as missing: they were applied before, or are already counted as lost.
     accounted: Sequence,
-    /// Segments that were entered and are not deleted yet, the current one last. The records of all others are read.
+    /// Segments that were entered and are not deleted yet, the current one last. All records of the other segments
+    /// have been read.
     pub(super) segments: VecDeque<Known>,
-    /// Ends of batches: the last sequence, and the offset after it.
+    /// Ends of batches: the last sequence of each, and the offset after that record.
     pub(super) marks: VecDeque<(Sequence, u64)>,
     damage: Vec<Damage>,
     record_bytes_mean: usize,
@@ -56,7 +57,7 @@ pub struct Reader {
 struct Current {
     segment: Segment,
     salt: u32,
-    /// Its end, once it is no longer the newest segment.
+    /// The segment's end, once a newer segment exists.
     next: Option<u64>,
 }
 
@@ -105,14 +106,15 @@ impl Reader {
         &self.state
     }
 
-    /// Returns the damage skipped since the last call, at most 64 entries, for the log.
+    /// Returns the damage that was skipped since the last call, for the log. There are at most 64 entries.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
     }
 
-    /// Fills `batch` with complete records, at most `records_max` and `bytes_max`, but at least one if one is
-    /// published. Returns their number, or 0 if all are read. It may return fewer than there are. It skips and counts
-    /// damage, which [`Reader::take_damage`] reports. After an error nothing was read, and the call may be repeated.
+    /// Fills `batch` with complete records, at most `records_max` records and `bytes_max` bytes, but at least one
+    /// record if one is published. Returns their number, or 0 if all have been read. It may return fewer records than
+    /// are published. It skips and counts damage, which [`Reader::take_damage`] reports. If it fails, nothing was
+    /// read, and the call may be repeated.
     pub fn read(
         &mut self,
         batch: &mut Batch,
@@ -206,8 +208,8 @@ impl Reader {
         self.state.set_read(self.at);
     }
 
-    /// Returns the end of the current segment. If there is none, it enters a segment and returns `None`. `end` was
-    /// read earlier, so the segment that contains it is already known.
+    /// Returns the end of the current segment. If there is no current segment, enters one and returns `None`. `end`
+    /// was read earlier, so the segment that contains it is already known.
     fn limit(&mut self, end: u64) -> Result<Option<u64>, JournalError> {
         let newest = self.state.segment();
         let Some(current) = &mut self.current else {
@@ -231,7 +233,8 @@ impl Reader {
         let bases = published(&self.state)?;
         let behind = bases.partition_point(|base| *base <= self.at);
         let holding = behind.checked_sub(1).filter(|index| {
-            // Nothing follows the last record of the newest segment, unless the reader gave up there.
+            // A position after the start of the newest segment is the end of its records, unless the reader gave up
+            // there.
             behind < bases.len() || bases[*index] == self.at || self.jump
         });
         let Some(base) = bases.get(holding.unwrap_or(behind)).copied() else {
@@ -255,7 +258,7 @@ impl Reader {
                     self.settle(header.first);
                     self.jump = false;
                     self.at = base + HEADER_BYTES as u64;
-                    // A header without records is not pending.
+                    // A segment header without records does not count as pending.
                     self.state.set_read(self.at);
                 }
                 Ok(())
@@ -294,7 +297,7 @@ impl Reader {
         self.unsettled = true;
         let base =
             self.segments.iter().rev().map(|known| known.base).find(|base| *base <= from).unwrap_or(from);
-        // Without space for the link the reader continues; the file remains until it is released.
+        // If there is no space for the link, the reader continues. The file remains until it is released.
         let quarantined = segment::quarantine(self.state.dir(), base).is_ok();
         if self.damage.len() < DAMAGE_KEPT_MAX {
             let file = segment::path(self.state.dir(), base);
@@ -308,7 +311,7 @@ impl Reader {
         }
     }
 
-    /// Counts the records missing before `found`, the next valid record, because of damage.
+    /// Counts the records that damage has removed before `found`, the next valid record.
     fn settle(&mut self, found: Sequence) {
         if std::mem::take(&mut self.unsettled) {
             let from = self.expected.max(self.accounted.next());
@@ -336,7 +339,7 @@ impl Reader {
             if start.is_some() && first.is_some_and(|first| first > applied.next()) {
                 break;
             }
-            // The records of an unreadable segment before a readable one were applied.
+            // If a readable segment follows an unreadable one, all records of the unreadable segment were applied.
             self.segments.push_back(Known { base, first: first.unwrap_or(applied.next()) });
             if first.is_some() || start.is_none() {
                 start = Some((base, first.unwrap_or(applied.next())));
@@ -347,15 +350,15 @@ impl Reader {
         self.current = None;
         self.jump = false;
         self.unsettled = false;
-        // Without segments, the position is the start of the first one. The published end would be wrong, because a
-        // first commit may have come after the folder was listed.
+        // If there are no segments, the position is the start of the first one to be written. The published end would
+        // be wrong, because the first commit may have happened after the folder was listed.
         (self.at, self.expected) = start.unwrap_or((self.state.read(), applied.next()));
         Ok(())
     }
 }
 
-/// Returns the segments with published records. The folder may contain one more, of a running commit that may fail
-/// and begin another elsewhere.
+/// Returns the segments with published records. The folder may also contain segments of a commit in progress. That
+/// commit may fail, and the next one may begin a segment at another offset.
 fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
     let newest = state.segment();
     let mut bases = segment::list_ours(state.dir())?;

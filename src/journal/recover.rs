@@ -1,4 +1,4 @@
-//! Opens a lane: finds what survived, truncates a torn tail, keeps damaged segments, and continues after them.
+//! Opens a lane: finds what survived, truncates a torn tail, preserves damaged segments, and continues after them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -18,21 +18,21 @@ use crate::base::ids::{LaneId, Sequence};
 pub struct Recovered {
     /// The oldest record.
     pub first: Option<Sequence>,
-    /// The last record, or the floor. The next record gets the sequence after it.
+    /// The last record, or the floor. The next record gets the sequence that follows.
     pub last: Sequence,
     /// Bytes at the end that are not a complete record: a write that the process or the machine did not finish.
     pub torn_bytes_cut: u64,
-    /// Damaged bytes before valid records. The reader skips exactly these.
+    /// Damaged bytes before valid records. The reader skips exactly these bytes.
     pub damaged: Vec<Damage>,
     pub segments: usize,
     /// Bytes of the segment files.
     pub bytes: u64,
 }
 
-/// Recovers the folder (creating it if it is missing) and opens it. `floor` is the last sequence that the database has
-/// applied, if it can be read. The next sequence is `max(last record, floor) + 1`, so that a new record is never
-/// mistaken for an applied one. Reads every segment once (3 GB/s from the page cache). The reader starts at the oldest
-/// record.
+/// Recovers the folder (creating it if it is missing) and opens it. `floor` is the last sequence that the database
+/// has applied, or `None` if the database cannot be read. The next sequence is `max(last record, floor) + 1`, so that
+/// a new record is never mistaken for an applied one. Reads every segment once, at 3 GB/s from the page cache. The
+/// reader starts at the oldest record.
 pub fn open(
     dir: &Path,
     lane: LaneId,

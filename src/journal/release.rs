@@ -1,4 +1,4 @@
-//! Releases what the database has: syncs segments where necessary, then deletes them.
+//! Releases the records that the database has stored: syncs segments where necessary, then deletes segments.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,8 @@ use super::segment;
 use crate::base::ids::Sequence;
 
 impl Reader {
-    /// Deletes the segments without records after `durable`, up to which the database has everything durably. It
-    /// never deletes the newest segment. Returns the bytes freed.
+    /// Deletes the segments that contain no record after `durable`. The database has stored all records up to
+    /// `durable` durably. Never deletes the newest segment. Returns the number of bytes freed.
     pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
         while let Some((last, offset)) = self.marks.front().copied() {
             if last > durable {
@@ -57,9 +57,9 @@ impl Reader {
         segment::sync_folder(self.state.dir())
     }
 
-    /// Deletes the lane's segments in `quarantine/` for whose bytes `is_wanted` returns true. It is called with
-    /// overlapping sections of a file. Returns the number of deleted files. A file may be as large as a segment, and
-    /// is searched at 1 GB/s.
+    /// Deletes the lane's segments in `quarantine/` that contain a section for which `is_wanted` returns `true`. The
+    /// function is called with overlapping sections of each file. Returns the number of deleted files. A file may be
+    /// as large as a segment, and is searched at 1 GB/s.
     pub fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
         let folder = self.state.dir().join(segment::QUARANTINE);
         let entries = match std::fs::read_dir(&folder) {
@@ -77,8 +77,8 @@ impl Reader {
         Ok(gone)
     }
 
-    /// Fdatasyncs the segments up to the reader's position. Called before a database checkpoint, so that after a power
-    /// cut the journal is not behind the database.
+    /// Fdatasyncs the segments up to the reader's position. This is called before a database checkpoint, so that
+    /// after a power cut the journal is not behind the database.
     pub fn sync_applied(&mut self) -> Result<(), JournalError> {
         let from = self.synced.1.max(self.state.synced());
         if from >= self.at {
@@ -99,7 +99,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Syncs the newest segment. Its name and header continue the sequence when the older ones are deleted.
+    /// Syncs the newest segment. Its name and header continue the sequence when the older segments are deleted.
     fn sync_newest(&self) -> Result<(), JournalError> {
         let newest = self.state.segment();
         if self.state.fsynced() <= newest {

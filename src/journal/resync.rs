@@ -9,8 +9,9 @@ use crate::base::limits::RECORD_BYTES_MAX;
 
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Bytes checksummed for candidates before the rest of the segment is abandoned. Candidates are rare unless a payload
-/// imitates headers, and the search would then be quadratic.
+/// The number of bytes that are checksummed for candidates before the search gives up on the rest of the segment.
+/// Candidates are rare unless a payload imitates headers. In that case, a search without a limit would take quadratic
+/// time.
 const CHECKED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What follows a damaged record.
@@ -22,13 +23,13 @@ pub(super) enum Found {
     },
     /// There is no record. At the end of the newest segment this is a torn tail.
     Nothing,
-    /// The search took too long. There may be records.
+    /// The search took too long. Records may follow.
     GivenUp,
 }
 
 /// Finds the first valid record after `stretch.at`, where the expected record is damaged. Returns its logical offset
-/// and sequence. The sequence of a candidate must not precede the expected one, nor exceed it by more records than
-/// fit into the bytes between them.
+/// and sequence. The sequence of a candidate must not precede the expected sequence. It must not exceed that sequence
+/// by more than the number of records that fit into the skipped bytes.
 pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut record = Vec::new();

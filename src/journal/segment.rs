@@ -11,7 +11,7 @@ use super::format::{HEADER_BYTES, Opening, SegmentHeader, VERSION};
 use crate::base::durable;
 use crate::base::ids::LaneId;
 
-/// Folder, within the lane's folder, that keeps damaged segments by a hard link.
+/// The subfolder of the lane's folder that contains hard links to damaged segments.
 pub(super) const QUARANTINE: &str = "quarantine";
 
 const SUFFIX: &str = ".seg";
@@ -27,17 +27,17 @@ pub(super) fn base_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// Offsets and sequences are below this, so that adding to them never overflows; a larger number is foreign. At a
-/// million records a second it is reached in 146,000 years.
+/// Offsets and sequences are below this, so that adding to them never overflows. A larger number is foreign. At a
+/// million records per second, it would take 146,000 years to reach it.
 const NUMBER_MAX: u64 = 1 << 62;
 
-/// Returns the base offsets of the segments in a folder, ascending. A `.seg` file with another form of name is
+/// Returns the base offsets of the segments in a folder, ascending. A `.seg` file whose name has another form is
 /// foreign.
 pub(super) fn list(dir: &Path) -> Result<Vec<u64>, JournalError> {
     bases(dir, |name| Err(JournalError::Foreign(dir.join(name))))
 }
 
-/// Does what [`list`] does, for a running lane: it ignores foreign files instead of stopping.
+/// Like [`list`], but for a running lane: ignores foreign files instead of failing.
 pub(super) fn list_ours(dir: &Path) -> Result<Vec<u64>, JournalError> {
     bases(dir, |_| Ok(()))
 }
@@ -95,7 +95,7 @@ impl Segment {
                 }
                 _ => {}
             },
-            // A header of zeros that is followed by bytes was once written.
+            // If bytes follow a header of zeros, a valid header was once there.
             Opening::Unfinished if bytes > HEADER_BYTES as u64 => {
                 if !only_zeros(&file).map_err(JournalError::io(&path))? {
                     opening = Opening::Damaged;

@@ -19,7 +19,8 @@ pub struct LaneState {
     sync: CachePadded<Durable>,
 }
 
-/// The positions that the appender writes. `end` comes last, so that a thread that sees it sees the rest.
+/// The positions that the appender writes. `end` is written last, so that a thread that sees its new value also sees
+/// the other new values.
 #[derive(Debug, Default)]
 struct Produced {
     appended: Cell,
@@ -39,15 +40,15 @@ struct Consumed {
     damaged_ranges: Cell,
 }
 
-/// The positions that the syncing thread and the reader write. The thread writes `synced`; the reader may find a
-/// failure too.
+/// The positions that the syncing thread and the reader write. Only the syncing thread writes `synced`. The reader
+/// may also record a failed sync.
 #[derive(Debug, Default)]
 struct Durable {
     synced: Cell,
     failed_upto: AtomicU64,
     /// The appender must not write to segments with a base below this.
     segments_left: AtomicU64,
-    /// The appender must begin a new segment after those with a base below this, even without a record.
+    /// If the base of the newest segment is below this, the appender must begin a new segment, even without a record.
     rotate_below: AtomicU64,
 }
 
@@ -109,22 +110,22 @@ impl LaneState {
         self.consumed.read.get()
     }
 
-    /// Returns the bytes published and not read yet, with segment headers.
+    /// Returns the number of bytes that are published but not read yet, including segment headers.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         let read = self.read();
         self.end().saturating_sub(read)
     }
 
-    /// Returns the bytes of all segment files of the lane, which the limit counts. Quarantined copies are not
-    /// included.
+    /// Returns the total size of the lane's segment files in bytes, to which the limit applies. Quarantined copies
+    /// are not included.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {
         let freed = self.consumed.freed_bytes.get();
         self.produced.disk_bytes.get().saturating_sub(freed)
     }
 
-    /// Returns the offset below which everything survives a power cut: it was synced, or the database has it.
+    /// Returns the offset below which everything survives a power cut, because it was synced or the database has it.
     #[must_use]
     pub fn synced(&self) -> u64 {
         self.sync.synced.get().max(self.released())
@@ -138,8 +139,8 @@ impl LaneState {
         }
     }
 
-    /// Returns `true` if an fsync failed for bytes that the database does not have yet. Until it has them,
-    /// [`LaneState::synced`] does not advance, and the lane cannot give an `ack=disk`.
+    /// Returns `true` if an fsync failed for bytes that the database does not have yet. Until the database has them,
+    /// [`LaneState::synced`] does not advance, and the lane cannot promise `ack=disk`.
     #[must_use]
     pub fn sync_failed(&self) -> bool {
         self.sync.failed_upto.load(Ordering::Acquire) > self.released()
@@ -210,8 +211,8 @@ impl LaneState {
         self.consumed.damaged_records.add(records);
     }
 
-    /// Notes that an fsync failed. Nothing that was written so far and not synced may be claimed as durable, because
-    /// the kernel may have dropped the pages, and the next fsync would succeed.
+    /// Notes that an fsync failed. Bytes that were written so far but not synced must not be reported as durable,
+    /// because the kernel may have dropped their pages, and the next fsync would succeed regardless.
     pub(super) fn note_sync_failure(&self) {
         self.sync.failed_upto.fetch_max(self.end(), Ordering::AcqRel);
         self.sync.segments_left.fetch_max(self.segment() + 1, Ordering::AcqRel);
@@ -224,9 +225,9 @@ impl LaneState {
             || base < self.sync.rotate_below.load(Ordering::Relaxed)
     }
 
-    /// Asks the producer to begin another segment, so that the newest one can be released once the database has all of
-    /// it. Returns the offset after which the newest segment must begin. A lane without a segment has nothing to
-    /// rotate.
+    /// Asks the producer to begin another segment, so that the newest one can be released once the database has all
+    /// of it. Returns the offset at or after which the newest segment must begin, or `None` if the lane has no
+    /// segment to rotate.
     pub fn ask_rotation(&self) -> Option<u64> {
         let base = self.segment();
         let is_empty = self.bytes_on_disk() == 0 || self.end() <= base + HEADER_BYTES as u64;
@@ -243,7 +244,7 @@ impl LaneState {
         self.segment() >= from
     }
 
-    /// Returns `true` if the appender must begin a new segment even without a record.
+    /// Returns `true` if the appender must begin a new segment even if it has no record to write.
     #[inline]
     pub(super) fn rotation_asked(&self) -> bool {
         self.segment() < self.sync.rotate_below.load(Ordering::Relaxed) && self.bytes_on_disk() > 0

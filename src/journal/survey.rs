@@ -51,13 +51,14 @@ pub(super) struct Survey {
     pub(super) lane: Option<LaneId>,
     /// Base offsets of the segments, ascending, without an unfinished one.
     pub(super) bases: Vec<u64>,
-    /// Bytes of their files.
+    /// The total size of the segment files.
     pub(super) bytes: u64,
     pub(super) records: u64,
     pub(super) first: Option<Sequence>,
-    /// The first record according to the oldest valid header, lost or not.
+    /// The first record according to the oldest valid header, whether or not the record is lost.
     pub(super) announced: Option<Sequence>,
-    /// The last record, or the one before the first in the header of a segment without records.
+    /// The last record. If the last segment has no records, this is the record before the first sequence in its
+    /// header.
     pub(super) last: Sequence,
     /// Logical offset after the last record.
     pub(super) end: u64,
@@ -115,7 +116,7 @@ pub(super) struct Torn {
 }
 
 impl Survey {
-    /// Surveys the segments with these base offsets. A missing one was released in the meantime.
+    /// Surveys the segments with these base offsets. A segment that is missing was released in the meantime.
     pub(super) fn of(dir: &Path, bases: &[u64], lane: Option<LaneId>) -> Result<Survey, JournalError> {
         let mut survey = Survey { lane, ..Survey::default() };
         let mut batch = Batch::new();
@@ -216,13 +217,13 @@ impl Survey {
         Ok(())
     }
 
-    /// Records damage. `lost` is `None` if only later records show it.
+    /// Records damage. `lost` is `None` if only later records show how many records are lost.
     fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, first: Sequence, lost: Option<u64>) {
         if lost.is_none() {
             self.unsettled = Some(self.damaged.len());
         }
         let lost = lost.unwrap_or(0);
-        // Bytes that cannot be read do not count as never written.
+        // Bytes that cannot be read are treated as written.
         let look = Look::of(&file, offset, bytes).unwrap_or(Look::Other);
         self.of_run.push((segment::base_of(&file).unwrap_or(0) + offset, look));
         self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false, promised: true });
@@ -245,7 +246,8 @@ impl Survey {
         }
     }
 
-    /// Ends a run whose records were all read. Damage that none of them proves to be synced was not promised.
+    /// Ends a run whose records were all read. Unwritten bytes that none of these records proves to be synced were
+    /// not promised.
     fn leave_run(&mut self) {
         let from = self.damaged.len() - self.of_run.len();
         for (damage, (at, look)) in self.damaged[from..].iter_mut().zip(self.of_run.drain(..)) {

@@ -1,11 +1,11 @@
 //! Group fdatasync: plans which files must reach the disk, for a runtime that does the I/O itself.
 //!
-//! A failed fsync is never simply retried: the kernel may have dropped the pages that it could not write, and the next
-//! fsync would succeed. So the appender leaves that segment, nothing written up to then is claimed as durable, and
-//! `synced` does not advance until the database has those records durably ([`super::Reader::release`]). In the meantime
-//! [`Syncer::plan`] is `None`, and the consumer still reads the acknowledged records from the page cache. A folder that
-//! cannot be listed counts as a failed fsync: a waiting request gets an error instead of waiting for a plan that never
-//! comes.
+//! A failed fsync is never simply retried: the kernel may have dropped the pages that it could not write, and the
+//! next fsync would succeed. The appender therefore stops writing to that segment, nothing written up to then is
+//! reported as durable, and `synced` does not advance until the database has those records durably
+//! ([`super::Reader::release`]). In the meantime, [`Syncer::plan`] returns `None`, and the consumer still reads the
+//! acknowledged records from the page cache. A folder that cannot be listed counts as a failed fsync: a waiting
+//! request gets an error instead of waiting for a plan that never comes.
 
 use std::fs::File;
 use std::io;
@@ -29,7 +29,7 @@ pub struct Syncer {
 /// Work that makes everything below `upto` survive a power cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncPlan {
-    /// Files to fdatasync. A missing one was released: its records are in the database.
+    /// Files to fdatasync. A missing file was released, so its records are in the database.
     pub files: Vec<PathBuf>,
     /// Folder to fsync after the files, if a segment is new.
     pub directory: Option<PathBuf>,
@@ -48,11 +48,11 @@ impl Syncer {
         self.state.lane()
     }
 
-    /// Returns what to sync now. `None` if nothing is new, and after a failure until the database has the records
-    /// that the failure may have lost. Lists the folder once per segment.
+    /// Returns what to sync now, or `None` if nothing is new. After a failure, also returns `None` until the database
+    /// has the records that the failure may have lost. Lists the folder once per segment.
     ///
     /// # Errors
-    /// The files cannot be listed. This counts as a failed sync and is recorded already.
+    /// Returns an error if the files cannot be listed. This counts as a failed sync and is already recorded.
     pub fn plan(&mut self) -> Result<Option<SyncPlan>, JournalError> {
         let plan = self.try_plan();
         if plan.is_err() {
@@ -81,7 +81,7 @@ impl Syncer {
         bases.retain(|base| *base < upto);
         let from = bases.iter().rposition(|base| *base <= synced).unwrap_or(0);
         let Some(segment) = bases.last().copied() else {
-            // They were released in the meantime, or removed by someone else.
+            // The files were released in the meantime, or another program removed them.
             return match self.state.synced() >= upto {
                 true => Ok(None),
                 false => Err(JournalError::io(dir)(io::ErrorKind::NotFound.into())),
@@ -102,7 +102,7 @@ impl Syncer {
     /// Syncs now, on the calling thread.
     ///
     /// # Errors
-    /// Disk errors. In that case, nothing is claimed as durable.
+    /// Returns disk errors. In that case, nothing is reported as durable.
     pub fn sync(&mut self) -> io::Result<()> {
         let Some(plan) = self.plan().map_err(io::Error::other)? else { return Ok(()) };
         let files = plan.files.iter().try_for_each(|file| File::open(file)?.sync_data());
@@ -116,7 +116,8 @@ impl Syncer {
         Ok(())
     }
 
-    /// Notes that a part of the plan failed (see the module). Call it also if a result never arrives.
+    /// Notes that a part of the plan failed (see the module's documentation). Call this also if the result of a part
+    /// never arrives.
     pub fn failed(&mut self, plan: SyncPlan) {
         drop(plan);
         self.state.note_sync_failure();

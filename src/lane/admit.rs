@@ -1,5 +1,5 @@
-//! Request admission: authentication, authorization and quotas. One part runs before the body is kept, the rest once
-//! the body is complete.
+//! Request admission: authentication, authorization and quotas. One part runs before the body is stored, and the
+//! other part once the body is complete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub fn now() -> Now {
     Now { unix_us: clock::unix_us(), monotonic_us: clock::monotonic_us() }
 }
 
-/// Returns a request's key. The rules are those of the hot lane's heads.
+/// Returns a request's key. The rules are the same as in the hot lane.
 fn credential(request: &RequestHead) -> Credential<'_> {
     let given = request.headers.get_all("authorization").iter();
     let bearer = given.fold(Credential::Absent, |found, value| found.and_authorization(value.as_bytes()));
@@ -54,7 +54,7 @@ pub(super) fn charge_rest(lane: &Lane, admitted: &Admitted, body_bytes: usize) -
     }
 }
 
-/// Checks that the principal may do this to the tenant that the request names.
+/// Checks that the principal has this scope for the tenant that the request names.
 pub fn check_tenant(lane: &Lane, principal: &Principal, tenant: &str, scope: Scope) -> Result<(), Denied> {
     lane.desk.borrow_mut().authorize_tenant(principal, tenant, scope)
 }
@@ -73,8 +73,8 @@ pub fn charge_tenant(
     Ok(())
 }
 
-/// Adds the state of the charged tenant's quotas to the response. Responses to clicks do not have it: the hot lane
-/// sends most of them, and it reports quotas only in refusals.
+/// Adds the state of the charged tenant's quotas to the response. Responses to clicks do not contain it, because the
+/// hot lane sends most of them and reports quotas only in refusals.
 pub(super) fn with_standing(lane: &Lane, request: &RequestHead, reply: Reply) -> Reply {
     match request.payer.get() {
         Some(payer) if !request.found.is_hot => {

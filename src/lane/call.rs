@@ -30,16 +30,16 @@ use crate::{api, ingest};
 /// The head of a request, its endpoint, and the tenant that is charged for it.
 pub struct RequestHead {
     parts: hyper::http::request::Parts,
-    /// The peer's address. The kernel is asked for it only if there is a limit on addresses.
+    /// The peer's address. It is requested from the kernel only if there is a limit per client address.
     peer: Option<IpAddr>,
     pub method: Method,
     pub found: Found<Handler>,
     pub id: String,
     /// The tenant in the path; empty if there is none.
     pub tenant: String,
-    /// The payer whose budget was charged, once one was.
+    /// The payer whose budget was charged. `None` until then.
     pub payer: Cell<Option<Payer>>,
-    /// The key's tenant, if the path has none and a handler asked for it. It is for the log.
+    /// The key's tenant, if the path has no tenant and a handler requested it. It is for the log.
     pub owner: OnceCell<Arc<str>>,
     /// The number of rows in the request, if a handler counted them. It is for the log.
     pub rows: Cell<Option<u64>>,
@@ -145,8 +145,8 @@ impl RequestHead {
         }
     }
 
-    /// Charges the client if there is a limit on its address. The client is the peer, or the one that a trusted proxy
-    /// forwards for.
+    /// Charges the client if there is a limit per client address. The client is the peer or, if the peer is a trusted
+    /// proxy, the client that the proxy forwards for.
     pub fn charge_address(&self, lane: &Lane, now: Now) -> Result<(), Denied> {
         let (Some(peer), Pages::Every) = (self.peer, self.found.pages(self.method)) else { return Ok(()) };
         if self.method == Method::Options {
@@ -157,7 +157,7 @@ impl RequestHead {
         lane.desk.borrow().charge_address(client, now)
     }
 
-    /// Returns the page that the request comes from and the server name that it uses, as the head gives them.
+    /// Returns the page that the request comes from and the server name that it uses, as stated in the head.
     fn caller(&self) -> Caller<'_> {
         // The authority in the target takes precedence: RFC 9112 §3.2.2.
         let in_target = self.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -196,8 +196,9 @@ pub struct Call<'c> {
     pub lane: &'c Rc<Lane>,
     pub gate: &'c SharedGate,
     pub request: &'c RequestHead,
-    /// The authenticated principal. If the path names a tenant, the principal may do this to it, and the tenant was
-    /// charged. `Principal::ANYONE` if the body is streamed in, because such a handler authorizes by itself.
+    /// The authenticated principal. If the path names a tenant, the principal has the required access to that tenant,
+    /// and the tenant was charged. `Principal::ANYONE` if the body is streamed in, because a handler of streamed
+    /// bodies authorizes the request itself.
     pub principal: Principal,
 }
 
@@ -250,7 +251,7 @@ impl<'c> Call<'c> {
 type Answering<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
 /// A handler for requests with a complete body.
 pub type Task = for<'c> fn(Call<'c>, Body<'c>) -> Answering<'c>;
-/// A handler that reads the body as it arrives. It authorizes the request by itself.
+/// A handler that reads the body as it arrives. It authorizes the request itself.
 pub type StreamTask = for<'c> fn(Call<'c>, Incoming) -> Answering<'c>;
 
 /// A complete response, or a head followed by a body that is streamed.
@@ -310,7 +311,7 @@ impl Reply {
 /// A request body. Its bytes count towards the lane's memory until it is dropped.
 pub struct Body<'l> {
     pub bytes: Bytes,
-    /// The number of received bytes, kept or not.
+    /// The number of received bytes, whether or not they are stored.
     pub(super) seen: usize,
     pub(super) held: Reservation,
     pub(super) _lane: std::marker::PhantomData<&'l Lane>,
@@ -321,7 +322,7 @@ pub struct Body<'l> {
 pub enum Handler {
     /// Answers from memory, without waiting.
     Memory(fn(&Asked<'_>) -> Answer),
-    /// Adds to the response to OPTIONS.
+    /// Adds header fields to the response to OPTIONS.
     Preflight(fn(Answer, &Config) -> Answer),
     /// Handles an event of the collector. The listener stages the event and answers after its append. On the
     /// executor, this task does the same.

@@ -11,7 +11,7 @@ pub trait Component: Any {
     /// Spawns the component's tasks. It is called once, when the core starts.
     fn start(&self, _lane: &Rc<Lane>) {}
 
-    /// Runs at every housekeeping of the core.
+    /// Runs whenever the core does its housekeeping.
     fn tick(&self, _lane: &Lane) {}
 
     /// Releases some of the memory that the component holds only for speed. Returns `true` if there was any.

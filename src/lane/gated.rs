@@ -13,7 +13,7 @@ use crate::base::clock;
 use crate::cores::{executor, socket::Socket};
 use crate::http::{Gate, Passed, Refusal};
 
-/// The bytes that one read of the socket requests, and the maximum that is held back for one head.
+/// The number of bytes that one read of the socket requests, and the maximum number that is held back for one head.
 const READ_BYTES: usize = 16 * 1024;
 
 /// The time limits for the phases of a connection.
@@ -38,10 +38,10 @@ enum Waiting {
 type Timer = Pin<Box<dyn Future<Output = ()>>>;
 
 /// One timer, which is set again only when it fires early or would fire late. A request that arrives in one piece
-/// needs no timer of its own, because the next idle time ends after the one that was set.
+/// needs no separate timer, because the idle time that follows it ends after the time that the timer is set to.
 #[derive(Default)]
 struct DeadlineTimer {
-    /// When the timer fires, and the timer.
+    /// The time at which the timer fires, and the timer.
     timer: Option<(u64, Timer)>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Gated {
     socket: Socket,
     gate: SharedGate,
     times: Timeouts,
-    /// Received bytes that were not passed to hyper yet. Those that may be passed come first.
+    /// Received bytes that were not passed to hyper yet. The first `passing` bytes may be passed.
     inbox: Vec<u8>,
     passing: usize,
     waiting: Waiting,
@@ -106,7 +106,7 @@ impl Gated {
         self.socket
     }
 
-    /// Sets the time limit for the current phase. It runs from the start of the phase.
+    /// Sets the time limit for the current phase. The limit runs from the start of the phase.
     fn watch(&mut self) {
         let waiting = match (self.gate.borrow().in_body(), self.inbox.is_empty()) {
             (true, _) => Waiting::Body,
@@ -159,15 +159,15 @@ impl hyper::rt::Read for Gated {
             match passed {
                 Passed::Bytes(count) => {
                     this.passing = count;
-                    // A new request starts, and its limits run from here. A piece of a body does not start one, so
-                    // sending it in drips gains nothing. An empty line between requests does not either.
+                    // A new request starts, and its limits run from here. A piece of a body or an empty line between
+                    // requests does not start one, so a client gains no time by sending single bytes or empty lines.
                     if !in_body && !this.inbox.starts_with(b"\r\n") {
                         this.waiting = Waiting::Idle;
                         this.watch();
                     }
                     continue;
                 }
-                // In the middle of a body, hyper gets an error, and the reader of the body answers.
+                // In the middle of a body, hyper gets an error, and the code that reads the body sends the response.
                 Passed::Refused(_) if in_body => {
                     this.ended = true;
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));

@@ -24,10 +24,10 @@ use crate::base::ids::{Sequence, ShardId};
 use crate::cores::executor;
 use crate::ingest::{Appended, KeyedRows, Pressure, Written, home, is_fed_by};
 
-/// The maximum number of requests from other cores that this one handles at a time. The others wait in the mailbox,
-/// which fills.
+/// The maximum number of requests from other cores that this core handles at a time. Further requests wait in the
+/// mailbox, which then fills up.
 const FORWARDS_OPEN_MAX: usize = 1024;
-/// The time added to the commit's own limit. A core that does not reply by then is stuck.
+/// The time that is added to the time limit of a commit. A core that has not replied by then is stuck.
 const REPLY_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long rows wait for their journal and for their commit if their client cannot send them again one by one.
@@ -67,9 +67,9 @@ pub fn begin(
     }
 }
 
-/// Journals rows as soon as there is room. If the shard is above its high-water mark, waits at most
-/// [`QUEUE_PATIENCE`]: one ingest has few rows in progress, so the queue is not its own, and the client is asked to
-/// retry.
+/// Journals rows as soon as they can be accepted. If the shard is above its high-water mark, waits at most
+/// [`QUEUE_PATIENCE`]: one ingest has few rows in progress, so the queue consists of the rows of other requests, and
+/// the client must retry.
 pub async fn begin_when_there_is_room(
     lane: &Lane,
     shard: ShardId,
@@ -139,7 +139,7 @@ async fn settle_here(
     Ok(Settled { first: written.first, outcomes, synced, upto: written.appended.upto })
 }
 
-/// Waits until every core that was asked has synced, for rows that are already journaled. Unlike in [`all_synced`],
+/// Waits until every requested core has synced, for rows that are already journaled. Unlike in [`all_synced`],
 /// every failure is `NoAnswer`, because the response can no longer claim that nothing was stored.
 async fn others_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
     let asked = asked.map_err(|_| Refused::NoAnswer)?;
@@ -160,7 +160,7 @@ pub fn wake(lane: &Lane, now_us: u64) {
         if waiters.0.is_empty() {
             continue;
         }
-        // This precedes reading the applied position, so that a later commit wakes this lane again.
+        // This precedes the read of the applied position, so that a later commit wakes this lane again.
         lane.keyed.verdicts[place].await_commit();
         let applied = lane.intake.borrow().applied(place);
         while let Some(first) = waiters.0.front()
@@ -194,8 +194,8 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
                         None
                     }
                 };
-                // The requester may be gone. In that case, the grant is released now or when the unread reply is
-                // dropped.
+                // The requester may have stopped waiting. In that case, the grant is released now or when the unread
+                // reply is dropped.
                 let _ = reply.try_send(grant);
                 continue;
             }
@@ -206,7 +206,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
             Forward::Sync { shard, upto, reply } => {
                 let lane = lane.clone();
                 executor::spawn(async move {
-                    // The requester may be gone.
+                    // The requester may have stopped waiting.
                     let _ = reply.try_send(sync_here(&lane, shard, upto).await);
                 });
                 continue;
@@ -220,7 +220,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
                 Ok(begun) => settle(&lane, begun, wants_disk, patience).await,
                 Err(refused) => Err(refused),
             };
-            // The requester may be gone.
+            // The requester may have stopped waiting.
             let _ = reply.try_send(settled);
             counted.set(counted.get() - 1);
         });
@@ -242,7 +242,7 @@ async fn sync_here(lane: &Lane, shard: ShardId, upto: Option<u64>) -> bool {
     }
 }
 
-/// The ends of rows in the journals that [`begin`] selects for their shards on this core.
+/// The end offsets of rows in the journals that [`begin`] selects for their shards on this core.
 #[derive(Clone, Debug, Default)]
 pub struct JournalEnds(Vec<(ShardId, u64)>);
 
@@ -255,7 +255,7 @@ impl JournalEnds {
         }
     }
 
-    /// Syncs the journals up to these ends, concurrently, and forgets the ends. Returns `true` if all are on disk.
+    /// Syncs the journals up to these ends, concurrently. If all are on disk, forgets the ends and returns `true`.
     /// One fdatasync per journal serves all requests that wait for it.
     pub async fn sync(&mut self, lane: &Lane) -> Result<bool, Refused> {
         let (mut here, mut asked) = (Vec::new(), Vec::new());
@@ -282,8 +282,8 @@ impl JournalEnds {
     }
 }
 
-/// Requests a sync from another core. Waits for room in its mailbox, because one commit may wake hundreds of requests
-/// that need a sync at once.
+/// Requests a sync from another core. Waits for space in its mailbox, because one commit may wake hundreds of
+/// requests that need a sync at once.
 async fn ask_sync(
     lane: &Lane,
     core: usize,
@@ -295,7 +295,7 @@ async fn ask_sync(
     send(to, Forward::Sync { shard, upto, reply }, SYNC_PATIENCE).await.map(|()| replied)
 }
 
-/// Sends a message to a mailbox. Waits for room in it for at most `patience`.
+/// Sends a message to a mailbox. Waits for space in the mailbox for at most `patience`.
 async fn send(to: &async_channel::Sender<Forward>, ask: Forward, patience: Duration) -> Result<(), Refused> {
     let sent = async { to.send(ask).await.map_err(|_| Refused::NoAnswer) };
     let full = async {
@@ -346,7 +346,7 @@ async fn all_synced(asked: Vec<async_channel::Receiver<bool>>) -> Result<bool, R
     Ok(synced)
 }
 
-/// A name that only one request of all cores holds. It is released when this is dropped.
+/// A name that at most one request on any core holds. The name is released when this is dropped.
 pub struct Claim {
     _grant: Grant,
     wanted: async_channel::Receiver<()>,
@@ -361,14 +361,14 @@ impl Claim {
     }
 }
 
-/// Claims a name at the core that a hash selects. Returns `None` if another request holds it.
+/// Claims a name at the home core of the shard that a hash selects. Returns `None` if another request holds it.
 pub async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<Option<Claim>, Refused> {
     let core = home(usize::from(shard.0), lane.keyed.forwards.len());
     let Some(owner) = lane.keyed.forwards.get(core) else { return Err(Refused::NoAnswer) };
     let (reply, replied) = async_channel::bounded(1);
     let (tell, wanted) = async_channel::bounded(1);
     let ask = Forward::Claim { name, owner: owner.clone(), wanted: tell, reply };
-    // A burst of requests may ask within one tick, so this waits for room.
+    // Many requests may claim names within one tick, so this waits for space in the mailbox.
     send(owner, ask, REPLY_PATIENCE).await?;
     let grant = receive(replied, REPLY_PATIENCE).await?;
     Ok(grant.map(|grant| Claim { _grant: grant, wanted }))
@@ -404,18 +404,18 @@ mod tests {
     #[test]
     fn a_name_granted_to_a_client_that_vanished_is_given_back() {
         let (owner, mailbox) = async_channel::bounded(4);
-        // The client goes away before the grant.
+        // The client disconnects before the grant.
         let (reply, replied) = async_channel::bounded(1);
         drop(replied);
         let _ = reply.try_send(granted(&owner));
         assert!(is_released(&mailbox));
-        // The client goes away after the grant, without having read it.
+        // The client disconnects after the grant, without having read it.
         let (reply, replied) = async_channel::bounded(1);
         reply.try_send(granted(&owner)).unwrap();
         drop(replied);
         drop(reply);
         assert!(is_released(&mailbox));
-        // The client goes away while it holds the name. The name is not released before that.
+        // The client disconnects while it holds the name. The name is not released before that.
         let (reply, replied) = async_channel::bounded(1);
         reply.try_send(granted(&owner)).unwrap();
         drop(reply);

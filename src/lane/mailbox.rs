@@ -18,7 +18,7 @@ pub const FORWARDS_MAX: usize = 256;
 /// A request from one core to another.
 #[derive(Debug)]
 pub enum Forward {
-    /// Journal rows of a shard that the receiver feeds.
+    /// Append rows to the journal of a shard that the receiver feeds.
     Rows {
         shard: ShardId,
         rows: Arc<KeyedRows>,
@@ -28,7 +28,7 @@ pub enum Forward {
     },
     /// Hold a name for the sender, so that only the sender works under it. If another request holds the name, that
     /// request is notified through its own `wanted`. `owner` is the mailbox that receives this message. The release
-    /// is sent to it.
+    /// is sent to the same mailbox.
     Claim {
         name: String,
         owner: async_channel::Sender<Forward>,
@@ -45,7 +45,7 @@ pub enum Forward {
 /// The outcomes of rows that were journaled.
 #[derive(Debug)]
 pub struct Settled {
-    /// The receipt of the first row. Those of the other rows follow it.
+    /// The receipt of the first row. The receipts of the other rows follow it.
     pub first: Receipt,
     /// The outcome of each row. `None` means that the row is journaled, but was not committed in time.
     pub outcomes: Vec<Option<Outcome>>,
@@ -91,7 +91,7 @@ pub struct Waiter {
     pub waker: Waker,
 }
 
-/// The keyed half of an executor's lane.
+/// The part of an executor's lane that handles rows with keys.
 pub struct Keyed {
     /// The outcomes, by the index of the intake's lane.
     pub verdicts: Vec<Arc<Verdicts>>,

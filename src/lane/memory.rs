@@ -1,6 +1,6 @@
-//! The memory of one core's executor lane that clients control: bodies that are kept, and the buffers for unpacking
-//! and staging an ingest. All of it shares one budget. A request that exceeds the budget is refused, and releases
-//! what it held.
+//! The memory of one core's executor lane that clients control: stored bodies, and the buffers for unpacking and
+//! staging an ingest. All of it shares one budget. A request that exceeds the budget is refused, and releases what it
+//! held.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -2,8 +2,9 @@
 //! fdatasync that `ack=disk` waits for.
 //!
 //! In: sockets with their unread bytes; a table of endpoints. Out: responses. Owns: requests, their bodies and
-//! memory, admission, the mailboxes between cores. Never: names a feature. A feature is an endpoint's handler, and a
-//! [`Component`] if it keeps something between requests. The one exception is a click, which both lanes accept.
+//! memory, admission, the mailboxes between cores. Never: names a feature. The lane knows a feature only by the
+//! handlers of its endpoints, and by a [`Component`] if the feature keeps something between requests. The one exception
+//! is a click, which both lanes accept.
 
 mod admit;
 mod body;

@@ -1,8 +1,8 @@
 //! Response compression for clients that accept it (RFC 9110 §12.5.3). It applies to responses over a kilobyte, and
 //! to streams of rows, whose length is not known yet.
 //!
-//! Files are not compressed, because their ranges and digests refer to their bytes. Live streams are not either, because
-//! their lines must not wait for each other.
+//! Files are not compressed, because their ranges and digests refer to their bytes. Live streams are not compressed
+//! either, because their lines must not wait for each other.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::packing::{Coding, Compressor, PackedBody, STEP_BYTES};
 use super::state::Lane;
 use crate::http::{Answer, preferred_coding};
 
-/// The smallest size that is compressed. A smaller response fits into a segment or two as it is.
+/// The smallest size that is compressed. A smaller response fits into one or two TCP segments without compression.
 const PACKED_MIN: usize = 1024;
 
 /// Compresses the reply if the request accepts it, the response benefits, and there is memory for an encoder.
@@ -54,7 +54,8 @@ fn coded(answer: Answer, coding: Coding) -> Answer {
 }
 
 fn is_packable(Reply { answer, body }: &Reply) -> bool {
-    // A tag, a range and a digest refer to these exact bytes. A response that already has a coding needs no other.
+    // A tag, a range and a digest refer to these exact bytes. A response that already has a coding needs no second
+    // one.
     const OF_THESE_BYTES: [&str; 4] = ["ETag", "Content-Range", "Repr-Digest", "Content-Encoding"];
     let is_long = match body {
         None => answer.body.len() > PACKED_MIN,

@@ -13,10 +13,11 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 use super::body::{AnswerBody, BodyError};
 use super::memory::Reservation;
 
-/// The bytes that are compressed between two polls of the socket: less than a millisecond of the executor's time.
+/// The number of bytes that are compressed between two polls of the socket: less than a millisecond of the executor's
+/// time.
 pub(super) const STEP_BYTES: usize = 64 * 1024;
-/// The window size, as a power of two. Every client can be expected to allocate it for each response, and it keeps
-/// the encoder small.
+/// The base-2 logarithm of the window size. Every client can be expected to allocate a window of this size for each
+/// response, and the size keeps the encoder small.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 18;
 /// The memory of a gzip encoder, including its output.
 pub(super) const GZIP_BYTES: usize = 384 * 1024;
@@ -95,7 +96,7 @@ impl Compressor {
 /// body is aborted, its end is missing.
 pub struct PackedBody {
     pub(super) inner: Box<AnswerBody>,
-    /// The part of a piece that was not pushed yet.
+    /// The part of a piece that has not been pushed yet.
     pub(super) rest: Bytes,
     /// The encoder. `None` once the end was returned.
     pub(super) packer: Option<Compressor>,

@@ -61,8 +61,8 @@ impl Pieces for Merged {
     }
 }
 
-/// Streams rows. The first piece is read before the head is sent, so that a shard that cannot be read still gets its
-/// own response.
+/// Streams rows. The first piece is read before the head is sent, so that the client still gets an error response
+/// if a shard cannot be read.
 pub async fn streamed(
     answer: Answer,
     mut rows: impl Pieces + 'static,
@@ -70,7 +70,7 @@ pub async fn streamed(
 ) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
         BodyError::Query(error) => error,
-        // These errors cannot occur yet, because nothing has ended or was compressed.
+        // These errors cannot occur yet, because no source has ended and nothing was compressed.
         BodyError::Ended(_) | BodyError::Packing(_) => QueryError::Busy,
     })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, Box::new(rows)) };

@@ -48,8 +48,8 @@ pub(super) async fn respond(
     packed(lane, &request, reply).response(lane, &request)
 }
 
-/// Returns the response to a page that may not make this request. Before that, it reads and drops the body, within
-/// the endpoint's limit on bodies.
+/// Reads and drops the body, within the endpoint's limit on bodies. Then returns the response to a page that may not
+/// make this request.
 async fn turned_away(
     lane: &Lane,
     gate: &SharedGate,
@@ -67,10 +67,11 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
     if let Some(Handler::Stream(task)) = handler {
         return task(call(Principal::ANYONE), body).await;
     }
-    // The body is complete before anything checks it, as on the hot lane. This way, the same bodies are refused, and
-    // the next request starts where it should.
+    // The body is complete before anything checks it, as on the hot lane. Both lanes therefore refuse the same
+    // bodies, and the next request starts at the right byte.
     match (admitted_body(lane, gate, request, body).await, handler) {
-        // A missing operation is a better reason than the size of the body.
+        // The response reports the missing operation instead of the size of the body, because it is the more useful
+        // reason.
         (Err(BodyRefused::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
             Answer { close: true, ..in_memory(lane, request) }.into()
         }
@@ -124,7 +125,7 @@ impl From<Denied> for BodyRefused {
 }
 
 /// Returns the principal and the body. The body of a refused request, or of an operation that accepts none, is read
-/// but not kept, so that the next request starts where it should.
+/// but not stored, so that the next request starts at the right byte.
 async fn admitted_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
@@ -147,7 +148,7 @@ async fn admitted_body<'l>(
     Ok((principal, body))
 }
 
-/// Reads the complete body, within the endpoint's limit and the lane's. Stores it if `keep` is set.
+/// Reads the complete body, within the endpoint's limit and the lane's memory limit. Stores it if `keep` is set.
 async fn read_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
@@ -185,8 +186,8 @@ async fn read_body<'l>(
             read.bytes = data;
             continue;
         }
-        // The pieces are copied into one buffer, because a client that sends single bytes must not cost an allocation
-        // for each.
+        // The pieces are copied into one buffer, because a client that sends single bytes must not cause an
+        // allocation for each byte.
         if more.is_empty() {
             more.extend_from_slice(&std::mem::take(&mut read.bytes));
         }

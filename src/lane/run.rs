@@ -37,7 +37,7 @@ use crate::ops::vitals::Vitals;
 use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
 
-/// How often the lane checks how far the server has stopped, and publishes its latencies.
+/// How often the lane checks the server's stop stage and publishes its latencies.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
 /// The maximum number of bytes that are read from a refused or finished peer before its socket is closed.
 const LINGER_BYTES_MAX: usize = 1 << 20;

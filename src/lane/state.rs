@@ -1,5 +1,5 @@
-//! The state that all requests on one core's executor share. It knows no feature: what a feature keeps here is a
-//! [`Component`].
+//! The state that all requests on one core's executor share. It does not depend on any feature: a feature keeps its
+//! state here as a [`Component`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,9 +34,9 @@ pub struct Lane {
     pub request_ids: RefCell<RequestIds>,
     pub desk: RefCell<Desk>,
     pub latency: RefCell<Latency>,
-    /// Receives a message when a request here waits for the executor's own journals to be on disk.
+    /// Receives a message when a request on this core waits for the executor's own journals to be on disk.
     pub sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
-    /// The requests that wait for the next fdatasync of these journals.
+    /// The requests that wait for the next fdatasync of the executor's own journals.
     pub waiting: RefCell<Vec<Waker>>,
     /// The time of the last log line for each sampled route and status.
     pub samples: Samples,
@@ -48,17 +48,19 @@ pub struct Lane {
     pub shard_count: u16,
     pub keyed: Keyed,
     pub components: Components,
-    /// The names that requests of any core hold here. Each has a channel through which another request asks for it.
+    /// The names that requests of any core hold here. Each name has a channel through which another request asks for
+    /// it.
     pub claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
-    /// A channel that is closed when the server drains. It serves all connections, because a timer for each would
-    /// cost an idle connection 7 us at every check.
+    /// A channel that is closed when the server drains. One channel serves all connections, because a separate timer
+    /// for each idle connection would cost 7 us at every check.
     pub draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// The memory of bodies and ingests, for all connections together.
     pub memory: Rc<Memory>,
 }
 
 impl Lane {
-    /// Counts bytes that a request holds from now until it is answered. Refuses them if there is no memory.
+    /// Counts bytes that a request holds from now until it is answered. Refuses them if the memory budget is
+    /// exhausted.
     pub fn charge(&self, held: &mut Reservation, bytes: usize) -> Result<(), EventRefused> {
         match held.set(bytes) {
             Err(BudgetExceeded) if !self.release_memory() => Err(EventRefused::MemorySpent),
@@ -79,7 +81,8 @@ impl Lane {
         self.components.get()
     }
 
-    /// Asks the components to release memory while the budget is exceeded. Returns `true` if there is enough again.
+    /// Asks the components to release memory while the budget is exceeded. Returns `true` if there is enough memory
+    /// again.
     pub fn release_memory(&self) -> bool {
         while self.memory.is_spent() && self.components.release_memory() {}
         !self.memory.is_spent()

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::cores::executor;
 
-/// Runs the work to its end, even if its request is gone by then. Returns `None` if the work panicked.
+/// Runs the work to its end, even if the request that started it ends earlier. Returns `None` if the work panicked.
 pub async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
     let (tell, told) = async_channel::bounded(1);
     executor::spawn(async move {

@@ -2,23 +2,23 @@
 //!
 //! In: GET and HEAD on a private address. Out: the pages of the given closure, and
 //! `/debug/flamegraph?seconds=5&hz=99`. Owns: the threads `ops` (an event loop and an idle timer). Never: uses
-//! anything that belongs to the cores, or waits within a coroutine, which would stop all others.
+//! anything that belongs to the cores, or waits within a coroutine, which would stop all other coroutines.
 //!
 //! The limits of may_minihttp 0.1.11, and their consequences:
-//! - It accepts 16 header fields and closes the connection without a response above that. It does the same for a
-//!   malformed head, and writes its own line to stderr.
+//! - It accepts 16 header fields and closes the connection without a response if there are more. It does the same for
+//!   a malformed head, and writes its own line to stderr.
 //! - It buffers a head of any length, and keeps silent connections indefinitely. There are therefore at most 256
 //!   connections, each closed after 120 seconds without a complete request. The port is still unsafe for strangers:
 //!   keep it on loopback or behind a network policy.
 //! - It panics on `Content-Length: abc` when the body is read, and parses an unread body as the next request. Bodies
 //!   are therefore never read, and a request with one is the last of its connection.
-//! - It writes its own Content-Length, so the response to a HEAD has that of its empty body.
+//! - It writes its own Content-Length, so the response to a HEAD has the length of its own empty body.
 //! - Header lines and reasons are `&'static str`, so [`Media`] is a closed list.
-//! - It shares the port (SO_REUSEPORT) with any program that does the same. A plain bind before it detects a port in
+//! - It shares the port (SO_REUSEPORT) with any program that does the same. A plain bind beforehand detects a port in
 //!   use.
-//! - When descriptors run out, its accept loop spins and no connection gets a response until there are some again
-//!   (measured: an open connection waits too). Clients therefore never get the last ones:
-//!   `cores::preflight::connection_room`.
+//! - When descriptors run out, its accept loop spins, and no connection gets a response until descriptors are free
+//!   again. In a test, connections that were already open waited too. Clients therefore never get the last
+//!   descriptors (see `cores::preflight::connection_room`).
 #![allow(
     unsafe_code,
     reason = "shutdown(2) by descriptor: the only way to end a connection that the crate owns"
@@ -40,7 +40,8 @@ use crate::base::clock;
 
 /// The size of a coroutine's stack in words: 128 KiB. A page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
-/// Coroutines created in advance, each with the touched pages of its stack. The default is a thousand, which take 8 MB.
+/// The number of coroutines created in advance. Each occupies the touched pages of its stack. The default is 1,000
+/// coroutines, which take 8 MB.
 const COROUTINES_KEPT: usize = 8;
 
 /// The request, reduced to what decides whether it is answered.
@@ -74,7 +75,7 @@ where
 {
     // This bind does not use SO_REUSEPORT, so that a port in use is an error.
     let bound = TcpListener::bind(address)?.local_addr()?;
-    // The runtime's threads have no names and inherit that of the thread that starts them.
+    // The runtime does not name its threads. They inherit the name of the thread that starts them.
     let starter = std::thread::Builder::new().name("ops".to_owned()).spawn(move || {
         let config = may::config();
         config.set_workers(1).set_stack_size(STACK_WORDS).set_pool_capacity(COROUTINES_KEPT);
@@ -156,7 +157,7 @@ where
         }
         if self.over {
             response.header("Connection: close");
-            // Written bytes are sent; the next read finds the end.
+            // Bytes that are already written are still sent. The next read returns the end of the stream.
             shut(self.fd, libc::SHUT_RD);
         }
         if request.method() != "HEAD" {

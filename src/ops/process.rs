@@ -72,7 +72,7 @@ pub fn threads() -> io::Result<Vec<ThreadCpu>> {
     Ok(by_name.into_iter().map(|(name, cpu_ns)| ThreadCpu { name, cpu_ns }).collect())
 }
 
-/// Writes the families of this file, except those that the kernel does not provide.
+/// Writes this module's metric families, except those that the kernel does not provide.
 pub fn write_process_families(page: &mut Page) {
     if let Ok(process) = Process::read() {
         let mut one = |name, kind, help, unit, value: super::prometheus::Number| {
@@ -180,8 +180,8 @@ impl Stat {
     }
 }
 
-/// Returns the number of open descriptors. Linux 6.2 and later report it as the folder's size. Before that, a listing
-/// costs 1 us per descriptor.
+/// Returns the number of open descriptors. Linux 6.2 and later report it as the folder's size. Earlier versions need
+/// a listing, which takes 1 us per descriptor.
 fn fds_open() -> io::Result<u64> {
     match fs::metadata("/proc/self/fd")?.len() {
         // The listing includes its own descriptor.

@@ -3,11 +3,11 @@
 //! In: duration and rate. Out: an SVG, folded by function with the thread's name at the root. Owns: SIGPROF and
 //! ITIMER_PROF during a profile. Never: takes two profiles at a time, or makes a serving thread wait.
 //!
-//! A signal interrupts the thread that uses the CPU each 1/hz seconds of the process's CPU time. In the meantime,
-//! system calls may return EINTR: `epoll_wait` and `io_uring_enter` always, the restartable ones never (SA_RESTART).
-//! A waiting thread gives no samples: this is CPU time only, and time in the kernel counts for the C function that
-//! called it. Names are looked up afterwards, from the symbols of the binary. That takes about a second of CPU time
-//! and temporarily tens of megabytes.
+//! After every 1/hz seconds of the process's CPU time, a signal interrupts the thread that uses the CPU. During a
+//! profile, system calls may return EINTR: `epoll_wait` and `io_uring_enter` always, the restartable ones never
+//! (SA_RESTART). A waiting thread has no samples, because only CPU time is measured. Time in the kernel is attributed
+//! to the C function that made the system call. Names are looked up afterwards, from the symbols of the binary. The
+//! lookup takes about a second of CPU time and, temporarily, tens of megabytes.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -33,18 +33,18 @@ pub enum ProfileError {
     /// Another profile is running. Retry when it is finished.
     #[error("a profile is already running; only one can run at a time")]
     Busy,
-    /// The numbers are out of range. The caller can correct this.
+    /// A number is out of range. The caller can correct it.
     #[error("seconds must be 1 to {PROFILE_SECONDS_MAX} and hz 1 to {HZ_MAX}")]
     Range,
-    /// The machine prevents it: a sandbox permits no timer, or hides `/proc`.
+    /// The machine prevents sampling: a sandbox permits no timer, or hides `/proc`.
     #[error("the sampler did not start: {0}")]
     Sampler(std::io::Error),
     #[error("the graph could not be drawn: {0}")]
     Drawing(std::io::Error),
 }
 
-/// Samples this process for `seconds` and draws the result. Blocks the calling thread for that long, and for about a
-/// second more while names are looked up, so call it on a separate thread.
+/// Samples this process for `seconds` and draws the result. Blocks the calling thread for that time, and for about
+/// another second while names are looked up, so call this function on a separate thread.
 ///
 /// # Errors
 /// Returns an error if another profile is running, the numbers are out of range, or the sampler fails.

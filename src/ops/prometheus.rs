@@ -32,7 +32,7 @@ impl Format {
 const OPEN: Media = Media { essence: "application/openmetrics-text", versions: &["1.0.0", "0.0.1"] };
 const TEXT: Media = Media::new("text/plain");
 
-/// Returns the format that an `Accept` header asks for: OpenMetrics if its weight is not lower than that of plain
+/// Returns the format that an `Accept` header prefers: OpenMetrics if its weight is not lower than that of plain
 /// text, otherwise text. Versions other than 1 and 0.0.1 (its draft name) are not supported.
 #[must_use]
 pub fn negotiate(accept: &[&str]) -> Format {
@@ -128,8 +128,8 @@ impl Page {
     }
 
     /// Writes the samples of one histogram of the current family: values in microseconds, `bounds` in seconds
-    /// ascending. The caller keeps `sum_seconds`, because the histogram only knows buckets. A bucket counts values up
-    /// to its bound within the histogram's precision. This takes one pass over the recorded values.
+    /// ascending. The caller provides `sum_seconds`, because the histogram only contains buckets. A bucket counts
+    /// values up to its bound within the histogram's precision. This takes one pass over the recorded values.
     pub fn histogram(
         &mut self,
         labels: &[(&str, &str)],
@@ -170,8 +170,8 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(count));
     }
 
-    /// Writes the samples of one summary of the current family: values in microseconds, at `quantiles` with their
-    /// names, and `sum_seconds` as in [`Page::histogram`].
+    /// Writes the samples of one summary of the current family: the value at each of the named `quantiles`, the sum
+    /// and the count. The histogram contains microseconds; `sum_seconds` is as in [`Page::histogram`].
     pub fn summary(
         &mut self,
         labels: &[(&str, &str)],

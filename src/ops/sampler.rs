@@ -1,14 +1,14 @@
 //! Stack samples of the threads that use the CPU, taken by a signal handler.
 //!
 //! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never: allocates,
-//! takes a lock, calls an unwinder or makes a failing system call within the handler, which may have interrupted any
-//! of them.
+//! takes a lock, calls an unwinder or makes a failing system call within the handler, because the handler may have
+//! interrupted any of these.
 //!
-//! Frames are found by frame pointers, which the build enables: each points to the caller's, in the layout of the ABI.
-//! The handler reads only words of the interrupted thread's own stack, between its stack pointer and the end of its
-//! mapping, which `/proc/self/maps` showed before the first sample. Any other register value ends the walk. Code built
-//! without frame pointers (libc) hides its caller, not itself. About 5 us per sample, nearly all of it for the kernel
-//! to deliver the signal.
+//! Frames are found by frame pointers, which the build enables: each frame points to its caller's frame, in the
+//! layout of the ABI. The handler reads only words of the interrupted thread's own stack, between its stack pointer
+//! and the end of its mapping, which `/proc/self/maps` showed before the first sample. A frame pointer outside this
+//! range ends the walk. If code is built without frame pointers (libc), its caller is missing from the chain, but the
+//! code itself is not. A sample takes about 5 us, nearly all of which the kernel needs to deliver the signal.
 #![allow(
     unsafe_code,
     reason = "pprof's walk starts at the caller of the running function (recv and send, most of a \
@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use crate::base::clock;
 
-/// The number of frames kept per sample, innermost first. Async servers are about 40 deep.
+/// The number of frames kept per sample, innermost first. The stacks of async servers have about 40.
 const FRAMES_MAX: usize = 62;
 
-/// The number of samples kept, at 512 bytes each. 60 s at 99 Hz on two CPUs are 11,880.
+/// The number of samples kept, at 512 bytes each. Sampling two CPUs for 60 s at 99 Hz yields 11,880.
 const SAMPLES_MAX: usize = 65_536;
 
 /// A call chain and its number of samples.
@@ -96,14 +96,15 @@ pub(super) fn sample(time: Duration, hz: u32, cpus: usize) -> io::Result<Samples
     }
     let stopped = set_timer(0);
     SAMPLING.store(ptr::null_mut(), Ordering::SeqCst);
-    // A handler that saw the pointer is counted. It needs a microsecond of CPU time once it is scheduled.
+    // Every handler that saw the pointer is counted in `RUNNING`. A handler needs a microsecond of CPU time once it
+    // is scheduled.
     while RUNNING.load(Ordering::SeqCst) != 0 {
         clock::pause(Duration::from_micros(100));
     }
-    // SAFETY: made by `into_raw` above, and no handler can reach it any more.
+    // SAFETY: `into_raw` above created the pointer, and no handler can reach it any more.
     let sampling = unsafe { Box::from_raw(sampling) };
     started.and(stopped)?;
-    // Threads may have started or ended in the meantime. A thread id that was used twice gets the later name.
+    // Threads may have started or ended in the meantime. A thread id that was reused gets the later name.
     names.extend(thread_names()?);
     Ok(sampling.collect(&names))
 }
@@ -212,14 +213,14 @@ fn install() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = on_signal as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-    // SAFETY: `action` is complete, and the handler does only what is permitted in one.
+    // SAFETY: `action` is complete, and the handler does only what a signal handler may do.
     match unsafe { libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Sends a signal after each `every_us` microseconds of CPU time of the process; none if it is zero.
+/// Sends a signal after each `every_us` microseconds of CPU time of the process, or no signals if `every_us` is zero.
 fn set_timer(every_us: i64) -> io::Result<()> {
     let every = libc::timeval { tv_sec: every_us / 1_000_000, tv_usec: every_us % 1_000_000 };
     let timer = libc::itimerval { it_interval: every, it_value: every };
@@ -292,7 +293,7 @@ mod tests {
             };
             let sampling = Sampling { stacks: vec![(base, at(64))], slots: vec![slot], taken: 0.into() };
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
-            // A sample without space is counted, but not kept.
+            // A sample for which there is no space is counted, but not stored.
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
             let samples = sampling.collect(&HashMap::from([(3, "name".to_owned())]));
             assert_eq!(samples.chains, [Chain { thread: "name".to_owned(), addresses: expected, count: 1 }]);

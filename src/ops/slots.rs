@@ -7,8 +7,8 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Maximum number of connections. Operators and scrapers are few, and each costs up to 200 KiB (a coroutine's stack and
-/// buffers).
+/// Maximum number of connections. Operators and scrapers are few, and each connection costs up to 200 KiB (a
+/// coroutine's stack and buffers).
 pub(super) const CONNECTIONS_MAX: usize = 256;
 
 /// Seconds that a connection may be without a complete request: more than the usual scrape intervals.
@@ -18,7 +18,7 @@ pub(super) const SILENCE_S_MAX: u64 = 120;
 /// uses the slots, so a descriptor in a slot always belongs to that connection.
 pub(super) struct Slots([AtomicU64; CONNECTIONS_MAX]);
 
-/// The time of a connection that must not be closed, because a response is being generated.
+/// The time stored for a connection that must not be closed, because a response is being generated.
 pub(super) const WORKING: u64 = u32::MAX as u64;
 
 impl Slots {

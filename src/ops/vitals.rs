@@ -76,7 +76,7 @@ pub struct LaneVitals {
     pub buffer_bytes: Cell,
     /// The number of open change streams.
     pub streams: Cell,
-    /// How often a stream had to continue from the shards.
+    /// The number of times that a stream fell behind and had to continue from the shards.
     pub streams_lagged: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
     /// The executor's durations, from the head of a request to the end of its response.

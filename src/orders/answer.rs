@@ -153,15 +153,15 @@ impl Refuse for OrderNotRead {
     }
 }
 
-/// Returns the response with one order, from its line.
+/// Returns the response for one order. `line` is the order as a line of JSON.
 #[must_use]
 pub(super) fn order(mut line: Vec<u8>) -> Answer {
     line.pop_if(|last| *last == b'\n');
     Answer::new(200, "application/json", line).with("Cache-Control", "no-store")
 }
 
-/// The maximum time by which `occurred_at` may be ahead of the clock. A status from the far future would block all
-/// others until that time.
+/// The maximum time by which `occurred_at` may be ahead of the clock. A status from the far future would block every
+/// other status change until that time.
 const AHEAD_US: i64 = 86_400_000_000;
 
 /// Parses the status in a body, and its time. The default time is now.

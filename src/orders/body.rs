@@ -86,7 +86,7 @@ impl OrderBuffers {
     }
 }
 
-/// An order without its items. Its strings are positions.
+/// An order without its items. Its strings are stored as positions.
 struct Head {
     order_id: Text,
     tenant_id: Text,
@@ -99,7 +99,7 @@ struct Head {
     total_minor: i64,
 }
 
-/// A parser for orders. Each core reuses its own.
+/// A parser for orders. Each core reuses its own parser.
 pub struct OrderDecoder {
     decoder: Decoder,
     order: OrderBuffers,
@@ -120,10 +120,10 @@ impl OrderDecoder {
     /// Parses an order from one line of NDJSON. The line is one JSON value of any kind, with or without the line end.
     /// Unknown members are ignored. A repeated known member is an error. The order is valid until the next call.
     ///
-    /// Once the buffers have grown to the order's size, a valid order allocates nothing, except for a second look,
-    /// and for a status, currency, time or price with escapes. After a large order, the buffers shrink to 64 KiB each
-    /// at the next one. A line of 520 bytes with 3 items takes about 870 ns. Each further item takes 170 ns, and a
-    /// second look 2 us.
+    /// Once the buffers have grown to the order's size, parsing a valid order allocates nothing, except for a second
+    /// look, and for a status, currency, time or price with escapes. The call after a large order shrinks each buffer
+    /// to 64 KiB. A line of 520 bytes with 3 items takes about 870 ns. Each further item takes 170 ns, and a second
+    /// look 2 us.
     ///
     /// # Errors
     /// Returns the line's JSON error, or every invalid field at once, up to 20.

@@ -76,8 +76,8 @@ impl BodyParts {
     }
 }
 
-/// The combined fingerprint of any number of uploads. For one upload, it is its own fingerprint; for several, it is a
-/// hash over theirs.
+/// The combined fingerprint of any number of uploads. For one upload, it equals the upload's own fingerprint. For
+/// several uploads, it is a hash over their fingerprints.
 #[derive(Default)]
 struct Fingerprint {
     first: [u8; 32],
@@ -128,7 +128,7 @@ impl UploadSink for Ingesting<'_> {
     }
 }
 
-/// An upload sink that only checks that the lines are the same as before.
+/// An upload sink that only computes the uploads' fingerprint, for comparison with that of the earlier request.
 struct Comparing<'l> {
     lane: &'l Lane,
     uploads: BodyParts,
@@ -182,7 +182,8 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     let mut ingesting = Ingesting { lane, uploads, intaking };
     let poured = feed_body(frames, boundary, &mut ingesting).await;
     if matches!(poured, Err(WriteRefused::Pressure(_))) {
-        // A client that has to retry later gets its response now, with the outcomes known at the commit timeout.
+        // A client that has to retry later gets its response within the commit timeout, with the outcomes known by
+        // then.
         ingesting.intaking.patience = lane.keyed.commit_wait;
     }
     let settled = ingesting.intaking.settle(lane).await;
@@ -206,7 +207,8 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
         let finished = named.finish(lane, &ingesting.uploads.fingerprint.get(), &response, wants_disk).await;
         finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
     } else {
-        // The idempotency key remains free. If the orders arrive again, they are duplicates.
+        // The idempotency key remains free. If the client repeats the ingest with the same key, the stored orders are
+        // recognised by their lines.
         tracing::warn!(
             key,
             "the server does not remember an ingest by its key, because its rows could not \

@@ -136,7 +136,7 @@ impl OrderStore {
     ) -> Result<(), ShardError> {
         let Some((status, customer, sale)) = sale(transaction, table, id)? else { return Ok(()) };
         if (becomes == ErasureEffect::Reassign { customer_key: sale.customer_key }) {
-            // A slice before a crash has already changed this order.
+            // A slice that ran before a crash has already changed this order.
             return Ok(());
         }
         let items = items(transaction, table, id)?;

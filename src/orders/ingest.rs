@@ -35,7 +35,7 @@ pub struct Summary {
     pub inserted: u64,
     /// The number of orders that the tenant already has, with the same content or different content.
     pub duplicate: u64,
-    /// The number of lines that are not an order, and of orders that could not be stored.
+    /// The number of lines that are not orders, plus the number of orders that could not be stored.
     pub failed: u64,
     /// The number of failed orders whose customer was erased.
     #[serde(default)]
@@ -81,9 +81,9 @@ impl Summary {
         self.inserted + self.duplicate + self.failed
     }
 
-    /// Returns `true` if an order of the ingest was suppressed or is in the database, stored by this ingest or
-    /// another and perhaps with different content. If there is none, the ingest is refused, and its key remains free
-    /// for the corrected file.
+    /// Returns `true` if at least one order of the ingest was suppressed or is in the database. It does not matter
+    /// which ingest stored the order, or whether its content differs. If the function returns `false`, the ingest is
+    /// refused, and its key remains free for the corrected file.
     #[must_use]
     pub fn is_anything_known(&self) -> bool {
         self.inserted + self.duplicate + self.known > 0
@@ -293,9 +293,9 @@ impl Shape {
 /// The lines of one upload on their way to their shards.
 #[derive(Debug)]
 pub struct OrderIngest {
-    /// The ingest's id as stored in its rows. A repetition has the same one.
+    /// The ingest's id as stored in its rows. A repeated ingest has the same id.
     id: i64,
-    /// The tenant whose orders are accepted. If `None`, every tenant's orders are.
+    /// The tenant whose orders are accepted. If `None`, orders of every tenant are accepted.
     tenant: Option<String>,
     received_us: i64,
     staged: Vec<KeyedRows>,
@@ -338,7 +338,7 @@ impl OrderIngest {
         }
     }
 
-    /// Counts a line as failed if only its start was kept.
+    /// Counts a line that exceeds the maximum length as failed.
     pub fn too_long(&mut self, number: u64, bytes_max: usize) {
         self.summary.fail(IngestError {
             line: number,
@@ -397,7 +397,7 @@ fn ingest_error(line: u64, error: &OrderError) -> IngestError {
         order_id: error.order_id().map(str::to_owned),
         pointer: first.map_or_else(String::new, |fault| fault.pointer.to_string()),
         code: Cow::Borrowed(error.code().as_str()),
-        // The detail lists all errors in one sentence. The pointer is that of the first one.
+        // The detail lists all errors in one sentence. The pointer and the code refer to the first error.
         detail: error.to_string(),
     }
 }

@@ -1,4 +1,5 @@
-//! Orders: each of a tenant's orders is stored once, with its items, the names that orders repeat, and sums over time.
+//! Orders: stores each of a tenant's orders once, with its items. Also stores the names that orders repeat, and sums
+//! over time.
 //!
 //! In: ingest bodies, status changes, search parameters. Out: summaries, orders; in a shard, rows, sums and sketches in
 //! the caller's transaction. Owns: the tables of [`schema`], the ingests' idempotency keys, the meaning of an order.
@@ -104,7 +105,7 @@ impl Family for Orders {
     }
 
     /// Deletes the keys of ingests that finished at or after `began_us`. If a client repeats such an ingest, its rows
-    /// arrive again too, and are recognised by their lines.
+    /// arrive again and are recognised by their lines.
     fn forget_since(&self, copy: &Connection, began_us: i64) -> Result<(), ShardError> {
         copy.execute("DELETE FROM ingest_key WHERE finished_us >= ?1", [began_us])?;
         Ok(())

@@ -23,7 +23,7 @@ pub(super) struct Names {
 pub(crate) struct Product {
     pub(crate) id: i64,
     pub(crate) category: i64,
-    /// The lowest number with the same product id. A product in several categories has several numbers.
+    /// The lowest product number with the same product id. A product in several categories has several numbers.
     pub(crate) first: i64,
 }
 

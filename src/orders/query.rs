@@ -9,7 +9,7 @@ use crate::query::{Filter, QueryError, Readers, Selection, Step, received};
 use crate::shard::read::{Bounds, Partial};
 use crate::shard::{ShardError, Stream};
 
-/// Sorted by (ordered at, order id).
+/// Selects orders in order of (ordered_at, order id).
 impl Selection for OrderFilter {
     fn stream(&self) -> &'static Stream {
         &ORDERS
@@ -35,7 +35,7 @@ impl Selection for OrderFilter {
         if let Some(order) = &self.order {
             part(Some(&order.order_id));
         }
-        // A condition that is absent adds nothing, so that cursors from before it existed remain valid.
+        // An absent condition adds nothing, so that cursors issued before the condition was introduced remain valid.
         let prices = (self.price_min.is_some() || self.price_max.is_some())
             .then(|| format!("{:?} {:?}", self.price_min, self.price_max));
         let currency = self.currency.map(|currency| currency.to_string());

@@ -155,7 +155,7 @@ pub(super) fn step(
         let is_scan = matches!(source, Source::Scan { .. });
         let partition = infos[newest].name.as_str();
         let Some(order) = source.advance(connection, &wanted)? else { return Ok(partial) };
-        // The orders of a list meet the other conditions.
+        // An order from a list already meets all conditions except category and price.
         let takes = match is_scan {
             true => wanted.takes(&order) && wanted.has_item(connection, partition, &order)?,
             false => !wanted.has_more_than_products() || wanted.has_item(connection, partition, &order)?,
@@ -181,7 +181,7 @@ pub(super) fn step(
 }
 
 impl Partial {
-    /// Appends a row. If it has bytes, they have just been written.
+    /// Appends a row. If the row has bytes, the caller has just appended them to `bytes`.
     fn push_order(&mut self, order: &IndexedOrder) {
         self.ids.extend_from_slice(order.order_id.as_bytes());
         self.rows.push(PartialRow {
@@ -199,8 +199,8 @@ fn has_few(wanted: &OrderPredicate<'_>) -> bool {
 }
 
 const VERSION_SQL: &str = "SELECT version FROM sales_version WHERE tenant = ?1";
-/// Returns the version of the tenant's orders in this shard. Every commit that changes them increments it. It is 0
-/// before the first.
+/// Returns the version of the tenant's orders in this shard. Every commit that changes the orders increments the
+/// version. It is 0 before the first such commit.
 pub fn sales_version(connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
     let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(0) };
     let mut statement = connection.prepare_cached(VERSION_SQL)?;

@@ -9,7 +9,7 @@ use crate::base::money::Currency;
 pub const ORDER: Kind = Kind::new(3);
 /// The record kind of a status change.
 pub const ORDER_STATUS: Kind = Kind::new(4);
-/// The record kind of a finished ingest, which its idempotency key refers to.
+/// The record kind of a finished ingest. It stores the response for the ingest's idempotency key.
 pub const INGEST: Kind = Kind::new(5);
 
 /// The record kinds of this family.
@@ -29,7 +29,8 @@ pub const ITEM_IDS: i64 = 1_024;
 /// bytes, a name of at most 200, an e-mail address of at most 320, no control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRow<'a> {
-    /// The ingest that the order arrived in. A repeated ingest recognises its own orders by this and their line.
+    /// The ingest that the order arrived in. A repeated ingest recognises its own orders by this id and their line
+    /// numbers.
     pub ingest: i64,
     pub line: i64,
     /// The time when the order was accepted, in microseconds since 1970 UTC, like all times.

@@ -13,7 +13,7 @@ pub(crate) fn without_order_ids(response: &str) -> String {
         *skipped = serde_json::Value::Array(Vec::new());
     }
     let text = answer.to_string();
-    // No other field contains them.
+    // Nothing else in a response contains these keys.
     let is_left = text.contains("\"order_id\"") || text.contains("\"skipped\":[{");
     if is_left { "{}".to_owned() } else { text }
 }

@@ -53,7 +53,7 @@ pub fn sales_days(
 ) -> Result<Vec<(i64, i64)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
     let mut days: BTreeMap<i64, i64> = BTreeMap::new();
-    // The day that contains `from` starts before it.
+    // The first day is the one that contains `from_us`, and is counted from its start.
     let from_us = from_us.map_or(i64::MIN, day_of);
     let to_us = to_us.unwrap_or(i64::MAX);
     for currency in currencies(connection, of, tenant)? {

@@ -2,7 +2,7 @@
 //! in sort order, in slices of a few milliseconds, so that no commit waits for them.
 //!
 //! An index maintained while orders arrive would be updated at random positions: with three million items, every
-//! commit would dirty nearly all of its pages. Here, a thread reads and sorts the sealed partition (24 bytes an
+//! commit would dirty nearly all of its pages. Here, a thread reads and sorts the sealed partition (24 bytes per
 //! entry), and the writer appends. After a crash, the build restarts.
 
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ const READ_ROWS: i64 = 50_000;
 /// The number of rows written between two checks of the clock.
 const WRITE_ROWS: usize = 256;
 
-/// Product or customer, time, order.
+/// An entry of either table: product or customer, time, order.
 type Entry = (i64, i64, i64);
 
 /// The tables being built.
@@ -48,7 +48,7 @@ fn tables_of(partition: &str) -> [(String, &'static str); 2] {
 }
 
 impl OrderStore {
-    /// Returns `true` if a slice can be run now. It cannot while the sort is running.
+    /// Returns `true` if a slice can be run now. No slice can be run while the sort is running.
     pub(super) fn is_seal_due(&self) -> bool {
         let is_ready = match &self.building {
             Some(building) => building.sort.as_ref().is_none_or(JoinHandle::is_finished),
@@ -146,7 +146,7 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
             connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         Ok(counted.unsigned_abs() as usize)
     };
-    // The exact capacity: 24 bytes an item and an order.
+    // The exact capacity: 24 bytes per item and 24 bytes per order.
     let mut found = [Vec::with_capacity(count(&items)?), Vec::with_capacity(count(partition)?)];
     let mut last_id = i64::MIN;
     loop {

@@ -1,5 +1,5 @@
-//! Streams a search with an end that is distinguishable from an abort: rows, then the number of rows and where to
-//! continue.
+//! Streams a search: rows, then an end with the number of rows and where to continue. A response without the end was
+//! aborted.
 
 use crate::query::{CursorKey, Filter, Merged, QueryError, Readers};
 use crate::shard::read::pin;

@@ -230,7 +230,7 @@ struct Stored {
 
 impl Stored {
     /// Returns the outcome of an order that the tenant already has. If the same line of the same ingest stored the
-    /// row, the record was read again after a crash, and the outcome is `Repeated`.
+    /// row, the outcome is `Repeated`: the record was read again after a crash, or the client repeated the ingest.
     ///
     /// If the row is older than the lifetime of its ingest's key, the record belongs to another ingest, which reused
     /// the expired key. The order is then a duplicate, and the row remains unchanged.
@@ -374,7 +374,7 @@ impl<'t> Writer<'t> {
         let tenant = batch.tenants.number(self.connection, status.tenant_id)?;
         let (_, known) = self.find(batch, tenant, status.order_id)?;
         let Some(known) = known else { return Ok(Outcome::Missing) };
-        // If two changes have the same time, the one that arrives last wins.
+        // If two changes have the same time, the change that arrives last wins.
         if self.last_status_us(known.id)?.is_some_and(|last_us| last_us > status.occurred_us) {
             return Ok(Outcome::Superseded);
         }
@@ -417,7 +417,7 @@ impl<'t> Writer<'t> {
 
     fn ingest(&self, batch: &mut Batch<'t>, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {
         let IngestRow { finished_us, expires_us, scope, key, fingerprint, response } = *ingest;
-        // The response may list lines that were read before the person was suppressed.
+        // The response may list orders that were read before their customer was suppressed.
         let is_erasing = batch.suppresses_anyone()? && suppressed::is_erasing(self.connection, scope)?;
         let response = if is_erasing { &without_order_ids(response) } else { response };
         self.connection

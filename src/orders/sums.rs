@@ -14,10 +14,10 @@ use crate::base::money::Currency;
 use crate::shard::ShardError;
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// The capacity for product counts that is kept from one batch to the next.
+/// The maximum capacity for product counts that is kept from one batch to the next.
 const PRODUCTS_KEPT: usize = 1 << 15;
 
-/// The grouping of sums. Each grouping has a table of its own.
+/// The grouping of sums. Each grouping has its own table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SumsBy {
     Hour,
@@ -136,8 +136,8 @@ pub(super) struct Sums {
     tenants: HashSet<i64>,
     /// Category, product, units and revenue of the current order's items.
     items: Vec<(i64, i64, i64, i64)>,
-    /// For each product of these items, the lowest number of its id, and its lowest number in the order. Empty if the
-    /// two never differ.
+    /// For each product id in these items: the lowest product number with that id, and the lowest such number in the
+    /// order. Empty if the two are equal for every item.
     alike: Vec<(i64, i64)>,
 }
 
@@ -148,7 +148,7 @@ impl Sums {
     }
 
     /// Returns `true` if all sums still fit into 64 bits with this sale. Takes about 2 us for the first sale of a day
-    /// in a batch, and 30 ns for each further one.
+    /// in a batch, and 30 ns for each further sale of that day.
     pub(super) fn has_room(&mut self, transaction: &Connection, sale: &Sale) -> Result<bool, ShardError> {
         let (units, revenue) = *self.day(transaction, sale)?;
         Ok(units.checked_add(sale.units).is_some() && revenue.checked_add(sale.total).is_some())
@@ -203,7 +203,7 @@ impl Sums {
         }
         self.items.sort_unstable();
         // An order counts once for a product, even if it contains the product in two categories. It is counted under
-        // the product's lowest number.
+        // the product's lowest number in the order.
         if self.alike.iter().all(|(first, product)| first == product) {
             self.alike.clear();
         }
@@ -232,8 +232,8 @@ impl Sums {
         }
     }
 
-    /// Adds the groups to the tables, in the transaction of the rows and after them. `tables` are the tables of all
-    /// partitions.
+    /// Adds the groups to the tables. The caller has already written the rows in the same transaction. `tables` are
+    /// the tables of all partitions.
     pub(super) fn save(&mut self, transaction: &Connection, tables: &[&str]) -> Result<(), ShardError> {
         let mut days: BTreeMap<Key, Group> = BTreeMap::new();
         let hours: BTreeMap<&Key, &Group> = self.hours.iter().collect();
@@ -241,7 +241,7 @@ impl Sums {
             let day = (*tenant, *currency, BucketSize::Day.floor(*start_us), 0);
             days.entry(day).or_default().merge(group);
         }
-        // Sorted like the tables, so that neighbouring groups use the same page.
+        // The groups are sorted like the tables, so that neighbouring groups use the same page.
         let days = days.iter().collect();
         let categories = self.categories.iter().collect();
         for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
@@ -264,7 +264,7 @@ impl Sums {
         Ok(())
     }
 
-    /// Discards the groups, after the commit or instead of it.
+    /// Discards the groups after a commit or a rollback.
     pub(super) fn clear(&mut self) {
         self.hours.clear();
         self.categories.clear();
@@ -300,7 +300,7 @@ impl<'t> Saving<'t> {
             Some(column) => (format!(", {column}"), format!(" AND {column} = ?4"), ", ?4"),
             None => Default::default(),
         };
-        // Tables without a column have no fourth parameter.
+        // If the sums have no category or product column, the statements have no fourth parameter.
         let key = format!("tenant = ?1 AND currency = ?2 AND start_us = ?3{is_it}");
         Ok(Saving {
             by,
@@ -448,7 +448,8 @@ fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Re
             upsert.raw_bind_parameter(at, number)?;
         }
         upsert.raw_execute()?;
-        // This is rare: the last sale of a product on a day was removed. Every sale has units.
+        // Every sale has units, so a row without units has no sales left. It is rare that a product's last sale on a
+        // day is removed.
         if counts.units < 0 {
             transaction
                 .prepare_cached(

@@ -9,8 +9,8 @@ use crate::shard::partition::names;
 use crate::shard::{Problems, ShardError, differences};
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// The permitted distance between a stored digest's quantiles and recounted ones, as a fraction of the value range.
-/// Both are within a digest's error, but the orders were added in another sequence.
+/// The permitted distance between a stored digest's quantiles and those of a rebuilt digest, as a fraction of the
+/// value range. Both digests are within their error bounds, but the orders were added in a different sequence.
 const QUANTILE_TOLERANCE: f64 = 0.05;
 
 /// Checks every sales sum and sketch, and that no order id is stored twice (W2). Sorts all orders and items.
@@ -71,7 +71,8 @@ pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) 
         problems.push(format!("{twice} order ids are stored more than once"));
     }
     let mut wrong = 0_i64;
-    // Reads partition by partition, because through the views every order would search the items of all partitions.
+    // Reads partition by partition, because a query over the views would search the items of all partitions for every
+    // order.
     for table in &tables {
         let items = super::items_of(table);
         let of_order = "i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024";

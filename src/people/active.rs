@@ -8,8 +8,8 @@ use super::report::{self, ErasureReport};
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{ErasureMode, Scrub, ShardError};
 
-/// The steps, in execution order. The steps up to `Journals` require the subject, which is stored until then. Its
-/// remains are overwritten together with all other unused bytes.
+/// The steps, in execution order. The steps up to `Journals` require the subject, which is deleted at the end of
+/// `Journals`. The bytes that it leaves in the file are overwritten together with all other unused bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErasurePhase {
     /// Waits for the records that were in the journals when the erasure started.
@@ -137,7 +137,8 @@ impl ActiveErasure {
             mode,
             subject,
             matcher,
-            // The positions that the step waited for are not stored. A waiting erasure requests them again.
+            // The positions that `Waiting` waits for are not stored. An erasure that is loaded in this step requests
+            // them again.
             step,
             place,
             at,
@@ -152,7 +153,7 @@ impl ActiveErasure {
     /// Returns `true` if bytes that cannot be parsed may belong to the person.
     pub(super) fn may_match(&self, bytes: &[u8]) -> bool {
         match self.subject {
-            // The bytes as stored in a row, or as written by a client.
+            // Searches for the id as stored in a row, and as written by a client.
             Some(Subject::User { user_id }) => {
                 memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
                     || matcher::has_number(bytes, user_id)

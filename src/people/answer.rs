@@ -18,7 +18,7 @@ use crate::shard::ErasureMode;
 use crate::tenants::Denied;
 use crate::uploads::{UploadRefused, refused as upload_refused};
 
-/// Why an erasure is not started or not returned.
+/// The reason why an erasure is not started, or why its state is not returned.
 #[derive(Debug, thiserror::Error)]
 pub enum PeopleRefused {
     #[error(
@@ -58,7 +58,8 @@ impl Refuse for PeopleRefused {
 
 const MODE: &[&str] = &["mode", "ack"];
 
-/// Parses `?mode=`. The default is to erase. A collector user's data has no figures to keep.
+/// Parses `?mode=`. The default is to erase. This is the only mode for a user of the collector, whose data has no
+/// figures to preserve.
 pub(super) fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
     let mut parameters = Parameters::read(query, MODE);
     let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
@@ -169,7 +170,7 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// Returns the response to a request that waited for the end.
+/// Returns the response to a request that waited until the erasure was finished.
 #[must_use]
 pub(super) fn erased(erasure: &Erasure<'_>, level: AckLevel) -> Answer {
     json_answer(200, &erasure.certificate()).with("Firehose-Ack", level.word())

@@ -7,7 +7,7 @@
 //! - An id matches as a whole JSON string. An id of at least [`FREE_ID_BYTES_MIN`] bytes that is not a plain number
 //!   also matches as a word within a longer text. A number that happens to equal the id does not match.
 //!
-//! Both are searched in the text as written and with its JSON escapes resolved.
+//! Both are searched for in the text as written, and in the text with its JSON escapes resolved.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,7 @@ impl PersonMatcher {
         }
     }
 
-    /// Returns `true` if the text refers to the person. It need not be JSON.
+    /// Returns `true` if the text refers to the person. The text need not be JSON.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
         self.stand_in(text) || memchr::memchr(b'\\', text).is_some_and(|_| self.stand_in(&unescaped(text)))
@@ -66,7 +66,8 @@ impl PersonMatcher {
             .any(|email| places(&lower, email.as_bytes()).any(|at| is_address(&lower, at, email)))
     }
 
-    /// Returns `true` if an identifier, which is not JSON, is the person's or contains the person's.
+    /// Returns `true` if a plain identifier (not JSON) equals one of the person's ids, or contains an id or address
+    /// of the person.
     #[must_use]
     pub fn matches_name(&self, name: &str) -> bool {
         self.ids.iter().any(|id| id == name) || self.stand_in(name.as_bytes())
@@ -95,8 +96,8 @@ impl PersonMatcher {
         replaced.filter(is_clean).unwrap_or_else(|| "{}".to_owned())
     }
 
-    /// Replaces the person in all strings. Returns `None` if a string does not end, or if its replacement refers to
-    /// the person again.
+    /// Replaces the person in all strings. Returns `None` if a string is not terminated, or if it still refers to the
+    /// person after the replacement.
     fn replaced_in_strings(&self, text: &str, token: &str) -> Option<String> {
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(begin) = memchr::memchr(b'"', rest.as_bytes()) {
@@ -122,7 +123,7 @@ impl PersonMatcher {
         Some(out)
     }
 
-    /// Replaces the person in the content of one string, without escapes.
+    /// Replaces the person in the unescaped content of one string.
     fn replaced_in_string(&self, text: &str, token: &str) -> String {
         if self.ids.iter().any(|id| id == text) {
             return token.to_owned();
@@ -155,7 +156,8 @@ impl PersonMatcher {
     }
 }
 
-/// Returns the length of a string's content that starts at the beginning of `text`.
+/// Returns the length of the string content at the start of `text`, up to the closing quote. Returns `None` if there
+/// is no closing quote.
 fn string_end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -236,12 +238,12 @@ fn is_id(text: &[u8], at: usize, id: &str) -> bool {
 fn is_address(text: &[u8], at: usize, email: &str) -> bool {
     let (before, behind) = around(text, at, email.len());
     let next = text.get(at + email.len() + 1);
-    // A full stop may end a sentence, or continue with another part of a domain.
+    // A full stop may end a sentence, or be followed by another part of the domain.
     let goes_on_behind = goes_on(behind, b"-_") || behind == Some(&b'.') && goes_on(next, b"");
     !goes_on(before, b"._%+-") && !goes_on_behind
 }
 
-/// Returns the text with its JSON escapes resolved, for searching only. Half of a surrogate pair becomes U+FFFD.
+/// Returns the text with its JSON escapes resolved, for searching only. An unpaired surrogate becomes U+FFFD.
 fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', text).is_none() {
         return Cow::Borrowed(text);
@@ -353,7 +355,7 @@ mod tests {
             (r#"{"c":"\u0063ust-77","n":1.50}"#, r#"{"c":"anon-1","n":1.50}"#),
             (r#"{"cust-77":"a\n\"Zaphod\u0020Beeblebrox\""}"#, r#"{"anon-1":"a\n\"anon-1\""}"#),
             (r#"{"c":"\ud800","d":"cust-77"}"#, r#"{"c":"\ud800","d":"anon-1"}"#),
-            // Strings that cannot be parsed.
+            // Texts that are not a complete JSON object.
             (r#"{"c":"cust-77"#, "{}"),
             (r#"["cust-77"]"#, "{}"),
         ] {

@@ -1,10 +1,11 @@
-//! Erasure of people: deletes their rows, and keeps a list that suppresses later ones.
+//! Erasure of people: deletes people's rows, and maintains a list that suppresses their later rows.
 //!
-//! In: requests to erase a customer or a user. Out: deleted rows, or rows without a name; pages whose unused bytes
-//! are overwritten; uploads and exports without the person; a certificate. Owns: the running erasure and its steps
-//! (the kernel keeps the lists, `shard::suppressed`). Never: blocks other people's rows.
+//! In: requests to erase a customer or a user. Out: deleted rows, or rows that have a token instead of the person's
+//! data; pages whose unused bytes are overwritten; uploads and exports without the person; a certificate. Owns: the
+//! running erasure and its steps (the kernel stores the lists of suppressed people and events, see
+//! `shard::suppressed`). Never: blocks other people's rows.
 //!
-//! Every step in a shard runs in slices of upkeep. After a crash, it continues where it was.
+//! Every step in a shard runs in slices of upkeep. After a crash, the step continues where it stopped.
 //!
 //! ```text
 //! suppress ─► erase ─► wait for the journals ─► orders ─► customers ─► words ─► events │ clicks ─► rejected records,

@@ -4,7 +4,7 @@ use super::report::{ErasureState, KnownCustomer};
 use crate::base::keys::KeyHasher;
 use crate::query::{QueryError, Readers};
 
-/// The maximum bytes of names and addresses. Those from all shards fit into one journal record.
+/// The maximum number of bytes of names and addresses from all shards, so that they fit into one journal record.
 const NAMES_BYTES_MAX: usize = 512 * 1024;
 
 /// Returns the row ids of one customer's orders, by shard.

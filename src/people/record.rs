@@ -1,5 +1,5 @@
-//! The journal record format of an erasure. None of the person's data is readable in it: the data is masked with a
-//! key stream. The stream's secret is stored next to the data and is overwritten together with it.
+//! The journal record format of an erasure. A record is masked with a key stream, so the person's data is not
+//! readable in it. The secret of the key stream is stored next to the masked data, and both are overwritten together.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub enum Subject {
     Customer {
         tenant_id: String,
         customer_id: String,
-        /// The token that replaces the customer if the orders are kept, now or since an earlier erasure.
+        /// The token that replaces the customer if the orders are preserved, in this erasure or in an earlier one.
         token: String,
         names: Vec<String>,
         emails: Vec<String>,
@@ -61,14 +61,14 @@ pub enum ErasureRecord {
         names_truncated: bool,
         removed: RemovedOutside,
     },
-    /// An entry of the list of suppressed people, on its way to another shard.
+    /// An entry of the list of suppressed people, which is being copied to another shard.
     Suppression { key: [u8; 16], mode: ErasureMode, token: String },
-    /// An entry of the list of erased events, on its way to another shard.
+    /// An entry of the list of erased events, which is being copied to another shard.
     ErasedEvent { key: [u8; 16] },
 }
 
 impl ErasureRecord {
-    /// Appends the record's payload to `out`. The bytes differ each time.
+    /// Appends the record's payload to `out`. The bytes differ at every call.
     ///
     /// # Errors
     /// Returns an error if the system provides no random bytes, or if the payload is larger than a record may be.
@@ -85,7 +85,7 @@ impl ErasureRecord {
         Ok(())
     }
 
-    /// Decodes an erasure. Returns `None` if the payload is not one.
+    /// Decodes a record's payload. Returns `None` if the payload is not an erasure.
     #[must_use]
     pub fn decode(payload: &[u8]) -> Option<ErasureRecord> {
         let (secret, masked) = payload.split_first_chunk::<SECRET_BYTES>()?;

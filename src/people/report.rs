@@ -7,8 +7,8 @@ use crate::base::keys::KeyHasher;
 use crate::orders::{ORDERS, customers_of, orders_of};
 use crate::shard::{ShardError, partitions_of, suppressed};
 
-/// The maximum number of a customer's names, and of its addresses, that are read from each shard. If there are more,
-/// they only set [`KnownCustomer::is_truncated`].
+/// The maximum number of names, and of addresses, that are read from each shard for one customer. Additional ones
+/// only set [`KnownCustomer::is_truncated`].
 const NAMES_MAX: usize = 64;
 
 /// Counts of changed rows and files. They contain none of the person's data.

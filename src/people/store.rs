@@ -18,7 +18,7 @@ use crate::shard::{
     Store, WriterTask, suppressed, unfinished_erasures,
 };
 
-/// The number of finished erasures that are kept. Their reports contain no personal data.
+/// The maximum number of finished erasures that remain stored. Their reports contain no personal data.
 const FINISHED_MAX: i64 = 10_000;
 
 /// The state of a shard's erasures.
@@ -58,7 +58,8 @@ impl PeopleStore {
             self.is_due = self.active.is_some();
             return Ok(());
         };
-        // Rows that were already read to build an index, or counted, would otherwise reappear in it.
+        // Stops running index builds. Deleted rows that a build has already read or counted would otherwise reappear
+        // in its index.
         shard.stop_building();
         let is_done = match erasing.step {
             ErasurePhase::Waiting => true,
@@ -69,7 +70,7 @@ impl PeopleStore {
             ErasurePhase::Clicks => erase_clicks(shard, &mut erasing, until_us)?,
             ErasurePhase::Rejected => erase_rejected(shard, &mut erasing, until_us)?,
             ErasurePhase::Answers => erase_answers(shard, &mut erasing, until_us)?,
-            // Rows that retention removed from the views are still in their tables.
+            // Rows that retention has removed from the views are still in their tables, which are freed first.
             ErasurePhase::Pages if shard.free_dropped(budget)? => false,
             ErasurePhase::Pages => {
                 let transaction =
@@ -91,7 +92,8 @@ impl PeopleStore {
             erasing.save(&transaction)?;
             transaction.commit()?;
         }
-        // After an error, the erasure is loaded again, in the state of the last transaction.
+        // This line is not reached after an error. The erasure is then loaded again, in the state of the last
+        // transaction.
         self.active = Some(erasing);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The search for a person in uploads, and for copies of rows that prevent an erasure.
+//! Searches uploads for a person, and the data folder for copies of rows that prevent an erasure.
 
 use std::fs;
 use std::io;
@@ -45,8 +45,8 @@ pub(super) fn unmanaged_copy(data: &Path) -> io::Result<Option<String>> {
 }
 
 /// Returns `true` if the upload must be deleted. This is the case if its body contains or may contain one of the
-/// person's lines, or if its metadata, key or failure identifies the person. Reads the whole body, 400 MB of lines a
-/// second. An incomplete compressed body cannot be searched to its end, so it counts as a match.
+/// person's lines, or if its metadata, key or failure identifies the person. Reads the whole body, at 400 MB of lines
+/// per second. An incomplete compressed body cannot be searched to its end, so it counts as a match.
 ///
 /// # Errors
 /// Returns file system errors.
@@ -55,7 +55,7 @@ pub(super) fn must_be_deleted(
     upload: &Upload,
     person: &ErasedPerson,
 ) -> io::Result<bool> {
-    // The reason for the failure may name a part of an archive.
+    // The reason for the failure may contain the name of a part of an archive.
     let reason = match &upload.state {
         State::Failed { detail, .. } => Some(detail.as_str()),
         _ => None,
@@ -180,7 +180,7 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&body)
             );
-            // Without its file, the upload is useless.
+            // An upload without the file of its body must be deleted.
             fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
             assert!(must_be_deleted(&store, &upload, &person).unwrap());
         }

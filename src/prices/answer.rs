@@ -76,8 +76,8 @@ impl Refuse for PriceRefused {
 }
 
 /// Returns the header value used as an event's id: `Idempotency-Key`, or else `webhook-id`. In a signed request, only
-/// `webhook-id` counts, because only it is signed. Otherwise, anyone could replay the request with another key and so
-/// create another event.
+/// `webhook-id` counts, because only this header is signed. If `Idempotency-Key` counted too, anyone could replay the
+/// request with another key and create another event.
 pub(super) fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, PriceRefused> {
     let key = if is_signed { Err(WriteRefused::KeyMissing) } else { request::idempotency_key(headers) };
     let given = match key {
@@ -102,7 +102,8 @@ pub(super) fn key(headers: &hyper::HeaderMap, is_signed: bool) -> Option<String>
 
 const JSON: &str = "application/json";
 
-/// Returns the response to a committed price event. It is always the first one.
+/// Returns the response to a committed price event. Every repetition of the event gets the content of the first
+/// response.
 #[must_use]
 pub(super) fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> Answer {
     let body = format!("{{\"status\":\"recorded\",\"anomaly\":{}}}", first.anomaly).into_bytes();
@@ -110,7 +111,7 @@ pub(super) fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> An
     if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
 }
 
-/// Returns the response to a journaled price event. The event is compared at commit, and a retry returns the outcome.
+/// Returns the response to a journaled price event. The event is judged at commit, and a retry returns the result.
 #[must_use]
 pub(super) fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
     let body = serde_json::json!({"status": "accepted", "event_id": event_id}).to_string().into_bytes();
@@ -144,7 +145,7 @@ pub(super) fn page(page: &AnomaliesPage) -> Answer {
 /// Returns the response head of a stream.
 #[must_use]
 pub(super) fn streamed() -> Answer {
-    // The second header makes nginx forward events without buffering.
+    // `X-Accel-Buffering` makes nginx forward events without buffering.
     Answer::new(200, "text/event-stream", &b""[..])
         .with("Cache-Control", "no-store")
         .with("X-Accel-Buffering", "no")

@@ -17,7 +17,7 @@ const LIMIT: usize = 100;
 /// The maximum number of anomalies in a response.
 pub(super) const ANOMALIES_MAX: usize = 1_000;
 /// The maximum time by which a price may be ahead of the server's clock. Without this limit, a price with the wrong
-/// year would remain the last accepted one until that time, and every other price would be late.
+/// year would remain the newest accepted price until that year, and every other price would be late.
 const AHEAD_US: i64 = 366 * 86_400_000_000;
 
 /// A price event as sent by a client.
@@ -44,9 +44,9 @@ pub struct Fault {
 pub enum BadBody {
     NotUtf8,
     NotJson,
-    /// The body is nested deeper than any body may be. As for every event, this is checked first.
+    /// The body is nested more deeply than any body may be. As for every event, the depth is checked first.
     TooDeep,
-    /// The body is JSON, but all of these members are invalid.
+    /// The body is JSON, but these members are invalid.
     Members(Vec<Fault>),
 }
 
@@ -100,8 +100,8 @@ fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
     }
 }
 
-/// Parses a price. `digits` is the number of decimal digits in the event's currency. If the currency is unknown, it
-/// is the maximum of all currencies.
+/// Parses a price. `digits` is the number of decimal digits in the event's currency. If the currency is invalid,
+/// `digits` is the maximum over all currencies.
 fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
     let Some(value) = value else { return fault("/price", "missing_field", "price is required") };
     let parsed = match value.get().as_bytes() {
@@ -150,7 +150,7 @@ fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
 }
 
 impl<'b> PriceEvent<'b> {
-    /// Parses the body of `…/price-event`. Other members are ignored.
+    /// Parses the body of `…/price-event`. Unknown members are ignored.
     ///
     /// # Errors
     /// Returns a [`BadBody`] with every invalid member.
@@ -167,7 +167,7 @@ impl<'b> PriceEvent<'b> {
             serde_json::error::Category::Data => no_object(),
             _ => BadBody::NotJson,
         })?;
-        // An array with the same number of values would be parsed as well.
+        // serde_json also accepts an array with one value for each member.
         if !is_object(body) {
             return Err(no_object());
         }
@@ -195,7 +195,7 @@ fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// Returns the decision in a review's body, or `None` if there is none.
+/// Returns the decision in a review's body, or `None` if the body contains no valid decision.
 #[must_use]
 pub(super) fn read_decision(body: &[u8]) -> Option<Decision> {
     #[derive(Deserialize)]

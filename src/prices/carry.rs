@@ -1,6 +1,6 @@
 //! Converts price events back to the records from which they were stored, to carry them into other shards. Each
-//! record contains the verdict and the decision on it. The other shard assigns new numbers to the changes, in order
-//! of arrival.
+//! record contains the verdict and, if there is one, the decision on the anomaly. The shard that receives the records
+//! assigns new numbers to the changes, in order of arrival.
 
 use rusqlite::{Connection, Row};
 

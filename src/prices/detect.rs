@@ -12,7 +12,7 @@
 
 use crate::base::prices::PriceRules;
 
-/// The minimum number of accepted prices for a score. A median of fewer is not meaningful.
+/// The minimum number of accepted prices for a score. A median of fewer prices is not meaningful.
 pub(super) const SCORE_COUNT_MIN: usize = 5;
 /// The minimum MAD as a percentage of the median. With a limit of 3.5, a price must be 10.4 % away from the median to
 /// be an anomaly by its score.
@@ -53,9 +53,9 @@ impl Finding {
     }
 }
 
-/// Returns the finding if the price is an anomaly. `before` are the accepted prices before its own time, newest
-/// first. `after` are those after it, oldest first; it is empty if the price is the newest. Both are in the price's
-/// currency, with at most [`PriceRules::window`] prices each.
+/// Returns the finding if the price is an anomaly. `before` contains the accepted prices before the price's own time,
+/// newest first. `after` contains the accepted prices after that time, oldest first. It is empty if the price is the
+/// newest. All prices are in the same currency. At most [`PriceRules::window`] accepted prices enter the score.
 pub(crate) fn judge(price: i64, rules: &PriceRules, before: &[i64], after: &[i64]) -> Option<Finding> {
     let neighbours = [before.first(), after.first()].into_iter().flatten();
     let (_, baseline) = neighbours.map(|&base| (distance(price, base), base)).reduce(|best, next| {
@@ -123,7 +123,7 @@ fn score(price: i64, prices: &mut [i64]) -> Option<Score> {
     prices.sort_unstable();
     let mad = median(prices);
     let away = (i128::from(price) - i128::from(middle)).abs();
-    // In hundredths of a minor unit, so that a floor below one unit has an effect.
+    // The scale is in hundredths of a minor unit, so that a floor below one unit has an effect.
     let scale = (i128::from(mad) * 100).max(i128::from(middle) * MAD_FLOOR_PERCENT).max(1);
     let milli = NORMAL * away * 10 / scale;
     let milli = i64::try_from(milli).unwrap_or(i64::MAX);
@@ -146,7 +146,7 @@ mod tests {
         let up = judge(1_201, &RULES, &[1_000], &[]).unwrap();
         assert_eq!((up.baseline, up.change_bp, up.score), (1_000, Some(2_010), None));
         assert_eq!(judge(799, &RULES, &[1_000], &[]).unwrap().change_bp, Some(-2_010));
-        // A price just above the limit is above it, regardless of rounding.
+        // Rounding does not reduce a change just above the limit to the limit.
         assert_eq!(judge(1_200_000_001, &RULES, &[1_000_000_000], &[]).unwrap().change_bp, Some(2_001));
     }
 
@@ -187,7 +187,7 @@ mod tests {
         assert!(!found.is_by_change(&RULES) && found.is_by_score(&RULES));
         // Four prices are too few for a score.
         assert_eq!(judge(1_104, &RULES, &still[..4], &[]), None);
-        // Each step is 15 %. The third step is an anomaly among the earlier prices.
+        // Each step is 15 %, which is below the limit on one change. The first step is an anomaly by its score.
         let mut before = vec![1_000; 8];
         let mut steps = 0;
         let mut price = 1_000;
@@ -224,8 +224,8 @@ mod tests {
     }
 
     proptest! {
-        /// Compares the result with the same rules in floating point, computed from the definitions. Both agree,
-        /// unless a score equals the limit to within rounding.
+        /// Compares the result with the same rules in floating point, computed from the definitions. The results
+        /// agree unless the score is within rounding of the limit.
         #[test]
         fn it_decides_as_the_definitions_do(
             price in 0_i64..5_000,

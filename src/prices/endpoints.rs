@@ -49,7 +49,8 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     }
     let config = &lane.vitals.config;
     let product = lane.keys.hash(tenant_id, &product_id);
-    // The lower half of the hash, because the upper half is the same for everything in a shard.
+    // These are the lower halves of the hashes. The upper half selects the shard, so it is not evenly distributed
+    // within a shard.
     let names = [lane.keys.hash_all([tenant_id]).0 as u64, product.0 as u64];
     let rates = [
         limits.events_per_s.unwrap_or(config.price_events_per_second),
@@ -89,7 +90,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
     let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
     if let Some(told) = key_told.filter(|_| wants_disk) {
-        // The key has to be on disk like its event. Its write started before the event's, so it takes no longer.
+        // Like its event, the key must be on disk. The key's write started before the event's, so it takes no longer.
         let _ = told.recv().await;
     }
     if !synced {
@@ -102,7 +103,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
         Some(_) => return Err(PriceRefused::NotStored),
         None => return Ok(answer::accepted(&event_id, AckLevel::of(wants_disk), first)),
     };
-    // Read from the committed rows, so that every repetition gets the same response.
+    // The response is read from the committed rows, so that every repetition gets the same one.
     let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
     match answer {
         Ok(Some(answer)) => Ok(answer::recorded(&answer, is_new, AckLevel::of(wants_disk))),
@@ -155,7 +156,7 @@ pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, Price
         Some(Outcome::Conflict) => return Err(PriceRefused::Reviewed),
         Some(Outcome::Missing) => return Err(PriceRefused::NoSuchAnomaly),
         Some(_) => return Err(PriceRefused::NotStored),
-        // Until the commit, it is unknown which of two decisions applies. A repetition is safe.
+        // If two decisions differ, it is unknown until the commit which one applies. A retry is safe.
         None => return Err(PriceRefused::NotCommitted),
     };
     let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;

@@ -1,4 +1,4 @@
-//! Product price events, their anomalies, and the decisions on these.
+//! Product price events, their anomalies, and the decisions on the anomalies.
 //!
 //! In: price events and decisions, list parameters, subscriptions to changes. Out: the verdict on a price, lists and
 //! a live stream of anomalies; in a shard, prices, anomalies and numbered changes in the caller's transaction. Owns:

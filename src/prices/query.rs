@@ -1,7 +1,7 @@
 //! Queries about price events over all shards: a page of anomalies, and the changes after a position in every shard.
 //!
-//! A position among the changes is one number for each shard. A client holds it sealed, as an event's id. Regardless
-//! of which shard the next change comes from, none is missed and none is repeated.
+//! A position among the changes consists of an epoch and a change number for each shard. A client holds a position as
+//! a sealed event id. No change is missed or repeated, regardless of which shard the next change comes from.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -20,9 +20,9 @@ struct PendingStep<T> {
     answer: Answer<Option<T>>,
 }
 
-/// Sends a shard a query whose answer must be complete. The shard's writer creates the file when the server starts,
-/// and a new one if the file was removed. While there is no file, the shard's content is unknown, which is not the
-/// same as empty.
+/// Sends a shard a query whose answer must be complete. The shard's writer creates the database file when the server
+/// starts, and again if the file is removed. While the file is missing, the shard's content is unknown rather than
+/// empty, so the query fails.
 fn ask<T: Send + 'static>(
     readers: &Readers,
     shard: ShardId,
@@ -76,7 +76,7 @@ pub(super) struct AnomaliesPage {
     pub next_cursor: Option<String>,
 }
 
-/// Returns the context that an anomaly cursor is sealed for. It binds the cursor to the same query.
+/// Returns the context that an anomaly cursor is sealed for. It binds the cursor to its query.
 fn context(of: &AnomalyFilter) -> Vec<u8> {
     let mut context = b"price anomalies".to_vec();
     let since = of.since_us.map(|since| since.to_string());
@@ -87,7 +87,7 @@ fn context(of: &AnomalyFilter) -> Vec<u8> {
         since.as_deref(),
     ] {
         context.push(0);
-        // A name is never empty.
+        // A part that is present is never empty, so an empty part always means an absent one.
         context.extend_from_slice(part.unwrap_or_default().as_bytes());
     }
     context
@@ -126,13 +126,13 @@ async fn fill(readers: &Readers, shards: &mut [ShardAnomalies], rows: usize) -> 
     Ok(())
 }
 
-/// The minimum number of rows requested from a shard if there are several. A round trip costs more than a few
-/// unneeded rows.
+/// The minimum number of rows requested from each of several shards, unless the page needs fewer rows. A round trip
+/// costs more than a few unneeded rows.
 const ROUND_ROWS: usize = 16;
 
-/// Returns one page of anomalies, newest first. The anomalies of one product come from one shard. Otherwise, all
-/// shards are merged. For each shard, memory holds twice the shard's part of a page rather than a whole page. In
-/// total, this is about two pages.
+/// Returns one page of anomalies, newest first. A list of one product's anomalies reads only the shard `only`. Any
+/// other list merges all shards. For each shard, memory holds about twice the shard's equal share of a page rather
+/// than a whole page. The total is about two pages.
 pub(super) async fn anomalies_page(
     readers: &Readers,
     key: &CursorKey,
@@ -160,7 +160,7 @@ pub(super) async fn anomalies_page(
         of.after = Some(after.ok_or_else(wrong)?);
     }
     let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
-    // One more than the page needs, which shows whether another page follows.
+    // One anomaly more than the page needs. It shows whether another page follows.
     let wanted = limit + 1;
     let rows = match asked.len() {
         1 => wanted,
@@ -190,7 +190,7 @@ pub(super) async fn anomalies_page(
     Ok(AnomaliesPage { anomalies, next_cursor })
 }
 
-/// A position among every shard's changes, in shard order.
+/// A position in the changes of every shard, in shard order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChangePosition(pub Vec<ChangeMark>);
 
@@ -199,7 +199,7 @@ pub(super) struct ChangePosition(pub Vec<ChangeMark>);
 pub(super) struct ChangeId(pub String);
 
 impl ChangePosition {
-    /// Returns the id of an event after which a client is at this position.
+    /// Seals this position as an event id. A client that has received the event is at this position.
     pub(super) fn seal(&self, key: &CursorKey, tenant_id: &str) -> Result<ChangeId, QueryError> {
         let mut bytes = Vec::with_capacity(self.0.len() * 12);
         for mark in &self.0 {
@@ -212,8 +212,8 @@ impl ChangePosition {
     /// Opens an id that a client sent.
     ///
     /// # Errors
-    /// Returns [`QueryError::Parameters`] if the string is not an id for this tenant's changes in this folder with
-    /// its current shards.
+    /// Returns [`QueryError::Parameters`] if `text` is not an event id of this tenant that this data folder issued
+    /// with its current shards, or if the position is lost.
     pub(super) fn open(
         key: &CursorKey,
         tenant_id: &str,
@@ -278,7 +278,7 @@ pub(super) async fn changes_of_shard(
     ask(readers, shard, step)?.get().await
 }
 
-/// One shard's changes in memory while a replay merges them with the others.
+/// One shard's changes in memory while a replay merges all shards.
 #[derive(Debug, Default)]
 struct ShardChanges {
     ready: VecDeque<PriceChange>,
@@ -297,7 +297,8 @@ pub(super) struct Changes {
     shards: Vec<ShardChanges>,
 }
 
-/// The number of changes that a replay requests from a shard at once. Memory holds as many changes from each shard.
+/// The number of changes that a replay requests from a shard at once. Memory holds up to this many changes from each
+/// shard.
 const STEP_CHANGES: usize = 64;
 
 impl Changes {
@@ -315,7 +316,7 @@ impl Changes {
         Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
     }
 
-    /// Returns the position of a client that has everything returned so far.
+    /// Returns the position of a client that has received every change returned so far.
     #[must_use]
     pub(super) fn position(&self) -> &ChangePosition {
         &self.at

@@ -71,9 +71,10 @@ pub struct StoredAnomaly {
 /// A position among a shard's changes, and the numbering that it belongs to. The default precedes every change in any
 /// numbering.
 ///
-/// All numbers survive a kill. A power cut may undo commits that were not yet on the disk. They are repeated from the
-/// journals, possibly in another order if several journals feed the shard. A client may then miss a change if it
-/// received such a commit, and returns after the shard has passed that commit's number again.
+/// The numbers survive if the process is killed. A power failure may undo commits that were not yet on the disk. The
+/// shard repeats these commits from the journals, possibly in another order if several journals feed it. A client may
+/// then miss a change if it received a change whose commit was undone, and reconnects after the shard has assigned
+/// that change's number again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMark {
     pub epoch: u32,
@@ -82,8 +83,8 @@ pub struct ChangeMark {
 
 impl ChangeMark {
     /// Returns `true` if this position does not exist in a shard whose newest position is `now`. In that case, the
-    /// shard is another file, or an older copy of the same file, and its next numbers belong to other changes. A
-    /// position of zero is valid in any numbering.
+    /// shard's file was replaced by another file or by an older copy of itself, and its next numbers belong to other
+    /// changes. A position of zero is valid in any numbering.
     #[must_use]
     pub fn is_lost(self, now: ChangeMark) -> bool {
         self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
@@ -151,8 +152,8 @@ fn write_number(out: &mut Vec<u8>, number: i64, digits: u8) {
     }
 }
 
-/// Renders the part that the response to the event also contains: the comparison, and the rules that the price
-/// violates.
+/// Renders the part of an anomaly that the response to its event also contains: the comparison, and the rules that
+/// the price violates.
 fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
     let finding = finding(row, 7)?;
     let rules = PriceRules { change_bp: row.get(13)?, score_milli: row.get(14)?, window: 0 };
@@ -268,8 +269,8 @@ pub fn anomaly(
     Ok(Some(StoredAnomaly { product_id: text(row, 1)?.to_owned(), json: render(row, AnomalyView::Now)? }))
 }
 
-/// Returns at most `limit` of a shard's anomalies, newest first, from an index in this order. With both a product and
-/// a status, all of the product's anomalies are scanned.
+/// Returns at most `limit` of a shard's anomalies, newest first. An index provides this order. If the filter has both
+/// a product and a status, the query scans all of the product's anomalies.
 pub fn anomalies(
     connection: &Connection,
     of: &AnomalyFilter,

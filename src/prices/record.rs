@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! event     form 1 | change limit 4 | score limit 4 | window 2 | the finding, in form 2 only | a price's record
-//! decision  decision 1 | decided at 8 | anomaly 16 | tenant's length 1 | tenant | product, or nothing
+//! decision  decision 1 | time of receipt 8 | anomaly 16 | tenant's length 1 | tenant | product, or nothing
 //! ```
-//! An event in form 0 is still to be judged. Events in forms 1 and 2 were judged in another shard and are carried
-//! from there: form 1 without an anomaly, form 2 with the finding and the decision on it. Numbers are little-endian.
+//! The number after a field is the field's length in bytes. The first field of an event is 0, 1 or 2. An event in
+//! form 0 has not been judged yet. Events in forms 1 and 2 were judged in another shard and are carried from there.
+//! An event in form 1 has no anomaly. An event in form 2 contains the finding, and the decision on it if there is
+//! one. Numbers are little-endian.
 
 use std::fmt;
 use std::str::FromStr;
@@ -67,7 +69,7 @@ pub struct NotAnAnomalyId;
 impl FromStr for AnomalyId {
     type Err = NotAnAnomalyId;
 
-    /// Parses 32 lower-case digits. Each anomaly has only this spelling.
+    /// Parses 32 lower-case hexadecimal digits. An anomaly's id has no other spelling.
     fn from_str(text: &str) -> Result<AnomalyId, NotAnAnomalyId> {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if text.len() != 32 || !text.bytes().all(is_hex) {
@@ -146,11 +148,11 @@ pub(super) struct Review {
     pub(super) at_us: i64,
 }
 
-/// The value that means "none" among a finding's numbers. No price and no score is that low.
+/// The value that means "none" among a finding's numbers. No valid number is that low.
 const NOTHING: i64 = i64::MIN;
 
 impl<'a> PriceEventRow<'a> {
-    /// Creates an event that is still to be judged.
+    /// Creates an event that has not been judged yet.
     #[must_use]
     pub fn new(row: PriceRow<'a>, rules: PriceRules) -> PriceEventRow<'a> {
         PriceEventRow { row, rules, judged: None }
@@ -237,7 +239,7 @@ pub struct PriceReviewRow<'a> {
     pub received_us: i64,
     pub anomaly: AnomalyId,
     pub tenant_id: &'a str,
-    /// The product that the anomaly must belong to. If empty, it may belong to any product.
+    /// The product that the anomaly must belong to. If it is empty, the anomaly may belong to any product.
     pub product_id: &'a str,
 }
 

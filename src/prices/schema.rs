@@ -5,7 +5,8 @@ use rusqlite::Connection;
 
 use crate::shard::{ShardError, view};
 
-/// Creates this family's tables for a schema version. Version 3 added prices, version 4 events and anomalies.
+/// Creates this family's tables for a schema version. Version 3 added prices, and version 4 added events and
+/// anomalies.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&history_sql())?,
@@ -38,8 +39,8 @@ FROM price_row p JOIN tenant_row t ON t.id = p.tenant;
     )
 }
 
-/// Returns the SQL that creates the other tables and their views. Existing prices count as accepted. Their index
-/// takes about a second per million.
+/// Returns the SQL that creates the tables of events, anomalies and changes, and their view. Existing prices count as
+/// accepted. Indexing them takes about a second per million prices.
 fn tables_sql() -> String {
     format!(
         "

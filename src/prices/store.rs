@@ -30,8 +30,8 @@ fn history(batch: &mut Batch<'_>, row: &PriceRow<'_>) -> Result<Outcome, ShardEr
     Ok(outcome)
 }
 
-/// Stores a price event. If the tenant already has a different price event with this id for this product, it is a
-/// conflict.
+/// Stores a price event. The event is a conflict if the tenant already has a different price event with the same id
+/// for the same product.
 fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, ShardError> {
     let row = &event.row;
     let tenant = batch.tenants.number(batch.connection, row.observed.tenant_id)?;
@@ -83,7 +83,7 @@ fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, Sh
     Ok(Outcome::Inserted)
 }
 
-/// Compares the event with the stored event that has its id. Returns `None` if there is none.
+/// Compares the event with the stored event that has the same id. Returns `None` if no such event is stored.
 fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<Outcome>, ShardError> {
     let found = connection
         .prepare_cached(
@@ -105,7 +105,8 @@ fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Op
     Ok(found.map(|is_same| if is_same { Outcome::Duplicate } else { Outcome::Conflict }))
 }
 
-/// Finds this observation in the history. Returns whether its content is the same, or `None` if it is not there.
+/// Finds this observation in the history. Returns whether the stored content is the same, or `None` if the history
+/// does not contain the observation.
 fn in_history(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<bool>, ShardError> {
     Ok(connection
         .prepare_cached(
@@ -132,7 +133,7 @@ enum Side {
     After,
 }
 
-/// Returns the product's accepted prices in the event's currency on one side of its time, nearest first.
+/// Returns the product's accepted prices in the event's currency on one side of the event's time, nearest first.
 fn accepted(
     connection: &Connection,
     tenant: i64,
@@ -159,7 +160,7 @@ fn accepted(
         row.currency.as_str(),
         row.observed.at_us,
         row.observed.event_id,
-        // The neighbour is needed even if no score is requested.
+        // The nearest price is needed even if the window is zero, in which case there is no score.
         rules.window.max(1)
     ];
     let prices = statement.query_map(values, |found| found.get(0))?;
@@ -237,7 +238,7 @@ fn store_anomaly(
     Ok(anomaly)
 }
 
-/// Assigns the next number to the change. The table keeps every row, so the highest number is the last one.
+/// Assigns the next number to the change. Rows are never deleted, so the highest number belongs to the last change.
 fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64) -> Result<(), ShardError> {
     batch
         .connection

@@ -36,7 +36,7 @@ const CHECKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Scans the rows and looks up the related ones. This takes some seconds per million price events.
+/// Scans the rows and looks up their related rows. This takes some seconds per million price events.
 pub(super) fn verify(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     for (what, sql) in CHECKS {
         let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;

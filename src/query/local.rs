@@ -1,4 +1,4 @@
-//! The hours and days of a local clock: the start of the one that contains a time, and the start of the next one.
+//! The hours and days of a local clock: the start of the hour or day that contains a time, and the start of the next.
 //!
 //! Some offsets change by less than an hour (Lord Howe). In that case, an hour includes its repeated part, or begins
 //! after its skipped part. An hour that is repeated completely counts as two hours. A time without a date (at the
@@ -12,12 +12,12 @@ use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// The first date whose year is written with four digits. Times that a zone still assigns to the day before count as
-/// part of it.
+/// The first date whose year is written with four digits. Times that a zone still assigns to the day before it count
+/// as part of this date.
 const FIRST_DATE: Date = Date::constant(0, 1, 1);
 
-/// Returns when a zone's clock shows a time. The result is clamped to the storable times and the microsecond after
-/// them.
+/// Returns the instant at which a zone's clock shows a time. The result is clamped to the storable times and the
+/// microsecond after them.
 pub fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
     let us = time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
     // A time for which the calendar has no instant is before or after all times that have one.
@@ -58,7 +58,8 @@ pub fn next_hour(zone: &TimeZone, us: i64) -> i64 {
         at += BucketSize::Hour.us();
         next = hour_start(zone, at);
     }
-    // If part of an hour is skipped, a shorter hour may precede the one found. After the last time there is none.
+    // If part of an hour is skipped, a shorter hour may precede the one found. There is no such hour after the last
+    // storable time.
     while next <= TIME_US_MAX {
         let before = hour_start(zone, next - 1);
         if before <= us {

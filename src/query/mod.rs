@@ -11,7 +11,7 @@
 //! longer than one step, writes, or treats a shard that it cannot read as empty.
 //!
 //! The first step on a shard pins its highest row id. Rows that arrive later are not part of the query, however long
-//! it runs. They therefore shift or repeat no row, and `total` remains correct.
+//! it runs. They therefore do not shift or repeat any row, and `total` remains correct.
 
 mod cursor;
 mod filter;

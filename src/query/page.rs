@@ -30,7 +30,7 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
         return Ok(Page { rows: Vec::new(), total, next_cursor: None });
     }
     if skip > 0 && after.is_none() {
-        // Only keys are read, so skipped rows are never read as rows.
+        // This merge reads only keys. The skipped rows themselves are never read.
         let inner = readers.permit()?;
         let mut keys = Merged::begin(readers, inner, filter.clone(), &pins, None, None, true)?;
         let mut left = skip;

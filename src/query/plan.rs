@@ -191,9 +191,9 @@ impl Parameters {
         chosen
     }
 
-    /// Returns the beginning (inclusive) and the end (exclusive) of the range. They are `from` and `to`, or
-    /// `start_date` and `end_date`, whose day is included. Days are those of the zone. Bounds outside the storable
-    /// times are equivalent to the first or the last of these.
+    /// Returns the beginning (inclusive) and the end (exclusive) of the range. The parameters are `from` and `to`, or
+    /// `start_date` and `end_date`. The day of `end_date` is included. Days are those of the zone. Bounds outside the
+    /// storable times are equivalent to the first or the last of these.
     pub fn range(&mut self, zone: Option<&TimeZone>) -> (Option<i64>, Option<i64>) {
         let given = |names: [&str; 2]| {
             let of = |name: &str| self.known.iter().position(|known| *known == name);
@@ -211,7 +211,7 @@ impl Parameters {
         let from_us = start.map(|start| start.us(&utc));
         let to_us = end.map(|end| if is_by_dates { end.end_us(&utc) } else { end.us(&utc) });
         let is_backwards = match (start, end) {
-            // Some zones skipped a day, which begins where it ends.
+            // Days are compared by date, because a day that a zone skipped begins and ends at the same time.
             (Some(Bound::Day(start)), Some(Bound::Day(end))) if is_by_dates => start > end,
             (Some(Bound::Day(start)), Some(Bound::Day(end))) => start >= end,
             _ => from_us.zip(to_us).is_some_and(|(from, to)| from >= to),

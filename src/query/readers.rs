@@ -63,7 +63,7 @@ impl ReadShard {
     }
 }
 
-/// One open query. Dropping it makes room for another.
+/// One open query. Dropping it permits another.
 #[derive(Debug)]
 pub struct Permit(Arc<AtomicUsize>);
 
@@ -109,7 +109,7 @@ impl Readers {
         Ok(Readers { shards: shards.into(), queues: queues.into(), open: Arc::default(), queries_max, heavy })
     }
 
-    /// Reserves room for one query, or returns [`QueryError::Busy`].
+    /// Permits one more query, or returns [`QueryError::Busy`] if too many are open.
     pub fn permit(&self) -> Result<Permit, QueryError> {
         let open = self.open.fetch_add(1, Ordering::AcqRel);
         let permit = Permit(self.open.clone());
@@ -132,7 +132,7 @@ impl Readers {
 
     /// Runs a step on one shard, in a read transaction. `absent` is the answer for a shard that was never written. A
     /// shard that was written but whose file is missing returns an error. The step is skipped if the receiver of its
-    /// answer is gone.
+    /// answer was dropped.
     pub fn ask<T: Send + 'static>(
         &self,
         shard: ShardId,
@@ -229,7 +229,7 @@ impl Connections {
             }
             Err(error) => return Err(error.into()),
         };
-        // A file that replaced another is opened again. SQLite would continue with the old one.
+        // A file that replaced another is opened again. SQLite would otherwise continue to read the old file.
         if self.open.get(path).is_some_and(|opened| opened.file != file) {
             self.open.remove(path);
         }

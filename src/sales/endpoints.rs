@@ -1,4 +1,4 @@
-//! `GET …/metrics/sales`: an earlier response's figures if no order has changed since, or new figures.
+//! `GET …/metrics/sales`: cached figures if no order has changed since they were computed, or otherwise new figures.
 
 use std::cell::RefCell;
 

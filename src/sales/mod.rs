@@ -1,4 +1,5 @@
-//! A tenant's sales by day, hour, product or category: from the sums that orders keep, or from every sale.
+//! A tenant's sales by day, hour, product or category: from sums that are updated together with the orders, or from
+//! every sale.
 //!
 //! In: parameters of `GET …/metrics/sales`. Out: figures, and how they were computed. Owns: the definition of the
 //! figures, and the figures that a core caches between requests. Never: writes; the orders' transaction writes the

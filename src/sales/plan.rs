@@ -1,5 +1,5 @@
-//! The conversion of a query string to a sales query, and of its result to a response that describes how it was
-//! computed. A core keeps responses until an order changes them.
+//! Converts a query string to a sales query, and the query's result to a response that describes how it was computed.
+//! A core caches responses until an order of their tenant changes.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -234,7 +234,7 @@ pub(super) struct SalesCache {
     bytes: usize,
 }
 
-/// The maximum size of one core's cache.
+/// The maximum size of one core's cache, in bytes.
 const CACHE_BYTES_MAX: usize = 8 << 20;
 
 impl SalesCache {

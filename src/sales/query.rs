@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! approx   ask every shard for its sums by group ─► merge counts and sketches
-//! exact    days to windows of about as many sales ─► ask every shard for each window's sales, the next window's
-//!          while this one's are added ─► distinct customers and ranks of each group
+//! exact    split the range into windows with about the same number of sales ─► ask every shard for each window's
+//!          sales, while those of the window before are added ─► distinct customers and ranks of each group
 //! ```
-//! Exact figures by name (products, categories) hold every name's customers and totals at once. If they do not fit
-//! into memory, they are computed in several passes, each over a part of the names.
+//! Exact figures by name (of a product or category) require the customers and totals of every name at once. If these
+//! do not fit into memory, the figures are computed in several passes, each over a part of the names.
 
 mod accumulator;
 mod merging;
@@ -24,7 +24,7 @@ use crate::orders::{ORDERS, SalesFilter, SumsBy};
 use crate::query::{QueryError, Readers, local, received};
 use crate::shard::read::pin;
 
-/// The number of sales in one window, over all shards. Each takes 50 bytes.
+/// The number of sales in one window, over all shards. Each sale takes 50 bytes.
 const WINDOW_SALES: i64 = 60_000;
 /// The maximum number of passes over the sales.
 const PASSES_MAX: u32 = 64;
@@ -60,7 +60,7 @@ pub struct SalesQuery {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub orders: i64,
-    /// The sum over many rows, in a type that no number of rows overflows.
+    /// The sum over many rows, in a type that cannot overflow.
     pub units: i128,
     pub revenue: i128,
     /// The number of distinct customers, and the order totals at p50, p95 and p99.
@@ -123,8 +123,8 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
     }
 }
 
-/// The start and end of each group, ascending. The groups are those that may contain sales, or one that covers
-/// everything.
+/// The start and end of each group, in ascending order. There is one entry for each group that may contain sales, or
+/// a single entry for the whole range.
 type Spans = Arc<[(i64, i64)]>;
 
 /// Returns the period within the range that contains sales, in whole days of the zone.
@@ -135,7 +135,7 @@ async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i6
         .await?;
     let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
     let Some((first, last)) = found else { return Ok(None) };
-    // These are whole days in the zone around the UTC days with sales.
+    // Extends the UTC days with sales to whole days in the zone.
     let first = local::day_start(&query.zone, first);
     let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
     let (from_us, to_us) = (range.0.unwrap_or(first).max(first), range.1.unwrap_or(last).min(last));
@@ -247,7 +247,7 @@ async fn scan(
 
 const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
 
-/// Computes groups by time, one window at a time. The next window is read while this one is added.
+/// Computes groups by time, one window at a time. The next window is read while the current one is added.
 async fn by_window(
     readers: &Readers,
     query: &SalesQuery,
@@ -381,8 +381,8 @@ mod tests {
             let found = spans("UTC", by, &far, (None, None));
             assert_eq!(found.iter().map(|span| span.0).collect::<Vec<_>>(), far.map(us));
         }
-        // A UTC day is part of two days in Berlin, and a UTC hour is part of two hours in Kolkata. Neighbours share
-        // one of them.
+        // A UTC day overlaps two days in Berlin, and a UTC hour overlaps two hours in Kolkata. Two consecutive UTC
+        // days share one of their days in Berlin.
         let days = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
         assert_eq!(spans("Europe/Berlin", SumsBy::Day, &days, (None, None)).len(), 3);
         let hours = spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (None, None));

@@ -1,4 +1,5 @@
-//! Reads one tenant's sales for figures: groups with sketches from the sums, or single sales from the rows.
+//! Reads one tenant's sales for figures: either groups with sketches, from the sums, or single sales, from the rows
+//! of orders.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,7 +20,7 @@ pub(super) struct SalesSum {
     /// The total over several rows, which may exceed 64 bits.
     pub units: i128,
     pub revenue: i128,
-    /// The encoded sketches of customers. It is empty for products.
+    /// The encoded sketch of customers. Empty for products.
     pub customers: Vec<u8>,
     pub order_value: Vec<u8>,
 }
@@ -36,7 +37,8 @@ fn sums_sql(by: SumsBy) -> String {
 }
 
 impl SumsBy {
-    /// Returns the name whose number is in the second column.
+    /// Returns the name of the category or product with this number, from the second column of [`sums_sql`]. The name
+    /// is empty for hours and days.
     fn name(self, connection: &Connection, number: i64) -> Result<String, ShardError> {
         let sql = match self {
             SumsBy::Hour | SumsBy::Day => return Ok(String::new()),
@@ -61,7 +63,7 @@ pub(super) fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
 }
 
 /// Returns the sums of `[from, to)`, added up by group, with their sketches. `spans` are the start and end of each
-/// group, ascending. Times between them are ignored. The range consists of whole hours or days, depending on `by`.
+/// group, ascending. Times between spans are ignored. The range consists of whole hours or days, depending on `by`.
 pub(super) fn sales_sums(
     connection: &Connection,
     of: &SalesFilter,
@@ -93,7 +95,7 @@ pub(super) fn sales_sums(
     Ok(found)
 }
 
-/// One sum while it is added up. A single row's sketches are returned unchanged.
+/// A sum that is being added up. If it has a single row, the row's sketches are returned unchanged.
 #[derive(Default)]
 struct SumBuilder {
     orders: i64,
@@ -186,7 +188,7 @@ pub(super) fn sales_starts(
     limit: usize,
 ) -> Result<Vec<i64>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
-    // The hour or day that contains `from` begins before it.
+    // The hour or day that contains `from` may begin before `from`.
     let from_us = from_us.map_or(i64::MIN, |from| from.saturating_sub(from.rem_euclid(by.us())));
     let to_us = to_us.unwrap_or(i64::MAX);
     let mut starts = BTreeSet::new();
@@ -220,7 +222,7 @@ pub enum SaleSplit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SalePart {
     pub ordered_at_us: i64,
-    /// The index of the name in the names.
+    /// The index of the part's name in the [`SaleParts::names`] of all steps so far.
     pub name: u32,
     pub currency: Currency,
     pub customer_key: u64,
@@ -246,8 +248,8 @@ impl SaleParts {
     }
 }
 
-/// Returns every sale of `[from, to)` among orders up to `pin`, one for each order, approximately ordered by time.
-/// Takes 0.2 us per sale.
+/// Returns the sales of `[from, to)` among orders with ids up to `pin`, one for each order, approximately ordered by
+/// time. Takes 0.2 us per sale.
 pub(super) fn single_sales(
     connection: &Connection,
     of: &SalesFilter,
@@ -267,12 +269,13 @@ pub(super) fn single_sales(
     Ok(found)
 }
 
-/// The state of reading the parts of sales in one shard. Each step receives it from the step before, because what it
-/// knows (product names, whether most of a table is selected) would cost more than a step to gather again.
+/// The state of reading the parts of sales in one shard. Each step passes it to the next, because it would take
+/// longer than a step to gather its contents again: product names, and whether most of a table is selected.
 #[derive(Debug)]
 pub struct SalePartsCursor {
     by: SaleSplit,
-    /// A part of the names: its index, and the number of parts. Names whose hash is in another part are omitted.
+    /// The part of the names to read: its index, and the number of parts. Names whose hash is in another part are
+    /// omitted.
     share: (u32, u32),
     /// The highest order id in the finished partitions. If tables are read from end to end, the highest order id read
     /// so far.
@@ -281,7 +284,7 @@ pub struct SalePartsCursor {
     within: Option<(i64, String)>,
     /// Set if tables are read from end to end. The first step decides it.
     whole: Option<bool>,
-    /// The number of each product's name, by product number, or one of the two constants below.
+    /// For each product number, the number of the name that the product counts for, or [`UNKNOWN`] or [`LEFT_OUT`].
     products: Vec<u32>,
     numbers: HashMap<String, u32>,
 }
@@ -305,15 +308,15 @@ impl SalePartsCursor {
         }
     }
 
-    /// Returns the number of the name that an item counts for: its product's or its category's. Takes about 2 us the
-    /// first time, then 2 ns.
+    /// Returns the number of the name that an item counts for: the name of its product or its category. Takes about 2
+    /// us for the first item of a product, and then 2 ns.
     fn number(
         &mut self,
         connection: &Connection,
         product: i64,
         names: &mut Vec<String>,
     ) -> Result<Option<u32>, ShardError> {
-        // Products are numbered from 1 without gaps, so one slot for each takes few bytes.
+        // Products are numbered from 1 without gaps, so a vector with one slot for each is small.
         let place = usize::try_from(product).unwrap_or(usize::MAX);
         let known = self.products.get(place).copied().unwrap_or(UNKNOWN);
         if known < LEFT_OUT {
@@ -344,9 +347,9 @@ impl SalePartsCursor {
     }
 }
 
-/// Runs the next step. Returns the sales of `[from, to)` among some ten thousand orders up to `pin`, one for each
-/// order and name in it, and the state if there is more to read. Takes about 0.3 us per order and 0.2 us per item if
-/// most orders are selected.
+/// Runs the next step. Returns the sales of `[from, to)` among the next 8192 orders with ids up to `pin`, one for
+/// each order and name in it. Also returns the cursor if there is more to read. Takes about 0.3 us per order and 0.2
+/// us per item if most orders are selected.
 pub fn sale_parts(
     connection: &Connection,
     of: &SalesFilter,
@@ -370,7 +373,8 @@ pub fn sale_parts(
     };
     reading.whole = Some(whole);
     if whole {
-        // If most of the rows are selected, both tables are read from end to end, side by side.
+        // If most of the rows are selected, the tables of orders and items are both read from end to end, side by
+        // side.
         let ids = (reading.after.max(info.first_id - 1), end(info));
         reading.after = parts_by_id(connection, of, tenant, (info, ids), range, &mut reading, &mut found)?;
     } else {
@@ -393,7 +397,7 @@ fn parts_by_time(
     reading: &mut SalePartsCursor,
     found: &mut SaleParts,
 ) -> Result<Option<(i64, String)>, ShardError> {
-    // An order id is never empty.
+    // No order id is empty, so the first step starts before every order at `from_us`.
     let (after_us, after_id) = reading.within.take().unwrap_or((from_us, String::new()));
     let mut statement = connection.prepare_cached(&sales_behind_sql(&info.name))?;
     let mut items = connection.prepare_cached(&items_sql(&info.name))?;
@@ -458,9 +462,9 @@ fn parts_by_id(
     Ok(last)
 }
 
-/// Tables are read from end to end if the number of selected orders times this is at least the number of stored ones.
+/// Tables are read from end to end if at least one in this many of the stored orders is selected.
 const MOST: u64 = 3;
-/// The number of orders in one step: some 10 ms, and 2 MB of single sales.
+/// The number of orders in one step. A step takes some 10 ms and returns some 2 MB of single sales.
 const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
 
 fn overlapping(
@@ -480,7 +484,7 @@ fn values(of: &SalesFilter, tenant: i64, pin: i64, (from_us, to_us): (i64, i64))
     [tenant.into(), from_us.into(), to_us.into(), pin.into(), currency.into()]
 }
 
-/// The most recent currency, which is usually the next one too.
+/// The currency of the last sale read, which is usually the currency of the next sale too.
 #[derive(Default)]
 struct Currencies(Option<Currency>);
 
@@ -541,7 +545,8 @@ fn sales_sql(partition: &str) -> String {
     )
 }
 
-/// Returns the SQL that reads sales after a position, like [`sales_sql`] otherwise.
+/// Returns the SQL that reads a limited number of sales after a position, in time order. It selects sales like
+/// [`sales_sql`].
 fn sales_behind_sql(partition: &str) -> String {
     format!(
         "SELECT ordered_at_us, currency, customer_key, total, units, id, order_id FROM {partition} \

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::http::Connection;
 
-/// The key of a slab entry. A stale key, of a connection that was closed in the same tick, finds nothing.
+/// The key of a slab entry. A stale key belongs to a connection that was closed in the same tick, and finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) u64);
 
@@ -43,19 +43,20 @@ pub(super) struct Conn {
     generation: u32,
     pub(super) phase: Phase,
     pub(super) after: After,
-    /// Set if the socket may contain more than was read. It is read again once nothing blocks the connection.
+    /// Set if the socket may contain more than was read. The socket is read again once nothing blocks the connection.
     pub(super) more: bool,
     /// Set while bytes that were read in this tick are not parsed yet.
     pub(super) unparsed: bool,
-    /// Set while responses of this tick are owed that may have to wait for the disk. If more requests were parsed
-    /// before that is known, their responses would be sent under the wrong promise.
+    /// Set while the connection is owed responses of this tick, which may have to wait for the disk. No further
+    /// request is parsed until it is known whether they have to. Otherwise, its response would be sent under the
+    /// wrong promise.
     pub(super) is_owed: bool,
     pub(super) hung_up: bool,
     pub(super) deadline_ms: u64,
-    /// The peer's address. The kernel is asked for it only if there is a limit on addresses.
+    /// The peer's address. It is requested from the kernel only if there is a limit per client address.
     pub(super) peer: Option<IpAddr>,
     pub(super) parser: Connection,
-    /// Received bytes that are not consumed yet. It holds no allocation while it is empty.
+    /// Received bytes that are not consumed yet. An empty vector has no allocation.
     pub(super) input: Vec<u8>,
     /// Rendered bytes that are not sent yet.
     pub(super) output: Vec<u8>,
@@ -122,12 +123,12 @@ impl Connections {
         self.buffered
     }
 
-    /// Counts a change of a connection's buffers from a capacity of `before` to one of `after`.
+    /// Updates the total after the capacity of a connection's buffers has changed from `before` to `after`.
     pub(super) fn rebuffered(&mut self, before: usize, after: usize) {
         self.buffered = self.buffered + after - before;
     }
 
-    /// Collects the keys of the connections past their deadline, and those of idle ones if `idle_too`.
+    /// Collects the keys of the connections past their deadline and, if `idle_too`, of all idle connections.
     pub(super) fn overdue(&self, now_ms: u64, idle_too: bool, into: &mut Vec<Key>) {
         for (at, conn) in &self.entries {
             if conn.deadline_ms <= now_ms || (idle_too && conn.phase == Phase::Idle) {

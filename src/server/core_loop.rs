@@ -1,11 +1,11 @@
-//! One core's hot lane: an epoll loop over a closed list of wake-ups (a new connection, a readable or writable one, a
-//! message from another core, a finished fdatasync, the clock).
+//! One core's hot lane: an epoll loop over a closed list of wake-ups (a new connection, a readable or writable
+//! connection, a message from another core, a finished fdatasync, the clock).
 //!
 //! ```text
 //! wait ─► read every ready connection ─► parse, check, stage ─► one append ─► answer ─► wait
 //! ```
-//! In a steady state, it makes no system calls other than epoll_wait, recv, send and one write per tick. It takes no
-//! lock and allocates nothing (S2).
+//! In a steady state, the loop makes no system calls other than epoll_wait, recv, send and one write per tick. It
+//! takes no lock and allocates nothing (S2).
 
 mod answer;
 mod arrive;
@@ -42,7 +42,8 @@ use crate::tenants::{Denied, Desk, Need, Now};
 
 /// The maximum number of descriptors that one wait reports.
 const EVENTS_MAX: usize = 1024;
-/// The maximum number of connections accepted in one tick, so that a storm of new ones does not starve the others.
+/// The maximum number of connections accepted in one tick, so that a burst of new connections does not starve the
+/// existing ones.
 const ACCEPTS_MAX: usize = 64;
 /// The maximum number of bytes in one read of a connection.
 const RECV_BYTES: usize = 64 * 1024;
@@ -50,9 +51,9 @@ const RECV_BYTES: usize = 64 * 1024;
 const TICK_BYTES_MAX: usize = 1 << 20;
 /// The number of responses that ends a tick early, for the same reason.
 const TICK_ANSWERS_MAX: usize = 4 * 1024;
-/// The space for what one tick reads before it is parsed.
+/// The size of the buffer for the bytes that one tick reads before it parses them.
 const SCRATCH_BYTES: usize = 1 << 20;
-/// How long the peer's unread bytes are dropped after a refusal, unless it closes earlier.
+/// How long the peer's unread bytes are dropped after a refusal, unless the peer closes the connection earlier.
 const LINGER_MS: u64 = 1_000;
 /// How long accepting pauses after an error such as EMFILE.
 const ACCEPT_PAUSE_MS: u64 = 50;
@@ -64,7 +65,7 @@ const INPUT_BYTES_MIN: usize = 2 * 1024;
 const KEY_LISTENER: u64 = u64::MAX;
 const KEY_WAKE: u64 = u64::MAX - 1;
 
-/// Time limits, in the loop's own unit.
+/// The loop's limits. Time limits are in milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     head_ms: u64,
@@ -89,7 +90,7 @@ pub(super) struct Parts {
     pub(super) desk: Desk,
     /// Connections that other cores pass to this one.
     pub(super) inbox: Vec<mailbox::Receiver<OwnedFd>>,
-    /// The mailboxes of the cores that connections are passed to. `None` for this core.
+    /// The mailboxes of the cores that connections are passed to. The entry for this core is `None`.
     pub(super) peers: Vec<Option<mailbox::Sender<OwnedFd>>>,
     pub(super) executor: async_channel::Sender<HandedOver>,
     pub(super) sync_wanted: async_channel::Sender<()>,
@@ -110,7 +111,7 @@ enum OwedResponse {
     Nothing,
 }
 
-/// The parts of a request that its response needs after the request's bytes are gone.
+/// The parts of a request that its response needs after the request's bytes have been dropped.
 #[derive(Clone, Copy)]
 struct ResponseTarget {
     request_id: (usize, usize),
@@ -159,7 +160,7 @@ struct Held {
     upto: u64,
     since_us: u64,
     events: u64,
-    /// The id of this connection's request that is logged once it is answered.
+    /// The id of this connection's sampled request, which is logged once it is answered.
     sampled: Option<String>,
 }
 
@@ -192,11 +193,12 @@ pub(super) struct CoreLoop {
     unix_us: i64,
     date: [u8; 29],
     date_s: i64,
-    /// The request that this tick logs. There is one per second, because the lane has no time for more.
+    /// The request that this tick logs. At most one request per second is logged, because the lane has no time for
+    /// more.
     sampled: Option<(Key, String)>,
     sample_at_ms: u64,
-    /// The times at which refused events were last logged: the first of each status in a second is logged at level
-    /// info.
+    /// The times at which refused events were last logged. In each second, the first refusal with each status is
+    /// logged at level info.
     refusals: Refusals,
     sweep_at_ms: u64,
     publish_at_ms: u64,
@@ -319,8 +321,8 @@ impl CoreLoop {
         (self.sweep_at_ms.saturating_sub(self.now_ms()) + 1).min(self.limits.sweep_ms) as u32
     }
 
-    /// Enforces time limits, publishes counters and checks how far the server has stopped. Returns `false` when the
-    /// loop has to end.
+    /// Enforces time limits, publishes counters and checks the server's stop stage. Returns `false` when the loop has
+    /// to end.
     fn duties(&mut self) -> bool {
         let now_ms = self.now_ms();
         if now_ms < self.sweep_at_ms {

@@ -13,7 +13,7 @@ use crate::ops::vitals::ROUTES;
 use crate::tenants::{Need, Scope};
 use crate::{clicks, events, exports, orders, people, prices, sales, status, stock, uploads};
 
-/// Converts an async function to the form that a row needs. Refusals become responses here.
+/// Converts an async function to the form that a row needs. The conversion also turns refusals into responses.
 macro_rules! task {
     ($handler:path) => {
         |call, body| {
@@ -88,17 +88,17 @@ const fn hot(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { lane: Lane::Hot, ..operation }
 }
 
-/// Lets every page call an operation, because it only appends events.
+/// Lets every page call an operation that only appends events.
 const fn for_every_page(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { pages: Pages::Every, ..operation }
 }
 
-/// Lets an operation be called under any name, as probes and scrapes do.
+/// Lets an operation be called under any host name, as probes and scrapers do.
 const fn by_any_name(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { pages: Pages::OwnByAnyName, ..operation }
 }
 
-/// Every endpoint. The first is found without a comparison with the others.
+/// Every endpoint. The first one is found without comparing the path with the others.
 const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/event",

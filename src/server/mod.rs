@@ -81,12 +81,13 @@ pub fn operations() -> impl Iterator<Item = (&'static str, Method, Need)> {
     rows.flat_map(|row| row.operations.iter().map(|operation| (row.path, operation.method, operation.need)))
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. First the server reports that it is not ready, then it stops
-/// accepting connections, then the journals are stored. A second signal ends the process at once.
+/// Serves until SIGTERM or SIGINT, then drains. The server first reports that it is not ready, then stops accepting
+/// connections, and then stores the records that the journals contain. A second signal ends the process at once.
 pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let (tell, told) = async_channel::bounded(64);
     watch_signals(tell.clone())?;
-    // A write beyond RLIMIT_FSIZE is then an error with the response 507, instead of ending the process.
+    // By default, SIGXFSZ ends the process at a write beyond RLIMIT_FSIZE. With this handler, the write fails
+    // instead, and the client gets a 507.
     let ignored = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, ignored)?;
     match preflight::raise_limits() {
@@ -119,7 +120,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         started_monotonic_us: clock::monotonic_us(),
         config,
     });
-    // This precedes the pinning of threads, because the threads of `ops` inherit the CPUs of this one.
+    // This precedes the pinning of threads, because the `ops` threads inherit the CPUs of the current thread.
     let ops_address = start_ops(&vitals)?;
     let registry = keeper.registry().clone().with_rate_per_address(vitals.config.rate_per_address);
     let watcher = watch::start(vitals.clone(), keeper)?;
@@ -177,8 +178,8 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Drains the cores: reports unready, closes the listening sockets, waits until open requests have ended or the
-/// timeout has passed, and ends the lanes.
+/// Drains the cores: reports that the server is not ready, closes the listening sockets, waits until all connections
+/// are closed or the timeout has passed, and ends the lanes.
 fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
     vitals.stop.advance(Stage::Unready);
     clock::pause(vitals.config.drain_delay);
@@ -193,13 +194,14 @@ fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Reports the first SIGTERM or SIGINT as an event. The second ends the process.
+/// Reports the first SIGTERM or SIGINT as an event. The second signal ends the process.
 fn watch_signals(tell: async_channel::Sender<Event>) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     thread("signals", move || {
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 {
-                // 128 + signal, as a shell reports it. Nothing acknowledged is lost, because the journal contains it.
+                // The exit status is 128 + signal, as a shell reports it. No acknowledged event is lost, because the
+                // journal contains it.
                 std::process::exit(128 + signal);
             }
             let _ = tell.send_blocking(Event::Signal(signal));
@@ -212,7 +214,7 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// Starts a thread. Its end, orderly or not, is reported to the main thread.
+/// Starts a thread. Reports its end to the main thread if the thread failed, or ended before the server flushes.
 fn watched_thread(
     name: String,
     stop: Arc<Stop>,
@@ -265,7 +267,7 @@ fn choose_cpus(config: &Config) -> Result<Vec<usize>, ServeError> {
     Ok(cpus)
 }
 
-/// Checks that there are keys if other machines can reach the address, unless the operator insists.
+/// Checks that there is a valid key if other machines can reach the address, unless the operator set `--insecure`.
 fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
     let is_loopback = config.listen.ip().to_canonical().is_loopback();
     if is_loopback || config.insecure || registry.has_usable_key(clock::unix_us()) {
@@ -302,7 +304,7 @@ fn ops_problem(problem: api::Problem, detail: &str) -> ops::OpsAnswer {
 
 fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     let Some(address) = vitals.config.ops_listen else { return Ok(None) };
-    // This listener requires no key, so keys do not make every name safe.
+    // This listener requires no key, so the host name is checked even if the server has keys.
     let guard = {
         let vitals = vitals.clone();
         move |asked: &ops::OpsAsked<'_>| {

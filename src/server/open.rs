@@ -14,13 +14,14 @@ use crate::journal::{self, Appender, LaneState, Reader, Syncer};
 use crate::query::{CursorKey, ReadShard};
 use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 
-/// The journals that one core appends to: its listener's and its executor's, one for each shard that it feeds.
+/// The journals that one core appends to. Its listener and its executor each have one journal per shard that the core
+/// feeds.
 pub(super) struct CoreLanes {
     pub(super) hot: Vec<(ShardId, Appender)>,
     pub(super) keyed: Vec<(ShardId, Appender)>,
-    /// The outcomes of each keyed journal's rows, in the order of the journals.
+    /// The outcomes of the rows of each keyed journal, in the order of `keyed`.
     pub(super) verdicts: Vec<Arc<Verdicts>>,
-    /// Receives a message after every commit that a request here waits for.
+    /// Receives a message after every commit that a request on this core waits for.
     pub(super) committed: async_channel::Receiver<()>,
     commits: async_channel::Sender<()>,
     /// Receives a message after every commit, on any shard, that changes prices.
@@ -112,7 +113,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
                 journals.idle.push(appender);
             }
         }
-        // This also syncs the names that an earlier start created, if it was killed before it synced them.
+        // This also syncs the names that an earlier start created, if that start was killed before it synced them.
         durable::sync_folder(shard_folder.dir())?;
         let status = Arc::new(ShardStatus::new(shard));
         for (lane, sequence) in applied.unwrap_or_default() {
@@ -150,7 +151,8 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
     })
 }
 
-/// Returns the positions that the database has stored, if it can be read. New records are numbered after them.
+/// Returns the positions that the database has stored, or `None` if there is no readable database. New records are
+/// numbered after them.
 fn applied_positions(folder: &ShardFolder) -> Option<Vec<(LaneId, Sequence)>> {
     let path = folder.database();
     if !path.exists() {

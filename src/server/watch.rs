@@ -47,7 +47,7 @@ fn look_at_disk(vitals: &Vitals) {
                 }
             }
         }
-        // The disk may be unmounted. The appends themselves report that.
+        // The disk may be unmounted. In that case, the appends report an error as well.
         Err(error) => tracing::warn!(%error, "the free space of the data folder cannot be read"),
     }
 }

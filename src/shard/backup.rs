@@ -1,4 +1,4 @@
-//! A consistent copy of one shard, made while its server continues to write.
+//! A consistent copy of one shard, created while its server continues to write.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::base::durable;
 const STEP_PAGES: i32 = 1024;
 
 /// Copies the shard at `source` to the new file `copy`, syncs it and verifies it with SQLite's integrity check and a
-/// recount of everything. The backup of the folder began at `began_us`. Newer data that refers to rows of other
+/// recount of every counter. The backup of the folder began at `began_us`. Newer data that refers to rows of other
 /// shards is left out ([`Family::forget_since`](super::Family::forget_since)). `progress` is called with the number
 /// of copied pages and the total. The source is read in one transaction, so the copy is a snapshot, and the WAL of a
 /// running server cannot restart until the copy is complete. Takes about two seconds per gigabyte, including the
@@ -57,7 +57,7 @@ pub fn backup(
     target.close().map_err(|(_, error)| error)?;
     File::open(copy)?.sync_all()?;
     let verified = verify(copy, families)?;
-    // Removes the files that the verification left, because a copy is one file.
+    // Removes the files that the verification left, because a copy consists of one file.
     for suffix in ["-wal", "-shm"] {
         match fs::remove_file(beside(copy, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

@@ -7,7 +7,7 @@ use crate::base::kinds::Kind;
 pub enum Carried {
     /// The row of a valid record of this kind.
     Row(Kind, Vec<u8>),
-    /// A record of `rejected_record`, with its number, which may be an unknown kind.
+    /// A record of `rejected_record`, with the number of its kind, which may be unknown.
     Rejected(u8, Vec<u8>),
 }
 

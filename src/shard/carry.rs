@@ -17,7 +17,7 @@ pub fn carry<E: From<ShardError>>(
     take: &mut dyn FnMut(&[Carried]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut batch: Vec<Carried> = Vec::with_capacity(rows_max);
-    // Families return only `ShardError`, so an error of `take` is kept here.
+    // Families return only `ShardError`, so an error of `take` is stored here until the reading has ended.
     let mut stopped = None;
     let mut push = |record| {
         batch.push(record);

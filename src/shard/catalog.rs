@@ -1,4 +1,4 @@
-//! The data folder: its manifest, its lock, and where each shard's files are.
+//! The data folder: its manifest, its lock, and the location of each shard's files.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -10,10 +10,10 @@ use crate::base::durable;
 use crate::base::ids::{LaneId, ShardId};
 use crate::base::limits::SHARD_COUNT_MAX;
 
-/// A file next to the manifest while `firehose reshard` is in progress.
+/// A file that exists next to the manifest while `firehose reshard` is in progress.
 const RESHARD_MARKER: &str = "reshard.json";
 
-/// A data folder. Unless it was only read with [`DataFolder::look`], it stays locked until this value is dropped.
+/// A data folder. It stays locked until this value is dropped, unless it was opened with [`DataFolder::read_only`].
 #[derive(Debug)]
 pub struct DataFolder {
     dir: PathBuf,
@@ -51,7 +51,7 @@ impl ShardFolder {
         self.dir.join(lane.folder())
     }
 
-    /// Returns the lanes that have a folder, in the order of their numbers.
+    /// Returns the lanes that have a folder, in numerical order.
     pub fn lanes(&self) -> io::Result<Vec<LaneId>> {
         let mut lanes = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -80,10 +80,10 @@ impl DataFolder {
             return Err(FolderError::ShardCount(wanted));
         }
         durable::create_folder(dir).map_err(|error| FolderError::io(dir, error))?;
-        // A start that was killed may have created the name without syncing it. A folder above that is closed to this
-        // process is its owner's responsibility.
+        // An earlier start that was killed may have created the folder without syncing its name. If this process may
+        // not open the parent folder, syncing that folder is the responsibility of its owner.
         let _ = durable::sync_folder(durable::holder_of(dir));
-        // Before the lock file is created, so that a foreign folder is not changed.
+        // This check precedes the creation of the lock file, so that a foreign folder is not changed.
         if Manifest::read(dir)?.is_none() && !is_empty(dir).map_err(|error| FolderError::io(dir, error))? {
             return Err(FolderError::NotOurs(dir.to_owned()));
         }
@@ -156,8 +156,8 @@ impl DataFolder {
     }
 }
 
-/// Returns `true` if a folder contains only what an interrupted start leaves, keys created before the first start, or
-/// the `lost+found` of a new file system.
+/// Returns `true` if a folder contains nothing except remains of an interrupted start, the file of keys that were
+/// created before the first start, and the `lost+found` of a new file system.
 fn is_empty(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
@@ -185,7 +185,8 @@ fn lock(dir: &Path) -> Result<File, FolderError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // The pid is a courtesy: an unreadable one must not hide the refusal and its reason.
+            // The pid is only informative. If it cannot be read, the caller must still get the refusal and its
+            // reason.
             let _ = (&mut file).take(20).read_to_string(&mut pid);
             let pid = pid.trim();
             let known = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());

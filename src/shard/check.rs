@@ -5,13 +5,13 @@ use super::file::Shard;
 use super::identity::{Identity, beside};
 
 impl Shard {
-    /// Returns [`ShardError::Truncated`] if the open file is shorter than the last checkpoint left it. Only a
-    /// checkpoint of this connection makes the file shorter, so another program truncated it. Pages that are not in
-    /// the WAL are then lost, and the next checkpoint would hide this.
+    /// Returns [`ShardError::Truncated`] if the open file is shorter than it was after the last checkpoint. Only
+    /// checkpoints of this connection may shorten the file, so another program must have truncated it. Pages that are
+    /// not in the WAL are then lost, and the next checkpoint would hide this.
     pub(super) fn check_size(&self) -> Result<(), ShardError> {
         match Identity::with_bytes(&self.path)? {
             Some((identity, found)) if identity == self.identity => self.check_bytes(found),
-            // [`Shard::check_identity`] handles a file with another name or without one.
+            // [`Shard::check_identity`] handles a file that was moved, replaced or removed.
             _ => Ok(()),
         }
     }

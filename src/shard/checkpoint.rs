@@ -1,6 +1,6 @@
-//! Checkpoints copy the WAL into the database file. Only what a complete checkpoint has copied and synced is durable,
-//! and the journal may delete only that. A flipped bit in a WAL drops every later commit, rows and positions
-//! together, and the journal then replays them.
+//! Checkpoints copy the WAL into the database file. Only records that a complete checkpoint has copied and synced are
+//! durable, and the journal may delete only those. If a bit of the WAL flips, SQLite drops every later commit, rows
+//! and positions together, and the journal then replays the lost records.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +25,7 @@ pub enum CheckpointMode {
 /// The result of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// If true, every frame is in the database file, synced.
+    /// Whether every frame is in the database file, and the file is synced.
     pub complete: bool,
     /// Bytes of WAL frames that are not in the database file.
     pub wal_bytes: u64,
@@ -66,8 +66,8 @@ impl Shard {
     #[must_use]
     pub fn checkpoint_due(&self) -> Option<CheckpointMode> {
         let bytes = self.wal_bytes();
-        // A reader kept the WAL from restarting until it was this long. Once the reader is gone, the disk space is
-        // freed.
+        // A WAL of this length shows that a reader kept it from restarting. Truncation frees its disk space once the
+        // reader has ended.
         let is_held = self.wal_frames.get() * self.frame_bytes >= 4 * self.options.checkpoint_wal_bytes;
         (bytes >= self.options.checkpoint_wal_bytes).then_some(if is_held {
             CheckpointMode::Truncate
@@ -77,8 +77,8 @@ impl Shard {
     }
 
     /// Copies the WAL into the database file and syncs it. The caller syncs the journal up to the applied positions
-    /// first, so that it is never behind the database after a power cut. Takes 50 to 120 ms for 32 MiB. Never waits
-    /// for a lock.
+    /// first, so that the journal is never behind the database after a power cut. Takes 50 to 120 ms for 32 MiB.
+    /// Never waits for a lock.
     pub fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Checkpoint, ShardError> {
         let started_us = clock::monotonic_us();
         self.check_size()?;
@@ -86,7 +86,7 @@ impl Shard {
             CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
             CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
         };
-        // A busy TRUNCATE may still have copied everything. The frame counts decide.
+        // A TRUNCATE checkpoint that reports busy may still have copied everything. The frame counts decide.
         let (frames, carried): (i64, i64) =
             self.connection.query_row(sql, [], |row| Ok((row.get(1)?, row.get(2)?)))?;
         let complete = frames >= 0 && frames == carried;

@@ -11,8 +11,8 @@ pub enum ShardError {
     /// Another process holds a lock, which is not a fault. The writer waits a moment and retries the same batch.
     #[error("another process holds a lock on the database; the batch is retried")]
     Busy,
-    /// The disk (or a quota) is full. The writer waits and retries. One small success does not prove that there is
-    /// space.
+    /// The disk (or a quota) is full. The writer waits and retries. One small successful write does not prove that
+    /// there is space.
     #[error("no space for the database; the batch is retried and the journal keeps it")]
     Full,
     /// The file is damaged. The writer applies nothing and keeps the journal until the file is replaced.
@@ -38,12 +38,12 @@ pub enum ShardError {
              connection"
     )]
     Missing,
-    /// The path names another file than the open one. The writer closes this one, opens the new one and continues at
-    /// its position.
+    /// The path names a different file from the open one. The writer closes the open file, opens the new one and
+    /// continues at the new file's position.
     #[error("the database file was replaced; the server opens the new one")]
     Replaced,
-    /// Another program truncated the open file. The lost content is in no file of the shard. The journal keeps what
-    /// it still has.
+    /// Another program truncated the open file. The lost content is in no file of the shard. The journal keeps the
+    /// records that it still has.
     #[error(
         "the database file has {found} bytes instead of {expected}: it was truncated; restore it or move it \
          away, the journal keeps its records"
@@ -51,7 +51,7 @@ pub enum ShardError {
     Truncated {
         /// The current length, in bytes.
         found: u64,
-        /// The length that the last checkpoint left.
+        /// The length after the last checkpoint, in bytes.
         expected: u64,
     },
     /// The environment failed. The connection is no longer trusted. The writer closes it, reopens the file and
@@ -98,7 +98,7 @@ pub enum FolderError {
     )]
     Held {
         dir: PathBuf,
-        /// The pid that the holder wrote, or `unknown` if it has not written it yet.
+        /// The pid that the holder wrote, or `unknown` if no pid can be read from the lock file.
         pid: String,
     },
     #[error(

@@ -1,8 +1,8 @@
 //! The interface between a shard and a feature: its record kinds, its streams and tables, and how it stores a batch.
 //!
-//! A [`Family`] is the part that needs no open file. A [`Store`] is its memory in one open shard. A [`BatchWriter`]
-//! lives for one transaction. The caller that opens a shard passes the closed list of families. A call through one of
-//! these traits serves a run of records of one family, not a single record.
+//! A [`Family`] is the part of a feature that needs no open file. A [`Store`] is the memory of a family in one open
+//! shard. A [`BatchWriter`] lives for one transaction. The caller that opens a shard passes the closed list of
+//! families. A call through one of these traits serves a run of records of one family, not a single record.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -47,8 +47,8 @@ pub trait Family: Sync {
     /// is invalid.
     fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash>;
 
-    /// Runs its part of the migration to a schema version, in the migration's transaction. Released versions are
-    /// never edited.
+    /// Runs this family's part of the migration to a schema version, in the migration's transaction. Released
+    /// versions are never edited.
     fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError>;
 
     /// Opens its store: the memory of this family for an open shard.
@@ -61,13 +61,13 @@ pub trait Family: Sync {
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError>;
 
-    /// Deletes from a copy of a shard what was stored after `began_us` and refers to rows of other shards, whose
-    /// copies may be of an earlier moment.
+    /// Deletes rows from a copy of a shard if they were stored after `began_us` and refer to rows of other shards.
+    /// The copies of those shards may be older.
     fn forget_since(&self, _copy: &Connection, _began_us: i64) -> Result<(), ShardError> {
         Ok(())
     }
 
-    /// Verifies the properties of its tables that need no sorting of the rows.
+    /// Verifies the properties of its tables that can be checked without sorting the rows.
     fn verify(&self, _connection: &Connection, _problems: &mut Vec<String>) -> Result<(), ShardError> {
         Ok(())
     }
@@ -97,8 +97,8 @@ pub type CountLeaving = fn(&Path, &str) -> Result<Box<dyn Any + Send>, ShardErro
 
 /// One family's part of an open shard.
 pub trait Store: Any + Debug + Send {
-    /// Prepares for one batch's records, which are passed in runs, in the batch's transaction. It is called only
-    /// for a batch that has records of this family.
+    /// Prepares to store one batch's records, within the batch's transaction. The records are passed in runs. Called
+    /// only for a batch that has records of this family.
     fn begin<'t>(
         &'t mut self,
         batch: &mut Batch<'t>,
@@ -108,7 +108,8 @@ pub trait Store: Any + Debug + Send {
     /// Called after the commit of a transaction that changed its tables.
     fn committed(&mut self) {}
 
-    /// Called after the rollback of such a transaction. Discards everything that it staged in memory.
+    /// Called after the rollback of a transaction that changed its tables. The store discards everything that it
+    /// staged in memory.
     fn rolled_back(&mut self) {}
 
     /// Called after a partition of one of its streams was sealed.
@@ -124,7 +125,7 @@ pub trait Store: Any + Debug + Send {
         false
     }
 
-    /// Runs one slice of a stage, about `budget` long, in transactions of its own.
+    /// Runs one slice of a stage in separate transactions. The slice takes about `budget`.
     fn upkeep(
         &mut self,
         _stage: Stage,
@@ -138,7 +139,7 @@ pub trait Store: Any + Debug + Send {
     fn stop_building(&mut self) {}
 
     /// Returns the function that counts what a partition's rows contribute to the derived tables, before the
-    /// partition is dropped. `None` if nothing is derived from its rows.
+    /// partition is dropped. Returns `None` if nothing is derived from the rows of the stream.
     fn count_leaving(&self, _stream: &'static Stream) -> Option<CountLeaving> {
         None
     }
@@ -277,7 +278,7 @@ impl<'t> Batch<'t> {
         self.applied.received_us_max = self.applied.received_us_max.max(received_us);
     }
 
-    /// Counts the outcome of a record with an id of its own.
+    /// Counts the outcome of a record that has an id.
     pub fn count_known(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Duplicate | Outcome::Repeated => self.applied.duplicates += 1,
@@ -318,7 +319,7 @@ pub struct Applied {
     pub conflicts: u64,
     /// Records at or below the stored position, which were applied before.
     pub skipped: u64,
-    /// Invalid records, kept in `rejected_record`.
+    /// Invalid records, stored in `rejected_record`.
     pub rejected: u64,
     /// The newest acceptance time among the rows, in microseconds since 1970.
     pub received_us_max: Option<i64>,
@@ -349,10 +350,10 @@ impl Applied {
 /// The closed list of families of a data folder.
 #[derive(Clone, Copy)]
 pub struct Families {
-    /// The families, in the order they are migrated, opened and carried.
+    /// The families, in the order in which they are migrated, opened and carried.
     pub list: &'static [&'static dyn Family],
-    /// The number of families before the rejected records when a shard is carried. An interrupted reshard resumes at
-    /// a record number, so this value never changes.
+    /// The number of families whose rows are carried before the rejected records. An interrupted reshard resumes at a
+    /// record number, so this value never changes.
     pub rejected_behind: usize,
     /// The description of each schema version in the table `migration`, starting with version 1.
     pub versions: &'static [&'static str],
@@ -399,7 +400,7 @@ impl Families {
     }
 
     /// Returns `true` if a record increases the count of rows and rejected records in the shard that receives it.
-    /// Every rejected record does, even if the rows of its kind do not.
+    /// Every rejected record increases it, even if the rows of its kind do not.
     #[must_use]
     pub fn counts(&self, carried: &Carried) -> bool {
         match carried {

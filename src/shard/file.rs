@@ -44,9 +44,9 @@ pub struct Shard {
     pub(super) other: u64,
     pub(super) rejected: u64,
     pub(super) retention: Retention,
-    /// WAL frames, as SQLite reports them after each commit.
+    /// The number of WAL frames, as SQLite reports it after each commit.
     pub(super) wal_frames: Arc<Cell>,
-    /// WAL frames that a checkpoint has copied.
+    /// The number of WAL frames that a checkpoint has copied.
     pub(super) wal_frames_carried: u64,
     pub(super) frame_bytes: u64,
     /// The length of the file after the last checkpoint.
@@ -178,7 +178,7 @@ impl Shard {
     /// Returns the number of tables of all streams. Reads the catalogue: a few rows of one cached page.
     ///
     /// # Errors
-    /// SQLite's error.
+    /// SQLite reports an error.
     pub fn partitions(&self) -> Result<u64, ShardError> {
         let mut statement = self.connection.prepare_cached("SELECT count(*) FROM partition")?;
         Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
@@ -199,8 +199,8 @@ impl Shard {
         &self.options
     }
 
-    /// Returns the store of another family. Returns `None` if the shard has no such store, or if the store itself is
-    /// at work.
+    /// Returns the store of another family. Returns `None` if the shard has no such store, or while that store is
+    /// itself working on the shard.
     #[must_use]
     pub fn store<T: Store>(&self) -> Option<&T> {
         self.stores.get()
@@ -211,8 +211,8 @@ impl Shard {
         Some((self.stores.get_mut()?, &mut self.connection, &self.streams))
     }
 
-    /// Discards what was read from rows for unfinished indexes and for partitions to drop, because rows are about to
-    /// be erased.
+    /// Discards the data that was read from rows for unfinished indexes and for partitions to drop, because rows are
+    /// about to be erased.
     pub fn stop_building(&mut self) {
         self.stores.iter_mut().for_each(|store| store.stop_building());
         self.retention.stop_counting();
@@ -223,8 +223,8 @@ impl Shard {
         self.rejected -= records;
     }
 
-    /// Subtracts rows that a committed transaction deleted from a table. [`partition::count_deleted`] returned the
-    /// remaining state in that transaction.
+    /// Subtracts rows that a committed transaction deleted from a table. `gone` is what
+    /// [`count_deleted`](super::partition::count_deleted) returned in that transaction.
     pub fn rows_gone(&mut self, stream: &'static Stream, table: &str, gone: &Deleted) {
         let state = self.streams.get_mut(stream);
         state.rows -= gone.rows;
@@ -245,10 +245,10 @@ impl Shard {
         self.connection.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(())).unwrap();
     }
 
-    /// Closes the connection after a failure, without a checkpoint, because its content is not trusted.
+    /// Closes the connection after a failure, without a checkpoint, because the connection is no longer trusted.
     pub fn poison(self) {
         let keep = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        // If this fails, closing does a checkpoint, which SQLite protects by itself.
+        // If this call fails, closing the connection runs a checkpoint, for which only SQLite's own safeguards apply.
         let _ = self.connection.set_db_config(keep, true);
     }
 }

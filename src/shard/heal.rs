@@ -15,12 +15,12 @@ use super::open;
 use crate::base::durable;
 
 impl Shard {
-    /// Restores every committed row under the shard's name after [`ShardError::Missing`], through the connection that
-    /// still has them. The next [`Shard::open`] finds the copy; drop this shard first. May be called again after an
-    /// error. Copies the whole database, about a second per gigabyte.
+    /// Copies every committed row to a new file after [`ShardError::Missing`], through the open connection, which
+    /// still has them. The next [`Shard::open`] gives the copy the shard's name. Drop this shard first. May be called
+    /// again after an error. Takes about a second per gigabyte of the database.
     pub fn heal(&mut self) -> Result<(), ShardError> {
         if Identity::of(&self.path)? == Some(self.identity) {
-            // Only the WAL lost its name. Its rows go into the database file.
+            // Only the WAL was moved or removed. The checkpoint copies its rows into the database file.
             return match self.checkpoint(CheckpointMode::Passive)?.complete {
                 true => Ok(()),
                 false => Err(ShardError::Busy),
@@ -45,13 +45,14 @@ impl Shard {
     }
 
     /// Closes this shard after [`ShardError::Replaced`], without touching the files that belong to the new one. If
-    /// the WAL is still this shard's own, it is first copied into the old file, wherever that was moved, and then
-    /// removed, because SQLite would treat it as the new file's.
+    /// the WAL still belongs to this shard, its content is first copied into the old file, wherever that file was
+    /// moved. The WAL is then removed, because SQLite would treat it as the WAL of the new file.
     pub fn leave(mut self) -> Result<(), ShardError> {
         let wal = beside(&self.path, "-wal");
         let is_ours = self.wal_identity.is_some() && Identity::of(&wal)? == self.wal_identity;
         if is_ours {
-            // A courtesy to anyone who moved the file. The journal may still have these rows too.
+            // This is a courtesy to whoever moved the file, so an error is ignored. The journal may still have these
+            // rows too.
             let _ = self.checkpoint(CheckpointMode::Passive);
         }
         let path = self.path.clone();

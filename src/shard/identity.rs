@@ -1,5 +1,5 @@
 //! The identity of the file that a path names. SQLite still returns OK after its file was unlinked or replaced, so
-//! the writer checks it before each batch (one `stat` per file, about a microsecond).
+//! the writer checks the identity before each batch (one `stat` per file, about a microsecond).
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;

@@ -40,7 +40,7 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
-/// The number of problems that one check reports. Further ones are only counted.
+/// The number of problems that one check reports. Further problems are only counted.
 const PROBLEMS_MAX: usize = 20;
 
 /// The problems that one check finds.
@@ -66,7 +66,7 @@ impl Problems {
         }
     }
 
-    /// Returns the problems, with a last line of their total number if not all are reported.
+    /// Returns the reported problems. Adds a last line with the total number if some were not reported.
     pub fn done(mut self, in_all: impl FnOnce(usize) -> String) -> Vec<String> {
         if self.count > self.told.len() {
             self.told.push(in_all(self.count));
@@ -103,7 +103,7 @@ pub fn inspect(path: &Path, families: &Families) -> Result<Inspection, ShardErro
 }
 
 /// Runs SQLite's integrity check, and compares every counter with a recount. Reads the whole file with one snapshot,
-/// so the WAL of a running server grows until it ends.
+/// so the WAL of a running server grows until this function returns.
 pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> {
     let connection = open::open_reader(path)?;
     schema::check_current(&connection)?;

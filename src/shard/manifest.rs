@@ -80,7 +80,7 @@ impl Manifest {
         self.write(dir)
     }
 
-    /// Writes the manifest with another number of shards.
+    /// Writes the manifest with a different number of shards.
     pub fn with_shards(&self, shards: u16, dir: &Path) -> Result<(), FolderError> {
         Manifest { shards, ..self.clone() }.write(dir)
     }

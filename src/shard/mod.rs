@@ -1,10 +1,10 @@
-//! One SQLite file and its folder: a kernel that stores the records of families. It knows them only by a trait, and
-//! knows nothing about its callers.
+//! One SQLite file and its folder. This module is the kernel, which stores the records of all families. It knows a
+//! family only by a trait, and knows nothing about its callers.
 //!
 //! In: records from the journals. Out: rows, journal positions and counters, committed together. Owns: `shard.db`,
 //! the only calls that open SQLite, the data folder's manifest and lock; partitions, ids, retention, the overwriting
-//! of unused bytes. Never: names a feature, waits, retries, logs, or decides what happens after an error; the writer
-//! above does that.
+//! of unused bytes. Never: names a feature, waits, retries, or decides what happens after an error; the writer above
+//! does that. Logs only an untrusted clock and a refused folder for temporary files.
 //!
 //! The life of a batch: [`Shard::check_identity`] → [`Shard::apply`] (rows, positions and counters in one
 //! transaction) → [`Shard::checkpoint`] (copies them durably into the database file) → the journal may delete them.

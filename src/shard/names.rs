@@ -1,11 +1,12 @@
-//! Numbers that replace repeated strings in rows: those of tenants, and a cache in which families keep their own.
+//! Numbers that replace repeated strings in rows: the numbers of tenants, and a cache for the numbers of a family's
+//! strings.
 
 use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::error::ShardError;
 
-/// The number of tenants kept in memory. Beyond it, all are dropped and read again.
+/// The maximum number of tenants in memory. When it is reached, the map is cleared and filled again.
 const TENANTS_MAX: usize = 1 << 14;
 
 /// Entries per slot. A new entry replaces the least recently used one.
@@ -13,8 +14,9 @@ const WAYS: usize = 4;
 
 /// A cache of the numbers of recently used strings, with `PLACES` slots (a power of two). The key is a 128-bit keyed
 /// hash: the lower bits select the slot, and the upper 64 are stored. Memory is allocated with the first entry: 64
-/// bytes per slot for one number, 96 for three. Two strings with the same hash would be confused. No one can choose
-/// such strings, and a billion strings contain such a pair in one of 10^20 folders.
+/// bytes per slot for one number, 96 for three. Two strings that share the slot and the upper 64 bits would be
+/// confused while one of them is in the cache. No one can choose such strings, and a billion lookups confuse two
+/// strings in one of four billion folders.
 pub struct RecentNumbers<const NUMBERS: usize, const PLACES: usize>(Vec<[(u64, [u32; NUMBERS]); WAYS]>);
 
 impl<const NUMBERS: usize, const PLACES: usize> Default for RecentNumbers<NUMBERS, PLACES> {
@@ -35,7 +37,7 @@ impl<const NUMBERS: usize, const PLACES: usize> RecentNumbers<NUMBERS, PLACES> {
     }
 
     pub fn set(&mut self, hash: u128, numbers: [i64; NUMBERS]) {
-        // A number of more than 32 bits is not cached, but read from the table each time.
+        // A number of more than 32 bits is not cached. It is read from the table each time.
         if numbers.iter().any(|number| u32::try_from(*number).is_err()) {
             return;
         }
@@ -52,7 +54,7 @@ impl<const NUMBERS: usize, const PLACES: usize> RecentNumbers<NUMBERS, PLACES> {
 #[derive(Default)]
 pub struct TenantNumbers {
     known: HashMap<Box<str>, i64>,
-    /// Set while some of `known` is not committed.
+    /// Whether `known` contains numbers that are not committed yet.
     is_dirty: bool,
 }
 
@@ -94,7 +96,7 @@ impl TenantNumbers {
     }
 }
 
-/// Finds a tenant's number. Public to check its query plan.
+/// The SQL that finds a tenant's number. It is public so that its query plan can be checked.
 pub const TENANT_SQL: &str = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
 
 /// Returns a tenant's number, if it has rows here.

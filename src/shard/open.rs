@@ -1,4 +1,5 @@
-//! The only place that opens SQLite: one way for the writer, one for all readers.
+//! The only module that opens SQLite files: shards for the writer and for readers, the small files next to the
+//! shards, and plain files for locks and copies.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use super::schema;
 /// The time that a reader waits for a lock. The writer never waits inside SQLite.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Compiled statements that a writer keeps: about forty, and one for each partition whose orders arrive again.
+/// The maximum number of compiled statements that a writer's connection caches. A writer uses about forty, plus one
+/// for each partition whose orders arrive again.
 const STATEMENTS_MAX: usize = 128;
 
 /// Opens the writer's connection. Creates the file, or migrates it to the current schema.
@@ -30,11 +32,11 @@ pub(super) fn open_writer(
     keep_temporary_files_beside(&connection, path);
     fix_plans(&connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // Both settings take effect only on an empty file, and change nothing in any other.
+    // The page size takes effect only on an empty file.
     connection.pragma_update(None, "page_size", options.page_bytes)?;
-    // A page that vanishes under a memory map causes SIGBUS; a failed read is an error.
+    // If a page of a memory map vanishes, an access to it causes SIGBUS. A failed read only returns an error.
     connection.pragma_update(None, "mmap_size", 0)?;
-    // Before anything is written, so that a foreign file is not changed.
+    // The owner is checked before anything is written, so that a foreign file is not changed.
     schema::check_owner(&connection)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
@@ -46,7 +48,7 @@ pub(super) fn open_writer(
     connection.pragma_update(None, "journal_size_limit", (options.checkpoint_wal_bytes * 2) as i64)?;
     connection.pragma_update(None, "cache_size", -((options.cache_bytes / 1024) as i64))?;
     // Index builds sort in files instead of memory. By measurement, this is twice as fast (0.60 instead of 1.26 s per
-    // million rows) and stays within the cache (memory grew by 60 MB per million rows).
+    // million rows) and uses no memory beyond the page cache. Sorting in memory used 60 MB per million rows.
     connection.pragma_update(None, "temp_store", "FILE")?;
     schema::migrate(&mut connection, families)?;
     Ok(connection)
@@ -66,26 +68,27 @@ pub fn open_reader(path: &Path) -> Result<Connection, ShardError> {
 }
 
 /// Makes SQLite plan a statement once, independently of the bound values. Otherwise it inspects the bound values of
-/// most statements with an ORDER BY or a join, and recompiles them for the next values, which takes 10 us and more
+/// most statements with an ORDER BY or a join, and recompiles them for the next values, which takes 10 us or more
 /// each time.
 fn fix_plans(connection: &Connection) -> Result<(), ShardError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
-/// Keeps SQLite's temporary files (statement journals, sorts of index builds) in the shard's folder. A sandbox may
-/// have no writable `/tmp`, in which case nothing could be stored. SQLite has one such folder for the whole process,
-/// set by the last shard that was opened; any of them works. The files are unlinked as soon as they are open.
+/// Keeps SQLite's temporary files (statement journals, sorts of index builds) in the shard's folder. Without this, a
+/// server in a sandbox that has no writable `/tmp` could store nothing. SQLite has one such folder for the whole
+/// process. The last shard that was opened sets it, and any shard's folder works. The files are unlinked as soon as
+/// they are open.
 fn keep_temporary_files_beside(connection: &Connection, path: &Path) {
     let folder = path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty());
-    // SQLite refuses a read-only folder and continues to search elsewhere.
+    // SQLite refuses a read-only folder and keeps its previous setting.
     if let Some(Err(error)) = folder.map(|folder| connection.pragma_update(None, TEMPORARY_FOLDER, folder)) {
         tracing::debug!(%error, "temporary files are not kept next to the shard");
     }
 }
 
-/// SQLite calls this setting deprecated because it does not belong to one connection. The alternative is the
-/// environment, which may not change once there are threads.
+/// SQLite calls this setting deprecated because it does not belong to one connection. The alternative is an
+/// environment variable, which must not be changed once the process has threads.
 const TEMPORARY_FOLDER: &str = "temp_store_directory";
 
 /// Checks that SQLite can create a temporary file in the folder of a shard.
@@ -101,10 +104,10 @@ pub fn try_temporary_file(folder: &Path) -> Result<(), ShardError> {
         .execute_batch("CREATE TABLE scratch (x); INSERT INTO scratch VALUES (zeroblob(1000000))")?)
 }
 
-/// Opens a small file next to the shards, for the layer that owns its tables. It is synced at every commit, has a
-/// rollback journal (one file to copy, nothing to checkpoint), and waits a second for a lock. A commit survives a
-/// power cut: `EXTRA` also syncs the folder after the journal is unlinked. Otherwise the journal could reappear and
-/// roll the commit back.
+/// Opens a small file next to the shards, for the layer that owns its tables. The connection syncs the file at every
+/// commit, uses a rollback journal (one file to copy, nothing to checkpoint), and waits up to a second for a lock. A
+/// commit survives a power cut: `EXTRA` also syncs the folder after the journal is unlinked. Otherwise the journal
+/// could reappear and roll the commit back.
 pub fn open_small(path: &Path, create: bool) -> Result<Connection, ShardError> {
     let connection = open_plain(path, create)?;
     connection.pragma_update(None, "mmap_size", 0)?;

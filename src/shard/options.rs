@@ -5,16 +5,16 @@ use super::stream::Stream;
 /// A shard's settings. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
-    /// The page size of a new file. With 16 KiB: 1.2 to 1.4 M rows/s at 1,000 to 10,000 rows per commit, compared
-    /// with 0.9 to 1.1 M with 4 KiB. 32 KiB is not faster, and makes small commits slower.
+    /// The page size of a new file. With 16 KiB, a shard stores 1.2 to 1.4 M rows/s at 1,000 to 10,000 rows per
+    /// commit, compared with 0.9 to 1.1 M rows/s with 4 KiB. 32 KiB is not faster, and makes small commits slower.
     pub page_bytes: u32,
     /// SQLite's page cache. Appending needs little; an index build sorts within it.
     pub cache_bytes: u64,
-    /// Rows of a partition before it is sealed, unless its stream has its own limit. The partition's index by time
-    /// grows to 6 MB. Rows in random time order change all of it in every commit, which takes 0.4 us per row; with
-    /// 1 M rows it would take 2 us.
+    /// The maximum number of rows of a partition, unless its stream has its own limit. With the default, the
+    /// partition's index by time grows to 6 MB. Rows in random time order change all of this index in every commit,
+    /// which takes 0.4 us per row. With a limit of 1 M rows, it would take 2 us per row.
     pub partition_rows_max: u64,
-    /// Rows of a partition before it is sealed, for single streams.
+    /// The maximum number of rows of a partition, for individual streams.
     pub partition_rows_max_of: Vec<(&'static Stream, u64)>,
     /// WAL bytes after which a checkpoint is due. A checkpoint of 32 MiB takes 50 to 120 ms.
     pub checkpoint_wal_bytes: u64,

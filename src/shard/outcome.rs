@@ -10,15 +10,15 @@ pub enum Outcome {
     Duplicate = 2,
     /// The tenant already has this id, with different content. The first one is kept.
     Conflict = 3,
-    /// The record was invalid. It is kept in `rejected_record`.
+    /// The record was invalid. It is stored in `rejected_record`.
     Rejected = 4,
-    /// The same ingest already stored it from the same line.
+    /// The same ingest already stored this record from the same line.
     Repeated = 5,
     /// The record changes a row that the tenant does not have.
     Missing = 6,
-    /// The record belongs to an erased person. Nothing of it is kept.
+    /// The record belongs to an erased person. Nothing of it is stored.
     Suppressed = 7,
-    /// A sum would exceed 64 bits. Nothing of the record is kept.
+    /// A sum would exceed 64 bits. Nothing of the record is stored.
     SumTooLarge = 8,
     /// The row has a newer change. Nothing changed.
     Superseded = 9,

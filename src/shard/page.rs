@@ -1,5 +1,5 @@
-//! One page of a SQLite file, by the file format: which of its bytes are in use, and which are remains of earlier
-//! content.
+//! Interprets one page of a SQLite file according to the file format: which of its bytes are in use, and which are
+//! remains of earlier content.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(super) struct Overflow {
     pub(super) bytes: usize,
 }
 
-/// Bytes of the file's header, which precedes that of the first page.
+/// The length of the file's header, which precedes the header of the first page.
 pub(super) const FILE_HEADER_BYTES: usize = 100;
 const INDEX_INTERIOR: u8 = 2;
 const TABLE_INTERIOR: u8 = 5;
@@ -39,7 +39,7 @@ pub(super) fn u32_at(page: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*page.get(at..)?.first_chunk::<4>()?))
 }
 
-/// Sets these bytes to zero. Returns `true` if any was not.
+/// Sets the bytes of a range to zero. Returns `true` if any of them was not zero.
 pub(super) fn wipe(page: &mut [u8], range: Range<usize>) -> bool {
     let Some(bytes) = page.get_mut(range) else { return false };
     let was_dirty = bytes.iter().any(|byte| *byte != 0);
@@ -47,9 +47,9 @@ pub(super) fn wipe(page: &mut [u8], range: Range<usize>) -> bool {
     was_dirty
 }
 
-/// Overwrites the unused bytes of a b-tree page: between the cells, in free blocks, and behind the list of cells. The
-/// page's header begins at `header`; SQLite uses `usable` bytes of the page. Returns `true` if any byte changed.
-/// Pushes the parts of its cells that are on other pages to `overflows`.
+/// Overwrites the unused bytes of a b-tree page: between the cells, in free blocks, and after the list of cells. The
+/// page's header begins at `header`; SQLite uses `usable` bytes of the page. Returns `true` if any byte changed. Adds
+/// the parts of its cells that are on other pages to `overflows`.
 pub(super) fn wipe_unused(
     page: &mut [u8],
     header: usize,

@@ -1,6 +1,7 @@
-//! A shard's partitions: for each stream an open one, to which rows are appended, and the sealed ones. Each has
-//! an index by time from its first row. A further index on a random key would make inserts 20 to 40 times slower, so
-//! clicks get theirs when the partition is sealed (`clicks/seal.rs`).
+//! A shard's partitions. Each stream has one open partition, to which rows are appended, and any number of sealed
+//! ones. Every partition has an index by time from its first row on. An additional index on a random key would make
+//! inserts 20 to 40 times slower, so the additional index of clicks is built after the partition is sealed
+//! (`clicks/seal.rs`).
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -9,7 +10,8 @@ use super::stream::Stream;
 use super::view;
 use crate::base::clock;
 
-/// The partition to which rows are appended. A transaction changes a copy, which its commit installs.
+/// The partition to which rows are appended. A transaction changes a copy, which replaces the original after the
+/// commit.
 #[derive(Clone, Debug)]
 pub struct Partition {
     pub name: String,
@@ -19,11 +21,11 @@ pub struct Partition {
     /// The time of its creation, in microseconds since 1970.
     pub created_us: i64,
     timestamp_us: Option<(i64, i64)>,
-    /// Set if the greatest id is not the one before `next_id`, because rows were erased.
+    /// Whether there is a gap between the greatest id and `next_id`, because rows were erased.
     has_gap: bool,
 }
 
-/// Returns the earliest and latest time, including this one.
+/// Returns the earliest and latest of `times` and `us`.
 #[inline]
 pub fn widened(times: Option<(i64, i64)>, us: i64) -> (i64, i64) {
     times.map_or((us, us), |(low, high)| (low.min(us), high.max(us)))
@@ -44,13 +46,13 @@ impl Partition {
     }
 
     /// Returns the id to bind for the next row. After the first row, SQLite assigns the greatest id plus one by
-    /// itself. This saves the search for an existing id: a twentieth of the insert.
+    /// itself. This saves the search for an existing id, which takes a twentieth of the insert's time.
     #[inline]
     pub fn id_to_bind(&self) -> Option<i64> {
         (self.rows == 0 || self.has_gap).then_some(self.next_id)
     }
 
-    /// Checks that the row just inserted got `next_id`, which everything else assumes.
+    /// Checks that SQLite assigned `next_id` to the row just inserted. All other code assumes this.
     #[inline]
     pub fn check_id(&self, connection: &Connection) -> Result<(), ShardError> {
         if connection.last_insert_rowid() == self.next_id {
@@ -151,7 +153,7 @@ pub fn now() -> (i64, String) {
     (us, clock::rfc3339(us))
 }
 
-/// Returns a stream's tables, oldest first.
+/// Returns the names of a stream's tables, oldest first.
 pub fn names(connection: &Connection, stream: &'static Stream) -> Result<Vec<String>, ShardError> {
     let mut statement =
         connection.prepare_cached("SELECT name FROM partition WHERE stream = ?1 ORDER BY first_id")?;
@@ -185,7 +187,8 @@ pub fn to_index(connection: &Connection, stream: &'static Stream) -> Result<Opti
     Ok(name)
 }
 
-/// Checks a name from the file before it is used in SQL text: this program must be able to have written it.
+/// Checks a name from the file before it is used in SQL text. Accepts only names that this program could have
+/// written.
 pub fn check_name(stream: &'static Stream, name: &str) -> Result<(), ShardError> {
     if stream.has_partition(name) {
         return Ok(());
@@ -202,8 +205,8 @@ pub struct Deleted {
 }
 
 /// Subtracts deleted rows from the counters of their partition and stream. If the earliest or latest row was among
-/// them, it searches for the new bounds: in an index if the table has one, otherwise in the whole partition (10 ms
-/// per hundred thousand rows).
+/// them, this function searches for the new bounds: in an index if the table has one, otherwise in the whole
+/// partition, which takes 10 ms per hundred thousand rows.
 pub fn count_deleted(
     transaction: &Connection,
     stream: &'static Stream,

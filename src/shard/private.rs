@@ -1,4 +1,5 @@
-//! Permissions of the data folder: its owner, or a group as well, may read it. Some files are for the owner alone.
+//! Permissions of the data folder. Its owner may read it, and optionally a group. Only the owner may read files with
+//! secrets.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
@@ -19,8 +20,8 @@ const CURSORS_FILE: &str = "cursors.key";
 /// A key file's length.
 const KEY_BYTES: usize = 32;
 
-/// Limits the mode of folders that this process creates to this mode, and that of files to its read and write bits.
-/// SQLite gives the WAL the mode of its database.
+/// Limits the mode of folders that this process creates to `folder_mode`, and the mode of files to its read and write
+/// bits. SQLite gives the WAL the mode of its database.
 pub fn restrict_new_files(folder_mode: u32) {
     rustix::process::umask(Mode::from_raw_mode(0o777 & !folder_mode));
 }
@@ -36,8 +37,8 @@ pub fn make_secret_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the random key of a data folder's cursors, which is created at the first start. Every folder has its own.
-/// Without it, issued cursors and positions in streams are invalid.
+/// Returns the random key of a data folder's cursors. Creates it at the first start. Every folder has a different
+/// key. If the key is lost, cursors and positions in streams that were already issued become invalid.
 ///
 /// # Errors
 /// The file cannot be read or created, or is not a key.
@@ -95,9 +96,9 @@ impl std::fmt::Display for LooseMode {
     }
 }
 
-/// Returns those parts of a data folder whose mode permits more than it should: the folder itself and the files with
-/// secrets. A private folder protects all its other files. Secrets are checked anyway, because a folder may soon be
-/// moved or opened to others. An absent folder has no such parts.
+/// Checks the modes of a data folder and of its files with secrets. Returns those that permit more than they should.
+/// A private folder protects all its other files. Secrets are checked anyway, because a folder may later be moved or
+/// made readable for other users. Returns nothing for an absent folder.
 #[must_use]
 pub fn loose(folder: &Path, folder_mode: u32) -> Vec<LooseMode> {
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
-//! Reads rows in their source's order: one bounded step on one shard, in a read transaction of its own.
+//! Reads rows in their source's order. Each bounded step reads one shard, in a separate read transaction.
 //!
 //! Every partition has an index in the order that reads need, so a step merges the cursors of the partitions whose
 //! times overlap. It ends after a number of rows, bytes or milliseconds, and returns the position at which the next
-//! one begins. Therefore no reader delays a checkpoint for long.
+//! step begins. Therefore no reader delays a checkpoint for long.
 
 mod render;
 
@@ -23,7 +23,8 @@ const STEP_US: u64 = 50_000;
 /// Keys between two checks of the clock.
 const KEYS_PER_LOOK: u32 = 256;
 
-/// A range of times, from inclusive, to exclusive, in microseconds since 1970, and the direction in which it is read.
+/// A range of times, and the direction in which it is read. `from_us` is inclusive and `to_us` exclusive, both in
+/// microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
     pub from_us: Option<i64>,
@@ -31,7 +32,7 @@ pub struct TimeRange {
     pub descending: bool,
 }
 
-/// One stream's rows, in the source's own order, as a family reads them.
+/// A family's way to read one stream's rows, in an order that the source defines.
 pub trait Source {
     fn stream(&self) -> &'static Stream;
 
@@ -56,7 +57,7 @@ pub trait Source {
     /// Returns the key of a cursor's row.
     fn key(&self, row: &Row<'_>) -> Result<Position, ShardError>;
 
-    /// Returns `true` if the row matches the filter. The index already selects the times.
+    /// Returns `true` if the row matches the filter. The index has already selected rows by time.
     fn takes(&self, _row: &Row<'_>) -> Result<bool, ShardError> {
         Ok(true)
     }
@@ -110,7 +111,7 @@ pub struct PartialRow {
     pub timestamp_us: i64,
     pub user_id: i64,
     pub id: i64,
-    /// The end of its line in `bytes`, and of its event id in `ids`. They begin where those of the row before end.
+    /// The end of its line in `bytes`, and of its event id in `ids`. Both begin where those of the previous row end.
     pub line_end: u32,
     pub id_end: u32,
 }
@@ -125,8 +126,8 @@ impl TimeRange {
         Position { timestamp_us, user_id: i64::MIN, event_id: String::new(), id: edge }
     }
 
-    /// Returns parts of an SQL statement: the comparison with a position, the condition of the other end, and the
-    /// direction.
+    /// Returns parts of an SQL statement: the comparison with a position, the condition for the other end of the
+    /// range, and the direction.
     #[must_use]
     pub fn sql(&self, time_column: &str) -> (&'static str, String, &'static str) {
         match self.descending {
@@ -159,15 +160,15 @@ impl TimeRange {
     }
 }
 
-/// Returns the highest row id of a stream, or 0 if it has none. Later rows get higher ids.
+/// Returns the highest row id of a stream, or 0 if the stream has no rows. Later rows get higher ids.
 pub fn pin(connection: &Connection, stream: &'static Stream) -> Result<i64, ShardError> {
     let sql = "SELECT coalesce(max(first_id + rows + erased - 1), 0) FROM partition WHERE stream = ?1";
     let last: i64 = connection.prepare_cached(sql)?.query_row([stream.name], |row| row.get(0))?;
     Ok(last)
 }
 
-/// Reads the rows after `position` with ids up to `pin`, within the limits. With `keys_only`, `bytes` remains empty:
-/// this skips rows.
+/// Reads the rows after `position` with ids up to `pin`, within the limits. With `keys_only`, `bytes` remains empty.
+/// Callers use this to skip rows.
 pub fn step<S: Source>(
     connection: &Connection,
     (source, range): (&S, &TimeRange),
@@ -258,14 +259,15 @@ impl<'s> Cursor<'s> {
     }
 }
 
-/// Returns the cursor with the next key, by a linear search, because there are few partitions.
+/// Returns the index of the cursor with the next key. Searches linearly, because there are few partitions.
 fn choose(cursors: &[Cursor<'_>], descending: bool) -> Option<usize> {
     let keyed = cursors.iter().enumerate().filter_map(|(at, cursor)| Some((cursor.key.as_ref()?, at)));
     if descending { keyed.max_by_key(|(key, _)| *key) } else { keyed.min_by_key(|(key, _)| *key) }
         .map(|(_, at)| at)
 }
 
-/// Returns every SQL statement that reads of this kind run on a partition, with a name. Used to check query plans.
+/// Returns every SQL statement with which this source can read a partition, each with a name. Used to check query
+/// plans.
 #[must_use]
 pub fn statements<S: Source>(what: &str, source: &S, partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Rebuilds a shard's ids from its rows if their tables are damaged or do not match the rows.
+//! Rebuilds a shard's ids from its rows if the tables of the ids are damaged or do not match the rows.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -7,10 +7,10 @@ use super::ids::{self, Ids, IdsOf};
 use super::partition::check_name;
 use crate::base::keys::{KeyHash, KeyHasher};
 
-/// Ids that are saved at a time.
+/// The number of ids that are saved at a time.
 const ROWS: usize = 10_000;
 
-/// Loads the ids from their tables if they match the rows. Otherwise rebuilds them, about 2 us per row.
+/// Loads the ids from their tables if they match the rows. Otherwise rebuilds them, which takes about 2 us per row.
 pub fn load_ids(
     connection: &mut Connection,
     keys: &KeyHasher,
@@ -56,7 +56,7 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
             (next_id, staged) = (id.saturating_add(1), staged + 1);
             if staged >= ROWS {
                 staged = 0;
-                // Saves one row of id_recent. All of them are one transaction, so a crash leaves the old state.
+                // Saves one row of id_recent. All rows are saved in one transaction, so a crash leaves the old state.
                 ids.save(&transaction)?;
                 ids.committed();
             }
@@ -68,11 +68,11 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
         ids.committed();
     }
     transaction.commit()?;
-    // In memory, the ids are now one large table. Loading them gives the same state as any start.
+    // In memory, the ids are now one large table. Loading them again gives the same state as a restart.
     Ids::load(connection, of)
 }
 
-/// A partition, its first row id and the one after its last.
+/// A partition's table, its first row id, and the row id after its last one.
 type Span = (String, i64, i64);
 
 fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
@@ -85,7 +85,8 @@ fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
     Ok(spans)
 }
 
-/// Returns the hash that replaces an erased row's. No tenant id is empty, so it equals no real one.
+/// Returns the hash that replaces the hash of an erased row. Tenant ids are never empty, so it differs from the
+/// hashes of all real rows.
 fn of_nobody(keys: &KeyHasher, id: i64) -> KeyHash {
     keys.hash("", &id.to_string())
 }

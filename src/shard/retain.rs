@@ -2,10 +2,10 @@
 //! clients gave them.
 //!
 //! A partition that was sealed longer ago than the retention is dropped: one transaction removes it from the
-//! catalogue, the views, the totals and what its family derives from it. Its pages are freed afterwards, slice by
-//! slice. An open partition is sealed when it is an eighth of the retention old, so that rows of a quiet stream are
-//! dropped too. Rows therefore remain at least as long as requested, and at most an eighth longer, plus the time in
-//! which a partition fills.
+//! catalogue, the views and the totals, and subtracts its rows from the tables that its family derives from them. Its
+//! pages are freed afterwards, slice by slice. An open partition is sealed when its age reaches an eighth of the
+//! retention, so that rows of a quiet stream are dropped too. Rows therefore remain at least as long as requested,
+//! and at most about an eighth longer, unless the clock is not trusted.
 
 use std::any::Any;
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ const OPEN_SHARE: u32 = 8;
 /// Rows deleted between two checks of the clock.
 const DELETE_ROWS: i64 = 1_000;
 
-/// The number of dropped rows, and the first row id and table of the remaining partitions.
+/// The number of dropped rows, and the first row id and the table of each remaining partition.
 type Left = (u64, Vec<(i64, String)>);
 
 impl Shard {
@@ -63,7 +63,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Frees pages of dropped tables for about `budget`. Returns `true` if there were any.
+    /// Frees pages of dropped tables for about `budget`. Returns `true` if there were tables to free.
     pub fn free_dropped(&mut self, budget: Duration) -> Result<bool, ShardError> {
         let is_freeing = self.retention.freeing;
         if is_freeing {
@@ -150,7 +150,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Drops a partition in one transaction. Returns its rows and the remaining partitions.
+    /// Drops a partition in one transaction. Returns its number of rows and the remaining partitions.
     fn drop_partition(
         &mut self,
         stream: &'static Stream,

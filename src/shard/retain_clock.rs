@@ -2,16 +2,16 @@
 //!
 //! A clock that jumps a year ahead makes every partition look old, and dropped rows cannot be recovered. Therefore a
 //! jump relative to the monotonic clock, or a folder that was not written for a long time, stops dropping for a day.
-//! In this time the clock can be set back, and then dropping continues at once.
+//! If the clock is set back within this day, dropping continues at once.
 
 use std::path::Path;
 
 use crate::base::clock;
 
-/// A greater difference between the two clocks from one check to the next is a jump. It is far above what a network
-/// time service does to a running clock.
+/// If the wall clock advances by more than this beyond the monotonic clock between two checks, this counts as a jump.
+/// The value is far above the corrections that a network time service makes to a running clock.
 const JUMP_US: i64 = 10 * 60 * 1_000_000;
-/// If a shard that is opened was last written longer ago than this, that counts as a jump too.
+/// Opening a shard that was last written longer ago than this also counts as a jump.
 const REST_US: i64 = 7 * 86_400 * 1_000_000;
 /// How long dropping stops after a jump.
 const HOLD_US: u64 = 86_400 * 1_000_000;
@@ -44,9 +44,9 @@ impl RetainClock {
         RetainClock { wall_us, counted_us, held_until_us: 0, ahead_us: 0 }
     }
 
-    /// Creates the clock of a shard that is opened. If the shard was last written long ago, this counts as a jump, so
-    /// a shard that was only idle drops nothing for a day. An unfinished hold starts again: `held_us` is how far
-    /// ahead the clock was when it began.
+    /// Creates the clock of a shard that is being opened. If the shard was last written long ago, this counts as a
+    /// jump, so a shard that was only idle drops nothing for a day. An unfinished hold starts again: `held_us` is how
+    /// far ahead the clock was when the hold began.
     pub(super) fn of_shard(path: &Path, held_us: Option<i64>) -> RetainClock {
         let mut this = RetainClock::new(clock::unix_us(), clock::monotonic_us());
         if let Some(ahead_us) = held_us {
@@ -84,7 +84,7 @@ impl RetainClock {
         self.wall_us -= by_us;
     }
 
-    /// Returns `true` if nothing is dropped, as of the last check.
+    /// Returns `true` if, as of the last check, nothing may be dropped.
     pub(super) fn is_held(&self) -> bool {
         self.counted_us < self.held_until_us
     }

@@ -15,7 +15,7 @@ use super::stream::Stream;
 pub(super) struct Retention {
     pub(super) clock: RetainClock,
     pub(super) look_at_us: u64,
-    /// Set while dropped tables still have pages to free.
+    /// Whether dropped tables have pages to free.
     pub(super) freeing: bool,
     /// The partition whose contribution to its family's derived tables is being counted.
     pub(super) leaving: Option<Leaving>,
@@ -29,7 +29,7 @@ pub(super) struct Leaving {
 }
 
 impl Retention {
-    /// Discards a running count, because rows are about to change. It is repeated later.
+    /// Discards a running count, because rows are about to change. The count is repeated later.
     pub(super) fn stop_counting(&mut self) {
         self.leaving = None;
     }

@@ -9,11 +9,12 @@ use crate::base::clock;
 /// `FHSD`: the application id that `file(1)` and other programs see in the header.
 const APPLICATION_ID: i32 = 0x4648_5344;
 
-/// One migration of a file's schema, in a transaction of its own.
+/// One migration of a file's schema, in the caller's transaction.
 type Migration = fn(&Connection) -> Result<(), ShardError>;
 
-/// The kernel's part of each migration, before the families' ([`Family::migrate`](super::Family::migrate)).
-/// Append-only: entry `n` of the list is schema version `n + 1`. Released versions are never edited.
+/// The kernel's part of each migration, which runs before the families' parts
+/// ([`Family::migrate`](super::Family::migrate)). Append-only: entry `n` of the list is schema version `n + 1`.
+/// Released versions are never edited.
 const MIGRATIONS: &[Migration] = &[version_1, version_2, nothing, version_4, nothing, nothing];
 
 /// The newest schema version that this program supports.
@@ -132,8 +133,8 @@ pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// Checks that the file has the current schema. Used by operations that read every table. The server that serves an
-/// older file migrates it.
+/// Checks that the file has the current schema. Operations that read every table call this function. A server that
+/// opens an older file migrates it.
 pub fn check_current(connection: &Connection) -> Result<(), ShardError> {
     match version_of(connection)? {
         VERSION => Ok(()),
@@ -143,18 +144,17 @@ pub fn check_current(connection: &Connection) -> Result<(), ShardError> {
     }
 }
 
-/// Returns `true` if the file has its tables. A file without them is being created, and nothing was ever written to
-/// it.
+/// Returns `true` if the file has its tables. A file without tables is still being created, and contains no records.
 pub fn is_made(connection: &Connection) -> Result<bool, ShardError> {
     Ok(version_of(connection)? > 0)
 }
 
-/// Migrates the file to [`VERSION`]: an older one step by step, each in a transaction of its own; a new one in a
-/// single transaction, so that no one sees half of its tables.
+/// Migrates the file to [`VERSION`]. Each step from an older version is a separate transaction. A new file is created
+/// in a single transaction, so that no other program sees only some of its tables.
 pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), ShardError> {
     while version_of(connection)? < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Checked again under the lock, because another program may have been faster.
+        // The version is read again under the lock, because another program may have been faster.
         let found = version_of(&transaction)?;
         let steps = if found == 0 { MIGRATIONS.len() } else { 1 };
         let kernels = MIGRATIONS.iter().zip(families.versions).skip(found as usize).take(steps);

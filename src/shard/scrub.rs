@@ -1,14 +1,14 @@
 //! Overwrites every unused byte of a shard's file, page by page, in slices between batches.
 //!
 //! SQLite leaves deleted content where it was until other content replaces it: in free pages, in the free blocks of a
-//! page, and as copies in the gap of pages whose cells were moved to others (which `secure_delete` does not reach, no
-//! matter how long it has been on). After a person's rows are deleted, all of that is set to zero through
-//! SQLite's own pager (`sqlite_dbpage`). Therefore the WAL, readers and SQLite's cache see whole pages, and no stale
-//! copy reappears.
+//! page, and as copies in the gap of pages whose cells were moved to other pages. `secure_delete` does not reach
+//! these copies, no matter how long it has been on. After a person's rows are deleted, all of that is set to zero
+//! through SQLite's own pager (`sqlite_dbpage`). Therefore the WAL, readers and SQLite's cache see whole pages, and
+//! no stale copy reappears.
 //!
-//! While other rows are stored, SQLite may move a page that was not reached yet to the number of one that was.
-//! Therefore the pages are processed once upwards and once downwards. One case remains: a page is missed if it is
-//! moved in both passes, each time to a number that the pass has already processed.
+//! While other rows are stored, SQLite may move an unprocessed page to the number of a page that was already
+//! processed. Therefore the pages are processed once upwards and once downwards. One case remains: a page is missed
+//! if it is moved in both passes, each time to a number that the pass has already processed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -62,7 +62,7 @@ impl Scrub {
     }
 
     /// Runs one slice, in the caller's transaction. Returns the number of changed pages, and whether everything is
-    /// done. While a large part of the list of free pages is unknown, a slice only reads the list.
+    /// done. While any part of the list of free pages is unknown, a slice only reads the list.
     pub fn slice(&mut self, transaction: &Connection, until_us: u64) -> Result<(u64, bool), ShardError> {
         let count: u32 = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let mut file = Pages::open(transaction, count, &mut self.free)?;
@@ -98,7 +98,7 @@ struct Pages<'t, 's> {
     page_bytes: usize,
     usable: usize,
     count: u32,
-    /// The distance of pointer-map pages, which state the parents of the pages after them. They exist with
+    /// The distance between pointer-map pages, which state the parents of the pages after them. They exist with
     /// `auto_vacuum`, which another program may have enabled.
     map_every: Option<u32>,
     first_trunk: u32,
@@ -131,9 +131,9 @@ impl<'t, 's> Pages<'t, 's> {
         Ok(pages)
     }
 
-    /// Updates the known free pages, by at least one page of the list per call. Returns `true` if all are known.
-    /// Reads every page of the list, one for four thousand free pages, but updates entries only for those that
-    /// changed.
+    /// Updates the set of known free pages. Returns `true` if it is complete. Each call reads every page of the list
+    /// (one page lists about four thousand free pages) and updates the entries of at least one page that changed, if
+    /// any did.
     fn learn_free(&mut self, until_us: u64) -> Result<bool, ShardError> {
         let (mut known, mut changed) = (HashMap::new(), Vec::new());
         let mut trunk = self.first_trunk;
@@ -214,8 +214,8 @@ impl<'t, 's> Pages<'t, 's> {
         } else {
             let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
             // An overflow page is processed from the cell that it belongs to. It begins with the number of the next
-            // page. From 33 million pages (512 GB) on, the first byte of this number may look like that of a b-tree
-            // page, and then a page that may be either is left unchanged.
+            // page. In a file of 33 million pages (512 GB) or more, the first byte of this number may equal that of a
+            // b-tree page. A page that may be of either kind is then left unchanged.
             let may_be_overflow = bytes.get(header).is_none_or(|kind| u32::from(*kind) <= self.count >> 24);
             if !page::is_tree(&bytes, header) || may_be_overflow {
                 return Ok(());
@@ -257,7 +257,8 @@ fn damaged(page: u32) -> ShardError {
 mod tests {
     use super::*;
 
-    /// Creates a file whose rows of many lengths were moved and deleted, so that every kind of page has remains.
+    /// Creates a file whose rows of many lengths were moved and deleted, so that every kind of page contains remains
+    /// of deleted rows.
     fn busy(path: &std::path::Path) -> Connection {
         let connection = Connection::open(path).unwrap();
         connection
@@ -319,7 +320,7 @@ mod tests {
             if is_done {
                 break;
             }
-            // Occasionally, the position is read back, as after a crash.
+            // Occasionally, the work resumes at the stored position, as after a crash.
             slices += 1;
             if slices % 7 == 0 {
                 scrub = Scrub::at(scrub.place());

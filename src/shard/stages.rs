@@ -43,7 +43,7 @@ pub struct BuiltIndex {
     pub took: Duration,
 }
 
-/// Set while a sort runs. The process runs one at a time, because a sort needs 24 bytes per row.
+/// Whether a sort is running. The process runs one sort at a time, because a sort needs 24 bytes of memory per row.
 static SORTING: AtomicBool = AtomicBool::new(false);
 
 /// The permit to sort, held while the entries of an index are in memory.

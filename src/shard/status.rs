@@ -18,7 +18,7 @@ use crate::base::ids::{LaneId, Sequence, ShardId};
 pub enum ShardState {
     /// Closed after a failure, or not open yet. The writer retries within two seconds.
     Reopening = 0,
-    /// Writing, or ready to.
+    /// The writer stores records, or is ready to store them.
     Open = 1,
     /// Waiting for another process to release a lock.
     Busy = 2,
@@ -86,7 +86,7 @@ pub struct ShardStatus {
     pub rejected: Cell,
     pub commits: Cell,
     pub checkpoints: Cell,
-    /// How often the connection was closed after a failure and opened again.
+    /// The number of times that the connection was closed after a failure and opened again.
     pub reopened: Cell,
     /// Records that were neither in the database nor in the journal when the shard was opened. The journal counts
     /// damage separately, so a loss may be in both figures.
@@ -102,7 +102,8 @@ pub struct ShardStatus {
     pub last_commit_us: Cell,
     /// 1 while a journal may contain data of suppressed people that no row contains.
     pub suppressed: Cell,
-    /// When the writer last had nothing to do, or the time of the start, in microseconds since 1970.
+    /// The last time at which the writer had nothing to do, in microseconds since 1970. Initially the time of the
+    /// start.
     pub caught_up_us: Cell,
     /// The newest acceptance time among the committed rows, in microseconds since 1970. 0 before the first.
     pub received_us_max: Cell,
@@ -157,8 +158,8 @@ impl ShardStatus {
         }
     }
 
-    /// Returns `true` if the database was open since the start. A database that is not found is then missing, rather
-    /// than not created yet.
+    /// Returns `true` if the database was open at any time since the start. If it was, a database that is not found
+    /// is missing; otherwise, it may not have been created yet.
     #[must_use]
     pub fn was_open(&self) -> bool {
         self.was_open.load(Ordering::Acquire)
@@ -170,7 +171,7 @@ impl ShardStatus {
         Sequence(self.applied.get(usize::from(lane.0)).map_or(0, Cell::get))
     }
 
-    /// Returns the most recent error. It is kept after the recovery.
+    /// Returns the most recent error, even after the writer has recovered from it.
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<String>> {
         self.last_error.load_full()
@@ -182,13 +183,14 @@ impl ShardStatus {
         self.outage.load_full()
     }
 
-    /// Returns commit latencies in microseconds since the start, at most about a second old.
+    /// Returns a histogram of the commit latencies since the start, in microseconds. It may be up to about a second out
+    /// of date.
     #[must_use]
     pub fn commit_us(&self) -> Option<Arc<Histogram<u64>>> {
         self.commit_us.load_full()
     }
 
-    /// Returns rows per commit since the start, at most about a second old.
+    /// Returns a histogram of the rows per commit since the start. It may be up to about a second out of date.
     #[must_use]
     pub fn rows_per_commit(&self) -> Option<Arc<Histogram<u64>>> {
         self.rows_per_commit.load_full()
@@ -219,8 +221,7 @@ impl ShardStatus {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// Sets a lane's position. Only the writer calls this. A position may decrease, after a flipped bit in the
-    /// WAL.
+    /// Sets a lane's position. Only the writer calls this. A position may decrease after a bit flipped in the WAL.
     pub fn set_applied(&self, lane: LaneId, sequence: Sequence) {
         if let Some(cell) = self.applied.get(usize::from(lane.0)) {
             cell.set(sequence.0);
@@ -248,7 +249,7 @@ impl ShardStatus {
     }
 }
 
-/// The writer's own histograms. Clones are published at most once a second (20 KiB each).
+/// The writer's own histograms. It publishes clones of them, 20 KiB each, at most once a second.
 #[derive(Debug)]
 pub struct CommitTimes {
     commit_us: Histogram<u64>,
@@ -277,7 +278,8 @@ impl CommitTimes {
         self.is_new = true;
     }
 
-    /// Publishes new values if the last publication was at least a second ago. Call it every turn, even an idle one.
+    /// Publishes new values if the last publication was at least a second ago. Call it in every turn of the writer's
+    /// loop, even an idle one.
     pub fn publish_if_due(&mut self, status: &ShardStatus) {
         let now_us = clock::monotonic_us();
         let is_due = now_us.saturating_sub(self.published_us) >= Self::PUBLISH_EVERY.as_micros() as u64;

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use super::family::Store;
 
-/// A list of stores. A store is taken out of its slot while it works on the shard itself.
+/// A list of stores. A store is taken out of its slot while it works on the shard.
 #[derive(Debug, Default)]
 pub(super) struct Stores(Vec<Option<Box<dyn Store>>>);
 

@@ -1,4 +1,4 @@
-//! A stream: rows of one kind, stored in partitions of their own.
+//! A stream: rows of one kind, stored in separate partitions.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct SideTable {
 pub struct Stream {
     /// The index of its counters, unique among all streams and below [`STREAMS_MAX`].
     pub place: usize,
-    /// Its name in the catalogue, the name of the view over its partitions, and the prefix of their numbers.
+    /// Its name in the catalogue, the name of the view over its partitions, and the prefix of the partitions' names.
     pub name: &'static str,
     /// Its counter in `total`.
     pub total: &'static str,
@@ -28,15 +28,15 @@ pub struct Stream {
     pub columns: &'static str,
     /// The values that an insert binds to the columns.
     pub values: &'static str,
-    /// The column by which its partitions are sorted.
+    /// The column with the time of a row, by which the partitions are indexed.
     pub time_column: &'static str,
     /// Returns the SQL for a partition's table, and for the index that is maintained while rows arrive. Rows arrive
-    /// roughly in time order, so nearly every insert changes the same page as the last one.
+    /// roughly in time order, so nearly every insert changes the same page of the index as the previous insert.
     pub create_sql: fn(&str) -> String,
     pub side_tables: &'static [SideTable],
-    /// Whether a sealed partition gets a further index.
+    /// Whether a sealed partition gets an additional index.
     pub has_sealed_index: bool,
-    /// Rows of a partition before it is sealed, if not the number in `ShardOptions` for all streams.
+    /// The maximum number of rows of a partition, if it differs from the number in `ShardOptions` for all streams.
     pub partition_rows_max: Option<u64>,
 }
 

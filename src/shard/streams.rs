@@ -18,7 +18,7 @@ pub struct StreamState {
     pub firsts: Vec<(i64, String)>,
     /// Rows over all partitions.
     pub rows: u64,
-    /// Rows of a partition before it is sealed.
+    /// The maximum number of rows of a partition.
     partition_rows_max: u64,
 }
 
@@ -38,7 +38,7 @@ impl Streams {
                 open: Partition::load(connection, stream)?,
                 firsts: firsts(connection, stream)?,
                 rows: load_total(connection, stream.total)?,
-                // A partition without a row would give the next one the same first id.
+                // With a limit of 0, partitions would be empty and have the same first id.
                 partition_rows_max: options.partition_rows_max(stream).max(1),
             })
         };
@@ -93,7 +93,7 @@ impl StreamState {
     }
 }
 
-/// A stream's changes in one transaction, outside of the file. The commit applies them.
+/// The changes of one transaction to a stream's state in memory. They are applied after the commit.
 #[derive(Debug)]
 pub struct StreamChange<'t> {
     before: &'t StreamState,
@@ -102,7 +102,7 @@ pub struct StreamChange<'t> {
     is_sealed: bool,
 }
 
-/// A change without its borrow.
+/// A [`StreamChange`] that no longer borrows the stream's state.
 pub(super) struct StreamDone {
     open: Option<Partition>,
     firsts: Vec<(i64, String)>,
@@ -119,8 +119,8 @@ impl<'t> StreamChange<'t> {
         self.before.stream
     }
 
-    /// Returns the partition for new rows: the open one, or a new one if that is full. Called in the batch's
-    /// transaction.
+    /// Returns the partition for new rows: the open one, or a new one if there is none or it is full. Called in the
+    /// batch's transaction.
     pub fn partition(&mut self, transaction: &Connection) -> Result<&mut Partition, ShardError> {
         let open = match self.open.take() {
             Some(open) if open.rows < self.before.partition_rows_max => open,

@@ -73,7 +73,7 @@ CREATE TABLE erasure (
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suppression {
     pub mode: ErasureMode,
-    /// The pseudonym of the person, if orders are kept.
+    /// The pseudonym under which new orders of the person are stored, if the mode keeps orders.
     pub token: String,
 }
 
@@ -128,7 +128,7 @@ pub fn add_event(connection: &Connection, key: [u8; 16]) -> Result<(), ShardErro
     Ok(())
 }
 
-/// Returns `true` if an event was erased, by the hash of tenant and event id.
+/// Returns `true` if the event with this hash of tenant and event id was erased.
 pub fn was_event_erased(connection: &Connection, key: KeyHash) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM erased_event WHERE key = ?1)";
     Ok(connection.prepare_cached(sql)?.query_row([bytes(key)], |row| row.get(0))?)
@@ -140,7 +140,7 @@ pub fn bytes(key: KeyHash) -> [u8; 16] {
 
 /// Returns the number of unfinished erasures.
 pub fn unfinished_erasures(connection: &Connection) -> Result<u64, ShardError> {
-    // A file that was not migrated yet has no such table.
+    // A file that has not been migrated yet has no such table.
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'erasure'";
     if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
         return Ok(0);

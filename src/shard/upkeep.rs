@@ -17,7 +17,7 @@ impl Shard {
             || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
-    /// Runs one slice of about `budget`: a short transaction of its own. Call it between batches. Returns an index if
+    /// Runs one slice of about `budget`, in short separate transactions. Call it between batches. Returns an index if
     /// the slice completed one.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
         for stage in Stage::ALL {

@@ -11,8 +11,9 @@ use super::stream::Stream;
 /// stream's view combines groups (`click_group_001`, …) of this size.
 pub(super) const GROUP_PARTITIONS_MAX: usize = 400;
 
-/// Returns SQL for RFC 3339 with six digits of the second, so that text order is time order. Uses integer arithmetic
-/// with a floor, which is correct before 1970 too. Outside of the years 0000 to 9999, it shows the integer.
+/// Returns SQL that formats a time as RFC 3339 with six fractional digits, so that text order is time order. Uses
+/// integer arithmetic with a floor, which is correct before 1970 too. Outside of the years 0000 to 9999, the text is
+/// the integer with `us` appended.
 pub fn time_sql(column: &str) -> String {
     let micros = format!("(({column} % 1000000 + 1000000) % 1000000)");
     format!(
@@ -22,7 +23,7 @@ pub fn time_sql(column: &str) -> String {
 }
 
 /// Makes the stream's view cover `partitions` (oldest first). Call it in the transaction that changed them. Full
-/// groups are not changed. Takes less than a millisecond up to 400 partitions, and a few beyond.
+/// groups are not changed. Takes less than a millisecond for up to 400 partitions, and a few milliseconds for more.
 pub(super) fn cover(
     transaction: &Connection,
     stream: &'static Stream,
@@ -57,8 +58,8 @@ fn cover_as(
     replace(transaction, name, columns, &groups)
 }
 
-/// Returns `true` if the view exists and has the first and the last of its members. A group grows at its end and
-/// shrinks at its beginning, so it is then complete.
+/// Returns `true` if the view exists and has the first and the last of its members. A group grows only at its end and
+/// shrinks only at its beginning, so a view with both members is complete.
 fn covers(transaction: &Connection, view: &str, members: &[String]) -> Result<bool, ShardError> {
     let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(true) };
     let mut statement = transaction.prepare_cached(

@@ -1,7 +1,7 @@
 //! Errors in a value or in a sketch's bytes.
 
-/// None of these errors can be retried. A refused value leaves the sketch unchanged, and so do refused bytes: they
-/// are merged completely or not at all.
+/// None of these errors can be retried. A refused value leaves the sketch unchanged. Refused bytes do too, because
+/// bytes are merged completely or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SketchError {
     /// The bytes end before the sketch does.

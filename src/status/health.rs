@@ -1,4 +1,4 @@
-//! `/health`, `/ready` and `/receipts/…`. They are answered from memory only, and correct even while every disk
+//! `/health`, `/ready` and `/receipts/…`. The responses come from memory only, and are correct even while every disk
 //! hangs.
 
 use super::shapes::{Check, Checks, Health, Ready, ReceiptState, ShardHealth};
@@ -15,8 +15,8 @@ use crate::shard::ShardState;
 
 fn shard_health(board: &ShardBoard) -> ShardHealth {
     let flow = board.flow();
-    // Journals contain other records besides events. Records that are known to be something else are not counted;
-    // waiting ones may be anything.
+    // Journals also contain records that are not rows of a stream. Such records are subtracted once they are
+    // processed. Records that are still waiting are counted, because their kind is unknown.
     let other = board.status.other.get().min(flow.processed);
     let state = board.status.state();
     ShardHealth {
@@ -82,7 +82,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
     let journal = behind
         .map(|board| format!("the backlog of shard {} exceeds journal_high_water", board.shard))
         .chain(unsynced.map(|lane| format!("{} could not be synced", lane.dir().display())));
-    // Everything is still stored, so this is reported, but it is not a reason to use another server.
+    // A pinned WAL is reported, but it is not a reason to use another server, because everything is still stored.
     let pinned = pinned(vitals);
     let low = vitals.board.disk_low().then(|| "the data disk has less than disk_reserve free".to_owned());
     let checks = Checks {
@@ -108,7 +108,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
     if code == 503 { answer.with("Retry-After", "2") } else { answer }
 }
 
-/// Returns a note on a pinned WAL, if every shard is open.
+/// Returns the note for the case that every shard is open. It mentions every pinned WAL.
 fn pinned(vitals: &Vitals) -> String {
     let since = |board: &ShardBoard| match board.status.wal_pinned_us.get() {
         0 => None,

@@ -274,8 +274,8 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
     by_route(page, vitals);
 }
 
-/// Writes the durations of the executors' responses by route label. For a stream, the duration ends with the head.
-/// Routes without requests have no lines.
+/// Writes the durations of the executors' responses by route label. For a streamed response, the duration ends with
+/// the response's head. Routes without requests have no lines.
 fn by_route(page: &mut Page, vitals: &Vitals) {
     page.family(
         "firehose_http_request_duration_seconds",

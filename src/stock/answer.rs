@@ -15,10 +15,10 @@ use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::query::QueryError;
 
-/// The maximum number of errors listed for one request. The counts cover all errors.
+/// The maximum number of errors listed for one request.
 const ROW_ERRORS_MAX: usize = 1_000;
 
-/// Why a response has no individual products.
+/// Why a response does not report individual products.
 #[derive(Debug)]
 pub enum StockRefused {
     /// A reason that every keyed write can have.
@@ -42,8 +42,8 @@ impl Refuse for StockRefused {
     }
 }
 
-/// Returns the response to a request whose products are decided as far as possible. The status is 200 if at least one
-/// product was applied, now or before. Otherwise, it is 202 if at least one is pending, and 409 if none is.
+/// Returns the response to a request whose products are decided as far as possible. The status is 202 if at least one
+/// product is pending. Otherwise, it is 200 if at least one product was applied, now or before, and 409 if none was.
 #[must_use]
 pub(super) fn updated(batch: &StockBatch, level: AckLevel) -> Answer {
     let mut told = StockUpdated { applied: 0, duplicates: 0, failed: 0, pending: 0, products: Vec::new() };

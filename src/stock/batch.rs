@@ -26,7 +26,7 @@ pub struct StockRowError {
 /// One product in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StockProduct {
-    /// The product's id, or `None` if a row does not contain it. Such a row is an entry of its own.
+    /// The product's id, or `None` if a row does not contain it. Such a row is a separate entry.
     pub product_id: Option<String>,
     pub state: StockState,
 }
@@ -44,7 +44,7 @@ pub(super) enum StockState {
     Decided(StockDecision),
     /// The product's record is in the journal, but not decided yet.
     Pending,
-    /// The product's record may be in the journal. There was no reply.
+    /// The product's record may be in the journal, but no reply arrived.
     Unknown,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct StockRequestContext<'a> {
 }
 
 impl StockBatch {
-    /// Groups the rows by product. A product with an invalid row is invalid as a whole; the others are sent.
+    /// Groups the rows by product. A product with an invalid row is invalid as a whole. All other products are sent.
     #[must_use]
     pub(super) fn new(
         keys: &KeyHasher,
@@ -200,7 +200,7 @@ impl StockBatch {
         self.shards.iter().all(KeyedRows::is_empty)
     }
 
-    /// Returns `true` if a product was changed, now or before, or will be decided.
+    /// Returns `true` if at least one product was changed, now or before, or is not decided yet.
     #[must_use]
     pub(super) fn has_success(&self) -> bool {
         self.products.iter().any(|product| match product.state {
@@ -229,8 +229,8 @@ impl StockBatch {
     }
 }
 
-/// Returns `true` if two rows of one request are the same. In that case, they count once. The expected version is
-/// compared here, because in the shard it is not part of an event.
+/// Returns `true` if two rows of one request are the same. Such rows count once. The expected version is compared
+/// here, because in the shard it is not part of an event.
 fn is_same(one: &StockUpdate<'_>, other: &StockUpdate<'_>) -> bool {
     (one.amount, one.occurred_at_us, one.expected_version)
         == (other.amount, other.occurred_at_us, other.expected_version)

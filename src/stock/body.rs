@@ -65,7 +65,7 @@ pub enum StockBodyError {
     TooManyRows,
 }
 
-/// An object's members by name. Of a repeated member, the last one counts.
+/// An object's members by name. If a member is repeated, its last value counts.
 #[derive(Clone, Copy, Debug)]
 struct Members<'b, const N: usize> {
     names: [&'static [u8]; N],
@@ -73,7 +73,7 @@ struct Members<'b, const N: usize> {
 }
 
 impl<'b, const N: usize> Members<'b, N> {
-    /// Finds the members. Returns `None` if the value is not an object. It must be valid JSON.
+    /// Finds the members. Returns `None` if the value is not an object. The value must be valid JSON.
     fn of(object: &'b [u8], names: [&'static [u8]; N]) -> Option<Members<'b, N>> {
         let mut found = Members { names, values: [None; N] };
         members(object, |key, value| found.note(key, value)).then_some(found)
@@ -165,7 +165,7 @@ fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>
             Ok(_) => Err(VERSION_RANGE),
             Err(code) => Err(FieldError { code, ..VERSION_TYPE }),
         },
-        // The other modes ignore it.
+        // The other modes ignore the expected version.
         _ => Ok(None),
     };
     let occurred_at_us = time(occurred_at, &OCCURRED_AT).map_err(|error| *error);

@@ -1,8 +1,8 @@
-//! `PUT …/stock/bulk_update` sends rows by product to the journals of their shards, then collects the writers'
-//! decisions. Also handles `GET …/stock/{product}`.
+//! Handles `PUT …/stock/bulk_update` and `GET …/stock/{product}`. A bulk update sends its rows, grouped by product,
+//! to the journals of their shards, and then collects the writers' decisions.
 //!
-//! The response is the decision at the commit, not a later state. The writer stores it with the rows, under the
-//! request's number, and the response is read from there.
+//! The response reports the decision at the commit, not a later state. The writer stores the decision with the rows,
+//! under the request's number, and the response is read from there.
 
 use std::cell::Cell;
 use std::sync::Arc;

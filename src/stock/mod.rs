@@ -1,8 +1,8 @@
 //! Product stock, which always equals the result of its events.
 //!
-//! In: bulk update bodies; records of events from before this program kept stock. Out: the decision on every product;
-//! in a shard, events, levels and decisions in the caller's transaction. Owns: the tables of [`schema`], the request
-//! numbers. Never: decides which shard a product belongs to, or forgets an event that counts.
+//! In: bulk update bodies; records of events from before this program managed stock. Out: the decision on every
+//! product; in a shard, events, levels and decisions in the caller's transaction. Owns: the tables of [`schema`], the
+//! request numbers. Never: decides which shard a product belongs to, or forgets an event that counts.
 //!
 //! The hash of (tenant, product id) selects a product's shard. A shard has one writer, so a product's records are
 //! decided one at a time. [`decide`] alone defines the effect of a record on a level. The writer and the recount

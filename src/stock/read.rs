@@ -34,8 +34,8 @@ impl From<StockResult> for Outcome {
 pub struct StockDecision {
     pub result: StockResult,
     pub code: Option<StockCode>,
-    /// The stock and the version at the moment of the decision. They include an applied change. A duplicate has those
-    /// from its first time.
+    /// The stock and the version at the moment of the decision, including the change if it was applied. For a
+    /// duplicate, they are the stock and the version from the first time.
     pub quantity: i64,
     pub version: i64,
 }
@@ -50,8 +50,8 @@ pub struct StockLevel {
     pub updated_us: i64,
 }
 
-/// Returns this shard's decisions on a request, by each product's index in the request. They are deleted some time
-/// after the commit.
+/// Returns this shard's decisions on a request, by each product's index in the request. The decisions are deleted
+/// some time after the commit.
 pub fn stock_decisions(
     connection: &Connection,
     request: i64,

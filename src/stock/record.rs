@@ -92,7 +92,7 @@ pub struct StockEvent<'a> {
 pub struct StockUpdateRow<'a> {
     pub received_us: i64,
     /// The request's number. Together with the product's index in the request, it identifies the decision on this
-    /// record until the decision is read. No one reads the decisions of request 0.
+    /// record until the decision is read. The decisions of request 0 are never read.
     pub request: i64,
     pub place: u32,
     pub mode: StockMode,

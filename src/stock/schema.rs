@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use crate::shard::ShardError;
 use crate::shard::view::time_sql;
 
-/// Creates this family's tables for a schema version. Version 3 added stock events, version 4 levels.
+/// Creates this family's tables for a schema version. Version 3 added stock events, and version 4 added levels.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&events_sql())?,
@@ -38,7 +38,8 @@ FROM stock_row s JOIN tenant_row t ON t.id = s.tenant;
     )
 }
 
-/// Returns the SQL that creates the other tables and their views. Earlier stock events become history, in time order.
+/// Returns the SQL that creates version 4's tables and their views. Earlier stock events become history, in time
+/// order.
 pub(crate) fn tables_sql() -> String {
     format!(
         "

@@ -1,4 +1,4 @@
-//! Decides records one at a time. A record becomes events and a level, or is refused. The decision is kept for the
+//! Decides records one at a time. A record becomes events and a level, or is refused. The decision is stored for the
 //! response.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -11,7 +11,8 @@ use super::record::{
 use crate::base::clock;
 use crate::shard::{Batch, Outcome, Record, ShardError};
 
-/// How long a decision is kept. A request waits for it for at most `commit_wait`, which is one or a few seconds.
+/// How long a decision remains stored. A request waits for its decision for at most `commit_wait`, which is one or a
+/// few seconds.
 const ANSWER_KEPT_US: i64 = 60_000_000;
 /// The number of old answers deleted at once.
 const EXPIRED_AT_ONCE: u32 = 64;

@@ -7,12 +7,13 @@ use super::buckets::Buckets;
 use super::budget::Rate;
 use super::error::{Denied, Limited, Quota};
 
-/// The buckets of all addresses, separate from those of prices, so that neither displaces the other's.
+/// The buckets of all addresses. They are separate from the buckets of price events, so that neither kind displaces
+/// the other.
 #[derive(Debug)]
 pub(super) struct Addresses {
     rate: Rate,
     buckets: Buckets,
-    /// Seeded, so that no one can choose addresses that share another one's bucket.
+    /// Seeded, so that no one can choose an address that shares a bucket with another client's address.
     hasher: RandomState,
 }
 
@@ -21,7 +22,7 @@ impl Addresses {
         Addresses { rate: Rate::new(per_s, 1), buckets: Buckets::default(), hasher: RandomState::new() }
     }
 
-    /// Takes one token of an address. About 50 ns.
+    /// Takes one token from an address's bucket, in about 50 ns.
     pub(super) fn charge(&self, address: IpAddr, now_ns: u64) -> Result<(), Denied> {
         let name = self.hasher.hash_one(network(address));
         self.buckets.take(name, &self.rate, now_ns).map_err(|shortage| {
@@ -36,8 +37,8 @@ impl Addresses {
     }
 }
 
-/// Returns one client's network: an IPv4 address, or the 64-bit prefix of an IPv6 network in which it may choose
-/// any address.
+/// Returns a client's network: its IPv4 address, or the 64-bit prefix of its IPv6 address. The client may choose any
+/// address with that prefix.
 fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         // No assigned network has a 64-bit prefix whose first 32 bits are zero.

@@ -1,9 +1,9 @@
 //! Token buckets by name, for more names than there are slots: a table of [`Budget`]s that all cores share.
 //!
 //! A full budget needs no storage, so a bucket needs a slot only while it refills after its last use. A new name
-//! takes the slot of a full one. Slots are in sets of eight, two cache lines, found by the name's hash. If all eight
-//! are in use, the fullest is displaced and forgotten, which gives its name one more burst. There are no locks and no
-//! allocations while the server runs. The table takes 1 MiB.
+//! takes the slot of a full bucket. Slots are in sets of eight, which take two cache lines. The name's hash selects
+//! the set. If all eight buckets of a set are in use, the fullest is displaced and forgotten, which gives its name
+//! one more burst. There are no locks and no allocations while the server runs. The table takes 1 MiB.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ const WAYS: usize = 8;
 /// one set at once.
 const TRIES: usize = 32;
 
-/// One name's bucket, or a free one.
+/// One name's bucket, or a free slot.
 #[derive(Debug, Default)]
 struct Slot {
     /// The name's hash, or 0 if the slot is free.
@@ -35,12 +35,12 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Takes one token of a name's bucket. Two names with one hash share it.
+    /// Takes one token from a name's bucket. Names with the same hash share a bucket.
     pub(super) fn take(&self, name: u64, rate: &Rate, now_ns: u64) -> Result<(), Shortage> {
         self.find(name.max(1), now_ns).budget.take(rate, 1, 1, now_ns).map(drop)
     }
 
-    /// Returns a token that was not used.
+    /// Puts an unused token back into a name's bucket.
     pub(super) fn give_back(&self, name: u64, rate: &Rate) {
         if let Some(slot) = self.known(name.max(1)) {
             slot.budget.give_back(rate, 1);
@@ -62,7 +62,8 @@ impl Buckets {
             if let Some(slot) = self.known(name) {
                 return slot;
             }
-            // The first full one is taken, so that two cores choose alike; otherwise the fullest.
+            // Takes the slot of the first full bucket, so that two cores choose the same slot, or else the slot of
+            // the fullest.
             let set = self.set(name);
             let full = set.iter().find(|slot| slot.budget.full_at_ns() <= now_ns);
             let nearest = || set.iter().min_by_key(|slot| slot.budget.full_at_ns());
@@ -86,7 +87,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the number of admitted events of each of `names`, requested by `threads` lanes on a common clock.
+    /// Returns the number of events that were admitted for each of `names` names, if `threads` lanes request them on
+    /// a common clock.
     fn admitted(threads: u64, names: u64, per_s: u64, asks_per_step: u64, seconds: u64) -> Vec<u64> {
         const STEP_NS: u64 = 10_000_000;
         let (buckets, rate) = (Buckets::default(), Rate::new(per_s, 1));
@@ -132,7 +134,8 @@ mod tests {
         let (buckets, rate) = (Buckets::default(), Rate::new(1, 1));
         let busy = 7;
         assert!(buckets.take(busy, &rate, 1).is_ok());
-        // Each name takes one token and is full again before the next name arrives, so none displaces the busy one.
+        // Each name takes one token, and its bucket is full again before the next name arrives, so no name displaces
+        // the busy one.
         let quick = Rate::new(1_000_000_000, 1);
         for name in 1_000..200_000_u64 {
             assert!(buckets.take(name << 13 | (busy % SETS as u64), &quick, name).is_ok());

@@ -1,8 +1,8 @@
 //! A token bucket for any number of threads: GCRA in one atomic word.
 //!
-//! The generic cell rate algorithm (ITU-T I.371, 1993) keeps one time, the theoretical arrival time of the next token.
-//! The nearer that time, the fuller the budget. Here it is a `u64` of nanoseconds, changed by compare-and-swap: no
-//! lock, no refilling thread, about 15 ns.
+//! The generic cell rate algorithm (ITU-T I.371, 1993) stores a single time, the theoretical arrival time of the next
+//! token. The nearer that time, the fuller the budget. Here the time is a `u64` in nanoseconds, changed by
+//! compare-and-swap. There is no lock and no refilling thread. A change takes about 15 ns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A higher rate is no limit in practice; the arithmetic is valid up to here.
+    /// The maximum rate. The arithmetic is valid up to this rate, and a higher one would be no limit in practice.
     pub const PER_S_MAX: u64 = 1_000_000_000_000;
     pub const WINDOW_S_MAX: u64 = 3_600;
 
@@ -58,7 +58,7 @@ impl Rate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
     pub available: u64,
-    /// Time until there are enough, if no one else takes any.
+    /// Time until there are enough tokens, if no one else takes any.
     pub wait_ns: u64,
 }
 
@@ -66,11 +66,11 @@ pub struct Shortage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     pub available: u64,
-    /// Time until it is full, if no one takes any.
+    /// Time until the budget is full, if no one takes any tokens.
     pub full_ns: u64,
 }
 
-/// The owner of one budget; starts full. It has its own cache line if it is in a [`crossbeam_utils::CachePadded`].
+/// One budget. It starts full. It has its own cache line if it is in a [`crossbeam_utils::CachePadded`].
 #[derive(Debug, Default)]
 pub struct Budget {
     /// Arrival time of the next unassigned token; in the past if the budget is full.
@@ -78,14 +78,15 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Takes at least `least` tokens and up to `most` (not less than `least`), as available at `now_ns` (monotonic;
-    /// callers on different cores may differ slightly). Returns the number taken.
+    /// Takes as many tokens as are available at `now_ns`, but at least `least` and at most `most`. `most` is not less
+    /// than `least`. `now_ns` is monotonic, and may differ slightly between callers on different cores. Returns the
+    /// number taken.
     ///
-    /// More than the capacity can only be taken from a full budget, and is a debt: the next request waits until it is
-    /// repaid, so the average rate holds regardless of the size of one request.
+    /// More tokens than the capacity can be taken only from a full budget. The excess is a debt: the next request
+    /// waits until the debt is repaid, so the average rate holds regardless of the size of a single request.
     ///
     /// # Errors
-    /// [`Shortage`] if there are not enough. Nothing was taken, and the shared word was only read.
+    /// [`Shortage`] if there are not enough tokens. In that case, nothing is taken, and the shared word is only read.
     pub fn take(&self, rate: &Rate, least: u64, most: u64, now_ns: u64) -> Result<u64, Shortage> {
         let burst_ns = rate.window_s * NS_PER_S;
         let needed = least.min(rate.capacity());
@@ -120,7 +121,8 @@ impl Budget {
         Level { available: rate.tokens_in(burst_ns.saturating_sub(full_ns)), full_ns }
     }
 
-    /// Returns when the budget is full if no one takes any tokens. The time is in the past if it is full.
+    /// Returns the time at which the budget will be full if no one takes any tokens. The time is in the past if the
+    /// budget is already full.
     pub(super) fn full_at_ns(&self) -> u64 {
         self.arrival_ns.load(Ordering::Relaxed)
     }
@@ -129,8 +131,8 @@ impl Budget {
         self.arrival_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Returns tokens that were taken and not used. If the budget has become full since, they are lost, as they would
-    /// have been in the budget.
+    /// Puts back tokens that were taken and not used. If the budget has become full since, they are lost, as if they
+    /// had never been taken.
     pub fn give_back(&self, rate: &Rate, tokens: u64) {
         let cost_ns = rate.cost_ns(tokens);
         let mut arrival_ns = self.arrival_ns.load(Ordering::Relaxed);
@@ -157,7 +159,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The crate `governor` is another GCRA. Both decide alike, one token at a time, on one clock.
+        /// The crate `governor` is another implementation of GCRA. Both make the same decisions, one token at a time,
+        /// on the same clock.
         #[test]
         fn it_decides_as_governor_does(
             per_s in prop::sample::select(vec![1_u32, 2, 5, 10, 100, 1_000, 12_500, 1_000_000]),
@@ -171,7 +174,7 @@ mod tests {
             let (budget, rate) = (Budget::default(), Rate::new(per_s.into(), window_s.into()));
             let mut now_ns = 0;
             for (pause_ns, asks) in steps {
-                // Often close to a token's time, to test the edges.
+                // The pause is often close to the arrival time of a token, to test the edges.
                 let pause_ns = if asks % 2 == 0 { pause_ns } else { pause_ns % (3 * NS_PER_S / u64::from(per_s)) };
                 clock.advance(Duration::from_nanos(pause_ns));
                 now_ns += pause_ns;
@@ -181,7 +184,7 @@ mod tests {
             }
         }
 
-        /// Whatever is requested and returned, no period yields more than its rate and a full budget.
+        /// Whatever is requested, no period yields more tokens than its rate allows plus one full budget.
         #[test]
         fn never_more_than_the_rate_and_one_burst(
             per_s in 1_u64..2_000_000_000,
@@ -197,7 +200,7 @@ mod tests {
                     largest = largest.max(least);
                 }
                 let allowed = rate.capacity() + rate.tokens_in(now_ns);
-                // A request beyond the capacity is a debt, once.
+                // A request for more than the capacity creates a debt, once.
                 prop_assert!(taken <= allowed.max(allowed - rate.capacity() + largest), "{taken} of {allowed}");
             }
         }

@@ -16,7 +16,7 @@ use super::rows::PriceLimits;
 use super::scope::Scope;
 use crate::http::Credential;
 
-/// A request's time, on both clocks, as its lane has read them.
+/// The time of a request on both clocks, as read by its lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub unix_us: i64,
@@ -27,13 +27,13 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payer(TenantIndex);
 
-/// The checks on one lane's requests; not shared. It takes no lock, never waits and makes no system call. It allocates
-/// memory only when a tenant appears for the first time.
+/// Checks one lane's requests. Lanes do not share it. It takes no lock, never waits and makes no system call. It
+/// allocates memory only when a tenant appears for the first time.
 #[derive(Debug)]
 pub struct Desk {
     roster: Cache<Arc<ArcSwap<Roster>>, Arc<Roster>>,
     lanes: u64,
-    /// By tenant: leases of requests and of bytes.
+    /// The leases of requests and of bytes, by tenant.
     leases: Vec<[Lease; 2]>,
     buckets: Arc<Buckets>,
     addresses: Option<Arc<Addresses>>,
@@ -75,7 +75,8 @@ impl Desk {
         self.roster.load().prices_of(tenant)
     }
 
-    /// Returns the secrets with which a tenant's price events must be signed. It is empty if they need no signature.
+    /// Returns a tenant's secrets, one of which must sign each of its price events. The slice is empty if the events
+    /// need no signature.
     pub fn secrets_of(&mut self, tenant: &str) -> Arc<[HeldSecret]> {
         self.roster.load().secrets_of(tenant)
     }
@@ -84,7 +85,7 @@ impl Desk {
     /// buckets. Takes about 60 ns.
     ///
     /// # Errors
-    /// [`Denied::Limited`], for 429: nothing was charged.
+    /// [`Denied::Limited`] (status 429). Nothing was charged.
     pub fn charge_price_event(
         &self,
         [tenant, product]: [u64; 2],
@@ -112,7 +113,7 @@ impl Desk {
     /// Charges one post of events to its client's address, if there is a limit. All cores share the buckets.
     ///
     /// # Errors
-    /// [`Denied::Limited`], for 429: nothing was charged.
+    /// [`Denied::Limited`] (status 429). Nothing was charged.
     #[inline]
     pub fn charge_address(&self, address: IpAddr, now: Now) -> Result<(), Denied> {
         match &self.addresses {
@@ -121,11 +122,11 @@ impl Desk {
         }
     }
 
-    /// Returns a request's principal, if it has access. Takes one branch and 5 ns without keys, and otherwise
-    /// 170 ns, most of it for one hash.
+    /// Returns a request's principal if the request has access. Takes 5 ns (one branch) if there are no keys, and
+    /// otherwise 170 ns, most of it for one hash.
     ///
     /// # Errors
-    /// [`Denied`], for 401 or 403.
+    /// [`Denied`] (status 401 or 403).
     #[inline]
     pub fn authorize(
         &mut self,
@@ -143,7 +144,7 @@ impl Desk {
     /// a few nanoseconds.
     ///
     /// # Errors
-    /// [`Denied::Scope`] and [`Denied::Tenant`], for 403.
+    /// [`Denied::Scope`] or [`Denied::Tenant`] (status 403).
     #[inline]
     pub fn authorize_tenant(
         &mut self,
@@ -171,11 +172,11 @@ impl Desk {
         roster.authorize_tenant(&principal, tenant, scope)
     }
 
-    /// Charges the tenant that the key is bound to, if it is bound. Takes 11 ns from a lease, and 17 ns if the budget
-    /// is exhausted.
+    /// Charges the tenant that the key is bound to, if there is one. Takes 11 ns if a lease suffices, and 17 ns if
+    /// the budget is exhausted.
     ///
     /// # Errors
-    /// [`Denied::Limited`], for 429: nothing was charged.
+    /// [`Denied::Limited`] (status 429). Nothing was charged.
     #[inline]
     pub fn charge(
         &mut self,
@@ -203,11 +204,11 @@ impl Desk {
         rate.map_or(u64::MAX, |rate| (rate.capacity() / 8).max(1))
     }
 
-    /// Charges the tenant in a request's path, if its key is not bound to a tenant (which would have been charged
-    /// already), or if there are no keys.
+    /// Charges the tenant in a request's path if the request's key is not bound to a tenant, or if there are no keys.
+    /// If the key is bound, its tenant has already been charged.
     ///
     /// # Errors
-    /// [`Denied::Limited`], for 429: nothing was charged.
+    /// [`Denied::Limited`] (status 429). Nothing was charged.
     pub fn charge_tenant(
         &mut self,
         principal: &Principal,
@@ -224,7 +225,7 @@ impl Desk {
         }
     }
 
-    /// Returns a request's payer: the tenant that the key is bound to, or else the one that the request names.
+    /// Returns a request's payer: the tenant that the key is bound to, or else the tenant that the request names.
     pub fn payer(&mut self, principal: &Principal, tenant: Option<&str>) -> Option<Payer> {
         let named = || self.roster.load().by_name.get(tenant?).copied();
         principal.tenant.or_else(named).map(Payer)

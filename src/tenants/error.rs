@@ -47,9 +47,9 @@ pub enum Denied {
     UnusableKey,
     /// 401: an unknown key, or a wrong secret. Both have the same message.
     UnknownKey,
-    /// 401: the key has expired. The secret was right, so its owner may know.
+    /// 401: the key has expired. The secret was right, so the response may say so.
     Expired,
-    /// 401: the key was revoked. The secret was right, so its owner may know.
+    /// 401: the key was revoked. The secret was right, so the response may say so.
     Revoked,
     /// 403: the key lacks this scope.
     Scope(Scope),
@@ -57,7 +57,7 @@ pub enum Denied {
     EitherScope(Scope, Scope),
     /// 403: the key is bound to a tenant other than the requested one.
     Tenant,
-    /// 403: the request concerns no single tenant, and the key is bound to one.
+    /// 403: the request concerns all tenants, and the key is bound to one.
     AllTenants,
     /// 429: a quota is exhausted.
     Limited(Limited),
@@ -122,11 +122,11 @@ pub struct Standing {
     pub quota: Quota,
     /// Tokens that can accumulate: `q`.
     pub capacity: u64,
-    /// The seconds in which they arrive: `w`.
+    /// The number of seconds in which `capacity` tokens arrive: `w`.
     pub window_s: u64,
     /// Available tokens: `r`.
     pub available: u64,
-    /// Seconds until there are `capacity` of them, if none is used: `t`.
+    /// Seconds until `capacity` tokens are available, if none are used: `t`.
     pub full_s: u64,
 }
 
@@ -136,16 +136,16 @@ pub struct Limited {
     pub quota: Quota,
     /// Tokens that can accumulate: `q`.
     pub capacity: u64,
-    /// The seconds in which they arrive: `w`.
+    /// The number of seconds in which `capacity` tokens arrive: `w`.
     pub window_s: u64,
     /// Available tokens, fewer than the request needs: `r`.
     pub available: u64,
-    /// Time until there are enough for this request.
+    /// Time until there are enough tokens for this request.
     pub wait_ns: u64,
 }
 
 impl Limited {
-    /// Returns the whole seconds to wait, at least one: `t`, and `Retry-After`.
+    /// Returns the number of whole seconds to wait, at least 1: the value of `t` and of `Retry-After`.
     #[must_use]
     pub fn wait_s(&self) -> u64 {
         self.wait_ns.div_ceil(1_000_000_000).max(1)

@@ -15,10 +15,10 @@ use super::key::KeyId;
 use super::roster::Roster;
 use super::store::Store;
 
-/// Microseconds between two writes of the last use of each key.
+/// Microseconds between two writes of the times at which keys were last used.
 const WRITE_BACK_US: i64 = 60_000_000;
 
-/// The newest roster, from which every lane's desk is made.
+/// The newest roster, from which every lane's desk is created.
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(super) roster: Arc<ArcSwap<Roster>>,
@@ -29,7 +29,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Limits the posted events per second from an address.
+    /// Limits the number of events per second that can be posted from one address.
     #[must_use]
     pub fn with_rate_per_address(self, per_s: Option<u64>) -> Registry {
         Registry { addresses: per_s.map(|per_s| Arc::new(Addresses::new(per_s))), ..self }
@@ -63,7 +63,7 @@ pub struct Keeper {
     data: PathBuf,
     registry: Registry,
     followed: Option<Followed>,
-    /// The last use of each key in the file.
+    /// The time of each key's last use, as written to the file.
     written: HashMap<KeyId, i64>,
     write_back_us: i64,
     /// Set if the last attempt failed and the failure was logged.
@@ -109,8 +109,8 @@ impl Keeper {
         &self.registry
     }
 
-    /// Applies changes to the file, and writes back the last uses of keys if that is due. Called about once a second.
-    /// Failures are logged, and the earlier state remains valid.
+    /// Loads the file if it has changed, and writes back the times of key use if that is due. Called about once a
+    /// second. Failures are logged, and the earlier state remains valid.
     pub fn check(&mut self, now_us: i64) {
         let outcome = self.follow();
         if now_us >= self.write_back_us {
@@ -138,7 +138,7 @@ impl Keeper {
             }
             (Some(followed), Some(there)) if followed.identity == there => {}
             (_, Some(there)) => {
-                // The file is not followed before it was read, so that a failure is retried.
+                // The file is not followed until it has been read, so that a failure is retried.
                 self.followed = None;
                 let Some(store) = Store::open(&self.data)? else { return Ok(()) };
                 let version = store.data_version()?;
@@ -178,7 +178,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes back when keys were last used, if that has changed. A failure is logged and retried.
+    /// Writes back the times at which keys were last used, if they have changed. A failure is logged and retried.
     pub fn write_back(&mut self) {
         let Some(followed) = &mut self.followed else { return };
         let roster = self.registry.roster.load();

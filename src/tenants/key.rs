@@ -1,4 +1,4 @@
-//! The form of a key: `fh_<id>_<secret>`, made from the system's random bytes and stored as a hash.
+//! The form of a key: `fh_<id>_<secret>`, generated from the system's random bytes and stored as a hash.
 //!
 //! The secret is 32 random bytes, so one pass of BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn 2020) suffices. Slow
 //! password hashes protect against guessing, which is hopeless at 256 bits.
@@ -19,7 +19,7 @@ const ID_BYTES: usize = 16;
 /// 32 random bytes in base64url.
 const SECRET_BYTES: usize = 43;
 
-/// A key's id, not a secret. Written as 16 lower-case hexadecimal digits.
+/// A key's id, which is not secret. It is written as 16 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(u64);
 
@@ -36,7 +36,7 @@ pub struct NotAKeyId;
 impl FromStr for KeyId {
     type Err = NotAKeyId;
 
-    /// Parses the one spelling that a key id has: 16 lower-case digits.
+    /// Parses a key id. The only accepted form is 16 lower-case hexadecimal digits.
     fn from_str(text: &str) -> Result<KeyId, NotAKeyId> {
         if text.len() != ID_BYTES {
             return Err(NotAKeyId);
@@ -61,7 +61,7 @@ impl SecretHash {
         SecretHash(*blake3::hash(secret.as_bytes()).as_bytes())
     }
 
-    /// Creates a hash from stored bytes. `None` if they are not a hash.
+    /// Creates a hash from stored bytes. Returns `None` if they are not a hash.
     pub(super) fn from_stored(bytes: &[u8]) -> Option<SecretHash> {
         bytes.try_into().ok().map(SecretHash)
     }
@@ -82,8 +82,8 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// Parses a key as a client sends it into its two halves. `None` for any other form. Takes one hash and no
-/// allocation.
+/// Parses a key, as sent by a client, into its two halves. Returns `None` if the text does not have the form of a
+/// key. Computes one hash and allocates nothing.
 pub(super) fn parse(text: &str) -> Option<(KeyId, SecretHash)> {
     let rest = text.strip_prefix(PREFIX)?;
     let (id, secret) = rest.split_at_checked(ID_BYTES)?;

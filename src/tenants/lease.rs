@@ -1,17 +1,18 @@
-//! One lane's slice of a budget: tokens taken in advance, so that the owner's cache line is rarely touched.
+//! One lane's slice of a budget: tokens taken in advance, so that the budget's cache line is rarely touched.
 //!
-//! Leased tokens are paid for, so leases never admit more than the owner would over the same time. Other lanes lack
-//! what an idle lane holds. A slice is therefore at most 1/32 of the budget divided by the lanes (3.2 % of the limit in
-//! total, if every lane holds one), and at most 20 ms worth.
+//! Leased tokens have already been taken from the budget, so leases never admit more than the budget would over the
+//! same time. Tokens that an idle lane holds are not available to other lanes. A slice is therefore at most 1/32 of
+//! the budget divided by the number of lanes, and at most 20 ms worth of tokens. If every lane holds a slice, these
+//! are 3.2 % of the limit in total.
 
 use super::budget::{Budget, Rate, Shortage};
 
-/// After this time, the rest of a lease returns to its owner at the lane's next take. An idle lane runs nothing, so
-/// it keeps its slice until then.
+/// After this time, the unused tokens of a lease return to the budget when the lane next takes tokens. An idle lane
+/// runs nothing, so it keeps its slice until then.
 const LEASE_NS: u64 = 50_000_000;
 /// Minimum number of slices per second of a lane that uses the whole budget.
 const SLICES_PER_S: u64 = 50;
-/// The fraction of a full budget that all lanes together may hold.
+/// All lanes together may hold a full budget divided by this number.
 const HELD_PARTS: u64 = 32;
 
 /// One lane's part of one budget. Lanes do not share it.
@@ -31,7 +32,7 @@ impl Lease {
     /// Uses `tokens` tokens. Takes a few nanoseconds if they are leased, and otherwise as long as [`Budget::take`].
     ///
     /// # Errors
-    /// [`Shortage`] if the owner does not have enough either. Nothing was used.
+    /// [`Shortage`] if the lease and the budget together do not have enough tokens. In that case, nothing is used.
     pub fn take(
         &mut self,
         budget: &Budget,
@@ -55,17 +56,17 @@ impl Lease {
         Ok(())
     }
 
-    /// Returns the number of tokens that are paid for and not used.
+    /// Returns the number of leased tokens that have not been used.
     pub(super) fn left(&self) -> u64 {
         self.left
     }
 
-    /// Returns tokens that were not used.
+    /// Puts unused tokens back into the lease.
     pub(super) fn put_back(&mut self, tokens: u64) {
         self.left = self.left.saturating_add(tokens);
     }
 
-    /// Returns an old lease.
+    /// Puts the tokens of an old lease back into the budget.
     pub(super) fn expire(&mut self, budget: &Budget, rate: &Rate, now_ns: u64) {
         if self.left > 0 && now_ns.saturating_sub(self.taken_ns) > LEASE_NS {
             budget.give_back(rate, self.left);
@@ -81,8 +82,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the number admitted of many requests on `threads` lanes, `per_s` tokens a second, over `seconds` of a
-    /// clock that all threads share, each at its own pace within a step.
+    /// Returns the number of tokens that `threads` lanes take within `seconds` seconds, at a limit of `per_s` tokens
+    /// per second. All lanes share a simulated clock. Within a step of the clock, each runs at its own pace.
     fn admitted(threads: u64, per_s: u64, asks_per_step: u64, tokens: u64, seconds: u64) -> u64 {
         const STEP_NS: u64 = 5_000_000;
         let (budget, rate) = (Budget::default(), Rate::new(per_s, 1));
@@ -122,7 +123,7 @@ mod tests {
                 (400_000, 20, 50_000),
             ] {
                 let seconds = 10;
-                // The simulated time ends at its last step, and the budget was full at first.
+                // The simulated time ends with the last step. The budget is full at the start, which adds one second.
                 let due = per_s * (seconds + 1);
                 let got = admitted(threads, per_s, asks_per_step, tokens, seconds);
                 let error = (got as f64 - due as f64) / due as f64;
@@ -145,7 +146,7 @@ mod tests {
         let left = idle.left;
         idle.expire(&budget, &rate, LEASE_NS + 1);
         assert_eq!(idle.left, 0);
-        // The tokens of the 50 ms, and those returned.
+        // The tokens that arrived in 50 ms, and the returned ones.
         let available = budget.take(&rate, 200_000, 200_000, LEASE_NS + 1).unwrap_err().available;
         assert_eq!(available, left + 5_000);
     }

@@ -1,20 +1,19 @@
 //! Access and quotas: tenants, keys, scopes, limits.
 //!
 //! ```text
-//! DATA/tenants.db ──Keeper (once a second)──► Roster, immutable ──ArcSwap──► Desk, one a lane
+//! DATA/tenants.db ──Keeper (once a second)──► Roster, immutable ──ArcSwap──► Desk, one per lane
 //!   written by `firehose tenant`, `firehose key`                             authorize ─► Principal
 //!                                                                            charge    ─► leased tokens
 //! ```
 //! In: a [`crate::http::Credential`] and what the endpoint [`Need`]s. Out: a [`Principal`], or the reason for the
-//! refusal ([`Denied`]). Owns: `tenants.db`, the form of a key, every tenant's budget. Never: takes a lock, allocates
-//! or makes a system call while a request is checked; keeps or logs a secret.
+//! refusal ([`Denied`]). Owns: `tenants.db`, the form of a key, every tenant's budget. Never: takes a lock or makes a
+//! system call while a request is checked; stores the secret of a key; logs a secret.
 //!
 //! With no key in the file everything is allowed, at the cost of one branch. A process that has once seen keys never
 //! becomes open again, no matter what happens to the file.
 //!
-//! A tenant's budget has one owner, a [`Budget`] (GCRA in one atomic word). Lanes take slices of it in advance and
-//! return what they do not use. A limit therefore holds at any number of cores, and the shared cache line is rarely
-//! touched.
+//! All lanes share a tenant's [`Budget`] (GCRA in one atomic word). They take slices of it in advance and return what
+//! they do not use. A limit therefore holds at any number of cores, and the shared cache line is rarely touched.
 
 mod addresses;
 mod buckets;

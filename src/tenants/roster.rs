@@ -1,4 +1,4 @@
-//! All tenants and keys at one moment, immutable, for look-ups by lanes.
+//! An immutable snapshot of all tenants and keys, for look-ups by lanes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use super::scope::{Scope, Scopes};
 use super::webhook::WebhookSecret;
 use crate::http::Credential;
 
-/// Microseconds between two records of a key's use, so that cores do not write one cache line in turns.
+/// Minimum number of microseconds between two records of a key's use, so that cores rarely write to the same cache
+/// line in turns.
 const USED_GRAIN_US: i64 = 1_000_000;
 
-/// A tenant's number, constant over all rosters of this process.
+/// A tenant's number, the same in all rosters of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TenantIndex(pub(super) u32);
 
@@ -59,7 +60,7 @@ impl Principal {
 #[derive(Clone, Debug)]
 pub(super) struct Tenant {
     pub(super) name: Arc<str>,
-    /// For requests and for bytes.
+    /// The rates of requests and of bytes.
     pub(super) rates: [Option<Rate>; 2],
     pub(super) budgets: Arc<[CachePadded<Budget>; 2]>,
     pub(super) prices: PriceLimits,
@@ -70,7 +71,7 @@ pub(super) struct Tenant {
 /// A webhook secret of the running server.
 #[derive(Clone, Debug)]
 pub struct HeldSecret {
-    /// `None`: the stored bytes are not a secret (a manual edit), and no signature matches.
+    /// `None` if the stored bytes are not a secret (after a manual edit). In that case, no signature matches.
     pub(super) secret: Option<WebhookSecret>,
     pub(super) revoked_us: i64,
 }
@@ -119,13 +120,13 @@ pub(super) struct Roster {
     /// If true, there never was a key, and every request has full access.
     pub(super) is_open: bool,
     pub(super) keys: HashMap<KeyId, Key>,
-    /// All tenants, indexed by [`TenantIndex`]. Tenants that left the file remain, without limits.
+    /// All tenants, indexed by [`TenantIndex`]. Tenants that were removed from the file remain, without limits.
     pub(super) tenants: Vec<Tenant>,
     pub(super) by_name: HashMap<Arc<str>, TenantIndex>,
 }
 
 impl Roster {
-    /// Returns the next roster from the content of the file. Budgets and uses continue.
+    /// Returns the next roster from the content of the file. Budgets and the times of key use carry over.
     pub(super) fn next(&self, tenants: &[TenantRow], keys: &[KeyRow]) -> Roster {
         let mut roster = Roster {
             is_open: self.is_open && keys.is_empty(),
@@ -165,7 +166,7 @@ impl Roster {
         roster
     }
 
-    /// Returns a tenant's index, new or known.
+    /// Returns a tenant's index. Adds the tenant if it is new.
     fn index(&mut self, name: &str) -> TenantIndex {
         if let Some(index) = self.by_name.get(name) {
             return *index;
@@ -183,7 +184,7 @@ impl Roster {
         index
     }
 
-    /// Adds the limits on price events.
+    /// Adds the limits on price events, and the webhook secrets.
     pub(super) fn with_prices(
         mut self,
         limits: Vec<(String, PriceLimits)>,
@@ -230,8 +231,8 @@ impl Roster {
         self.keys.values().any(|key| key.expires_us.min(key.revoked_us) > now_us)
     }
 
-    /// Returns a request's principal, if it has access. Takes 170 ns with a key (of a thousand), and 5 ns if
-    /// none is needed.
+    /// Returns a request's principal if the request has access. Takes 170 ns if it looks up one of a thousand keys,
+    /// and 5 ns if no key is needed.
     pub(super) fn authorize(
         &self,
         credential: Credential<'_>,
@@ -246,7 +247,7 @@ impl Roster {
             Credential::Absent => return Err(Denied::NoKey),
             Credential::Unusable => return Err(Denied::UnusableKey),
         };
-        // The hash comes before the look-up, which therefore takes as long for an unknown id.
+        // The secret is hashed before the look-up, so that an unknown id takes as long as a known one.
         let (id, hash) = parse(text).ok_or(Denied::UnknownKey)?;
         let key = self.keys.get(&id).filter(|key| key.hash.is(&hash)).ok_or(Denied::UnknownKey)?;
         let principal = key.admit(id, now_us)?;
@@ -262,8 +263,8 @@ impl Roster {
         }
     }
 
-    /// Returns the current principal for one that was admitted earlier. Its key may have expired, or there may be
-    /// keys where there were none.
+    /// Returns the current principal of a sender that was admitted earlier. The sender's key may have expired since,
+    /// or the first key may have been created.
     pub(super) fn admit_again(&self, principal: &Principal, now_us: i64) -> Result<Principal, Denied> {
         if self.is_open {
             return Ok(Principal::ANYONE);

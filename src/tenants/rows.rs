@@ -66,7 +66,7 @@ impl PriceLimits {
         })
     }
 
-    /// Merges the tenant's rules over those of the server.
+    /// Returns the tenant's rules. A rule that the tenant does not have is taken from the server.
     #[must_use]
     pub fn over(&self, server: PriceRules) -> PriceRules {
         PriceRules {
@@ -88,17 +88,17 @@ pub struct SecretRow {
     pub revoked_us: Option<i64>,
 }
 
-/// A request for a key.
+/// The properties of a key that is to be created.
 #[derive(Clone, Debug)]
 pub struct KeyWish {
-    /// `None`: every tenant.
+    /// `None` for every tenant.
     pub tenant_id: Option<String>,
     pub scopes: Scopes,
     pub label: String,
     pub expires_us: Option<i64>,
 }
 
-/// One key as stored. Unreadable parts of a row (a manual edit) are `None`, and the key permits nothing.
+/// One key as stored. Unreadable parts of a row (after a manual edit) are `None`, and the key permits nothing.
 #[derive(Clone, Debug)]
 pub struct KeyRow {
     pub key_id: String,
@@ -127,7 +127,8 @@ impl KeyRow {
         })
     }
 
-    /// Returns one word: `active`, `revoked`, `expired`, `revoking` (at a given time) or `unreadable`.
+    /// Returns one word: `active`, `revoked`, `expired`, `revoking` (the revocation is in the future) or
+    /// `unreadable`.
     #[must_use]
     pub fn state(&self, now_us: i64) -> &'static str {
         let is_past = |time: Option<i64>| time.is_some_and(|time| time <= now_us);
@@ -143,7 +144,7 @@ impl KeyRow {
 
 impl TenantRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
-        // A negative limit (a manual edit) becomes the lowest one: one a second.
+        // A number below 1 (after a manual edit) becomes 1.
         let limit =
             |at| row.get::<_, Option<i64>>(at).map(|limit| limit.map(|limit| limit.max(1).unsigned_abs()));
         Ok(TenantRow {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A permission of a key. None includes another, except `admin`.
+/// A permission of a key. Only `admin` includes other scopes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Append clicks and events, and nothing else, so that the key may be in a public page.
@@ -30,7 +30,7 @@ impl Scope {
     }
 }
 
-/// A set of scopes, never empty; written `write,read`.
+/// A set of scopes, which is never empty. Its text form is, for example, `write,read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scopes(u8);
 
@@ -57,7 +57,7 @@ impl Scopes {
         self.0 == Scope::Write as u8
     }
 
-    /// Returns the given scopes, in the order of [`Scope::ALL`].
+    /// Returns the scopes of the set, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & *scope as u8 != 0)
     }

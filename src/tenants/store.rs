@@ -1,4 +1,5 @@
-//! `tenants.db`: a few readable tables, written by the commands, read by the server.
+//! `tenants.db`: a few human-readable tables. Commands write them. The server reads them, and writes only the times
+//! of key use.
 //!
 //! The file has a rollback journal and full syncs, so a reported revocation survives a power cut. There are a few
 //! changes a day, and no request waits for one.
@@ -18,10 +19,10 @@ use crate::shard;
 /// `FHTN`: identifies the file in its header, for `file(1)` and other programs.
 const APPLICATION_ID: u32 = 0x4648_544e;
 const VERSION: u32 = 3;
-/// Maximum number of secrets per tenant. A signature is compared with each.
+/// Maximum number of secrets per tenant. A signature is compared with each of them.
 const SECRETS_MAX: usize = 16;
 
-/// SQLite keeps the comments within a statement, so `.schema` is commented.
+/// SQLite stores the comments within a statement, so `.schema` shows them.
 const SCHEMA: &str = "
 CREATE TABLE tenant (
   -- Customers of the service that have limits or keys of their own.
@@ -68,7 +69,7 @@ CREATE TABLE webhook_secret (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The change of version 3: before it, `write` included what is now `manage`, and a key keeps its permissions.
+/// The change of version 3. Before it, `write` included what is now `manage`. Existing keys keep their permissions.
 const SCHEMA_3: &str = "
 UPDATE api_key SET scopes = scopes || ',manage' WHERE instr(',' || replace(scopes, ' ', '') || ',', ',write,') > 0;
 ";
@@ -90,7 +91,7 @@ impl Store {
     /// Opens the file if it exists.
     ///
     /// # Errors
-    /// The file is locked, damaged, of another program or newer than this program.
+    /// The file is locked or damaged, belongs to another program, or was written by a newer version of this program.
     pub fn open(data: &Path) -> Result<Option<Store>, TenantsError> {
         let path = Store::path_in(data);
         match path.try_exists() {
@@ -118,7 +119,7 @@ impl Store {
         let mut connection = shard::open_small(&path, create)
             .map_err(|source| TenantsError::Open { path: path.clone(), source })?;
         if version(&connection, &path)? < VERSION {
-            // Checked again under the lock, because two commands may create it at once.
+            // The version is checked again under the lock, because two commands may create the file at the same time.
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let found = version(&transaction, &path)?;
@@ -143,7 +144,8 @@ impl Store {
         &self.connection
     }
 
-    /// Returns a number that changes when another connection has written the file since this one last read it.
+    /// Returns a number that differs from the previous call's if another connection has written to the file in
+    /// between.
     pub(super) fn data_version(&self) -> Result<i64, TenantsError> {
         Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
@@ -322,8 +324,8 @@ impl Store {
     }
 
     /// Sets when a secret expires. A secret that has already expired does not change. Returns the time that applies.
-    /// If a tenant's last secret has expired, its price events are refused until it has another, or its secrets are
-    /// cleared.
+    /// If a tenant's last secret has expired, the tenant's price events are refused until it has another secret, or
+    /// until its secrets are cleared.
     ///
     /// # Errors
     /// [`TenantsError::NoSecret`].
@@ -342,7 +344,7 @@ impl Store {
         stands.ok_or_else(|| TenantsError::NoSecret(secret_id.to_owned()))
     }
 
-    /// Deletes a tenant's secrets, so that its price events need no signature. Returns the number of secrets.
+    /// Deletes a tenant's secrets, so that its price events need no signature. Returns the number of deleted secrets.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`].
@@ -412,7 +414,7 @@ impl Store {
         let dest = Store::path_in(data);
         shard::make_secret_file(&dest).map_err(|source| TenantsError::Io { path: dest.clone(), source })?;
         self.connection.execute("VACUUM INTO ?1", [dest.to_string_lossy()])?;
-        // SQLite does not sync it.
+        // SQLite does not sync the copy.
         let synced = std::fs::File::open(&dest).and_then(|copy| copy.sync_all());
         synced
             .and_then(|()| durable::sync_folder(data))

@@ -125,7 +125,7 @@ fn keys_end_when_they_are_told_to_and_a_rotation_overlaps() {
     }
     assert_eq!((state(&expiring, 0), state(&expiring, MINUTE_US)), ("active", "expired"));
     assert_eq!((state(&old, 0), state(&old, 2 * MINUTE_US)), ("revoking", "revoked"));
-    // An earlier expiry is possible, and a secret that has expired does not change.
+    // An earlier expiry can be set. A key that has already expired does not change.
     let sooner = f.store.revoke(&old.id.to_string(), START_US, START_US).unwrap();
     assert_eq!(f.store.revoke(&old.id.to_string(), ends_us, START_US + 1).unwrap(), sooner);
     assert!(matches!(f.store.revoke("0123456789abcdef", 0, 0), Err(TenantsError::NoKey(_))));
@@ -169,7 +169,7 @@ fn uses_are_written_back_once_a_minute() {
     f.keeper.check(START_US + MINUTE_US);
     assert_eq!(last(&f), Some(START_US + 5_000_000));
     f.ask(&key.text, WRITE, at(70_000_000)).unwrap();
-    // A refusal for its scope is a use too, because the secret was right.
+    // A request that is refused for lack of a scope is a use too, because its secret was right.
     assert!(f.ask(&key.text, READ, at(80_000_000)).is_err());
     f.keeper.write_back();
     assert_eq!(last(&f), Some(START_US + 80_000_000));
@@ -190,11 +190,11 @@ fn a_tenant_spends_its_own_budget_and_a_change_of_it_counts_at_once() {
     let [requests, bytes] = f.desk.standing(payer, at(0)).map(Option::unwrap);
     assert_eq!((requests.quota, requests.capacity, requests.window_s), (Quota::Requests, 10, 1));
     assert_eq!((requests.available, requests.full_s), (0, 1));
-    // 300 are used; leases make no difference.
+    // 300 bytes are used. Bytes that this lane has leased count as available.
     assert_eq!((bytes.quota, bytes.available, bytes.full_s), (Quota::Bytes, 700, 1));
     let [requests, bytes] = f.desk.standing(payer, at(2_000_000)).map(Option::unwrap);
     assert_eq!((requests.available, requests.full_s, bytes.available, bytes.full_s), (10, 0, 1_000, 0));
-    // One more has arrived; the bytes of this request are too many, so it remains.
+    // The budget allows one more request by now. This one has too many bytes, so the allowance remains.
     assert_eq!(f.desk.charge(&b, 1, 950, at(100_000)).map_err(quota), Err(Some(Quota::Bytes)));
     assert_eq!(f.desk.charge(&b, 1, 10, at(100_000)), Ok(()));
     assert_eq!(f.desk.charge(&b, 1, 10, at(100_000)).map_err(quota), Err(Some(Quota::Requests)));
@@ -272,7 +272,7 @@ fn an_edited_row_lets_nobody_in_and_is_shown_as_such() {
 
 #[test]
 fn keys_made_before_manage_was_a_scope_keep_what_they_could() {
-    // The previous version wrote this file. Its keys are used in this file alone.
+    // The program wrote this fixture with schema version 2. Its keys are used nowhere else.
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tenants-v2.db");
     let dir = tempfile::tempdir().unwrap();
     fs::copy(fixture, Store::path_in(dir.path())).unwrap();
@@ -296,7 +296,7 @@ fn keys_made_before_manage_was_a_scope_keep_what_they_could() {
     let store = Store::open(dir.path()).unwrap().unwrap();
     let listed: Vec<_> = store.keys().unwrap().iter().map(|row| row.scopes.unwrap()).collect();
     assert!(listed.len() == 5 && !listed.iter().any(|scopes| scopes.is_public()), "{listed:?}");
-    // New keys have exactly their scopes, even after another start.
+    // A new key has exactly the scopes it was created with, even after a restart.
     let key = store.create_key(&wish(None, "write"), START_US).unwrap();
     drop((store, keeper));
     let keeper = Keeper::open(dir.path(), 1, START_US).unwrap();

@@ -1,9 +1,9 @@
-//! Signed requests by the scheme of Standard Webhooks: HMAC-SHA-256 (RFC 2104) over id, time and body.
+//! Requests that are signed by the scheme of Standard Webhooks: HMAC-SHA-256 (RFC 2104) over id, time and body.
 //!
 //! The signature covers `<webhook-id>.<webhook-timestamp>.<body>`, with the body byte for byte as sent. The header
-//! `webhook-signature` has one or more signatures separated by spaces, each `v1,` and base64. One that matches one of
-//! the tenant's secrets suffices, so that either side can rotate its secret first. A secret is written `whsec_` and
-//! base64.
+//! `webhook-signature` has one or more signatures separated by spaces, each of the form `v1,<base64>`. One signature
+//! that matches one of the tenant's secrets suffices, so that either side can rotate its secret first. The text form
+//! of a secret is `whsec_<base64>`.
 //!
 //! The scheme does not sign the path: within [`TOLERANCE_S`] an intercepted request is valid for another product of the
 //! same tenant too. It signs no other header either, so only `webhook-id` may name the event.
@@ -21,9 +21,9 @@ use super::roster::HeldSecret;
 const PREFIX: &str = "whsec_";
 /// The secret lengths that the scheme permits, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Tolerance of the sender's clock, and the time within which an intercepted request can be replayed.
+/// Tolerance for the sender's clock, and the time within which an intercepted request can be replayed.
 const TOLERANCE_S: i64 = 300;
-/// Maximum number of signatures checked per request. A sender has two during a rotation.
+/// Maximum number of signatures checked per request. A sender sends two during a rotation.
 const SIGNATURES_MAX: usize = 16;
 
 /// The key that signs a tenant's requests.
@@ -94,7 +94,7 @@ pub struct Signed<'a> {
     pub id: Option<&'a [u8]>,
     pub timestamp: Option<&'a [u8]>,
     pub signature: Option<&'a [u8]>,
-    /// The bytes that were sent.
+    /// The body exactly as sent.
     pub body: &'a [u8],
 }
 
@@ -125,7 +125,7 @@ pub enum SignatureFault {
 /// time. Takes about 2 us, plus 1 us per KiB for each secret.
 ///
 /// # Errors
-/// The first rule that fails.
+/// The first check that fails.
 pub fn verify(secrets: &[HeldSecret], signed: &Signed<'_>, now_us: i64) -> Result<(), SignatureFault> {
     let (Some(id), Some(timestamp), Some(signature)) = (signed.id, signed.timestamp, signed.signature) else {
         return Err(SignatureFault::Missing);
@@ -169,7 +169,7 @@ mod tests {
         HeldSecret { secret: Some(secret.clone()), revoked_us }
     }
 
-    /// The example of the test suites of the scheme's own libraries.
+    /// The example from the test suites of the scheme's own libraries.
     #[test]
     fn it_signs_as_the_scheme_says() {
         let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
@@ -199,7 +199,7 @@ mod tests {
         let time = "1614265330";
         assert_eq!(ask(&both, &by_old, time, NOW_US), Ok(()));
         assert_eq!(ask(&both, &format!("v1,AAAA v2,x {by_new}"), time, NOW_US), Ok(()));
-        // The old one has expired by now.
+        // The old secret has expired by now.
         assert_eq!(ask(&both, &by_old, time, NOW_US + 1), Err(SignatureFault::Mismatch));
         assert_eq!(ask(&[], &by_old, time, NOW_US), Err(SignatureFault::Mismatch));
         for (late_s, fault) in [
@@ -220,7 +220,7 @@ mod tests {
                 if signature == "v1," { SignatureFault::Mismatch } else { SignatureFault::NoSignature };
             assert_eq!(fault, expected, "{signature:?}");
         }
-        // Another id, time or body makes another request.
+        // A signature is not valid for another id, time or body.
         let other = |id: &'static [u8], timestamp: &'static [u8], body: &'static [u8]| {
             let signed =
                 Signed { id: Some(id), timestamp: Some(timestamp), signature: Some(by_new.as_bytes()), body };

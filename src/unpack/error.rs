@@ -32,11 +32,12 @@ pub enum UnpackError {
 /// The position that the reader had reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Upload bytes read when the error was found. The zstd decoder omits those of the chunk in which it failed.
+    /// Upload bytes read when the error was found. For zstd, this excludes the bytes of the chunk in which the
+    /// decoder failed.
     pub offset_bytes: u64,
     /// Lines read before the error, including blank ones.
     pub lines: u64,
-    /// The archive's entry, shortened, without control characters.
+    /// The name of the archive's entry, shortened and without control characters.
     pub entry: Option<Box<str>>,
 }
 

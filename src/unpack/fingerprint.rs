@@ -1,7 +1,8 @@
-//! BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020) over rows, collected so that it can use vector
-//! instructions.
+//! BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020) over rows. The rows are gathered in a buffer, so that the
+//! hash can use vector instructions.
 
-/// The hash processes aligned pieces of 16 KiB in parallel. Line by line it would take more than twice the time.
+/// The size of the buffer. The hash processes aligned pieces of 16 KiB in parallel. Hashing line by line would take
+/// more than twice the time.
 pub(super) const GATHER_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -17,7 +18,7 @@ impl Fingerprint {
 
     #[inline]
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        // Strictly less: a full buffer is hashed.
+        // The comparison is strict, because a full buffer is hashed.
         if bytes.len() < GATHER_BYTES - self.gathered.len() {
             self.gathered.extend_from_slice(bytes);
         } else {
@@ -35,7 +36,7 @@ impl Fingerprint {
         self.gathered.extend_from_slice(rest);
     }
 
-    /// Returns the bytes of memory it holds.
+    /// Returns the memory of the buffer, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.gathered.capacity()
     }

@@ -8,7 +8,7 @@ use super::pipe::Pipe;
 #[derive(Debug)]
 pub(super) struct Gzip {
     inflate: Inflate,
-    /// Set after the end of a member. Another may begin.
+    /// Set after the end of a member, where another member may begin.
     is_between: bool,
 }
 

@@ -13,7 +13,7 @@ pub(super) const MEMORY_BYTES: usize = 48 << 10;
 #[derive(Debug)]
 pub(super) struct Inflate {
     stream: Decompress,
-    /// Set if the output was full, so there may be more without more input.
+    /// Set if the output buffer was full. The decoder may then have more output without more input.
     holds_output: bool,
 }
 
@@ -54,8 +54,8 @@ impl Inflate {
         self.holds_output = false;
     }
 
-    /// Reads up to `bytes_max` bytes of the input and returns the result. After an error, the bytes examined count as
-    /// read too.
+    /// Reads up to `bytes_max` bytes of the input and returns the result. After an error, the bytes that were
+    /// examined count as read too.
     pub(super) fn run(
         &mut self,
         input: &mut Input,

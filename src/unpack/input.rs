@@ -81,7 +81,7 @@ impl Input {
         }
     }
 
-    /// Returns the step for a consumed chunk although more bytes must follow. Fails if the upload has ended.
+    /// Returns the step for a chunk that is consumed although the data is incomplete. Fails if the upload has ended.
     pub(super) fn starved(&self) -> Result<Step, Fault> {
         if self.is_ended { Err(Fault::Truncated) } else { Ok(Step::Hungry) }
     }

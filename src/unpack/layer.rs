@@ -1,7 +1,7 @@
-//! Data that was compressed twice: a compressed entry of an archive, or a compressed file sent with a coding.
+//! Data that was compressed twice: a compressed entry of an archive, or a compressed file sent with a content coding.
 //!
-//! Its decoder reads the output of the outer one. Both count against the upload's limits: their output is added
-//! up, and the ratio refers to the bytes that were sent.
+//! The inner decoder reads the output of the outer decoder. Both count against the upload's limits: their outputs are
+//! added up, and the ratio refers to the bytes that were sent.
 
 use super::error::Fault;
 use super::input::Step;

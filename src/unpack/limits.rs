@@ -23,7 +23,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Permits lines of 2 MiB, 1 TiB in total. Similar rows compress 20 to 50 times, zeros 1,000 times and more.
+    /// Permits lines of 2 MiB and a total of 1 TiB. The size of similar rows shrinks by a factor of 20 to 50, and
+    /// that of zeros by a factor of 1,000 or more.
     fn default() -> Limits {
         Limits {
             line_bytes_max: LINE_BYTES_MAX,
@@ -60,7 +61,7 @@ impl Meter {
         self.limits.entries_max
     }
 
-    /// Counts more decoded bytes, with the number of upload bytes read so far.
+    /// Counts more decoded bytes. `consumed_bytes` is the number of upload bytes read so far.
     pub(super) fn add(&mut self, bytes: usize, consumed_bytes: u64) -> Result<(), Fault> {
         let Limits { decoded_bytes_max, ratio_max, ratio_grace_bytes, .. } = self.limits;
         self.decoded_bytes = self.decoded_bytes.saturating_add(bytes as u64);

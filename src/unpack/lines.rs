@@ -1,4 +1,4 @@
-//! Decoded bytes to lines: borrowed if a line is within one block, copied if it spans blocks.
+//! Splits decoded bytes into lines. A line is borrowed if it is within one block, and copied if it spans blocks.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) range: Range<usize>,
-    /// Set if it is in the bytes carried over from earlier blocks. Otherwise it is in the block.
+    /// Set if the line is in the bytes carried over from earlier blocks. Otherwise, it is in the block.
     pub(super) is_carried: bool,
     pub(super) is_too_long: bool,
 }
@@ -24,7 +24,7 @@ pub(super) struct Lines {
     line_bytes_max: usize,
     /// The current line's bytes from earlier blocks. For a long line, only its first bytes.
     carry: Vec<u8>,
-    /// Set once `carry` was returned.
+    /// Set once `carry` has been returned.
     is_carry_done: bool,
     long: Option<Long>,
     /// Set while the line is the first of its stream, so a byte order mark may precede it.
@@ -40,7 +40,7 @@ pub(super) struct Lines {
 /// A line beyond the limit, while its rest is skipped.
 #[derive(Clone, Copy, Debug)]
 struct Long {
-    /// Set if its last byte so far is a CR, which belongs to it only if no LF follows.
+    /// Set if the line's last byte so far is a CR. The CR belongs to the line only if no LF follows.
     holds_cr: bool,
 }
 
@@ -101,7 +101,7 @@ impl Lines {
         self.carry.capacity()
     }
 
-    /// Returns the next line from `at` on, and advances `at`. `None` at the end of the block.
+    /// Returns the next line from `at` on, and advances `at`. Returns `None` at the end of the block.
     pub(super) fn pull(&mut self, block: &[u8], at: &mut usize) -> Option<Found> {
         self.let_go();
         while *at < block.len() {
@@ -176,7 +176,7 @@ impl Lines {
         let content = content(&self.carry, self.is_first && self.long.is_none());
         let is_too_long = self.long.is_some() || content.len() > self.line_bytes_max;
         if self.long.take().is_some() {
-            // Its bytes are hashed, and only its beginning is kept.
+            // The line's bytes are already hashed, and only its beginning is in `carry`.
             self.begin_next();
             self.hash(0..0);
             self.is_carry_done = true;
@@ -193,7 +193,7 @@ impl Lines {
         Some(Found { range: content.start..content.start + length, is_carried: true, is_too_long })
     }
 
-    /// Hashes a part of the carried line, and its end.
+    /// Hashes a part of the carried line, followed by LF.
     fn hash(&mut self, part: Range<usize>) {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.add(&self.carry[part]);
@@ -211,7 +211,7 @@ impl Lines {
         CUT_BYTES.min(self.line_bytes_max)
     }
 
-    /// Carries over a part of a line, at most the limit and 4 bytes.
+    /// Carries over a part of a line, at most the limit plus 4 bytes.
     fn keep(&mut self, piece: &[u8]) {
         if let Some(long) = self.long {
             self.long = Some(self.skip(piece, long));

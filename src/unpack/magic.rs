@@ -41,8 +41,8 @@ impl Encoding {
 
     /// Detects the encoding from the first [`MAGIC_BYTES`] of an upload, or fewer if it has no more.
     ///
-    /// No JSON text begins with a magic or with the first bytes of one. Anything else must at least look like text,
-    /// because an archive of another type, or UTF-16, deserves a better error than invalid rows.
+    /// No JSON text begins with a magic or with the first bytes of one. An upload without a magic must at least look
+    /// like text. An archive of another type, or UTF-16 text, therefore results in a better error than invalid rows.
     pub(super) fn detect(head: &[u8]) -> Result<Encoding, Fault> {
         let is_skippable =
             |head: &[u8]| head.len() > 1 && head[0] & 0xf0 == 0x50 && ZSTD_SKIPPABLE.starts_with(&head[1..]);

@@ -5,13 +5,13 @@ use super::error::Fault;
 use super::input::Input;
 use super::limits::{Limits, Meter};
 
-/// What a decoder reads and fills.
+/// The input that a decoder reads, and the block that it fills.
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) input: Input,
     pub(super) block: Block,
     pub(super) meter: Meter,
-    /// Upload bytes that were read. It is set if `input` is not the upload itself.
+    /// The number of upload bytes read. It is set only if `input` is not the upload itself.
     pub(super) upload_bytes: Option<u64>,
 }
 

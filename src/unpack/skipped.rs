@@ -1,4 +1,4 @@
-//! The skipped parts of an upload: the names of the first hundred, and their number.
+//! The skipped files of an upload: their number, and the names of the first hundred.
 
 /// Maximum number of names.
 pub const SKIPPED_MAX: usize = 100;

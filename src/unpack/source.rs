@@ -34,7 +34,7 @@ impl Source {
         Source::of(encoding)
     }
 
-    /// Runs one step of a decoder. `None` while the encoding is not known.
+    /// Runs one step of a decoder. Returns `None` while the encoding is not known.
     pub(super) fn decode(&mut self, pipe: &mut Pipe) -> Option<Result<Step, Fault>> {
         match self {
             Source::Untold(_) => None,
@@ -62,7 +62,7 @@ impl Source {
     }
 }
 
-/// Returns plain bytes as their own block.
+/// Lends plain bytes to the block without decoding.
 fn plain(pipe: &mut Pipe) -> Result<Step, Fault> {
     if pipe.input.is_empty() {
         return Ok(if pipe.input.is_ended() { Step::End } else { Step::Hungry });

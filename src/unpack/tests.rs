@@ -1,4 +1,5 @@
-//! Unpacking, with uploads fed in every possible way: the harness, and an encoder for each encoding.
+//! Tests of unpacking, with uploads fed in every possible way. This file has the harness and an encoder for each
+//! encoding.
 
 mod bombs;
 mod damage;
@@ -125,7 +126,7 @@ fn zstd(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The form of an entry.
+/// An entry of an archive, and the form in which it is written.
 #[derive(Clone, Debug)]
 struct Packed<'t> {
     name: &'t str,

@@ -1,4 +1,5 @@
-//! One turn: the next line of the block, the next block, or a request for more of the upload.
+//! The [`Unpacker`]. Each turn returns the next line of the block, decodes the next block, or requests more of the
+//! upload.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -41,11 +42,12 @@ pub struct Unpacker {
     /// Decodes data that was compressed twice.
     inner: Option<Box<Layer>>,
     text: Text,
-    /// The step that ended the data of `inner`, or data shorter than a magic. It is processed next.
+    /// The step that ended the data of `inner`, or that ended data shorter than a magic. It is processed after that
+    /// data.
     after: Option<Step>,
     skipped: Skipped,
     lines: Lines,
-    /// The number of bytes of the block that were returned.
+    /// The number of bytes of the block that have been searched for lines.
     at: usize,
     is_over: bool,
     failed: Option<UnpackError>,
@@ -61,23 +63,23 @@ pub enum Next<'u> {
     End,
 }
 
-/// A line that is not blank (JSON whitespace only).
+/// A line that is not blank. A blank line contains only JSON whitespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'u> {
     /// Line number over the whole upload, from 1, including blank lines.
     pub number: u64,
     /// The line without its LF or CR LF, and without the byte order mark of a stream's first line.
     pub bytes: &'u [u8],
-    /// Set if the line has more than `line_bytes_max` bytes. `bytes` then contains its first 256.
+    /// Set if the line has more than `line_bytes_max` bytes. `bytes` then contains at most its first 256 bytes.
     pub is_too_long: bool,
 }
 
 /// The position at which an upload of plain lines can resume: after a line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Bytes of the upload before it. The next byte to feed is the one at this offset.
+    /// The number of upload bytes before the position. The next byte to feed is the byte at this offset.
     pub offset_bytes: u64,
-    /// Lines before it, including blank ones.
+    /// The number of lines before the position, including blank ones.
     pub lines: u64,
 }
 
@@ -106,8 +108,8 @@ impl Unpacker {
         Unpacker::with(limits, Source::Untold(Vec::new()), lines, 0)
     }
 
-    /// Creates an unpacker for the rest of a plain upload for which [`Unpacker::plain_resume`] returned this. It has
-    /// no fingerprint. Offsets, line numbers and limits continue.
+    /// Creates an unpacker for the rest of a plain upload, from a position that [`Unpacker::plain_resume`] returned.
+    /// The unpacker has no fingerprint. Offsets, line numbers and limits continue.
     #[must_use]
     pub fn resume(limits: Limits, resume: Resume) -> Unpacker {
         let Resume { offset_bytes, lines } = resume;
@@ -156,8 +158,8 @@ impl Unpacker {
 
     /// Returns the next line, borrowed until the next call.
     ///
-    /// One call decodes at most 64 KiB beyond the line that it returns. On the way to a line it reads blank lines,
-    /// skipped entries and the rest of a line that is too long, up to the end of the chunk.
+    /// One call decodes at most 64 KiB beyond the line that it returns. It also reads any blank lines, skipped
+    /// entries and the rest of a line that is too long before the returned line, up to the end of the chunk.
     ///
     /// # Errors
     ///
@@ -214,7 +216,7 @@ impl Unpacker {
         }
     }
 
-    /// Continues after a block that is consumed.
+    /// Continues after the block has been consumed.
     fn advance(&mut self) -> Result<Turn, Fault> {
         loop {
             self.clear_block();
@@ -242,7 +244,7 @@ impl Unpacker {
         loop {
             if let Some(inner) = &mut self.inner {
                 match inner.step(&mut self.pipe)? {
-                    // It reads from the outer decoder.
+                    // The inner decoder needs more output of the outer decoder.
                     Step::Hungry if self.after.is_none() => {}
                     Step::Hungry | Step::End => self.leave(),
                     step => return Ok(step),
@@ -263,7 +265,7 @@ impl Unpacker {
                     } else if let Text::Head(head) = &mut self.text
                         && !head.is_empty()
                     {
-                        // Too short to be compressed.
+                        // The data is too short to be compressed.
                         self.pipe.block.lend(Bytes::from(std::mem::take(head)));
                         return Ok(Step::Block);
                     }
@@ -281,8 +283,8 @@ impl Unpacker {
         }
     }
 
-    /// Examines the first bytes of a stream in the block, and returns `true` if they are lines. Otherwise more bytes
-    /// are needed, or the bytes are compressed again and `inner` has received them.
+    /// Examines the first bytes of a stream in the block, and returns `true` if they are lines. Otherwise, either
+    /// more bytes are needed, or the bytes are compressed again and `inner` has received them.
     fn begin_text(&mut self) -> Result<bool, Fault> {
         let Text::Head(head) = &mut self.text else { return Ok(true) };
         let is_packed = !matches!(self.source, Source::Plain | Source::Untold(_));
@@ -321,7 +323,7 @@ impl Unpacker {
             let encoding = match &mut self.source {
                 Source::Untold(head) => {
                     let input = &mut self.pipe.input;
-                    // Usually they are all present, and remain in place.
+                    // Usually, all bytes of the magic are present, and they remain in the chunk.
                     if let (true, Some(first)) = (head.is_empty(), input.rest().first_chunk::<MAGIC_BYTES>())
                     {
                         self.source = Source::of(Encoding::detect(first)?)?;
@@ -410,14 +412,14 @@ impl Unpacker {
 
     /// Returns the BLAKE3 hash of every returned line, each followed by LF. For a line that is too long, all its
     /// bytes are hashed. The same rows have the same fingerprint, regardless of their encoding, line ends and blank
-    /// lines. `None` for a resumed upload.
+    /// lines. Returns `None` for a resumed upload.
     #[must_use]
     pub fn fingerprint(&self) -> Option<[u8; 32]> {
         self.lines.fingerprint()
     }
 
     /// Returns the position where a plain upload can resume if it is interrupted now: after the last returned line
-    /// and the blank ones after it. `None` for anything compressed, and while the encoding is not known.
+    /// and the blank lines after it. Returns `None` for a compressed upload, and while the encoding is not known.
     #[must_use]
     pub fn plain_resume(&self) -> Option<Resume> {
         let is_plain = matches!(self.source, Source::Plain) && self.failed.is_none();

@@ -1,7 +1,7 @@
 //! zip (PKWARE APPNOTE 6.3.10), read from the front: local headers, data, then the directory.
 //!
-//! The format is designed to be read from its end. To detect archives that mislead a reader from the front, the
-//! directory is compared with the entries at the end: [`directory::Tally`].
+//! The format is designed to be read from its end. An archive can mislead a program that reads it from the front. To
+//! detect this, the directory is compared with the entries that were read: [`directory::Tally`].
 
 mod bytes;
 mod descriptor;
@@ -39,11 +39,11 @@ enum State {
     /// Before a header of any kind.
     Signature,
     Local,
-    /// In the data of the entry.
+    /// In the data of an entry that is skipped without decoding.
     Skip,
     Stored,
     Deflated,
-    /// After the data of an entry whose sizes and checksum are in its header or its descriptor.
+    /// After the data of an entry whose sizes and checksum are in its header.
     Check,
     Descriptor,
     /// After the last entry.
@@ -58,8 +58,8 @@ struct Done {
     crc: crc32fast::Hasher,
 }
 
-/// The part of a header that has arrived. Lengths in the input decide how much of it is needed, at most 192 KiB. The
-/// buffer grows with what has arrived.
+/// The part of a header that has arrived. Length fields in the input determine the size of the header, at most 192
+/// KiB. The buffer grows only as bytes arrive.
 #[derive(Debug, Default)]
 struct Header {
     bytes: Vec<u8>,
@@ -67,7 +67,7 @@ struct Header {
 }
 
 impl Header {
-    /// Returns `true` if `length` bytes of it are present.
+    /// Returns `true` if `length` bytes of the header are present.
     fn reaches(&mut self, input: &mut Input, length: usize) -> bool {
         if self.bytes.is_empty() {
             self.offset_bytes = input.consumed_bytes();
@@ -79,7 +79,7 @@ impl Header {
         self.bytes.len() >= length
     }
 
-    /// Drops its first bytes.
+    /// Drops the first `length` bytes of the header.
     fn drop_first(&mut self, length: usize) {
         self.bytes.drain(..length);
         self.offset_bytes += length as u64;
@@ -116,7 +116,7 @@ impl Zip {
         self.header.bytes.capacity() + inflate_bytes
     }
 
-    /// Returns the name of the current entry, for people.
+    /// Returns the name of the current entry, for display.
     pub(super) fn entry_name(&self) -> Option<&str> {
         self.entry.as_ref().map(|entry| &*entry.shown_name)
     }
@@ -163,7 +163,7 @@ impl Zip {
         self.state = match entry.check()? {
             // Some tools write no deflated data at all for an empty entry.
             _ if entry.is_wanted && entry.is_empty() => State::Check,
-            // Only the inflater can find the end of its data.
+            // Only the inflater can find the end of deflated data.
             Method::Deflated if entry.is_wanted || entry.has_descriptor => State::Deflated,
             Method::Stored if entry.is_wanted => State::Stored,
             // A directory has no data, but may have a descriptor.
@@ -211,7 +211,7 @@ impl Zip {
 
     fn deflated(&mut self, pipe: &mut Pipe) -> Result<Option<Step>, Fault> {
         let Some(entry) = &self.entry else { return Err(Fault::Damaged(NO_ENTRY)) };
-        // The inflater reads no further than the entry's own length, if it is known.
+        // The inflater reads no further than the entry's own length, if that length is known.
         let left = if entry.has_descriptor { u64::MAX } else { entry.packed_bytes - self.done.packed_bytes };
         let inflate = self.inflate.get_or_insert_with(Inflate::raw);
         let done = inflate.run(&mut pipe.input, left, pipe.block.buffer())?;

@@ -6,17 +6,17 @@ use super::error::Fault;
 use super::input::Step;
 use super::pipe::Pipe;
 
-/// The largest window, 8 MiB. Every level up to 19 respects it. A few bytes in a frame's header must not cost more.
-/// `--long` and `--ultra` exceed it.
+/// The base-2 logarithm of the largest permitted window, 8 MiB. Windows of compression levels up to 19 are not
+/// larger, but windows of `--long` and `--ultra` are. A few bytes in a frame's header must not cost more memory.
 pub(super) const WINDOW_LOG_MAX: u32 = 23;
 
 const NO_MEMORY: &str = "not enough memory for the window of the zstd frame";
 
 pub(super) struct Zstd {
     context: DCtx<'static>,
-    /// Set after the end of a frame. Another may begin.
+    /// Set before the first frame and after the end of a frame, where another frame may begin.
     is_between: bool,
-    /// Set if the output was full, so there may be more without more input.
+    /// Set if the output buffer was full. The decoder may then have more output without more input.
     holds_output: bool,
 }
 
@@ -36,8 +36,8 @@ impl Zstd {
 
     pub(super) fn step(&mut self, pipe: &mut Pipe) -> Result<Step, Fault> {
         loop {
-            // The decoder must not be called without input. Between frames, such a call begins a frame. Within one,
-            // it is an error after a few calls.
+            // The decoder must not be called without input. Between frames, such a call begins a frame. Within a
+            // frame, such a call is an error after a few repetitions.
             if pipe.input.is_empty() && !self.holds_output {
                 return match self.is_between && pipe.input.is_ended() {
                     true => Ok(Step::End),
@@ -50,7 +50,8 @@ impl Zstd {
             let outcome = self.context.decompress_stream(&mut output, &mut input);
             let (read, written, is_full) = (input.pos(), output.pos(), output.pos() == output.capacity());
             pipe.input.advance(read);
-            // The number of bytes that it expects next. It is 0 if a frame has ended and all of it was returned.
+            // The outcome is the number of bytes that the decoder expects next. It is 0 if a frame has ended and all
+            // of the frame was returned.
             self.is_between = outcome.map_err(fault)? == 0;
             self.holds_output = is_full && !self.is_between;
             pipe.decoded(written)?;

@@ -1,6 +1,6 @@
 //! tus 1.0.0: the responses of a resumable upload.
 //!
-//! <https://tus.io/protocols/resumable-upload>, with the extensions of [`EXTENSIONS`].
+//! <https://tus.io/protocols/resumable-upload>, with the extensions in [`EXTENSIONS`].
 
 use super::checksum::{Checksum, ChecksumError};
 use super::record::{Damage, State, Upload};
@@ -95,7 +95,7 @@ impl Refuse for UploadRefused {
     }
 }
 
-/// Returns the maximum length of an upload, which equals the limit on an ingest.
+/// Returns the maximum length of an upload: the limit on an ingest or on all uploads, whichever is lower.
 #[must_use]
 pub(super) fn length_max(config: &Config) -> u64 {
     config.uploads_bytes_max.min(config.ingest_bytes_max)

@@ -10,7 +10,7 @@ use super::record::NewUpload;
 use crate::api::request::idempotency_key;
 use crate::api::write::WriteRefused;
 
-/// The name of the metadata that may contain the idempotency key, for clients that cannot send headers.
+/// The name of the metadata entry that may contain the idempotency key, for clients that cannot send headers.
 const KEY_METADATA: &str = "idempotency_key";
 
 /// Returns the value of one header. A repeated header counts as unreadable.
@@ -33,8 +33,8 @@ fn number(headers: &HeaderMap, name: &str, wrong: &'static str) -> Result<Option
     is_number.then(|| text.parse().ok()).flatten().map(Some).ok_or(UploadRefused::Header(wrong))
 }
 
-/// Checks that the client uses this version of tus. Every request must declare it, except OPTIONS and GET, which tus
-/// does not define.
+/// Checks that the client uses this version of tus. Every request must declare the version, except OPTIONS, which tus
+/// exempts, and GET, which tus does not define.
 pub(super) fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
     let mut versions = headers.get_all("tus-resumable").iter();
     match (versions.next().map(|version| version.as_bytes()), versions.next()) {
@@ -84,7 +84,7 @@ fn is_deferred(headers: &HeaderMap) -> Result<bool, UploadRefused> {
     }
 }
 
-/// Validates the key by the same rules as the header.
+/// Validates a key from the metadata by the rules of the header.
 fn as_key(key: &[u8]) -> Result<String, UploadRefused> {
     let mut headers = HeaderMap::new();
     let value = hyper::header::HeaderValue::from_bytes(key);
@@ -119,7 +119,7 @@ pub(super) fn offset(headers: &HeaderMap) -> Result<u64, UploadRefused> {
     number(headers, "upload-offset", OFFSET)?.ok_or(UploadRefused::Header(OFFSET))
 }
 
-/// Checks that the body has the media type of a PATCH.
+/// Checks that the body has the media type of a PATCH and no content coding.
 pub(super) fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
     // Offsets count the bytes of the upload. If a piece were compressed separately, its offsets would differ.
     let codings = headers.get_all("content-encoding").iter();
@@ -191,7 +191,7 @@ mod tests {
         ] {
             assert!(matches!(wished(&[length, more]), Err(UploadRefused::Header(_))), "{more:?}");
         }
-        // A key of 0x07, and an empty one.
+        // A key that consists of the byte 0x07, and an empty key.
         for more in [("upload-metadata", "idempotency_key Bw=="), ("upload-metadata", "idempotency_key")] {
             let refused = wished(&[length, more]);
             let is_it = matches!(refused, Err(UploadRefused::Ingest(WriteRefused::KeyMalformed)));

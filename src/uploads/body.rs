@@ -54,8 +54,8 @@ impl Body {
         self.place.try_grow(self.counted, counted).map_err(|_| io::ErrorKind::QuotaExceeded)?;
         self.counted = counted;
         if let Err(error) = self.file.write_all_at(bytes, self.length) {
-            // Truncation frees space for others on a full disk. It may fail, because `self.length` alone determines
-            // the content.
+            // On a full disk, truncation frees space for other files. It may fail without harm, because `self.length`
+            // alone determines the content.
             let there = match self.file.set_len(self.length) {
                 Ok(()) => self.length,
                 Err(_) => self.file.metadata().map_or(self.counted, |file| file.len()),

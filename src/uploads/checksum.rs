@@ -59,7 +59,7 @@ impl Checksum {
     }
 }
 
-/// The digest of a piece's bytes so far. It processes about 1 GB/s with the CPU's own instructions, and half of that
+/// The digest of a piece's bytes so far. It processes about 1 GB/s with the CPU's SHA instructions, and half of that
 /// without them.
 #[derive(Clone, Debug)]
 pub enum RunningDigest {

@@ -1,13 +1,13 @@
 //! A copy of every upload at one moment, made for a backup while the server continues to write.
 //!
 //! An upload's info is replaced as a whole, and its body's bytes before the checkpoint never change. The copy
-//! therefore consists of the info as it is read, and of the body up to its checkpoint. It contains no piece that is
-//! still being received, and none that waits for its checksum.
+//! therefore consists of the info as read, and of the body up to the checkpoint in that info. It contains no bytes
+//! after the checkpoint, whether their piece is still being received or waits for its checksum.
 //!
 //! Rows before a checkpoint were committed before the checkpoint was written. If the shards are copied *after* the
-//! uploads, their copy has all of these rows, and perhaps more. The client sends the additional ones again, starting
-//! at the checkpoint, and they are recognised by their ingest and line. In the opposite order, the checkpoint would
-//! promise rows that are missing.
+//! uploads, their copy has all of these rows, and perhaps more. The client sends the additional rows again, starting
+//! at the checkpoint, and the server recognises them by their ingest and line. If the shards were copied first, a
+//! checkpoint could promise rows that are missing.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -17,21 +17,22 @@ use super::record::{State, Upload, UploadId};
 use super::store::{BODY, FOLDER, INFO};
 use crate::base::durable;
 
-/// The maximum number of times that an info is read if its body is deleted in the meantime. A second time is enough,
-/// because a body is deleted after the last info was written.
+/// The maximum number of times that an info is read if its body is deleted in the meantime. A second read is enough,
+/// because a body is deleted only after the last info has been written.
 const LOOKS: usize = 3;
 
 /// The result of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopiedUploads {
     pub uploads: u64,
-    /// The total size of their bodies.
+    /// The total size of the copied bodies in bytes.
     pub bytes: u64,
     /// The uploads whose files are unreadable. The server cannot continue them either.
     pub unreadable: Vec<String>,
 }
 
-/// Copies the uploads in the data folder `data` to the folder `dest`, which must have none, and syncs them.
+/// Copies the uploads in the data folder `data` to the folder `dest`, which must contain no uploads, and syncs the
+/// copies.
 ///
 /// # Errors
 /// Returns file system errors.
@@ -76,7 +77,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<Copied> {
             State::Receiving => found(File::open(from.join(BODY)))?.map(Some),
             _ => Some(None),
         };
-        // The upload has ended since the info was read. Its new info reports this.
+        // A missing body means that the upload has ended since its info was read. The new info reports this.
         let Some(body) = body else { continue };
         fs::create_dir(to)?;
         let mut bytes = 0;
@@ -128,7 +129,7 @@ mod tests {
         ended.state = State::Finished;
         store.write(&mut ended).unwrap();
         store.publish(&ended.id).unwrap();
-        // Its body remains, as after a crash before the deletion.
+        // The body of `ended` remains, as after a crash before the deletion.
         fs::write(store.path(&broken.id).join(INFO), "{").unwrap();
         fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
 

@@ -6,8 +6,8 @@
 //! HEAD ──────────────► claim ─► bytes of the body that are not rows yet ───────────┘
 //! GET ────────────────► the last checkpoint, without a claim
 //! ```
-//! Each piece of work on an upload runs in a task of its own, which the request awaits. A connection that ends early
-//! ends the piece, but not the work on the bytes that have arrived.
+//! POST, PATCH and HEAD process an upload's bytes in a separate task, which the request awaits. If the connection
+//! ends early, the piece ends, but the task still processes the bytes that have arrived.
 
 mod claim;
 mod expiry;
@@ -40,7 +40,7 @@ use kept::KeptUploads;
 use open_upload::OpenUpload;
 use piece::Piece;
 
-/// The uploads in the data folder, and those that this core keeps between two requests.
+/// The uploads in the data folder, and those that this core keeps in memory between two requests.
 pub struct Uploads {
     store: Arc<UploadStore>,
     kept: RefCell<KeptUploads>,
@@ -80,7 +80,7 @@ fn kept(lane: &Lane) -> &RefCell<KeptUploads> {
 /// The refusal of a request with a body.
 pub struct UploadRequestRefused {
     refused: UploadRefused,
-    /// The location of the upload. If the upload was just created, it exists in spite of the refusal.
+    /// The location of the upload, if this request created it. The upload exists in spite of the refusal.
     location: Option<String>,
     /// Set if part of the body was not read. In that case, the start of the next request on the connection is
     /// unknown.
@@ -104,7 +104,7 @@ impl Refuse for UploadRequestRefused {
     }
 }
 
-/// An authorized request, with what both POST and PATCH declare about their piece.
+/// An authorized POST or PATCH, with the properties that both methods declare for their piece.
 struct Begun {
     principal: Principal,
     tenant: Option<Arc<str>>,

@@ -1,18 +1,19 @@
 //! The limits on the space that all uploads occupy: received bytes, a small reserve for each upload, and a share for
 //! each tenant.
 //!
-//! A tenant may use as much as it leaves to the others. A tenant on its own may use half of the total. Next to
-//! another tenant that has used its share, it may use a third, and so on. Therefore, no tenant can exhaust the space,
-//! and a tenant that uses little is admitted. A key of all tenants has no share: it may use everything.
+//! A tenant may use at most as much space as it leaves free. A tenant on its own may use half of the total. If it has
+//! used its half, a second tenant may use a quarter of the total, and so on. Therefore, no tenant can exhaust the
+//! space, and a tenant that uses little is admitted. Uploads with a key of all tenants count against no share, so
+//! they may use all of the free space.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The bytes that an upload counts before it has more: a folder, an info, and a body of a block or two.
+/// The minimum number of bytes counted for an upload. It covers a folder, an info, and a body of a block or two.
 pub(super) const RESERVE_BYTES: u64 = 64 << 10;
-/// The maximum number of running uploads. It is also the maximum number of ended ones. Each has a folder that is
-/// checked periodically.
+/// The maximum number of running uploads. It is also the maximum number of ended uploads. Each upload has a folder
+/// that is checked periodically.
 pub(super) const UPLOADS_MAX: u64 = 10_000;
 /// The number of tenant slots. A hash of a tenant's name selects its slot. Two tenants in one slot share one tenant's
 /// limit.

@@ -35,7 +35,7 @@ impl UploadId {
 /// The parameters of a new upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUpload {
-    /// The length in bytes. It is the maximum, if the length is deferred.
+    /// The length in bytes. If the client declares the length later, this is the maximum.
     pub length: u64,
     pub is_deferred: bool,
     /// The metadata as sent, to be returned as is.
@@ -51,19 +51,19 @@ pub struct Upload {
     /// The tenant whose orders are accepted, and whose clients may see the upload. `None` permits any tenant.
     pub tenant: Option<String>,
     pub key: Option<String>,
-    /// The declared length in bytes. It is the maximum, while the length is deferred.
+    /// The declared length in bytes. Until the client has declared it, this is the maximum.
     pub length: u64,
-    /// Set while a later piece is still to declare the length.
+    /// `true` until a later piece declares the length.
     #[serde(default)]
     pub is_deferred: bool,
     pub metadata: String,
     pub created_us: i64,
     /// When the upload may be deleted, if there is no further progress.
     pub expires_us: i64,
-    /// The number of times the upload was saved. A copy in another core's memory is of this version or an earlier
-    /// one.
+    /// The number of times the upload was saved. A copy in another core's memory has this version or an earlier one.
     pub version: u64,
-    /// The offset from which the body's bytes wait for their checksum. Without it, they do not count.
+    /// The offset of the first byte in the body that waits for its checksum. Bytes from this offset on do not count
+    /// until the checksum matches.
     pub held_from: Option<u64>,
     pub state: State,
     pub checkpoint: Checkpoint,
@@ -79,7 +79,7 @@ pub enum State {
         damage: Damage,
         detail: String,
     },
-    /// The upload expired. Only its name remains.
+    /// The upload expired. Only its info remains.
     Expired,
 }
 
@@ -138,7 +138,7 @@ struct UploadView<'u> {
     detail: Option<&'u str>,
     created_at: String,
     expires_at: String,
-    /// The number of orders that are in the database, stored by this upload or another.
+    /// The number of the upload's orders that are in the database, whether or not this upload stored them.
     rows_committed: u64,
     #[serde(flatten)]
     answer: IngestResponse<'u>,

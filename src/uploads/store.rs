@@ -38,16 +38,16 @@ pub enum UploadError {
     Io(#[from] io::Error),
 }
 
-/// All uploads, shared by the cores. The code that writes an upload must have ensured that it is the only writer.
+/// All uploads, shared by the cores. Code that writes an upload must first ensure that it is the only writer.
 #[derive(Debug)]
 pub struct UploadStore {
     folder: PathBuf,
     bytes_max: u64,
     /// The space that running uploads use.
     room: Arc<Quota>,
-    /// The ended uploads, oldest first. If there are too many, the first ones are removed.
+    /// The ended uploads, oldest first. If there are too many, the oldest ones are removed.
     ended: (async_channel::Sender<UploadId>, async_channel::Receiver<UploadId>),
-    /// The uploads that existed at the start. The flag is set once the upload's body was compared with its
+    /// The uploads that existed at the start. The flag is set once the upload's body has been compared with its
     /// checkpoint.
     checked: HashMap<UploadId, AtomicBool>,
 }
@@ -107,7 +107,8 @@ impl UploadStore {
         Ok(store)
     }
 
-    /// Returns `true` if the body has not been used since the start. Its content may differ from the received bytes.
+    /// Returns `true` if the upload existed at the start and its body has not been checked since. The body's content
+    /// may differ from the received bytes.
     #[must_use]
     pub fn is_unchecked(&self, id: &UploadId) -> bool {
         self.checked.get(id).is_some_and(|checked| !checked.load(Ordering::Relaxed))
@@ -120,8 +121,8 @@ impl UploadStore {
         }
     }
 
-    /// Sets aside an upload whose info is unreadable. Its tenant is unknown, and no one can continue it. The tenant's
-    /// share is therefore corrected only at the next start.
+    /// Sets aside an upload whose info is unreadable. No client can continue it. Its tenant is unknown, so the
+    /// tenant's share is corrected only at the next start.
     ///
     /// # Errors
     /// Returns file system errors.
@@ -141,10 +142,10 @@ impl UploadStore {
         durable::rename(&self.folder_of(id), &self.folder.join(format!("{ASIDE}{}", id.as_str())))
     }
 
-    /// Removes the uploads that were set aside and not written since `before_us`. Returns their number.
+    /// Removes the uploads that were set aside and have not been written since `before_us`. Returns their number.
     ///
     /// # Errors
-    /// Returns the first file system error, after it has tried the other uploads too.
+    /// Returns the first file system error, after it has tried all uploads.
     pub fn remove_aside(&self, before_us: i64) -> io::Result<u64> {
         let (mut removed, mut done) = (0, Ok(()));
         for entry in fs::read_dir(&self.folder)? {
@@ -175,7 +176,7 @@ impl UploadStore {
         fs::metadata(self.body_of(id)).ok().map(|body| body.len())
     }
 
-    /// Returns `true` if the upload occupies space. An ended upload does if its end failed partway.
+    /// Returns `true` if the upload occupies space. An ended upload occupies space if ending it failed partway.
     #[must_use]
     pub fn has_body(&self, id: &UploadId) -> bool {
         self.length(id).is_some()
@@ -188,7 +189,7 @@ impl UploadStore {
         }
     }
 
-    /// Adds an ended upload. If there are too many, removes the oldest one.
+    /// Adds an upload to the ended uploads. If there are too many, removes the oldest.
     fn remember_ended(&self, upload: &Upload) {
         let mut unsent = self.ended.0.try_send(upload.id.clone());
         while let Err(async_channel::TrySendError::Full(id)) = unsent {
@@ -239,7 +240,7 @@ impl UploadStore {
         Ok(ids)
     }
 
-    /// Returns the uploads whose info was not written since `before_us`, with one `stat` each.
+    /// Returns the uploads whose info has not been written since `before_us`. Takes one `stat` per upload.
     pub fn resting(&self, before_us: i64) -> io::Result<Vec<UploadId>> {
         let mut ids = self.ids()?;
         ids.retain(|id| is_older(&self.folder_of(id).join(INFO), before_us));
@@ -278,8 +279,8 @@ impl UploadStore {
         self.folder.join(format!("{}{MAKING}", id.as_str()))
     }
 
-    /// Creates the folder under a temporary name, and renames it when it is complete. Therefore, a folder without an
-    /// info is one that is being removed, or whose removal failed.
+    /// Creates the folder under a temporary name, and renames it when it is complete. A folder without an info is
+    /// therefore being removed, or its removal failed.
     fn make(&self, upload: &mut Upload) -> Result<(), UploadError> {
         let folder = self.making(&upload.id);
         fs::create_dir(&folder)?;
@@ -290,7 +291,7 @@ impl UploadStore {
         Ok(durable::rename(&folder, &self.folder_of(&upload.id))?)
     }
 
-    /// Loads an upload. Returns `None` if there is none with this id.
+    /// Loads an upload. Returns `None` if no upload has this id.
     pub fn load(&self, id: &UploadId) -> Result<Option<Upload>, UploadError> {
         let written = match fs::read(self.folder_of(id).join(INFO)) {
             Ok(written) => written,
@@ -301,8 +302,8 @@ impl UploadStore {
         upload.map(Some).map_err(|_| UploadError::Unreadable(id.as_str().to_owned()))
     }
 
-    /// Replaces the info with its next version. After a power cut, one of the two versions is valid as a whole. With
-    /// `is_kept`, it is the next one.
+    /// Replaces the info with its next version. After a power cut, either the old or the next version is valid as a
+    /// whole. If `is_kept`, it is the next version.
     ///
     /// # Errors
     /// Returns file system errors. In that case, either version may be valid.
@@ -312,14 +313,14 @@ impl UploadStore {
         if is_kept { durable::sync_folder(&self.folder_of(&upload.id)) } else { Ok(()) }
     }
 
-    /// Writes the next version of the info next to the valid one, and syncs it.
+    /// Writes the next version of the info to a draft in the same folder, and syncs it.
     pub(super) fn write(&self, upload: &mut Upload) -> io::Result<()> {
         upload.version += 1;
         let path = durable::draft_of(&self.folder_of(&upload.id).join(INFO));
         durable::write(&path, &serde_json::to_vec(upload).map_err(io::Error::other)?)
     }
 
-    /// Replaces the valid info with the written one.
+    /// Replaces the valid info with the draft.
     pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
         let info = self.folder_of(id).join(INFO);
         fs::rename(durable::draft_of(&info), info)
@@ -346,8 +347,8 @@ impl UploadStore {
         Ok(())
     }
 
-    /// Deletes the body of an upload that is no longer [`State::Receiving`], in case this failed before. The body
-    /// does not reappear after a power cut.
+    /// Deletes the body of an upload that is no longer [`State::Receiving`], in case an earlier deletion failed. The
+    /// body does not reappear after a power cut.
     pub fn forget_body(&self, upload: &Upload) -> io::Result<()> {
         self.remove_body(upload)?;
         durable::sync_folder(&self.folder_of(&upload.id))
@@ -355,8 +356,8 @@ impl UploadStore {
 
     /// Removes an upload. It does not reappear after a power cut.
     pub fn remove(&self, upload: &Upload) -> io::Result<()> {
-        // The info is removed first, because only a folder with an info is an upload. The next start removes what a
-        // crash leaves. The next erasure also removes what a failure leaves.
+        // The info is removed first, because only a folder with an info is an upload. If a crash leaves remains, the
+        // next start removes them. If a failure leaves remains, the next erasure also removes them.
         fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
         // No other code can release the space from now on, so it is released even if the file remains.
         if let Some(length) = self.length(&upload.id) {
@@ -369,7 +370,7 @@ impl UploadStore {
     /// Removes the remains of uploads whose removal failed partway. Nothing refers to them any more.
     ///
     /// # Errors
-    /// Returns the first file system error, after it has tried the other uploads too.
+    /// Returns the first file system error, after it has tried all uploads.
     pub fn remove_remains(&self) -> io::Result<()> {
         let mut done = Ok(());
         for id in self.ids()? {
@@ -439,7 +440,8 @@ mod tests {
         store.ended(&second).unwrap();
         assert_eq!(room(&store), (1, 100 * KIB));
         store.create(&mut third).unwrap();
-        // The state after a crash: one upload without an info, and one whose body should have been deleted.
+        // The state after a crash: an upload without an info, an upload that was being created, and an upload whose
+        // body should have been deleted.
         fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
         fs::create_dir(store.making(&UploadId::random().unwrap())).unwrap();
         Body::create(&store.path(&second.id).join(BODY)).unwrap();
@@ -486,7 +488,7 @@ mod tests {
         store.forget_body(&forgotten).unwrap();
         store.forget_body(&forgotten).unwrap();
         assert_eq!(room(&store), others);
-        // An upload that was renamed to its final name, but whose name could not be synced.
+        // The upload was renamed to its final name, but the rename could not be synced.
         let mut unmade = upload(9);
         let place = store.place(&unmade);
         place.try_take().unwrap();
@@ -523,7 +525,7 @@ mod tests {
             store.ended(&one).unwrap();
             ids.push(one.id);
         }
-        // The maximum is reached, so the next upload replaces the oldest.
+        // The maximum is reached, so the next upload that ends replaces the oldest ended one.
         while store.ended.0.try_send(UploadId::random().unwrap()).is_ok() {}
         let mut last = upload(0);
         store.create(&mut last).unwrap();

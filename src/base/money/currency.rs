@@ -32,7 +32,7 @@ const _: () = {
     }
 };
 
-/// Returns a code as a number that sorts in the same order. The digits do not matter.
+/// Returns a code as a number that sorts in the same order. The number of digits after the point is ignored.
 const fn key([a, b, c, _]: [u8; 4]) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }

@@ -12,7 +12,8 @@ use crate::{ops, shard};
 /// The number of measured syncs. The median is reported.
 const SYNCS: usize = 20;
 
-/// A slower sync makes `ack=disk` slow. The cause is a disk cache or a network.
+/// The maximum duration of a sync, in microseconds. A slower sync makes `ack=disk` slow. The cause is a disk cache or
+/// a network.
 const SYNC_US_MAX: u64 = 20_000;
 
 /// The free space that a busy first hour may need.

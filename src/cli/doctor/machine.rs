@@ -14,7 +14,8 @@ use crate::cores::preflight::{self, FILES_ASIDE, Limit, MEMLOCK_BYTES_MIN};
 /// A smaller backlog overflows when all clients of a restarted server reconnect at once.
 const BACKLOG_MIN: u64 = 1024;
 
-/// A slower clock is reported. Reading it takes about 25 ns in user space, and 300 or more in the kernel.
+/// A clock that takes longer to read is reported. Reading it takes about 25 ns in user space, and 300 or more in the
+/// kernel.
 const CLOCK_NS_MAX: u64 = 200;
 
 /// 2024-01-01. An earlier time means that the clock is not set.
@@ -131,7 +132,7 @@ pub(super) fn reuse_port() -> Finding {
     }
 }
 
-/// Checks that the addresses are free. While a server is running, they are not.
+/// Checks that the addresses are free. They are in use while a server is running.
 pub(super) fn ports(config: &Config) -> Finding {
     const CHECK: &str = "ports";
     let addresses = [Some(config.listen), config.ops_listen].into_iter().flatten();

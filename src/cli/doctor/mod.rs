@@ -1,7 +1,7 @@
-//! `firehose doctor`: problems of this machine that affect serving, and their remedies.
+//! `firehose doctor`: reports problems with this machine that affect serving, and how to fix them.
 //!
 //! In: the effective settings. Out: one line per check, or JSON; exit code 0 or 1. Owns: a small file in the data
-//! folder while it measures. Never: changes the machine.
+//! folder while a disk sync is measured. Never: changes the machine.
 
 mod disk;
 mod machine;
@@ -69,11 +69,11 @@ pub fn doctor(args: &FolderArgs) -> ExitCode {
     ExitCode::from(if worst == Verdict::Fail { EXIT_FAILED } else { EXIT_OK })
 }
 
-/// Runs every check, in the order a server would encounter the problems. Takes less than a second on a
+/// Runs every check, in the order in which a server would encounter the problems. Takes less than a second on a
 /// healthy disk.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
-    // The limits are read as inherited first, then as a server raises them.
+    // The inherited limits are read first. The limits are then raised as a server raises them.
     let (memlock, open_files) = (machine::memlock(), machine::open_files(config));
     _ = preflight::raise_limits();
     vec![

@@ -52,8 +52,8 @@ impl Decoder {
             is_json(body).map_err(|_| NoEnvelope::NotJson)?;
             return Err(NoEnvelope::NoEvents(NOT_AN_ENVELOPE));
         }
-        // This is the body without the rows. Rows are checked as they are read, and this is checked at the end. Only
-        // then is it certain that the members that were found are really members.
+        // `skeleton` is the body without the rows. Rows are checked as they are read, and the skeleton is checked at
+        // the end. Only then is it certain that the members that were found are members of a JSON object.
         let mut skeleton = Cow::Borrowed(body);
         let mut skeleton_until = 0;
         let mut events_are_array = None;

@@ -10,14 +10,14 @@ use crate::cores::executor::{self, ReadFile};
 use crate::cores::stop::Stage;
 use crate::lane::{BodyError, Lane, NextBytes, Pieces};
 
-/// The size of one piece. A client that does not read holds two pieces, and those in its socket.
+/// The size of one piece. For a client that does not read, the server holds two pieces and the bytes in the socket.
 const PIECE_BYTES: u64 = 128 * 1024;
 /// The minimum pause between two checks for file growth. The pause doubles from this value up to the maximum.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 /// The maximum pause between two checks for file growth.
 const LOOK_MAX: Duration = Duration::from_millis(200);
 
-/// Why a download is aborted. It never ends as if it were complete.
+/// Why a download is aborted. An aborted download never ends as if it were complete.
 type Break = &'static str;
 
 const MADE_ANEW: Break = "the export restarts";
@@ -73,7 +73,8 @@ impl ExportPieces {
             let there = progress.checkpoint.bytes.min(self.until.unwrap_or(u64::MAX));
             if self.at < there {
                 let bytes = self.read((there - self.at).min(PIECE_BYTES)).await?;
-                // The file may have been replaced before it was opened. A generation is published before its file.
+                // The file may have been replaced before it was opened. A new generation is published before its file
+                // gets its final name.
                 if self.export.progress().generation != self.generation {
                     return Err(MADE_ANEW);
                 }

@@ -18,9 +18,9 @@ use crate::lane::{Lane, detached};
 /// The maximum number of jobs that the process runs at once: one reads while another encodes, and each holds about 20
 /// MB.
 const RUNNING_MAX: usize = 2;
-/// How many times a job restarts from its checkpoint after shards could not be read.
+/// The maximum number of attempts at a job whose shards cannot be read. Each attempt continues from the checkpoint.
 const TRIES: u32 = 30;
-/// The pause before such a restart.
+/// The pause before another attempt at a job.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The minimum pause between two checks for expired exports. The pause is a quarter of the expiry time, within these
 /// bounds.
@@ -46,7 +46,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
                     fail(&lane, &export, "internal server error; the log has the details").await;
                 }
                 if export.is_removed() {
-                    // Releases the bytes charged for a batch that arrived too late.
+                    // Releases the bytes charged for a batch that was written after the removal.
                     export_store(&lane).release(&export);
                 }
                 export.set_running(false);
@@ -78,7 +78,7 @@ enum Ended {
     Held,
 }
 
-/// Returns the oldest export that is queued and neither held nor postponed. Prefers a tenant that has no running
+/// Returns the oldest unfinished export that is not running, held or postponed. Prefers a tenant that has no running
 /// export.
 fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Arc<Export>> {
     let all = export_store(lane).all();

@@ -112,7 +112,7 @@ proptest! {
                 Step::Apply(events) => {
                     let lane = model.lane(&events);
                     let mut told = Vec::new();
-                    // The records of another lane in the same transaction.
+                    // Records of another lane are stored in the same transaction.
                     let hot = clicks(shard.position(HOT).0 + 1..=shard.position(HOT).0 + 1);
                     // A thread that reads for upkeep may be the last to close an earlier connection, and then holds
                     // the lock for a moment.
@@ -252,7 +252,7 @@ fn a_clock_that_jumped_ahead_drops_nothing_after_a_restart_either() {
     drop(shard);
     let mut shard = super::reopen(dir.path(), &options);
     shard.apply(&[(HOT, &clicks(46..=50))], &mut |_, _, _| {}).unwrap();
-    // Nothing is held back any more.
+    // The hold has ended, so rows are dropped again.
     retain_until(&mut shard, |shard| shard.stored(&CLICKS) == 0);
 }
 

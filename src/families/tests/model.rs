@@ -73,7 +73,8 @@ proptest! {
                 Step::Checkpoint { truncate } => {
                     let mode = if truncate { CheckpointMode::Truncate } else { CheckpointMode::Passive };
                     let mut done = shard.checkpoint(mode).unwrap();
-                    // The thread that sorts for an index reads from time to time, even if its shard was closed.
+                    // The thread that sorts for an index reads from time to time, even after its shard was closed,
+                    // and such a read may keep a checkpoint incomplete.
                     for _ in 0..100_000 {
                         if done.complete {
                             break;

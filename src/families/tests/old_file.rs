@@ -1,4 +1,4 @@
-//! Files of earlier versions, from `tests/fixtures/`, still open, with every row.
+//! Tests that files of earlier versions (in `tests/fixtures/`) can be opened and have every row.
 
 use std::fs;
 use std::path::Path;

@@ -196,7 +196,7 @@ fn of_tenant(tenant: u8) -> OrderFilter {
     }
 }
 
-/// Returns every order that a search finds, read in steps of at most `rows`.
+/// Returns every order that a search finds, read in steps of at most `rows` rows.
 fn found(shard: &Shard, (of, range): &Search, rows: usize) -> Vec<String> {
     let reader = crate::shard::open_reader(shard.path()).unwrap();
     let last = pin(&reader, &ORDERS).unwrap();
@@ -290,7 +290,7 @@ fn check_searches(shard: &Shard, model: &Model) {
 /// A sale's time, name, currency, total, units and revenue.
 type Part = (i64, String, Currency, i64, i64, i64);
 
-/// Reads single sales in every way: few of many orders, most of them, and in passes over the names.
+/// Reads single sales of narrow and wide time ranges, each in one pass and in several passes over the names.
 fn check_parts(shard: &Shard, model: &Model) {
     let reader = crate::shard::open_reader(shard.path()).unwrap();
     let last = pin(&reader, &ORDERS).unwrap();

@@ -183,7 +183,7 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
     }
 }
 
-/// An order of a pseudonymised customer is read again, by the same ingest after a crash or by another one.
+/// An order of a pseudonymised customer is read again, by the same ingest after a crash or by another ingest.
 #[test]
 fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     let dir = tempfile::tempdir().unwrap();

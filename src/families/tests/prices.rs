@@ -322,7 +322,7 @@ impl Stand {
             let name = format!("tenant {tenant}");
             let mut found = Vec::new();
             loop {
-                // In small steps, as a replay reads them.
+                // The changes are read in small steps, as a replay reads them.
                 let after = found.last().copied().unwrap_or(0);
                 let more = changes(reader, Some(&name), (after, mark.change), 2).unwrap();
                 if more.is_empty() {

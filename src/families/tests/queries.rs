@@ -1,5 +1,5 @@
 //! Plans of every statement, hostile parameters and cursors, shards that cannot be read. `tests/one_vs_many.rs` tests
-//! that N shards answer as one.
+//! that N shards respond like one shard.
 
 use std::fmt::Write as _;
 
@@ -108,7 +108,7 @@ fn readers(shard: &Shard) -> Readers {
     Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap()
 }
 
-/// Returns every SQL statement that reads of rows can run on a partition, by name.
+/// Returns every SQL statement that can read rows of a partition, each with a name.
 fn statements_of(partition: &PartitionInfo) -> Vec<(String, String)> {
     match partition.stream {
         stream if *stream == EVENTS => events::event_statements(partition),
@@ -117,7 +117,7 @@ fn statements_of(partition: &PartitionInfo) -> Vec<(String, String)> {
     }
 }
 
-/// Compares the plans with `bench/plans.md`. `UPDATE_PLANS=1 cargo test --lib every_statement` writes it again.
+/// Compares the plans with `bench/plans.md`. `UPDATE_PLANS=1 cargo test --lib every_statement` rewrites that file.
 #[test]
 fn every_statement_finds_its_rows_by_an_index() {
     let dir = tempfile::tempdir().unwrap();
@@ -154,7 +154,7 @@ fn every_statement_finds_its_rows_by_an_index() {
             for at in 1..=statement.parameter_count() {
                 statement.raw_bind_parameter(at, value).unwrap();
             }
-            // Some require other types. Their errors do not matter here.
+            // Some parameters require other types. The resulting errors do not matter here.
             let _ = statement.raw_query().next();
             statement.clear_bindings();
         }
@@ -166,7 +166,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         while let Some(line) = lines.next().unwrap() {
             plan.push(line.get::<_, String>(3).unwrap());
         }
-        // A search for words uses the words' own index, although SQLite calls it a scan.
+        // A search for words uses the full-text index, although SQLite calls it a scan.
         let is_words = |line: &str| line.starts_with("SCAN customer_text VIRTUAL TABLE INDEX");
         let scans = plan.iter().any(|line| line.starts_with("SCAN") && !is_words(line));
         let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
@@ -266,7 +266,7 @@ fn a_bound_is_a_day_of_the_zone_or_a_time_in_every_spelling_that_rows_may_have()
     // A day of 23 hours.
     let berlin = (us("2026-03-28T23:00:00Z"), us("2026-03-29T22:00:00Z"));
     assert_eq!(range("start_date=2026-03-29&end_date=2026-03-29&tz=Europe/Berlin"), berlin);
-    // A bound after all times that may be stored is equivalent to their end.
+    // A bound after the last time that may be stored is equivalent to the end of those times.
     let end = Some(crate::base::limits::TIME_US_MAX + 1);
     for to in ["end_date=9999-12-30", "end_date=9999-12-31", "to=9999-12-31", "to=9999-12-31T23:59:59-23:59"]
     {
@@ -293,7 +293,7 @@ fn a_cursor_reads_back_and_a_forged_one_does_not() {
     let cursor = Cursor { total: 12, shard: ShardId(1), position, pins: vec![4, 5] };
     let text = key.seal(&filter, &cursor).unwrap();
     assert_eq!(key.open(&filter, 2, &text).as_ref(), Ok(&cursor));
-    // No part of it is visible, not even that two cursors are the same.
+    // A client sees no part of a cursor, and not even whether two cursors are the same.
     let again = key.seal(&filter, &cursor).unwrap();
     assert_ne!(again, text);
     let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &text).unwrap();

@@ -110,7 +110,7 @@ fn a_full_partition_is_sealed_and_gets_its_index_in_slices() {
     assert_eq!(count("SELECT count(*) FROM click WHERE user_id = 3"), 1);
     let mut next = 1_003;
     let built = loop {
-        // A slice of a few rows, with new rows in between and an occasional crash.
+        // Each slice processes a few rows. Between slices, new rows arrive and an occasional crash happens.
         if let Some(built) = shard.upkeep(std::time::Duration::ZERO).unwrap() {
             break built;
         }
@@ -133,7 +133,7 @@ fn a_full_partition_is_sealed_and_gets_its_index_in_slices() {
         ("click_000001", 1_000, true, true)
     );
     assert_eq!(first.timestamp_us, Some((1_000, 1_000_000)));
-    // Every connection sees the finished index, including the one that was open before, and it has every row.
+    // Every connection sees the finished index, including the reader that was already open. The index has every row.
     assert_eq!(
         count("SELECT count(*) FROM click_000001 INDEXED BY click_000001_user WHERE user_id > 0"),
         1_000
@@ -156,7 +156,7 @@ fn a_thousand_partitions_read_as_one_table() {
         shard.apply(&[(HOT, &clicks(n..=n))], &mut |_, _, _| {}).unwrap();
     }
     let reader = open_reader(shard.path()).unwrap();
-    // The limit of the stock shell.
+    // This is the limit of the stock sqlite3 shell.
     reader.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_COMPOUND_SELECT, 500).unwrap();
     let sums: (i64, i64, i64) = reader
         .query_row("SELECT count(*), sum(user_id), max(id) FROM events", [], |row| {

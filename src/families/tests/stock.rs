@@ -74,7 +74,7 @@ fn change() -> impl Strategy<Value = Change> {
     )
 }
 
-/// A product as the list of applied changes, from which everything follows.
+/// A product, as the list of applied changes. Everything else is computed from this list.
 #[derive(Clone, Debug, Default)]
 struct Product {
     changes: Vec<(Option<StockMode>, Vec<Event>, i64)>,
@@ -219,7 +219,7 @@ fn apply(shard: &mut Shard, lane: &Lane) -> Result<Vec<Outcome>, ShardError> {
     shard.apply(&[(KEYED, lane)], &mut |_, _, outcome| said.push(outcome)).map(|_| said)
 }
 
-/// Checks that the shard kept the expected decisions for a request.
+/// Checks that the shard stored the expected decisions for a request.
 fn check(shard: &Shard, request: i64, expected: &[Option<StockDecision>]) {
     let reader = open_reader(shard.path()).unwrap();
     let kept: BTreeMap<u32, StockDecision> = stock_decisions(&reader, request).unwrap().into_iter().collect();
@@ -408,7 +408,7 @@ fn what_was_decided_is_kept_for_a_while_only() {
     let kept =
         || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
     assert_eq!(kept(), 1);
-    // The decision on a record that arrives this late is not kept, because no request waits for it.
+    // The decision on a record that arrives this late is not stored, because no request waits for it.
     let mut late = one(2, "e2");
     late[..8].copy_from_slice(&(clock::unix_us() - 3_600_000_000).to_le_bytes());
     apply(&mut shard, &Lane(vec![(Sequence(2), STOCK_UPDATE.number(), late)])).unwrap();
@@ -429,13 +429,13 @@ fn what_was_decided_goes_wherever_its_product_stands() {
     let now_us = clock::unix_us();
     let mut sequence = 0;
     for (requests, places) in [(400, 7..8), (1, 33..64), (40, 1..32), (1_000, 9_999..10_000)] {
-        // Makes all kept decisions one hour old.
+        // Makes all stored decisions one hour old.
         stranger.execute_batch("UPDATE stock_answer SET request = request - (3600000000 << 8)").unwrap();
         let (before, mut records) = (sequence, Vec::new());
         for request in 0..requests {
             for place in places.clone() {
                 sequence += 1;
-                // Some hundred microseconds between two requests.
+                // Requests are a few hundred microseconds apart.
                 let of = ((now_us + i64::from(request) * 613) << 8, place);
                 let payload = one_of(of, sequence as i64, &format!("e{sequence}"));
                 records.push((Sequence(sequence), STOCK_UPDATE.number(), payload));

@@ -1,8 +1,8 @@
-//! The totals that a correct system must report. They are exact, and collected while the orders pass.
+//! The totals that a correct system must report. They are exact, and are collected while the orders are generated.
 //!
 //! In: orders sorted by time. Out: `truth.json`. Owns: the definitions of a sale (an order neither cancelled nor
-//! refunded), a day (UTC) and a customer of it. Never: estimates, or stores a row. Memory: 8 bytes per customer, 24
-//! per product, 16 for each different order total of a tenant, for any number of orders.
+//! refunded), a day (UTC) and a day's customer. Never: estimates, or stores a row. Memory: 8 bytes per customer, 24
+//! bytes per product, and 16 bytes for each distinct order total of a tenant, regardless of the number of orders.
 
 mod report;
 
@@ -58,7 +58,7 @@ pub(super) struct TenantTruth {
     customers: Vec<Seen>,
 }
 
-/// What was last counted for a customer.
+/// What has been counted for a customer so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// The last day with a sale, counted from 1 at the dataset's first day. 0 before the first sale.
@@ -131,7 +131,7 @@ impl TenantTruth {
             self.close_day(day);
         }
         let customer = &mut self.customers[order.customer as usize];
-        // This is at least 1, and there are at most 3,660 days.
+        // The stamp is at least 1 and at most 3,660, the maximum number of days.
         let stamp = self.days.len() as u32 + 1;
         self.unique_customers += u64::from(customer.day == 0);
         self.today.unique_customers += u64::from(customer.day != stamp);

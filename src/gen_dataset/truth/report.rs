@@ -1,4 +1,4 @@
-//! `truth.json`: the totals with their names, amounts as decimal strings.
+//! `truth.json`: the totals with their names. Amounts are decimal strings.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Failures: how the writer handles each, how long it waits, and what it reports. Each outage is logged once when it
-//! begins and once when it is over.
+//! Failures: how the writer handles each failure, how long it waits, and what it reports. Each outage is logged once
+//! when it begins and once when it is over.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;

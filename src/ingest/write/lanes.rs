@@ -45,7 +45,7 @@ struct Lane {
     reader: Reader,
     /// The records that were read but not committed yet. They are kept across failures.
     batch: Batch,
-    /// `None` until the reader was moved to a position.
+    /// The last applied sequence. `None` until the reader has been moved to a position.
     applied: Option<Sequence>,
 }
 
@@ -87,8 +87,8 @@ impl Lanes {
         Rotation { asked, bytes_before: self.bytes_on_disk() }
     }
 
-    /// Returns `true` if all of these lanes have started their new segments. Before that, it rotates the journals
-    /// that have no producer.
+    /// Returns `true` if all of these lanes have started their new segments. First rotates the journals that have no
+    /// producer.
     pub(super) fn are_rotated(&mut self, rotation: &Rotation) -> bool {
         for appender in &mut self.idle {
             if let Err(error) = appender.rotate_if_asked() {

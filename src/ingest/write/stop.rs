@@ -31,7 +31,7 @@ impl Stop {
         self.requested.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if the time to commit the rest is over.
+    /// Returns `true` if a stop was requested and its deadline has passed.
     #[must_use]
     pub fn expired(&self) -> bool {
         self.requested() && clock::monotonic_us() >= self.deadline_us.load(Ordering::Relaxed)

@@ -57,8 +57,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Reports a reader that prevents checkpoints from completing. Our own readers read for milliseconds, so one that
-    /// does so for longer belongs to another program. Until it ends, the WAL and the journals grow.
+    /// Reports a reader that prevents checkpoints from completing. The server's own readers read for milliseconds, so
+    /// a reader that takes longer belongs to another program. Until it ends, the WAL and the journals grow.
     fn note_pin(&mut self, is_complete: bool) {
         let (now_us, pinned_us) = (clock::monotonic_us(), &self.status.wal_pinned_us);
         if is_complete {
@@ -148,7 +148,7 @@ impl Writer {
         let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
         let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
         let quarantined = self.lanes.purge_quarantine(&|bytes| shard.may_contain_erased(bytes))?;
-        // The certificate states that the segments are gone, so the deletions must be durable.
+        // The certificate states that the segments are deleted, so the deletions must be durable.
         self.lanes.sync_deletions()?;
         shard.journals_renewed(Renewed { journals, bytes, quarantined })?;
         self.rotation = None;
@@ -182,8 +182,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Truncates the WAL for an erasure. Then the database file contains every page in its current state, and the
-    /// WAL, which readers may still use, contains nothing.
+    /// Truncates the WAL for an erasure. After that, the database file contains every page in its current state, and
+    /// the WAL, which readers may still use, contains nothing.
     fn truncate_wal(&mut self) -> Result<(), WriteError> {
         if clock::monotonic_us() - self.checkpoint_tried_us < ERASURE_PAUSE.as_micros() as u64 {
             return Ok(());

@@ -131,7 +131,8 @@ fn bytes_behind_the_end_of_a_finished_segment_are_nobodys() {
     let dir = tempfile::tempdir().unwrap();
     let files = small_lane(dir.path());
     let (appender, mut reader, _) = reopen(dir.path(), 120);
-    // Another segment begins at the end of this one's records: a failed write that could not be truncated.
+    // The next segment begins where the records of this one end. Bytes after that offset are a failed write that
+    // could not be truncated.
     let mut bytes = files[0].1.clone();
     bytes.extend_from_slice(&[0xaa; 200]);
     fs::write(&files[0].0, bytes).unwrap();
@@ -153,7 +154,7 @@ fn a_missing_segment_is_a_gap_and_is_said() {
         let left = [&all[..missing * 2], &all[missing * 2 + 2..]].concat();
         let recovered = check_and_go_on(dir.path(), &left, "missing");
         let lost: Vec<_> = recovered.damaged.iter().map(|damage| (damage.first.0, damage.lost)).collect();
-        // Before the first record anything may be missing, and after the last one nothing shows that there was more.
+        // Any records may be missing before the first one, and nothing shows that there were more after the last one.
         assert_eq!(lost, if missing == 1 { vec![(3, 2)] } else { vec![] });
     }
 }

@@ -151,7 +151,7 @@ fn a_failed_write_publishes_nothing_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, mut reader, _) = reopen(dir.path(), 300);
     append(&mut appender, &[&[1; 60]]);
-    // The commit fills this segment and begins two more. A folder occupies the name of the second.
+    // The commit fills this segment and begins two more. A folder occupies the name of the second new segment.
     let stage = |appender: &mut Appender| {
         for byte in 2..=9 {
             appender.stage(Kind::new(1), &[&[byte; 60]]);
@@ -223,14 +223,14 @@ fn an_idle_lane_leaves_its_newest_segment_when_it_is_asked_to() {
         files.into_iter().any(|bytes| bytes.windows(word.len()).any(|window| window == word))
     };
     assert!(!holds(b"secret"));
-    // Its header continues the sequence, even if no database knows it.
+    // The header of the empty segment continues the sequence, even if no database knows the last sequence.
     drop((appender, reader));
     let (mut appender, mut reader, recovered) = reopen(dir.path(), 4096);
     assert_eq!((recovered.last, recovered.damaged.len()), (Sequence(2), 0));
     assert_eq!(seek(&mut reader, 2), None);
     append(&mut appender, &[b"three"]);
     assert_eq!(drain(&mut reader), [(3, b"three".to_vec())]);
-    // If a record comes first, it begins the segment.
+    // If a record is committed before the rotation, it begins the new segment.
     let from = reader.state().ask_rotation().unwrap();
     append(&mut appender, &[b"four"]);
     assert!(reader.state().is_rotated(from) && !appender.rotate_if_asked().unwrap());

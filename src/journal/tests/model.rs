@@ -52,7 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Stored {
     sequence: u64,
     payload: Vec<u8>,
-    /// The logical offset after it.
+    /// The logical offset after the record.
     end: u64,
 }
 
@@ -65,7 +65,7 @@ struct Model {
     read: u64,
     applied: u64,
     made: u64,
-    /// The last synced offset in a record, and the staged one.
+    /// The last synced offset in a record, and the synced offset that is staged, if any.
     said: (u64, Option<u64>),
 }
 

@@ -8,7 +8,7 @@ use crate::base::kinds::Kind;
 use crate::journal::{Appender, Syncer, segment, verify};
 
 const SEGMENT: u64 = 1 << 20;
-/// A record takes more than four sectors.
+/// A record with this payload takes more than four sectors.
 const PAYLOAD: [u8; 2_500] = [b'p'; 2_500];
 
 fn commits(appender: &mut Appender, count: usize) {
@@ -57,7 +57,7 @@ fn w1_what_a_later_record_says_was_synced_is_lost() {
     let mut syncer = Syncer::new(appender.state().clone());
     commits(&mut appender, 3);
     syncer.sync().unwrap();
-    // The first of them contains the synced offset.
+    // The first of these commits contains the synced offset.
     commits(&mut appender, 3);
     drop((appender, reader));
     let whole = fs::read(newest(dir.path())).unwrap();

@@ -1,5 +1,5 @@
-//! The errors of an order. All of them are the sender's. An error contains nothing from the line except the order's
-//! id.
+//! The errors of an order. All of them are the sender's fault. An error contains nothing from the line except the
+//! order's id.
 
 use std::fmt;
 use std::ops::Deref;
@@ -20,7 +20,7 @@ pub enum OrderError {
 }
 
 impl OrderError {
-    /// Returns the error's code. If several fields are invalid, it is the first one's.
+    /// Returns the error's code. If several fields are invalid, it is the code of the first one.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -48,7 +48,8 @@ impl OrderError {
     }
 }
 
-/// At least one invalid field. The order's own fields come first, as `Order` declares them, then the items' fields.
+/// The invalid fields of an order, at least one. The order's own fields come first, as `Order` declares them, then
+/// the items' fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderFaults {
     faults: Vec<OrderFault>,
@@ -107,7 +108,7 @@ impl Deref for OrderFaults {
     }
 }
 
-/// Writes all errors as one sentence. Errors of items have their positions.
+/// Writes all errors as one sentence. An error in an item is preceded by its pointer.
 impl fmt::Display for OrderFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.iter().enumerate() {

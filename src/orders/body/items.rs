@@ -22,7 +22,7 @@ pub struct Item<'d> {
     pub unit_price_minor: i64,
 }
 
-/// An iterator over an order's items. Each takes about 3 ns.
+/// An iterator over an order's items. Each item takes about 3 ns.
 #[derive(Clone, Debug)]
 pub struct Items<'d> {
     texts: Texts<'d>,
@@ -56,7 +56,7 @@ impl<'d> Iterator for Items<'d> {
 
 impl ExactSizeIterator for Items<'_> {}
 
-/// An item whose strings are positions.
+/// An item whose strings are stored as positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ItemSpans {
     product_id: Text,
@@ -78,7 +78,7 @@ struct RawItem {
     repeated: Option<&'static FieldError>,
 }
 
-/// The length of the longest spelling of a name: every byte of `product_id` as `\u0000`.
+/// The maximum length of a key with escapes: every byte of `product_id` is written in the form `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "product_id".len();
 
 impl RawItem {
@@ -133,8 +133,8 @@ impl Digits {
 }
 
 impl OrderBuffers {
-    /// Stores the items of the array whose opening bracket was the last of `structurals`. Returns their total, or
-    /// `None` after an error.
+    /// Stores the items of the array whose opening bracket was the last character read from `structurals`. Returns
+    /// their total, or `None` after an error.
     #[inline]
     pub(super) fn keep_items<I: Iterator<Item = (usize, u8)> + Clone>(
         &mut self,
@@ -248,7 +248,7 @@ fn unit_price(value: Option<&[u8]>, digits: Digits) -> Result<i64, &'static Fiel
         Ok(minor) => Ok(minor),
         Err(MoneyError::NotADecimal) => Err(&PRICE_NOT_A_DECIMAL),
         Err(MoneyError::Negative) => Err(&PRICE_NEGATIVE),
-        // The number of digits of an unknown currency cannot be checked.
+        // If the currency is unknown, the number of digits cannot be checked.
         Err(_) if !digits.is_known => Ok(0),
         Err(MoneyError::TooManyDigits) => Err(&PRICE_DIGITS),
         Err(MoneyError::TooLarge) => Err(&PRICE_RANGE),

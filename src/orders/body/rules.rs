@@ -35,7 +35,7 @@ struct RawOrder<I> {
     repeated: Option<&'static FieldError>,
 }
 
-/// The length of the longest spelling of a name: every byte of `customer_email` as `\u0000`.
+/// The maximum length of a key with escapes: every byte of `customer_email` is written in the form `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "customer_email".len();
 
 impl<I: Clone> RawOrder<I> {

@@ -37,15 +37,15 @@ impl<'d> Texts<'d> {
 /// A line whose strings are read.
 pub(super) struct Line<'l> {
     pub(super) text: &'l str,
-    /// Set if the line has no escapes, only ASCII and no DEL. Every string then equals its bytes and has no control
-    /// characters. Most lines are plain, and one check of the line costs less than one check per string.
+    /// Set if the line has no escapes, only ASCII and no DEL. Every string then equals its raw bytes and has no
+    /// control characters. Most lines are plain, and one check of the line costs less than one check per string.
     is_plain: bool,
 }
 
 impl<'l> Line<'l> {
     #[inline]
     pub(super) fn new(text: &'l str) -> Line<'l> {
-        // Whitespace below 0x20 is fine: within strings it is not valid JSON.
+        // Bytes below 0x20 need no check: valid JSON has them only as whitespace outside of strings.
         Line { text, is_plain: is_plain(text.as_bytes()) }
     }
 
@@ -98,14 +98,14 @@ fn is_plain(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |special, &byte| special | (byte >= 0x7f) | (byte == b'\\'))
 }
 
-/// Unescapes or checks a string that is not ASCII or has escapes.
+/// Unescapes and checks a string that has escapes or bytes other than printable ASCII.
 fn special(
     raw: &[u8],
     span: Span,
     rule: &'static TextRule,
     unescaped: &mut Vec<u8>,
 ) -> Result<Text, &'static FieldError> {
-    // A byte is spelled with at most six bytes.
+    // A byte of the text takes at most six bytes of JSON, such as `\u0041`.
     if raw.len() > 6 * rule.bytes_max {
         return Err(&rule.too_long);
     }

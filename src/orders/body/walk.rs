@@ -55,7 +55,7 @@ pub(super) fn members<I: Iterator<Item = (usize, u8)> + Clone>(
     structurals: &mut I,
     mut member: impl FnMut(&[u8], Span, &I),
 ) {
-    // Each turn reads one member: key, colon, value, and the comma or brace after it.
+    // Each iteration reads one member: key, colon, value, and the comma or brace after it.
     while let Some((key, b'"')) = structurals.next() {
         let Some((colon, _)) = structurals.next() else { break };
         let Some((start, first)) = structurals.next() else { break };

@@ -1,4 +1,4 @@
-//! A body as uploads: the whole body, or each file of a multipart form.
+//! Splits a body into uploads: the whole body is one upload, or each file of a multipart form is one.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -111,7 +111,7 @@ pub(super) async fn feed_body(
             is_pumped = true;
             pumped?;
         }
-        // An error in a form is returned at once, regardless of how much of the form is still to come.
+        // An error in a form is returned at once, even if the rest of the form has not arrived.
         if !is_parted && let Poll::Ready(parted) = parts.as_mut().poll(context) {
             is_parted = true;
             parted?;

@@ -1,4 +1,4 @@
-//! An ingest with its idempotency key. One request at a time works under the key, and its response is kept.
+//! An ingest with its idempotency key. Only one request at a time uses the key, and its response is stored.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::lane::{Lane, keyed};
 use crate::orders::ingest::OrderIngest;
 use crate::orders::{FinishedIngest, query};
 
-/// Returns the ingest's id as stored in its rows. Every attempt with the same key has the same id, so each attempt
-/// recognises the orders of the others as its own.
+/// Returns the ingest's id as stored in its rows. Every attempt with the same key has the same id, so an attempt
+/// recognises orders that another attempt stored as its own.
 pub fn ingest_id(key: KeyHash) -> i64 {
-    // The id is positive, because 0 means none. It has all 63 remaining bits of the hash, because otherwise an ingest
-    // could mistake another ingest's orders for its own.
+    // The id is positive, because 0 means no ingest. It contains all 63 remaining bits of the hash, because otherwise
+    // an ingest could mistake another ingest's orders for its own.
     ((key.0 as i64) & i64::MAX).max(1)
 }
 
-/// An ingest with its idempotency key. No other request works under the key at the same time.
+/// An ingest with its idempotency key. No other request uses the key at the same time.
 pub struct ClaimedIngest {
     scope: String,
     key: String,
@@ -57,8 +57,8 @@ impl ClaimedIngest {
         RowIntake::new(ingest, wants_disk)
     }
 
-    /// Syncs the earlier response, so that it survives what this request promises. Its rows already do, because they
-    /// were on disk before the response was journaled.
+    /// Syncs the earlier response if this request's ack level is `disk`. The rows that the response reports need no
+    /// sync, because they were on disk before the response was journaled.
     pub async fn keep(&self, lane: &Lane, wants_disk: bool) -> Result<(), WriteRefused> {
         let kept = !wants_disk || keyed::sync_shard(lane, self.shard(lane)).await?;
         kept.then_some(()).ok_or(WriteRefused::Unsynced)
@@ -89,7 +89,7 @@ impl ClaimedIngest {
         if !settled.synced {
             return Err(WriteRefused::Unsynced);
         }
-        // The response will be stored, but a repetition that arrives earlier would run again.
+        // The response will be stored, but a repeated request that arrives before that would run the ingest again.
         settled.outcomes.first().copied().flatten().map(drop).ok_or(WriteRefused::NotCommitted)
     }
 }

@@ -1,5 +1,5 @@
 //! Reads a multipart form part by part, in bounded memory. The parser gets another frame only if the bytes that it
-//! has form neither a part nor a piece of one, and only up to a limit.
+//! has contain no further part or piece of a part. The number of bytes that it may get without an output is limited.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use futures_lite::Stream;
 
 use crate::api::write::WriteRefused;
 
-/// The maximum number of bytes that may arrive without completing a part or a piece of one: the preamble before the
-/// first boundary, or a part's headers. The frame that crosses the limit is still accepted.
+/// The maximum number of bytes that may arrive without completing a part or a piece of a part: the preamble before
+/// the first boundary, or a part's headers. The frame that crosses the limit is still accepted.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The flow control for the parser's input. The parser buffers every frame until it has parsed it, and reads
@@ -22,7 +22,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 struct Feed {
     /// Set once the parser has parsed all that it has and may get one more frame.
     is_hungry: AtomicBool,
-    /// The number of bytes that the parser got since its last output.
+    /// The number of bytes that the parser has received since its last output.
     given: AtomicUsize,
 }
 
@@ -166,8 +166,8 @@ mod tests {
         assert!(!has("form-data; name=file; filename=x") && !has("form-data"));
     }
 
-    /// Reads a form that starts with `first` and continues with `frames` equal frames. Returns the number of frames
-    /// that are left at the end, and the result.
+    /// Reads a form that starts with `first` and continues with `frames` copies of `frame`. Returns the number of
+    /// frames left unread, and the result.
     fn read(first: &'static [u8], frame: &'static [u8], frames: usize) -> (usize, Result<u64, WriteRefused>) {
         let (send, received) = async_channel::bounded(frames + 1);
         send.try_send(Bytes::from_static(first)).unwrap();

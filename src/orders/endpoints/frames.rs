@@ -10,7 +10,7 @@ use crate::http::Refusal;
 use crate::lane::{Lane, SharedGate, charge_as_it_comes};
 use crate::tenants::Principal;
 
-/// The number of bytes for which a streamed body gets its full time limit again.
+/// The number of bytes after which a streamed body has earned its full time limit again.
 const PACE_BYTES: u64 = 64 * 1024;
 
 /// A request's body as it arrives.
@@ -20,7 +20,7 @@ pub struct Frames<'g> {
     body: Incoming,
     gate: &'g SharedGate,
     pace: Pace,
-    /// The time since which the body has not been read.
+    /// The time when the last read of the body ended.
     left_us: u64,
 }
 

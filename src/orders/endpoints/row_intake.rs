@@ -1,6 +1,6 @@
 //! The rows of one body on their way to a commit: staged by shard, journaled in portions, settled by commits.
 //!
-//! A limited number of portions may wait for commits. Beyond it, the body is not read further.
+//! A limited number of portions may wait for commits. At the limit, the body is not read further.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -33,15 +33,15 @@ struct Portion {
     begun: Begun,
 }
 
-/// The ingest of one upload, regardless of where its bytes come from.
+/// One ingest, regardless of where its bytes come from.
 pub struct RowIntake {
     pub ingest: OrderIngest,
     open: VecDeque<Portion>,
-    /// The number of lines, from the first one, that the summary already counts.
+    /// The number of leading lines that the summary already counts.
     lines_known: u64,
     /// Set if settled rows have to survive a power cut.
     wants_disk: bool,
-    /// The journal ends of rows that the summary reports and that may not be on disk yet.
+    /// The ends, in the journals, of the rows that the summary reports and that may not be on disk yet.
     ends: JournalEnds,
     /// How long a portion may wait for its commit.
     pub patience: Duration,
@@ -150,9 +150,10 @@ impl RowIntake {
         Ok(())
     }
 
-    /// Syncs the rows at any ack level. After this, a key or a checkpoint refers to them; it may reach the disk at
-    /// any moment and must not be there without them. If the sync fails, a request with `ack=disk` is refused. Other
-    /// requests continue, and `false` means that nothing may refer to the rows yet.
+    /// Syncs the rows at any ack level. The caller then writes a key or a checkpoint that refers to the rows. This
+    /// record may reach the disk at any moment, and must not be on disk without the rows. If the sync fails, a
+    /// request with `ack=disk` is refused. For other requests, the function returns `false`, and nothing may refer to
+    /// the rows yet.
     pub async fn make_durable(&mut self, lane: &Lane) -> Result<bool, WriteRefused> {
         let synced = self.ends.sync(lane).await?;
         match synced || !self.wants_disk {

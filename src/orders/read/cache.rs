@@ -1,4 +1,4 @@
-//! Results that one step of a query leaves in each shard for the following steps.
+//! Results for each shard that one step of a query caches for the following steps.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,14 +9,14 @@ use crate::base::ids::ShardId;
 use crate::base::limits::SHARD_COUNT_MAX;
 use crate::shard::ShardError;
 
-/// The results in one shard.
+/// The results for one shard.
 #[derive(Default)]
 struct ShardCache {
     customers: OnceLock<Arc<CustomerSet>>,
     products: OnceLock<Products>,
 }
 
-/// The results in all shards. Clones share them.
+/// The results for all shards. Clones share the results.
 #[derive(Clone)]
 pub struct QueryCache(Arc<[ShardCache]>);
 

@@ -4,7 +4,7 @@ use super::cache::QueryCache;
 use crate::base::keys::KeyHash;
 use crate::base::money::Currency;
 
-/// The fields of an order that a response may contain. A set of fields has one bit for each, in this order.
+/// The fields of an order that a response may contain. A set of fields has one bit for each field, in this order.
 pub const ORDER_FIELDS: [&str; 12] = [
     "order_id",
     "tenant_id",
@@ -29,7 +29,8 @@ pub struct OrderFilter {
     /// Selects this customer's orders.
     pub customer: Option<OneCustomer>,
     pub currency: Option<Currency>,
-    /// Selects orders with an item that meets all three conditions on items. One of these products; if empty, any.
+    /// Selects orders with an item whose product is in this list. An empty list permits every product. The same item
+    /// must also meet `category` and the price bounds.
     pub product_ids: Vec<String>,
     pub category: Option<String>,
     /// The bounds of the item's price in ten-thousandths of the currency's unit, inclusive.

@@ -18,7 +18,7 @@ pub(super) struct Lists<'s> {
     sql: String,
     lists: Vec<List>,
     position: &'s Position,
-    /// Orders with the same time, the next one to return first.
+    /// Orders with the same time, in the order in which `next` returns them.
     ready: VecDeque<IndexedOrder>,
 }
 

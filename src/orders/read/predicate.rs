@@ -25,14 +25,14 @@ pub(in crate::orders) struct OrderPredicate<'a> {
     /// The selected products, sorted. `None` selects all products.
     pub(in crate::orders) products: Option<Vec<i64>>,
     category: Option<i64>,
-    /// The category of each product that an item had so far.
+    /// A cache of category numbers by product number.
     categories: RefCell<HashMap<i64, i64>>,
     pub(in crate::orders) customers: Option<Arc<CustomerSet>>,
     pub(in crate::orders) pin: i64,
     pub(in crate::orders) from_us: i64,
 }
 
-/// An amount of the currency in ten-thousandths of its unit.
+/// Converts an amount in minor units to ten-thousandths of the currency's unit.
 fn scaled(amount: i64, currency: Currency) -> i128 {
     i128::from(amount) * 10_i128.pow(4_u32.saturating_sub(currency.digits().into()))
 }
@@ -87,12 +87,12 @@ impl<'a> OrderPredicate<'a> {
             && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
     }
 
-    /// Returns `true` if a list of a product's orders does not decide the conditions on items.
+    /// Returns `true` if there are conditions on items that a list of a product's orders does not ensure.
     pub(in crate::orders) fn has_more_than_products(&self) -> bool {
         self.category.is_some() || self.of.price_min.is_some() || self.of.price_max.is_some()
     }
 
-    /// Returns `true` if one of the order's items meets all conditions on items, or if there are none.
+    /// Returns `true` if one of the order's items meets all conditions on items, or if there are no such conditions.
     pub(in crate::orders) fn has_item(
         &self,
         connection: &Connection,

@@ -12,7 +12,8 @@ use crate::base::money::write_decimal;
 use crate::shard::ShardError;
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// The maximum number of products whose names one query caches for a shard: 32 bytes each, and their names.
+/// The maximum number of products whose names one query caches for a shard. Each product takes 32 bytes plus its
+/// name.
 const PRODUCTS_MAX: usize = 4_096;
 
 /// A product's number and its part of an item's JSON.
@@ -171,7 +172,7 @@ impl<'c> Renderer<'c> {
     fn items(&mut self, partition: &str, id: i64, digits: u8, out: &mut Vec<u8>) -> Result<(), ShardError> {
         out.extend_from_slice(b",\"items\":[");
         if self.partition != partition {
-            // Drop the previous statement first, so that the connection gets it back.
+            // Drop the previous statement first, so that it returns to the connection's cache.
             self.items = None;
             self.items = Some(self.connection.prepare_cached(&items_sql(partition))?);
             partition.clone_into(&mut self.partition);

@@ -13,15 +13,15 @@ use crate::shard::ShardError;
 
 /// The number of pages that one step of a merge writes: 250 KB.
 const MERGE_PAGES: i64 = 64;
-/// An index with at most this many pages (some hundred customers) is rebuilt at once.
+/// An index with at most this many pages (a few hundred customers) is rebuilt at once.
 const REBUILD_PAGES_MAX: u64 = 8;
 /// No customer has this number.
 const NO_CUSTOMER: i64 = 0;
 /// The row of `customer_text_data` that describes the segments.
 const STRUCTURE_ROW: i64 = 10;
 
-/// Runs one step, in a transaction of its own. Returns `true` once every entry is gone that was deleted before the
-/// first step. `level` is the level that the merge reads from, and `None` before the first step.
+/// Runs one step. Each step needs its own transaction. Returns `true` once the index contains no entry that was
+/// deleted before the first step. `level` is the level that the merge reads from. It is `None` before the first step.
 pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -> Result<bool, ShardError> {
     match level {
         None => {
@@ -48,15 +48,15 @@ pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -
             // A negative number merges all segments.
             merge(transaction, -MERGE_PAGES)?;
         }
-        // A positive number continues the merge. If as many segments have arrived in the meantime as are being
-        // merged, FTS5 merges those instead.
+        // A positive number continues the merge. If as many new segments have arrived in the meantime as are being
+        // merged, FTS5 merges the new segments instead.
         Some(_) => {
             if !merge(transaction, MERGE_PAGES)? {
                 merge(transaction, -MERGE_PAGES)?;
             }
         }
     }
-    // Segments that arrive in the meantime may be merged too, on levels before this one.
+    // Segments that arrive in the meantime may also be merged, but on levels before this one.
     let reads_from = Structure::read(transaction)?.merges_from();
     *level = reads_from.filter(|reads_from| level.is_none_or(|level| *reads_from >= level));
     Ok(level.is_none())
@@ -127,9 +127,9 @@ impl Structure {
         self.levels.iter().map(|level| level.segments).sum()
     }
 
-    /// Returns `true` if a merge of all segments would end on a level that is not the last. This is the case if all
-    /// segments are on one level or are being merged from it, so that FTS5 merges them from there, and at least two
-    /// levels follow.
+    /// Returns `true` if a merge of all segments would end on a level that is not the last. FTS5 merges from the
+    /// level that contains all segments, or all except the output of a merge from that level. The result is not on
+    /// the last level if at least two levels follow.
     fn would_keep_deleted(&self) -> bool {
         let all = self.segments();
         let is_merged_from = |level: &Level| {

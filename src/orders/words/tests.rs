@@ -10,7 +10,7 @@ use crate::shard::{Families, VERSION};
 static ONLY_ORDERS: Families =
     Families { list: &[&crate::orders::Orders], rejected_behind: 0, versions: &[""; VERSION as usize] };
 
-/// A name whose first letter no other word shares, so the file stores it without a shared prefix.
+/// A name. No other word has the same first letter, so the file stores the name without a shared prefix.
 const SECRET: &str = "zaphodius";
 
 struct Index {
@@ -58,7 +58,7 @@ impl Index {
         self.connection.execute("INSERT INTO customer_text (customer_text) VALUES ('optimize')", []).unwrap();
     }
 
-    /// Runs each merge step in a transaction of its own, and `meanwhile` between two steps. Returns the number of
+    /// Runs each merge step in its own transaction, and calls `meanwhile` between two steps. Returns the number of
     /// steps.
     fn merge(&mut self, mut meanwhile: impl FnMut(&mut Index, &mut Option<usize>)) -> usize {
         let mut level = None;
@@ -144,7 +144,7 @@ fn e1_a_deleted_word_is_in_no_segment_whatever_comes_meanwhile() {
             index.merge(|index, level| {
                 steps += 1;
                 index.insert(count, None);
-                // As after a crash.
+                // After a crash, the level is unknown.
                 if steps <= forget {
                     *level = None;
                 }

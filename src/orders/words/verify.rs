@@ -15,8 +15,8 @@ pub(crate) fn verify_entries(connection: &Connection, problems: &mut Vec<String>
     differences(connection, ("customer_text_docsize", "id"), &recount, told, problems)
 }
 
-/// Compares every word of the index, with its position, with an index built from the rows. That index is in temporary
-/// files, to which the connection may write. Both are read side by side, in the same order.
+/// Compares every word of the index, with its position, with an index built from the rows. The rebuilt index is in
+/// temporary files, which the connection is able to write. Both indexes are read side by side, in the same order.
 pub(crate) fn verify_words(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let table = TABLE.replacen("customer_text", "temp.expected_text", 1);
     connection.execute_batch(&format!(
@@ -59,7 +59,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
     Ok(())
 }
 
-/// A word with its position, sorted as in an index.
+/// A word with its position. Its ordering is that of an index.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Word {
     word: String,

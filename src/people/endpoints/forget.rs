@@ -1,4 +1,4 @@
-//! Removes uploads that contain a person's lines. Other uploads lose the order ids in their errors.
+//! Removes uploads that contain a person's lines, and removes the order ids in the errors of other uploads.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use crate::cores::executor;
 use crate::lane::Lane;
 use crate::uploads::{State, UploadError, UploadId, UploadRefused, claim, upload_store};
 
-/// Processes the tenant's uploads, and those made with keys of all tenants. Returns how many were removed. An upload
-/// that cannot be searched does not prevent work on the others. It is an error, though, because the erasure must not
-/// be reported as done.
+/// Processes the tenant's uploads, and uploads that were created with a key for all tenants. Returns the number of
+/// removed uploads. If an upload cannot be searched, the other uploads are still processed, but the function returns
+/// an error, because the erasure must not be reported as done.
 pub(super) async fn forget(lane: &Rc<Lane>, person: Arc<ErasedPerson>) -> Result<u64, PeopleRefused> {
     let store = upload_store(lane).clone();
     let mut failed = lane.readers.compute(move || store.remove_remains()).await?.err().map(PeopleRefused::Io);

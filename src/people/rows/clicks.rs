@@ -10,14 +10,15 @@ use crate::clicks::{CLICKS, ClickStore};
 use crate::shard::partition::{count_deleted, widened};
 use crate::shard::{Shard, ShardError, partitions_of};
 
-/// Deletes a user's clicks. Reads them from the user index if the partition has one.
+/// Deletes a user's clicks. Finds them in the user index if the partition has one.
 pub(in super::super) fn erase_clicks(
     shard: &mut Shard,
     erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
-    // Rows that were already sorted for an index would otherwise reappear in it.
+    // Stops a running index build. Deleted rows that the build has already sorted would otherwise reappear in the
+    // index.
     if let Some((clicks, connection, _)) = shard.store_mut::<ClickStore>()
         && let Some(build) = clicks.stop_sealing()
     {
@@ -30,7 +31,7 @@ pub(in super::super) fn erase_clicks(
         return Ok(erasing.next_partition(partitions));
     };
     if partition.sealed {
-        // Left over from a build that a crash interrupted.
+        // A crash during an index build may have left this table.
         shard.connection().execute_batch(&format!("DROP TABLE IF EXISTS {table}_user_build"))?;
     }
     let is_listed = partition.sealed && partition.indexed;
@@ -48,7 +49,7 @@ pub(in super::super) fn erase_clicks(
             .prepare_cached(&sql)?
             .query_map([user_id, erasing.at, upto], read)?
             .collect::<Result<_, _>>()?;
-        // Rows found through the index are deleted in portions until none is left.
+        // Rows that are found through the index are deleted in portions until none are left.
         if !is_listed || found.is_empty() {
             erasing.at = upto;
         }

@@ -56,7 +56,7 @@ impl ActiveErasure {
         (self.place, self.at, self.orders) = (partition.name.clone(), partition.first_id - 1, None);
     }
 
-    /// Moves to the next partition. Returns `true` if there is none.
+    /// Moves to the next partition. Returns `true` if there is no next partition.
     fn next_partition(&mut self, partitions: Vec<PartitionInfo>) -> bool {
         let behind = partitions.into_iter().skip_while(|partition| partition.name != self.place).nth(1);
         match behind {

@@ -10,8 +10,8 @@ use crate::orders::{self, ErasureEffect, ORDERS, OrderStore, customers_of, delet
 use crate::shard::partition::{Deleted, count_deleted};
 use crate::shard::{ErasureMode, PartitionInfo, Shard, ShardError, Store as _, partitions_of};
 
-/// The number of orders in one transaction. Each may require the sketches of an hour, a day and some categories to be
-/// rebuilt.
+/// The number of orders in one transaction. Each order may require the sketches of an hour, a day and some categories
+/// to be rebuilt.
 const ORDERS_PER_SLICE: usize = 16;
 
 /// Deletes the customer's orders with their items, or assigns them to the token.
@@ -102,8 +102,8 @@ fn customers(shard: &mut Shard, erasing: &ActiveErasure) -> Result<Vec<(i64, Vec
     Ok(found)
 }
 
-/// Deletes names and addresses with their entries in the word index, or replaces them with the token. No order refers
-/// to the deleted ones any more.
+/// Deletes names and addresses with their entries in the word index, or replaces them with the token. By this step,
+/// no order refers to the deleted names and addresses.
 pub(in super::super) fn erase_customers(
     shard: &mut Shard,
     erasing: &mut ActiveErasure,
@@ -115,7 +115,7 @@ pub(in super::super) fn erase_customers(
     for now in customers.chunks(ROWS_PER_SLICE as usize) {
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
         for customer in now {
-            // This precedes the change of the row, because the deletion requires the entry's text.
+            // The words are deleted before the row is changed, because their deletion requires the row's text.
             erasing.report.words += u64::from(delete_words(&transaction, *customer)?);
             erasing.report.customers += match erasing.mode {
                 ErasureMode::Erase => transaction
@@ -134,15 +134,15 @@ pub(in super::super) fn erase_customers(
             return Ok(false);
         }
     }
-    // The numbers in memory are forgotten, because they may be assigned to other names next.
+    // Clears the numbers of names in memory, because the freed numbers may be assigned to other names.
     if let Some((orders, ..)) = shard.store_mut::<OrderStore>() {
         orders.forget_names();
     }
     Ok(true)
 }
 
-/// Merges the segments of the word index, a few pages at a time. Deleted entries remain in the segments until they
-/// are merged with all others.
+/// Merges the segments of the word index, a few pages at a time. A deleted entry remains in its segment until the
+/// segment is merged with all others.
 pub(in super::super) fn merge_words(
     shard: &mut Shard,
     erasing: &mut ActiveErasure,

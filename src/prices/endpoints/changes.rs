@@ -5,11 +5,11 @@
 //!  write-XX ─ commit with changes ─► a message to every core ─► this core's task reads what is new, once
 //!                                                              └► ring ─► streams of those tenants are woken
 //! ```
-//! A stream is a position in the ring and a position in every shard: a few hundred bytes in addition to its
-//! connection. A stream that resumes with an id, or whose entries have left the ring (a slow reader), continues from
-//! the shards. It then joins the ring at the position that the task had when the stream asked to join. In between, no
-//! change is missed and none is sent twice. Everything is bounded: the ring by entries and bytes, a replay by a few
-//! rows of each shard, and concurrent replays by tokens.
+//! A stream holds a position in the ring and a position in every shard: a few hundred bytes in addition to its
+//! connection. A stream reads from the shards if it resumes with an id, or if it is slow and its entries have left
+//! the ring. It then joins the ring at the position that the task had when the replay began. No change is missed or
+//! sent twice at this transition. Everything is bounded: the ring by entries and bytes, a replay by a few rows of
+//! each shard, and concurrent replays by tokens.
 
 mod stream;
 
@@ -33,13 +33,13 @@ use crate::lane::{Component, Lane};
 use crate::query::{CursorKey, QueryError};
 
 /// The maximum number of changes, for all tenants, that a core keeps for its streams. A stream that falls further
-/// behind reads them from the shards.
+/// behind reads its changes from the shards.
 const RING_CHANGES: usize = 1_024;
-/// The maximum bytes of these changes.
+/// The maximum total size of these changes, in bytes.
 const RING_BYTES: usize = 2 << 20;
 /// The maximum number of changes in one read from a shard.
 const READ_CHANGES: usize = 256;
-/// The maximum number of a core's replays that read the shards at once. Others wait.
+/// The maximum number of a core's replays that read the shards at once. Further replays wait.
 const REPLAYS: usize = 8;
 /// The pause between two attempts to read a shard that could not be read.
 const RETRY: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ struct Topic {
 
 /// The data that is required to wake one stream.
 struct Subscription {
-    /// A number that selects the second within each [`HEARTBEAT_S`] in which the stream gets its comment.
+    /// A number that determines in which second of each [`HEARTBEAT_S`] the stream gets its comment.
     number: u64,
     waker: Option<Waker>,
     beat_due: bool,
@@ -66,7 +66,7 @@ struct Subscription {
 }
 
 impl Subscription {
-    /// Marks the tasks that are due every [`HEARTBEAT_S`].
+    /// Marks the comment and the check as due, every [`HEARTBEAT_S`]. Returns the waker.
     fn beat(&mut self) -> Option<Waker> {
         self.beat_due = true;
         self.check()
@@ -117,7 +117,7 @@ impl Ring {
     }
 
     /// Returns the next entry for a topic and product, starting at number `from`, together with the number after it.
-    /// Returns `None` if there is none before the end of the ring.
+    /// Returns `None` if the ring has no such entry.
     fn next(&self, from: u64, topic: &Rc<Topic>, product_id: Option<&str>) -> Option<(u64, &Entry)> {
         let skip = from.saturating_sub(self.first) as usize;
         let found = self.entries.iter().enumerate().skip(skip).find(|(_, entry)| {
@@ -216,8 +216,9 @@ impl Hub {
         Ok(())
     }
 
-    /// Replies to new streams, and drops those that no longer wait. While a shard cannot be read, a stream may join
-    /// if it has seen nothing that the core has not. It gets that shard's changes once the shard can be read.
+    /// Replies to the new streams that may join, and drops the joins whose streams are no longer waiting. While a shard
+    /// cannot be read, a stream may join only if the core has read at least as far as the stream in every shard. The
+    /// stream gets the changes of the unreadable shard once that shard can be read.
     fn admit_joins(&self, joins: &mut Vec<Join>, all_read: bool) {
         let position = self.position.borrow();
         let is_there = |join: &Join| {
@@ -292,12 +293,12 @@ impl Topic {
         for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_meant(seat)) {
             wakers.extend(mark(seat));
         }
-        // The seats are no longer borrowed, so a woken stream may access its own.
+        // The seats are no longer borrowed, so a woken stream may access its own seat.
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// Returns one event for the stream. The event's id is the position after it.
+/// Renders a change as one event of a stream. The event's id is the position after it.
 fn frame(
     key: &CursorKey,
     tenant_id: &str,
@@ -352,15 +353,15 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
         return Ok(());
     }
     if hub.position.borrow().is_none() {
-        // The counts are read first. A commit in between causes one additional read, which finds no changes after the
-        // position.
+        // The counts are read before the positions. A commit between the two causes one additional read, which finds
+        // no changes after the position.
         let counts = shards.iter().map(|shard| Some(shard.status.changes.get())).collect();
         let position = query::change_marks(&lane.readers).await?;
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
     }
-    // The shards are read one at a time. A shard that fails does not prevent reads from the others. A slow one delays
-    // them.
+    // The shards are read one at a time. A shard that fails does not prevent reads from the other shards. A slow
+    // shard delays the shards after it.
     let mut outcome = Ok(());
     for place in 0..shards.len() {
         outcome = outcome.and(catch_up_shard(lane, joins, place).await);
@@ -368,7 +369,7 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
     outcome
 }
 
-/// Reads one shard up to its present end, if it has new changes.
+/// Reads one shard up to its current end if it has new changes, or if a stream that joins is ahead of this core.
 async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result<(), QueryError> {
     let hub = hub(lane);
     let Some(shard) = lane.vitals.board.shards.get(place) else { return Ok(()) };
@@ -381,7 +382,7 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
         if !is_new && !joins.iter().any(is_ahead) {
             return Ok(());
         }
-        // Until the shard is read to its end, it has new changes.
+        // `None` marks the shard as having new changes until it is read to its end.
         if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
             *seen = None;
         }

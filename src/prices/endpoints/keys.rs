@@ -1,7 +1,8 @@
 //! The keys of price events. An `Idempotency-Key` or `webhook-id` that arrived with an `event_id` identifies that
-//! event from then on, for the lifetime of an ingest's key. With another `event_id`, it is a conflict.
+//! event from then on, for as long as an ingest's key is stored. A request with the key and another `event_id` is a
+//! conflict.
 //!
-//! The pair is stored like an ingest: under a hash of the key, with only a fingerprint of the id.
+//! The key and the id are stored like an ingest: under a hash of the key, with only a fingerprint of the id.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -35,12 +36,13 @@ pub(super) struct PriceEventId<'a> {
     pub(super) product: KeyHash,
 }
 
-/// The maximum pause between two checks for a key whose shard is behind. The pause doubles from [`PAUSE`] up to this.
+/// The maximum pause between two checks for a key whose shard is behind. The pause doubles from [`PAUSE`] up to this
+/// maximum.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a core that does not reply may take to store a key.
 const PATIENCE_US: u64 = 30_000_000;
 
-/// A key that is used for the first time. No other request can use it until this is dropped.
+/// A key that is used for the first time. No other request can use the key until this value is dropped.
 pub(super) struct NewKey {
     _named: ClaimedIngest,
     scope: String,
@@ -49,15 +51,15 @@ pub(super) struct NewKey {
     shard: ShardId,
 }
 
-/// Compares `key` with the event that it arrived with. Returns `None` if there is nothing to store, because the key
-/// is the id or already identifies it.
+/// Compares `key` with the event that it arrived with. Returns `None` if there is nothing to store, because there is
+/// no key, the key is the event's id, or the key already identifies the event.
 pub(super) async fn check(
     lane: &Lane,
     name: PriceEventId<'_>,
     key: Option<&str>,
 ) -> Result<Option<NewKey>, PriceRefused> {
     let Some(key) = key else { return Ok(None) };
-    // No tenant can have such a name.
+    // A tenant's id has no control characters, so it never equals this scope.
     let scope = format!("\u{1}price {:032x}", name.product.0);
     let hashed = format!("{:032x}", lane.keys.hash(&scope, key).0);
     let shard = lane.keys.hash(&scope, &hashed).shard(lane.shard_count);
@@ -84,7 +86,8 @@ pub(super) async fn check(
     }
 }
 
-/// Reads as soon as the shard is readable. Right after the server starts, this takes a moment.
+/// Retries a read until the shard is readable, for at most the commit wait. Right after the server starts, this takes
+/// a moment.
 async fn read<T, F: Future<Output = Result<T, QueryError>>>(
     lane: &Lane,
     mut ask: impl FnMut() -> F,
@@ -119,9 +122,10 @@ async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<ClaimedIngest, Pri
 }
 
 impl NewKey {
-    /// Journals the key before its event. Claims the key until it is stored, because until then no other request
-    /// would find it. The key's shard is not its event's, and may be behind when the other is not. The receiver gets
-    /// a message when the key is journaled and, within the time for a commit, stored.
+    /// Journals the key before its event. The key remains claimed until it is stored, because no other request would
+    /// find it before then. The key may be in another shard than its event, and that shard may be behind even if the
+    /// event's shard is not. The receiver gets a message once the key is journaled and stored. If storing it takes
+    /// longer than the time for a commit, the message arrives at the end of that time.
     pub(super) fn remember(
         self,
         lane: &Rc<Lane>,

@@ -1,4 +1,4 @@
-//! Adds up single sales by group. Both distinct customers and ranks are found by sorting.
+//! Adds up single sales by group. Distinct customers are found by sorting, and ranks by selection.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,8 @@ const BYTES_MAX: usize = 80 << 20;
 pub(super) struct GroupAccumulator {
     spans: Spans,
     names: HashMap<String, u32>,
-    /// By shard: our number for each name that the shard sent, indexed by the shard's own number.
+    /// For each shard, the value in `names` of each name that the shard sent, indexed by the shard's own number for
+    /// the name.
     numbers: HashMap<ShardId, Vec<u32>>,
     open: BTreeMap<(u32, u32, Currency), Group>,
     done: Vec<SalesGroup>,
@@ -39,7 +40,7 @@ struct Distinct {
     fresh: Vec<u64>,
 }
 
-/// The minimum number of fresh keys that are merged at once.
+/// The minimum number of fresh keys that [`Distinct::push`] merges at once.
 const FRESH_MIN: usize = 1_024;
 
 impl Distinct {
@@ -51,8 +52,8 @@ impl Distinct {
         }
     }
 
-    /// Merges the fresh keys into the sorted ones, in linear time. [`Distinct::push`] calls it only once there are
-    /// [`FRESH_MIN`] fresh keys, and at least a quarter as many as sorted ones.
+    /// Sorts the fresh keys and merges them into the sorted ones in linear time. [`Distinct::push`] calls it when
+    /// there are at least [`FRESH_MIN`] fresh keys, and at least a quarter as many as sorted keys.
     fn settle(&mut self) {
         self.fresh.sort_unstable();
         self.fresh.dedup();
@@ -94,11 +95,11 @@ fn push_tight<T>(values: &mut Vec<T>, value: T) {
     values.push(value);
 }
 
-/// Order totals, separated by size. Nearly all of them fit into half the bytes.
+/// Order totals, separated by size. Nearly all of them fit into 32 bits instead of 64.
 #[derive(Debug, Default)]
 struct Totals {
     small: Vec<u32>,
-    /// Totals that do not fit into 32 bits and are therefore greater than all others. None is negative.
+    /// Totals that do not fit into 32 bits. No total is negative, so these are greater than all totals in `small`.
     large: Vec<i64>,
 }
 
@@ -119,7 +120,7 @@ impl Totals {
         self.small.capacity() * size_of::<u32>() + self.large.capacity() * size_of::<i64>()
     }
 
-    /// Returns the least value such that at least the fraction `q` of all values is not above it. Returns 0 if there
+    /// Returns the smallest value that at least the fraction `q` of all values does not exceed. Returns 0 if there
     /// are no values.
     fn nearest_rank(&mut self, q: f64) -> i64 {
         let rank = ((q * self.len() as f64).ceil() as usize).clamp(1, self.len().max(1)) - 1;
@@ -149,7 +150,7 @@ impl GroupAccumulator {
         self.bytes > BYTES_MAX
     }
 
-    /// Adds the next step of each shard. Takes about 30 ns per sale.
+    /// Adds the sales from the next step of each shard. Takes about 30 ns per sale.
     pub(super) fn add(&mut self, shares: Vec<(ShardId, SaleParts)>) {
         for (shard, share) in shares {
             let numbers = self.numbers.entry(shard).or_default();

@@ -1,4 +1,4 @@
-//! Responses that are owed to requests, and their connections' next steps.
+//! Responses that are owed to requests, and the next steps of connections.
 
 use super::*;
 
@@ -8,15 +8,16 @@ enum NotAnswered {
     Called(NotCalled),
 }
 
-/// Returns the page and the host name that the head gives. They are searched for in the head's bytes, so this is not
-/// called for accepted events.
+/// Returns the page's origin and the host name that the head contains. Finding them requires a search of the head's
+/// bytes, so this is not called for accepted events.
 fn caller<'b>(head: &Head<'b>) -> Caller<'b> {
     let origins = head.has_origin.then(|| head.field("origin")).into_iter().flatten();
     Caller::new(head.host(), origins)
 }
 
 impl CoreLoop {
-    /// Adds the response for one complete request to the owed ones. Returns `true` if the connection remains.
+    /// Adds the response for one complete request to the owed responses. Returns `true` if the connection remains
+    /// open.
     pub(super) fn answer(&mut self, key: Key, found: &Found<Handler>, head: &Head<'_>, body: &[u8]) -> bool {
         let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
         let answer = match found.operation {
@@ -121,9 +122,10 @@ impl CoreLoop {
         Ok((receipt, disk))
     }
 
-    /// Charges the client, which is the peer or the one that a trusted proxy forwards for.
+    /// Charges the client. The client is the peer or, if the peer is a trusted proxy, the client that the proxy
+    /// forwards for.
     fn charge_address(&mut self, key: Key, head: &Head<'_>, now: Now) -> Result<(), Denied> {
-        // A peer that is already gone gets no response anyway.
+        // A peer that has already disconnected gets no response anyway.
         let Some(peer) = self.connections.get(key).and_then(|conn| conn.peer) else { return Ok(()) };
         let trusted = &self.parts.vitals.config.trusted_proxies;
         let client = client_address(peer, trusted, head.field("x-forwarded-for"));
@@ -136,8 +138,8 @@ impl CoreLoop {
         self.owed.push(Owed { key, what: OwedResponse::Rendered { start, end: self.arena.len() } });
     }
 
-    /// Adds a refusal to the owed responses. `bytes` begin with the refused request. If its head is valid, the
-    /// response still has its request id, its method and its CORS lines.
+    /// Adds a refusal to the owed responses. `bytes` begins with the refused request. If the head of the request is
+    /// valid, the response still has the request's id and CORS lines, and it has no body if the method is HEAD.
     pub(super) fn owe_refusal(&mut self, key: Key, refusal: Refusal, bytes: &[u8]) {
         let head = peek(bytes);
         let id = match head.and_then(|head| head.request_id) {

@@ -1,4 +1,4 @@
-//! New connections: from the kernel, or from a core that has more.
+//! New connections, from the kernel or from a core that has more connections.
 
 use super::*;
 
@@ -9,7 +9,7 @@ impl CoreLoop {
             match epoll::accept(listener) {
                 Ok(fd) => self.place(fd),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The peer left before we accepted it. There may be another one.
+                // The peer left before we accepted it. Another connection may be waiting.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(core = self.parts.core, %error, "accepting pauses for {ACCEPT_PAUSE_MS} ms");
@@ -37,7 +37,7 @@ impl CoreLoop {
         }
     }
 
-    /// Gives a new connection to the core with the fewest.
+    /// Gives a new connection to the core with the fewest connections.
     pub(super) fn place(&mut self, fd: OwnedFd) {
         self.me.hot.connections_opened.add(1);
         if self.parts.vitals.connections() >= self.limits.connections_max {
@@ -88,13 +88,13 @@ impl CoreLoop {
             minor: 1,
             keep_alive: false,
             head_only: false,
-            // No request was read. It may be an event that a page posts, and that page may read this response and try
+            // The request was not read. It may be an event that a page posts. The page may read this response and try
             // again.
             cors: Cors::Every { has_origin: true },
         };
         self.out.clear();
         write_answer(&mut self.out, &answer, &to);
-        // The connection is closed either way.
+        // The connection is closed whether or not the bytes were sent.
         let _ = epoll::send(fd.as_raw_fd(), &self.out);
         epoll::shutdown_write(fd);
     }

@@ -69,8 +69,8 @@ impl CoreLoop {
         self.look_again_if_nothing_owed(key, owed_before);
     }
 
-    /// Schedules the connection to be read again, unless a response is owed. In that case, it is scheduled once the
-    /// response was sent.
+    /// Schedules the connection to be read again, unless a response is owed. In that case, the connection is
+    /// scheduled once the response has been sent.
     pub(super) fn look_again_if_nothing_owed(&mut self, key: Key, owed_before: usize) {
         if self.owed.len() == owed_before && self.connections.get(key).is_some_and(|conn| conn.more) {
             self.again.push(key);
@@ -130,8 +130,8 @@ impl CoreLoop {
         }
     }
 
-    /// Returns the connection's buffer with its capacity at least doubled. If the lane already holds too much,
-    /// refuses the connection and returns `None`.
+    /// Returns the connection's buffer. If the buffer is full, at least doubles its capacity. If the buffer is full
+    /// and the lane's buffers already exceed their limit, refuses the connection and returns `None`.
     pub(super) fn room_for_more(&mut self, key: Key) -> Option<Vec<u8>> {
         let full = self.connections.buffered() > self.limits.buffer_bytes_max;
         let conn = self.connections.get(key)?;
@@ -157,7 +157,8 @@ impl CoreLoop {
         }
     }
 
-    /// Keeps the rest of the scratch buffer for the next read.
+    /// Stores the unparsed bytes `rest` in the connection until the next read. Refuses the connection if the lane's
+    /// buffers already exceed their limit.
     pub(super) fn keep(&mut self, key: Key, rest: &[u8]) {
         if rest.is_empty() {
             return;
@@ -170,7 +171,7 @@ impl CoreLoop {
         self.put_input(key, input);
     }
 
-    /// Parses `buffer[..filled]` and answers every complete request in it. Returns the range that is left.
+    /// Parses `buffer[..filled]` and answers every complete request in it. Returns the range of the remaining bytes.
     pub(super) fn consume(&mut self, key: Key, buffer: &mut [u8], filled: usize) -> (usize, usize) {
         let owed_before = self.owed.len();
         let Some(conn) = self.connections.get(key) else { return (0, 0) };
@@ -186,7 +187,7 @@ impl CoreLoop {
             let next = parser.next(&mut buffer[start..filled], &mut left, |head| {
                 wanted(found.insert(find(head)), head, event_bytes_max)
             });
-            // Chunks were joined, so the bytes after them have moved down.
+            // The parser joins chunks in place, which moves the bytes after them towards the start of the buffer.
             let end = start + left;
             match next {
                 Next::More { send_continue } => {
@@ -226,8 +227,8 @@ impl CoreLoop {
                 (true, false) => Phase::Head,
                 (true, true) => Phase::Body,
             };
-            // A limit runs from the start of its phase, not from the last byte. So sending in drips gains nothing,
-            // and empty lines do not either.
+            // A time limit runs from the start of its phase, not from the last byte. A client therefore gains no time
+            // by sending single bytes or empty lines.
             if answered || phase != conn.phase {
                 conn.phase = phase;
                 conn.deadline_ms = self.now_us / 1000
@@ -257,8 +258,9 @@ pub(super) fn find(head: &Head<'_>) -> Found<Handler> {
     ENDPOINTS.find(head.path, head.method, head.query)
 }
 
-/// Returns what this lane answers itself. Everything else goes to the executor. This includes a body without an
-/// operation, unless it is small: if the path or method is wrong, the body must not be refused for its size.
+/// Returns whether this lane answers the request itself. Otherwise, the request goes to the executor. The executor
+/// also gets a request without an operation, unless the method is OPTIONS or the body is small: if the path or method
+/// is wrong, the body must not be refused for its size.
 fn wanted(found: &Found<Handler>, head: &Head<'_>, event_bytes_max: usize) -> Wanted {
     if !found.is_hot {
         return Wanted::Elsewhere;

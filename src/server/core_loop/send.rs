@@ -1,8 +1,8 @@
-//! The end of a tick: one append, then every response. Responses that promise the disk wait for it.
+//! The end of a tick: one append, then every response. Responses that promise the disk wait for the sync.
 
 use super::*;
 
-/// Logs the response to an event when it is sent, with the status that was sent.
+/// Logs the response to an event, with its status, when the response is sent.
 #[cold]
 fn log_answered(core: usize, request_id: &str, status: u16, since_us: u64) {
     let route = ENDPOINTS.0[CLICKS].route;
@@ -55,7 +55,7 @@ impl CoreLoop {
         if accepted > 0 {
             self.acked(accepted, self.started_us);
         }
-        // A response that waits for the disk is logged once it is sent. A refused one is logged with the refusals.
+        // A response that waits for the disk is logged once it is sent. A refusal is logged with the other refusals.
         if let Some((_, request_id)) = self.sampled.take()
             && appended.is_ok()
         {
@@ -86,8 +86,8 @@ impl CoreLoop {
         self.close_above_budget(group.key);
     }
 
-    /// Renders one connection's responses after those of the others. Returns how many events they accept, and whether
-    /// one of them promises the disk.
+    /// Appends one connection's responses to `out`. Returns how many events they accept, and whether one of them
+    /// promises the disk.
     pub(super) fn render(
         &mut self,
         owed: &[Owed],
@@ -255,7 +255,8 @@ impl CoreLoop {
         }
     }
 
-    /// Reads and drops what a refused peer still sends, until the peer closes or its time is over.
+    /// Reads and drops what a refused peer still sends, until the peer closes the connection or the time limit has
+    /// passed.
     pub(super) fn drop_input(&mut self, key: Key) {
         let Some(conn) = self.connections.get(key) else { return };
         let mut sink = [0; 16 * 1024];
@@ -327,7 +328,7 @@ impl CoreLoop {
             }
             answer
         });
-        // The sampled request may be one that did not ask for the disk.
+        // The sampled request may not have requested `ack=disk`. In that case, its response was not retracted.
         held.sampled = sampled.filter(|_| !is_sample_retracted);
         let (before, after) = (conn.output.capacity(), output.capacity());
         conn.output = output;

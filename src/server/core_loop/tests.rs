@@ -81,8 +81,9 @@ impl Rig {
         self.lane.parts.intake.begin(self.lane.now_us);
     }
 
-    /// Sends two requests. The second is read in the tick that owes the first its response. With `commits_between`,
-    /// the tick is committed before the second is parsed, as if others had filled it.
+    /// Sends two requests. The second request is read in the tick in which the response to the first is owed. With
+    /// `commits_between`, the tick is committed before the second request is parsed, as if other requests had filled
+    /// the tick.
     fn send_two(&mut self, second: &str, commits_between: bool) -> Option<crate::journal::SyncPlan> {
         let first = event("disk");
         let (head, rest) = first.split_at(20);
@@ -105,7 +106,7 @@ impl Rig {
         plan
     }
 
-    /// Runs the remaining work, in further ticks.
+    /// Runs the remaining work in another tick.
     fn go_on(&mut self) {
         self.lane.release_held();
         for key in std::mem::take(&mut self.lane.again) {

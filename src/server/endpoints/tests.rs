@@ -116,12 +116,13 @@ fn no_row_hides_another_and_a_path_with_a_tenant_asks_for_its_key() {
         assert_eq!(methods.len(), row.operations.len(), "{} has a method twice", row.path);
         assert!(row.path.starts_with('/'));
         for one in row.operations.iter().filter(|_| row.has_tenant()) {
-            // Such requests are admitted and charged in one place, and that place precedes only tasks.
+            // Requests that name a tenant are admitted and charged in one place, which runs only before a
+            // `Handler::Task`.
             let is_let_in = matches!((one.need, one.handler), (Need::Scope(_), Handler::Task(_)));
             assert!(is_let_in, "{:?} {}", one.method, row.path);
         }
     }
-    // The first row is found without a comparison with the others.
+    // The first row is found without comparing the path with the others, so no other row may have its path.
     assert!(ROWS[1..].iter().all(|row| row.path != ROWS[CLICKS].path));
 }
 
@@ -341,7 +342,7 @@ fn every_endpoint_asks_for_what_it_gives() {
                 },
                 _ if path.ends_with("/bulk_update") => match method {
                     Put => MANAGE,
-                    // This is the product with this name.
+                    // For any other method, the path names the product `bulk_update`.
                     _ => {
                         if is_get {
                             READ

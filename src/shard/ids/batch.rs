@@ -1,4 +1,5 @@
-//! One batch's ids. They are looked up together, then found one at a time in the order they were pushed.
+//! One batch's ids. All ids are looked up together. The results are then read one at a time, in the order in which
+//! the ids were pushed.
 
 use rusqlite::Connection;
 
@@ -35,7 +36,7 @@ impl BatchIds {
     }
 
     /// Returns the hash of the next id, and the first candidate that `known` recognises. Candidates of the sorted
-    /// runs come before the newest ids.
+    /// runs are tried before the newest ids.
     ///
     /// # Panics
     /// Panics if there are no more ids.

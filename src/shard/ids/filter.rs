@@ -1,11 +1,11 @@
-//! Decides which run may contain an id, with a binary fuse filter (Graf, Lemire 2022) of 16 bits, about 2.25 bytes
-//! per id. It contains every id of its run, and by mistake one in 65,536 other ids.
+//! Decides whether a run may contain an id, with a binary fuse filter (Graf, Lemire 2022) of 16-bit fingerprints,
+//! about 2.25 bytes per id. The filter of a run matches every id of the run, and falsely one in 65,536 other ids.
 
 use xorf::{BinaryFuse16, Filter as _};
 
 use super::table::{Entry, hash_of};
 
-/// Seed, segment length, length of all segments but two.
+/// The length of the header: the seed, the segment length, and the length of all segments except two.
 const HEADER_BYTES: usize = 16;
 
 /// Bytes per id that building a filter needs temporarily.

@@ -15,9 +15,9 @@ pub fn recent_sql(of: &IdsOf) -> String {
     format!("SELECT first_id, hashes FROM {}id_recent WHERE first_id >= ?1", of.prefix)
 }
 
-/// Returns the rows that may have this id. The caller compares their own ids. A reader does not have the filters,
-/// which are in the writer's memory. It therefore reads a chunk of every run, 4 us each, and scans the newest ids, up
-/// to half a millisecond.
+/// Returns the rows that may have this id. The caller compares the ids of these rows. A reader does not have the
+/// filters, which are in the writer's memory. It therefore reads a chunk of every run, which takes 4 us per run, and
+/// scans the newest ids, which takes up to half a millisecond.
 pub fn find(connection: &Connection, of: &IdsOf, hash: KeyHash) -> Result<Vec<i64>, ShardError> {
     let hash = lower(hash);
     let mut candidates = Vec::new();

@@ -12,7 +12,7 @@ pub(super) struct Frozen {
     pub(super) first_id: i64,
     pub(super) chunks: u32,
     table: Arc<Table>,
-    /// The thread owns only a reference to the table. If its handle is dropped here, it ends by itself.
+    /// The thread owns only a reference to the table. It ends by itself, even if its handle is dropped here.
     thread: Option<JoinHandle<Sorted>>,
     /// Empty until the thread is joined.
     sorted: Sorted,
@@ -48,7 +48,7 @@ impl Frozen {
         let thread = thread::Builder::new().name("ids-sort".to_owned());
         let (thread, sorted) = match thread.spawn(move || Sorted::build(&theirs)) {
             Ok(thread) => (Some(thread), Sorted::new(Vec::new(), Filter::Any)),
-            // If no thread can be started, this one sorts, and blocks for a moment.
+            // If no thread can be started, the current thread sorts the ids, which blocks it for a moment.
             Err(_) => (None, Sorted::build(&table)),
         };
         Frozen { first_id, chunks, table, thread, sorted }

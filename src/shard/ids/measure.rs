@@ -109,7 +109,7 @@ fn what_an_id_costs_as_they_grow() {
                 memory_max as f64 / rows as f64
             );
         }
-        // The averages of the last half million rows.
+        // Prints the averages of the last half million rows.
         if rows.is_multiple_of(500_000) {
             let laps = std::mem::take(&mut laps);
             if [1_000_000, 5_000_000, 10_000_000].contains(&rows) {

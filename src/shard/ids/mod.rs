@@ -5,14 +5,14 @@
 //! duplicate is.
 //!
 //! A unique index on random ids gets slower with every row (46,000 inserts/s at 5 M rows). Here, nothing is written
-//! in random order. The newest ids are in a hash table ([`table`]), and in the file in order of arrival. A few
-//! hundred thousand of them are frozen ([`frozen`]), sorted, and written as a run in chunks ([`run`], [`work`]). In
-//! memory, a run is a filter of 2.25 bytes per id ([`filter`]). A lookup queries every filter. Where one matches, it
-//! reads a chunk of the run.
+//! in random order. The newest ids are in a hash table ([`table`]), and in the file in order of arrival. Half a
+//! million or more of them are frozen ([`frozen`]), sorted, and written as a run in chunks ([`run`], [`work`]). In
+//! memory, a run is a filter of 2.25 bytes per id ([`filter`]). A lookup queries every filter. If a filter matches,
+//! the lookup reads a chunk of its run.
 //!
 //! The life of a batch: [`Ids::look_up`] for the whole batch, then for each event [`Ids::newest`] and, if it is new,
 //! [`Ids::stage`]; [`Ids::save`], the caller's COMMIT, [`Ids::committed`]. Only the lower 64 bits of a hash are used.
-//! Two of ten million ids share them in one of 370,000 shards, which costs a comparison.
+//! Among ten million ids, two share these bits in one of 370,000 shards, which costs only a comparison.
 
 mod batch;
 mod filter;
@@ -43,9 +43,9 @@ use crate::base::keys::KeyHash;
 /// The sizes of runs and chunks.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// The minimum number of ids of a run.
+    /// The minimum number of ids in a run.
     pub run_ids_min: usize,
-    /// The average number of ids of a chunk.
+    /// The average number of ids in a chunk.
     pub chunk_ids: usize,
 }
 
@@ -76,17 +76,17 @@ pub struct Ids {
     runs: Vec<Run>,
     frozen: Option<Frozen>,
     newest: Table,
-    /// The row after the last one, or `None` before the first.
+    /// The row id after the last one, or `None` before the first row.
     next_row_id: Option<i64>,
     /// Hashes staged since the last commit, in row order. They are in `newest` too.
     staged: Vec<u64>,
     /// `next_row_id` before the first staged hash.
     staged_from: Option<i64>,
-    /// The row id of [`Ids::forget_below`], if it was called since the last commit.
+    /// The row id that was passed to [`Ids::forget_below`] since the last commit, if any.
     forget_below: Option<i64>,
     leftovers: PendingDeletes,
     sizes: Sizes,
-    /// Reused from batch to batch.
+    /// Buffers that are reused from batch to batch.
     lower: Vec<u64>,
     hits: Vec<(u64, u32)>,
 }
@@ -134,7 +134,7 @@ impl Ids {
         let mut statement = connection.prepare(&format!(
             "SELECT first_id, hashes FROM {table} WHERE first_id >= ?1 ORDER BY first_id"
         ))?;
-        // A run replaces all rows of a commit, or none.
+        // A run replaces whole rows of id_recent.
         let mut rows = statement.query([self.next_row_id.unwrap_or(i64::MIN)])?;
         while let Some(row) = rows.next()? {
             let first_id: i64 = row.get(0)?;
@@ -156,7 +156,7 @@ impl Ids {
 
     /// Looks up a whole batch among all ids except the newest. Pushes candidates as (index into `hashes`, row id), in
     /// no particular order; they may include forgotten rows. The lookup proceeds run by run, so that one filter stays
-    /// in the CPU's cache: about 9 ns per run and id, and 4 us where a filter matches.
+    /// in the CPU's cache: it takes about 9 ns per run and id, plus 4 us for each match of a filter.
     pub fn look_up(
         &mut self,
         connection: &Connection,
@@ -196,7 +196,7 @@ impl Ids {
         self.next_row_id.unwrap_or(0) - self.newest.count() as i64
     }
 
-    /// Adds the id of a row that is being stored. The row follows the last one.
+    /// Adds the id of a row that is being stored. The row must directly follow the last one.
     #[inline]
     pub fn stage(&mut self, hash: KeyHash, row_id: i64) {
         debug_assert!(self.next_row_id.is_none_or(|next| next == row_id), "a row was left out");
@@ -208,8 +208,8 @@ impl Ids {
         self.next_row_id = Some(row_id.saturating_add(1));
     }
 
-    /// Returns the row whose id is staged next, or `None` if it may be any row. A shard whose next row is a different
-    /// one has lost ids.
+    /// Returns the row id that must be staged next, or `None` if any row id may be next. A shard whose next row has a
+    /// different row id has lost ids.
     pub fn next_row_id(&self) -> Option<i64> {
         self.next_row_id
     }
@@ -255,7 +255,7 @@ impl Ids {
         self.next_row_id = self.staged_from;
     }
 
-    /// Forgets the ids of rows below `row_id`, which are being deleted. With COMMIT, the runs that contain only such
+    /// Forgets the ids of rows below `row_id`, which are being deleted. At COMMIT, the runs that contain only such
     /// rows are removed; later slices of work delete their chunks. Before the commit, and in runs that contain other
     /// rows too, such rows may still be candidates.
     pub fn forget_below(&mut self, transaction: &Connection, row_id: i64) -> Result<(), ShardError> {

@@ -1,5 +1,5 @@
-//! The older ids. A run has those of consecutive rows, sorted by hash and divided into chunks on disk. A filter in
-//! memory selects the ids that require reading a chunk.
+//! The older ids, in runs. A run contains the ids of consecutive rows, sorted by hash and divided into chunks on disk.
+//! A filter in memory selects the ids that require reading a chunk.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -25,7 +25,8 @@ pub(super) struct Run {
     pub(super) filter: Filter,
 }
 
-/// Returns which of `parts` equal parts contains a hash (Lemire 2019).
+/// Divides the range of hashes into `parts` equal parts, and returns the index of the part that contains a hash
+/// (Lemire 2019).
 #[inline]
 pub(super) fn part_of(hash: u64, parts: u32) -> u32 {
     ((u128::from(hash) * u128::from(parts)) >> 64) as u32
@@ -104,7 +105,7 @@ impl Span {
         Ok(())
     }
 
-    /// Adds the rows of these hashes in one chunk. Returns `None` if an entry names a row outside of the run.
+    /// Adds the rows with these hashes from one chunk. Returns `None` if an entry names a row outside of the run.
     fn find(&self, entries: &[u8], hits: &[(u64, u32)], candidates: &mut Vec<(u32, i64)>) -> Option<()> {
         let (entries, torn) = entries.as_chunks::<ENTRY_BYTES>();
         if !torn.is_empty() {

@@ -1,7 +1,7 @@
 //! The newest ids in memory: an open-addressing table from 64 bits of a hash to a row's offset.
 //!
 //! It uses linear probing at a load of at most one half, with 12 bytes per slot. The upper bits of the hash select
-//! the slot. Therefore the table is almost sorted by hash, and growing reads and writes it in order.
+//! the slot. Therefore the table is almost sorted by hash, and growing it reads and writes memory in order.
 
 /// The lower and upper half of a hash, and the offset.
 pub(super) type Entry = [u32; 3];
@@ -18,7 +18,7 @@ pub(super) fn hash_of(entry: &Entry) -> u64 {
     u64::from(entry[1]) << 32 | u64::from(entry[0])
 }
 
-/// The table of entries. The offset in a slot is one higher, so that a slot of zeros (as the allocator returns it) is
+/// The table of entries. A slot stores the offset plus one, so that a slot of zeros (as the allocator returns it) is
 /// empty.
 pub(super) struct Table {
     slots: Vec<Entry>,
@@ -97,7 +97,7 @@ impl Table {
     }
 
     /// Removes one entry and closes the gap (Knuth, The Art of Computer Programming 3, 6.4, algorithm R), so that the
-    /// others are found after any order of removals.
+    /// remaining entries are found after any order of removals.
     pub(super) fn remove(&mut self, hash: u64, offset: u32) {
         let wanted = entry(hash, offset + 1);
         let mut hole = self.home(hash);
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn what_is_removed_in_any_order_leaves_the_rest_to_be_found() {
         let mut table = Table::new();
-        // Crowded at both ends, so that probes meet and wrap around.
+        // The hashes are crowded at both ends of the table, so that probes meet and wrap around.
         let hash = |n: u32| match n % 3 {
             0 => u64::MAX - u64::from(n / 6),
             1 => u64::from(n / 9),

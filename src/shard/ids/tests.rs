@@ -1,4 +1,4 @@
-//! Promises of the ids: none is missed after any commit, rollback, interruption or deletion.
+//! Tests that no id is missed after any commit, rollback, interruption or deletion.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ static ROWS: Stream = Stream {
 pub(super) static IDS: &IdsOf =
     &IdsOf { stream: &ROWS, prefix: "", what: "row", key: "id", rows_sql: |_| String::new(), sizes: SIZES };
 
-/// Sizes at which the whole life of a run fits into a few batches.
+/// Sizes with which a few batches go through the whole life of a run.
 const SMALL: Sizes = Sizes { run_ids_min: 40, chunk_ids: 3 };
 
 /// A budget with which a slice does as little as possible.
@@ -53,7 +53,7 @@ struct Model {
     forgotten_below: i64,
 }
 
-/// Returns a hash that some keys share completely, and others only in the half that is used.
+/// Returns the hash of a key. Some keys share the whole hash, and some only the half that is used.
 fn hash(key: u16) -> KeyHash {
     let class = u64::from(key) / 3;
     let lower = class.wrapping_mul(0x9E37_79B9_7F4A_7C15);

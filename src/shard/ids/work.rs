@@ -1,6 +1,6 @@
-//! Converts the newest ids to a run, in slices: freezes them, writes the chunks, writes the run, and deletes what it
-//! replaces. Each slice is one short transaction. After a crash between any two slices, the tables contain every id
-//! once or twice.
+//! Converts the newest ids to a run, in slices: freezes them, writes the chunks, writes the run, and deletes the rows
+//! that the run replaces. Each slice is one short transaction. After a crash between any two slices, the tables
+//! contain every id once or twice.
 
 use std::time::Duration;
 
@@ -77,10 +77,10 @@ impl Ids {
         self.staged.is_empty() && (is_left || is_next)
     }
 
-    /// Runs one slice of converting the newest ids to a run, or of deleting what a run replaced, in a transaction of
-    /// its own of about `budget`. Call it between batches; within a batch it does nothing. After an error, the slice
-    /// has no effect. If new ids arrive before the thread has sorted the last ones (0.1 us per id), this function
-    /// waits for the thread.
+    /// Runs one slice of converting the newest ids to a run, or of deleting what a run replaced, in a separate
+    /// transaction of about `budget`. Call it between batches; within a batch it does nothing. After an error, the
+    /// slice has no effect. If too many new ids arrive before the thread has sorted the frozen ones (0.1 us per id),
+    /// this function waits for the thread.
     pub fn work(&mut self, connection: &mut Connection, budget: Duration) -> Result<(), ShardError> {
         if !self.work_due() {
             return Ok(());

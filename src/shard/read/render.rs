@@ -2,8 +2,8 @@
 
 use crate::base::clock;
 
-/// Writes a JSON string. Names are accepted only without control characters, but another program may have written
-/// others.
+/// Writes a JSON string. Names with control characters are not accepted, but another program may have written such
+/// names.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     if text.iter().all(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
         out.push(b'"');
@@ -15,8 +15,8 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
 }
 
-/// Writes RFC 3339 in UTC, with microseconds only if they are not zero. Equals [`clock::rfc3339`] in a tenth of the
-/// time. Computes the date by Hinnant's `civil_from_days`.
+/// Writes RFC 3339 in UTC, with microseconds only if they are not zero. Writes the same text as [`clock::rfc3339`] in
+/// a tenth of the time. Computes the date by Hinnant's `civil_from_days`.
 pub fn write_rfc3339(out: &mut Vec<u8>, unix_us: i64) {
     let (seconds, micros) = (unix_us.div_euclid(1_000_000), unix_us.rem_euclid(1_000_000) as u32);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u32);

@@ -62,7 +62,7 @@ impl HyperLogLog {
     }
 
     /// Merges an encoded sketch without decoding it first. Changes nothing if the bytes are invalid. Takes about 5 ns
-    /// per value up to 4096 values, and 2 us beyond.
+    /// per value up to 4096 values, and 2 us in total for more than 4096.
     pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         match read(bytes)? {
             Encoded::Dense(packed) => {
@@ -112,8 +112,8 @@ impl HyperLogLog {
     }
 }
 
-/// Merges two lists that are sorted by prefix and have no repeated prefixes. The result is sorted in the same way. It
-/// has the higher rank of two equal prefixes.
+/// Merges two lists that are sorted by prefix and have no repeated prefixes. The result is sorted in the same way. Of
+/// two entries with equal prefixes, it contains the one with the higher rank.
 fn merge_sorted(one: &[Entry], other: &[Entry], merged: &mut Vec<Entry>) {
     merged.clear();
     merged.reserve(one.len() + other.len());

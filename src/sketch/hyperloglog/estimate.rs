@@ -8,7 +8,8 @@ use super::registers::{COUNT, RANK_MAX};
 use super::{PRECISION, SPARSE_PRECISION};
 
 /// Returns the estimate for a number of set prefixes out of 2^25 (Whang, Vander-Zanden, Taylor, "A linear-time
-/// probabilistic counting algorithm", 1990). At 4096 values the expected number of hidden values is a quarter of one.
+/// probabilistic counting algorithm", 1990). At 4096 values, the expected number of values that are hidden behind an
+/// equal prefix is a quarter of one.
 pub(super) fn of_distinct(prefixes: usize) -> f64 {
     let all = f64::from(1 << SPARSE_PRECISION);
     -all * (-(prefixes as f64) / all).ln_1p()
@@ -80,14 +81,14 @@ mod tests {
     fn the_expected_histogram_gives_the_number_it_is_expected_of() {
         for true_count in [1.0, 1e3, 1e4, 1e6, 1e9, 1e12, 1e15, 1e18] {
             let rate = true_count / COUNT as f64;
-            // P(rank <= k) = exp(-rate 2^-k) in the Poisson model, 1 at the highest rank.
+            // P(rank <= k) is exp(-rate 2^-k) in the Poisson model, and 1 at the highest rank.
             let below = |rank: usize| match rank {
                 RANK_MAX => 1.0,
                 _ => (-rate * 0.5_f64.powi(rank as i32)).exp(),
             };
             let part = |rank: usize| below(rank) - if rank == 0 { 0.0 } else { below(rank - 1) };
-            // A histogram of whole registers cannot express this, so the parts of the formula are evaluated
-            // separately.
+            // A histogram contains whole numbers of registers and cannot express these fractions, so the parts of the
+            // formula are evaluated separately.
             let mut sum = tau(1.0 - part(RANK_MAX));
             for rank in (1..RANK_MAX).rev() {
                 sum = 0.5 * (sum + part(rank));

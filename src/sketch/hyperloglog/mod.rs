@@ -3,7 +3,7 @@
 //! HyperLogLog (Flajolet, Fusy, Gandouet, Meunier, 2007) with 2^14 registers. While there are few values, it uses the
 //! sparse mode of Heule, Nunkesser, Hall ("HyperLogLog in practice", 2013): a set of 25 bits of each hash, which counts
 //! a few thousand values almost exactly. The estimator is Ertl's ("New cardinality estimation algorithms for
-//! HyperLogLog sketches", 2017), which needs no tables of bias.
+//! HyperLogLog sketches", 2017), which needs no bias tables.
 //!
 //! A sketch depends only on the set of hashes, not on their order or on the order of merges.
 
@@ -45,8 +45,8 @@ impl HyperLogLog {
     /// values, see [`HyperLogLog::RELATIVE_STANDARD_ERROR_SPARSE`].
     pub const RELATIVE_STANDARD_ERROR: f64 = 0.0081;
 
-    /// The relative standard error up to 4096 different values: 2^-13. There, the only error is that two values share
-    /// 25 bits. Most estimates are exact after rounding.
+    /// The relative standard error up to 4096 different values: 2^-13. In that range, the only error is that the
+    /// hashes of two values may share 25 bits. Most estimates are exact after rounding.
     pub const RELATIVE_STANDARD_ERROR_SPARSE: f64 = 0.000_122;
 
     /// Creates an empty sketch. Allocates nothing.
@@ -97,8 +97,8 @@ impl HyperLogLog {
         }
     }
 
-    /// Returns the estimated number of different values, or 0.0 if there are none. Takes about 10 us above 4096 of
-    /// them.
+    /// Returns the estimated number of different values, or 0.0 if there are none. Takes about 10 us above 4096
+    /// different values.
     #[must_use]
     pub fn estimate(&self) -> f64 {
         match &self.0 {

@@ -13,7 +13,7 @@ pub(super) const PACKED_BYTES: usize = COUNT * 6 / 8;
 
 const QUARTER: usize = COUNT / 4;
 
-/// The highest rank in each register, or 0 if it has none.
+/// The highest rank in each register, or 0 for an empty register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registers([u8; COUNT]);
 
@@ -25,7 +25,7 @@ impl Registers {
     #[inline]
     pub(super) fn insert_hash(&mut self, hash: u64) {
         let at = (hash >> (u64::BITS - PRECISION)) as usize;
-        // The bit after the last one limits the count to 51.
+        // A set bit after the last bit of the hash limits the count to 51.
         let rest = hash << PRECISION | 1 << (PRECISION - 1);
         self.raise(at, rest.leading_zeros() as u8 + 1);
     }
@@ -59,8 +59,8 @@ impl Registers {
 
     /// Appends 12,288 bytes. The lower four bits of register `i` of the first half share byte `i` with those of
     /// register `i` of the second half. Then the upper two bits of the four registers at `i` of each quarter share a
-    /// byte. This layout decodes with the same operation on whole vectors of registers, which consecutive registers of
-    /// six bits would not permit.
+    /// byte. With this layout, a decoder applies the same operation to whole vectors of registers. Consecutive
+    /// six-bit registers would not permit this.
     pub(super) fn pack(&self, into: &mut Vec<u8>) {
         let (first, second) = self.0.split_at(COUNT / 2);
         into.extend(first.iter().zip(second).map(|(first, second)| first & 15 | (second & 15) << 4));

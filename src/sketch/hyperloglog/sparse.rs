@@ -7,9 +7,9 @@ const BELOW: u32 = SPARSE_PRECISION - PRECISION;
 /// Bits of an entry that hold its rank.
 const RANK_BITS: u32 = 6;
 
-/// The kept part of a hash: its first 25 bits, and its rank. If one of the lower 11 of them is set, they determine the
-/// rank of the register, and the rank here is 0. If none is (1 of 2048 hashes), the rank is the position of the first
-/// bit set after the prefix, 1 to 40. Entries are ordered by prefix, then by rank.
+/// The kept part of a hash: its first 25 bits, and its rank. If any of the lower 11 prefix bits is set, these bits
+/// determine the rank of the register, and the rank here is 0. If none of them is set (1 of 2048 hashes), the rank is
+/// the position of the first bit set after the prefix, 1 to 40. Entries are ordered by prefix, then by rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry(u32);
 
@@ -21,7 +21,7 @@ impl Entry {
     pub(super) fn of_hash(hash: u64) -> Entry {
         let prefix = (hash >> (u64::BITS - SPARSE_PRECISION)) as u32;
         if Entry::needs_rank(prefix) {
-            // The bit after the last one limits the count to 40.
+            // A set bit after the last bit of the hash limits the count to 40.
             let rest = hash << SPARSE_PRECISION | 1 << (SPARSE_PRECISION - 1);
             return Entry::new(prefix, rest.leading_zeros() + 1);
         }
@@ -68,7 +68,7 @@ const SLOTS_MIN: usize = 16;
 /// A set of entries with one rank for each prefix, the highest: a hash table with linear probing.
 #[derive(Debug, Clone)]
 pub(super) struct Sparse {
-    /// Their number is a power of two or zero. At least a quarter of them are free.
+    /// The number of slots is a power of two or zero. At least a quarter of the slots are free.
     slots: Vec<Entry>,
     len: usize,
 }
@@ -112,8 +112,9 @@ impl Sparse {
             self.grow((self.slots.len() * 2).max(SLOTS_MIN));
         }
         let mask = self.slots.len() - 1;
-        // Prefixes arrive in ascending order from an encoded sketch, and by their upper bits all of them would first
-        // fill the start of the table. The golden ratio distributes them (Knuth, vol. 3, 6.4).
+        // Prefixes from an encoded sketch arrive in ascending order. If their upper bits selected the slot, they
+        // would fill the start of the table first. Multiplication by the golden ratio distributes them (Knuth, vol.
+        // 3, 6.4).
         let spread = entry.prefix().wrapping_mul(0x9E37_79B1);
         let mut at = (spread >> (u32::BITS - self.slots.len().trailing_zeros())) as usize;
         loop {

@@ -49,7 +49,7 @@ fn sparse_estimates_are_nearly_exact() {
     assert_eq!(HyperLogLog::new().estimate(), 0.0);
     for (count, seeds) in [(1, 100), (10, 100), (100, 100), (1_000, 100), (4_096, 100)] {
         let errors = errors(count, seeds);
-        // The only errors are hidden values: one in thousands, and rarely two.
+        // The only errors are values that share a prefix with another: one in thousands of values, and rarely two.
         let worst = errors.iter().fold(0.0_f64, |worst, error| worst.max(error.abs())) * count as f64;
         assert!(worst < 2.8, "{count}: {worst} values");
         let root_mean_square = (errors.iter().map(|error| error * error).sum::<f64>() / seeds as f64).sqrt();
@@ -71,8 +71,8 @@ fn it_is_sparse_up_to_4096_and_small() {
 
 #[test]
 fn every_rank_is_kept_in_sparse_mode() {
-    // Hashes with one bit set after the register's 14, at each position, or with none. The result equals that of
-    // dense mode.
+    // The hashes have one bit set after the 14 that select the register, at each position, or none. The result must
+    // equal that of dense mode.
     for hash in (0..50).map(|bit| 0xABC << 50 | 1_u64 << bit).chain([0xABC << 50, 0, u64::MAX]) {
         let mut registers = Registers::new();
         registers.insert_hash(hash);
@@ -200,7 +200,7 @@ fn a_union_is_what_merging_one_by_one_gives() {
         for (part, size) in sizes.iter().enumerate() {
             let mut sketch = HyperLogLog::new();
             for value in 0..*size as u64 {
-                // Half of each part is also in the next one.
+                // Half of the values of each part are also in the next part.
                 let value = value + (part * size / 2) as u64;
                 sketch.insert_hash(
                     value

@@ -4,12 +4,12 @@ use std::f64::consts::TAU;
 
 use super::Centroid;
 
-/// Merges neighbours in place, in one pass over sorted centroids (Dunning and Ertl, algorithm 1). About 3 ns per
-/// centroid. The result is sorted and has at most `compression` centroids, however many there were.
+/// Merges neighbours in place, in one pass over sorted centroids (Dunning and Ertl, algorithm 1). Takes about 3 ns
+/// per centroid. The result is sorted and has at most `compression` centroids, regardless of their number before.
 ///
 /// The scale function k1(q) = compression / 2π · asin(2q - 1) maps a quantile to a position. A centroid of more than
-/// one value has a width of at most one in that measure. The widths of two neighbours therefore exceed one in total,
-/// and all widths add up to half the compression.
+/// one value has a width of at most one in that measure. The widths of two neighbours exceed one in total, because
+/// they would otherwise have been merged. All widths add up to half the compression.
 pub(super) fn cluster(centroids: &mut Vec<Centroid>, count: u64, compression: u16) {
     let Some(first) = centroids.first() else { return };
     let scale = Scale::new(compression, count);
@@ -35,7 +35,7 @@ pub(super) fn cluster(centroids: &mut Vec<Centroid>, count: u64, compression: u1
 }
 
 fn mean_of(base: f64, distances: f64, weight: u64, last: f64) -> Centroid {
-    // Rounding must not move it beyond the next one.
+    // Rounding must not move the mean beyond the last mean that the centroid includes.
     Centroid { mean: (base + distances / weight as f64).min(last), weight }
 }
 
@@ -57,7 +57,7 @@ impl Scale {
         // 2q - 1 is the sine of the angle at quantile q.
         let sin = 2.0 * rank as f64 / self.count - 1.0;
         if sin >= self.step_cos {
-            // This is less than a step from the end.
+            // The rank is less than a step from the end.
             return self.count as u64;
         }
         let cos = (1.0 - sin * sin).max(0.0).sqrt();

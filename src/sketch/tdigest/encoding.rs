@@ -22,13 +22,14 @@ const ALL_SINGLE: u8 = 4;
 
 /// Maximum number of bits dropped from a mean of several values; 23 and the implied one remain.
 const MEAN_SHIFT_MAX: u32 = 29;
-/// Nine of ten neighbours are at least 2^7 steps apart. A step is the unit to which such a mean may be rounded.
+/// Nine of ten neighbours are at least 2^7 steps apart. A step is the unit to which the mean of several values may be
+/// rounded.
 const GAP_STEPS_BITS: u32 = 7;
 
 impl TDigest {
-    /// Appends the digest's bytes: about 3 per single value up to `compression` of them, and 5 per centroid beyond.
-    /// It needs `mut` because it sorts the centroids, and clusters them if there are more, which takes 10 ns per
-    /// centroid.
+    /// Appends the digest's bytes: about 3 per value for up to `compression` values, and 5 per centroid for more.
+    /// It needs `mut` because it sorts the centroids, and clusters them if there are more than `compression`, which
+    /// takes 10 ns per centroid.
     pub fn encode(&mut self, into: &mut Vec<u8>) {
         self.sort();
         if self.centroids.len() > usize::from(self.compression) {
@@ -60,8 +61,8 @@ impl TDigest {
         let half_step = 1 << shift >> 1;
         let mut last_key = 0;
         for centroid in &self.centroids {
-            // Rounds to the nearest step. Single values have no bits below it. This is far from an overflow: see
-            // VALUE_MAX.
+            // Rounds to the nearest step. Single values have no bits below a step. The addition cannot overflow (see
+            // VALUE_MAX).
             let key = (key_of(centroid.mean) + half_step) >> shift;
             write_varint(key - last_key, into);
             last_key = key;

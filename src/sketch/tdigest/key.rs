@@ -2,8 +2,8 @@
 
 const SIGN: u64 = 1 << 63;
 
-/// Returns a key that grows with the value. A value with trailing zero bits has a key with as many. NaN has no key,
-/// and 0.0 and -0.0 have the same one.
+/// Returns a key that grows with the value. If a value has trailing zero bits, its key has the same number of them.
+/// NaN has no key, and 0.0 and -0.0 have the same key.
 #[inline]
 pub(super) fn key_of(value: f64) -> u64 {
     let bits = value.to_bits();

@@ -17,7 +17,8 @@ use super::error::SketchError;
 
 /// Maximum number of values in a digest, by weight.
 const COUNT_MAX: u64 = 1 << 53;
-/// 2^960 in either direction: the difference of two such values is finite, even multiplied by 2^53.
+/// The largest permitted magnitude of a value, 2^960. The difference of two permitted values is finite, even
+/// multiplied by 2^53.
 const VALUE_MAX: f64 = f64::from_bits(0x7BF0_0000_0000_0000);
 /// Centroids that wait for one sort and one clustering, as a multiple of the compression.
 const BUFFER_FACTOR: usize = 8;
@@ -56,7 +57,7 @@ pub struct TDigest {
 }
 
 impl TDigest {
-    /// The default compression. Finer digests gain little, and 25.6 KB would become much more.
+    /// The default compression. Finer digests are only slightly more precise, and take much more than 25.6 KB.
     pub const COMPRESSION_DEFAULT: u16 = 200;
     /// The valid compressions. Values outside are clamped.
     pub const COMPRESSION_RANGE: std::ops::RangeInclusive<u16> = 20..=1000;
@@ -141,8 +142,8 @@ impl TDigest {
         self.count.checked_add(more).filter(|sum| *sum <= COUNT_MAX).ok_or(SketchError::TooMany)
     }
 
-    /// Clusters if there is no space for `centroids` more. It is called before they are counted, because the scale
-    /// depends on the present ones.
+    /// Clusters if there is no space for `centroids` more. Call it before the new centroids are counted, because the
+    /// scale depends on the count of the existing ones.
     #[inline]
     fn make_room(&mut self, centroids: usize) {
         if self.centroids.len() + centroids > usize::from(self.compression) * BUFFER_FACTOR {

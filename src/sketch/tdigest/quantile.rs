@@ -26,9 +26,9 @@ impl TDigest {
     /// and if `q` is not from 0 to 1. It needs `mut` because it sorts the values added since the last call, which
     /// takes up to 100 us. Without new values it takes less than a microsecond.
     ///
-    /// A centroid of one value is that value, at its rank. A heavier one only shows that its mean is about the middle
-    /// of its ranks. Between such centroids, and towards the least and the greatest value, the result is interpolated
-    /// linearly.
+    /// A centroid of one value is that value, at its rank. A heavier centroid only shows that its mean is at about
+    /// the middle of its ranks. Between such centroids, and towards the least and the greatest value, the result is
+    /// interpolated linearly.
     #[must_use]
     pub fn quantile(&mut self, q: f64) -> Option<f64> {
         if self.count == 0 || !(0.0..=1.0).contains(&q) {
@@ -36,7 +36,7 @@ impl TDigest {
         }
         self.sort();
         let rank = q * self.count as f64;
-        // The least value has the ranks up to 1, the greatest those of the last step.
+        // The least value has the ranks up to 1. The greatest value has the ranks of the last step.
         if rank <= 1.0 {
             return Some(self.min);
         }

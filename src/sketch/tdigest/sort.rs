@@ -4,15 +4,16 @@ use super::Centroid;
 use super::key::key_of;
 
 const BUCKETS_BITS: u32 = 12;
-/// The standard library sorts larger buckets. In the others, an insertion sort moves each centroid by fewer positions
-/// than this.
+/// The standard library sorts larger buckets. In smaller buckets, an insertion sort moves each centroid by fewer
+/// positions than this.
 const BUCKET_FEW: u32 = 24;
 /// If there are fewer centroids than this, the standard library sorts them all.
 const FEW: usize = 128;
 
-/// Sorts by mean; equal means keep their order. All means are from `min` to `max`. Buckets are equal steps of `key_of`,
-/// nearly the logarithm: prices, durations and sizes fill them evenly, and an outlier does not push all others into one
-/// bucket. If they do concentrate, this is the standard library's sort.
+/// Sorts by mean; equal means keep their order. All means are from `min` to `max`. Buckets are equal steps of
+/// `key_of`, which is nearly the logarithm. Prices, durations and sizes therefore fill the buckets evenly, and an
+/// outlier does not push all other values into one bucket. If values do concentrate in one bucket, the standard
+/// library sorts them.
 pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     let by_mean = |one: &Centroid, other: &Centroid| one.mean.total_cmp(&other.mean);
     if centroids.len() < FEW {

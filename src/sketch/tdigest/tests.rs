@@ -83,7 +83,7 @@ fn quantiles_of_one_stream_are_within_the_bounds() {
             let mut digest = of(&values);
             let sorted = ascending(values);
             check(name, &mut digest, &sorted, &mut worst);
-            // Encoded and decoded, they are still exact.
+            // The bounds also hold after encoding and decoding.
             let mut again = TDigest::decode(&encoded(&mut digest)).unwrap();
             check(name, &mut again, &sorted, &mut worst);
         }

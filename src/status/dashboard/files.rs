@@ -30,7 +30,8 @@ struct File {
     served: OnceLock<Served>,
 }
 
-/// The files as served. They are created at the first request, once per process, 110 KB in total.
+/// A file as served. It is created once per process, at the first request for the file. All files take 110 KB in
+/// total.
 struct Served {
     tag: String,
     /// The compressed file with its own tag. `None` if compression gains nothing.
@@ -67,7 +68,7 @@ static FILES: [File; 14] = [
     file!("uPlot-1.6.32/LICENSE", TEXT, "vendor/uPlot-1.6.32/LICENSE", true),
 ];
 
-/// Returns the page itself, at `/` for clients that accept HTML.
+/// Returns the page itself, which `/` serves to clients that accept HTML.
 pub(super) fn index(wants: &Wants<'_>) -> Answer {
     INDEX.answer(wants, "Accept, Accept-Encoding")
 }

@@ -1,9 +1,9 @@
 //! The dashboard: its files, all from the binary, and the data that they load once a second.
 //!
-//! The page loads `/dashboard/state` ([`state()`]) with the key that the user entered, or `/health` if that is
-//! refused. It loads nothing from other hosts and needs no inline script or style, as its policy requires. The
-//! operators' listener does not serve it, because browsers send more header fields than that listener accepts
-//! (`ops/listen.rs`).
+//! The page loads `/dashboard/state` ([`state()`]) with the key that the user entered, or `/health` if the server
+//! refuses that request. It loads nothing from other hosts and needs no inline script or style, as its policy
+//! requires. The operators' listener does not serve it, because browsers send more header fields than that listener
+//! accepts (`ops/listen.rs`).
 
 mod files;
 mod state;

@@ -109,7 +109,7 @@ fn route_state(route: &Route, vitals: &Vitals) -> Option<RouteState> {
 }
 
 /// Returns a histogram in geometric buckets: (bucket, count), with bucket `b` up to 2^(b / 8) us. Counts only
-/// increase, so the difference of two is the histogram of the time between them.
+/// increase, so the difference between two of these histograms is the histogram of the time between them.
 fn folded(histogram: &Histogram<u64>) -> Vec<(u16, u64)> {
     let mut buckets: Vec<(u16, u64)> = Vec::new();
     for step in histogram.iter_recorded() {

@@ -1,4 +1,4 @@
-//! Bombs: 10 GB from a few bytes stop at a limit, without a growth of memory.
+//! Decompression bombs. An upload that decodes to 10 GB from a few bytes stops at a limit, and memory does not grow.
 
 use super::*;
 
@@ -9,8 +9,8 @@ struct Bomb {
     again: Vec<u8>,
 }
 
-/// Returns a deflate block with a MiB of one byte, which can be repeated (RFC 1951: it ends at a byte boundary and
-/// refers to nothing before it).
+/// Returns deflated data that decodes to 1 MiB of one byte. The data can be repeated, because it ends at a byte
+/// boundary and refers to nothing before it (RFC 1951).
 fn deflated(byte: u8) -> Vec<u8> {
     let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
     let mut out = Vec::with_capacity(1 << 20);
@@ -28,19 +28,20 @@ fn local(name: &str) -> Vec<u8> {
 }
 
 fn bombs(byte: u8) -> Vec<Bomb> {
-    // A block of 128 KiB of one byte, in 4 bytes (RFC 8878 §3.1.1.2: type 1, not the last one).
+    // A block of 4 bytes that decodes to 128 KiB of one byte (RFC 8878 §3.1.1.2: type 1, not the last block).
     let run = ((128_u32 << 10) << 3 | 1 << 1).to_le_bytes();
     let run = [run[0], run[1], run[2], byte];
     vec![
         Bomb { name: "gzip", begin: b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec(), again: deflated(byte) },
-        // A window of 8 MiB, no size.
+        // The frame header has a window of 8 MiB and no content size.
         Bomb { name: "zstd", begin: b"\x28\xb5\x2f\xfd\0\x68".to_vec(), again: run.repeat(100) },
         Bomb { name: "zip", begin: local("a.ndjson"), again: deflated(byte) },
         Bomb { name: "zip, skipped", begin: local("a.txt"), again: deflated(byte) },
     ]
 }
 
-/// Feeds 10 GB of a bomb. Returns the error, the bytes read and decoded, and the number of lines.
+/// Feeds a bomb that would decode to more than 10 GB. Returns the error, the numbers of bytes read and decoded, and
+/// the number of lines.
 fn set_off(bomb: &Bomb, limits: Limits) -> (UnpackError, u64, u64, u64) {
     let mut unpacker = Unpacker::new(limits);
     let mut chunk = Bytes::from(bomb.begin.clone());
@@ -72,7 +73,7 @@ fn u1_a_bomb_stops_at_the_ratio() {
             let (error, consumed_bytes, decoded_bytes, rows) = set_off(&bomb, limits);
             assert!(matches!(error, UnpackError::Ratio { ratio_max: 100, .. }), "{}: {error}", bomb.name);
             assert!(error.is_limit() && consumed_bytes < 84_000, "{}: {consumed_bytes}", bomb.name);
-            // At most one block beyond the limit.
+            // At most one block is decoded beyond the limit.
             assert!(decoded_bytes <= (8 << 20) + (64 << 10), "{}: {decoded_bytes}", bomb.name);
             assert_eq!(rows, 0, "{}", bomb.name);
         }

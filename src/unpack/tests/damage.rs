@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// Returns a short sample, and one of several deflate blocks.
+/// Returns a short sample and a long one.
 fn samples() -> [Vec<u8>; 2] {
     let short = b"{\"order_id\":\"o_1\"}\n{\"order_id\":\"o_2\"}\n{\"order_id\":\"o_3\"}".to_vec();
     let long = (0..120_u32).flat_map(|index| {
@@ -62,7 +62,7 @@ fn u1_every_flipped_bit_is_an_error_or_changes_nothing() {
         for (name, upload) in packed(&text) {
             let mut found = 0;
             for at in 0..upload.len() {
-                // All bits of a short upload, one of each byte of a long one.
+                // Every bit of a short upload is flipped, but only one bit of each byte of a long upload.
                 let bits = if upload.len() < 1000 { 0..8 } else { at % 8..at % 8 + 1 };
                 for bit in bits {
                     let mut flipped = upload.clone();
@@ -93,7 +93,7 @@ fn wrong_checksums_are_named() {
     for upload in [gzip, short_gzip, zstd] {
         let outcome = unpack(&upload);
         assert!(matches!(outcome.end, Err(UnpackError::Checksum { .. })), "{:?}", outcome.end);
-        // gzip's checksum is in the last 8 bytes. zstd does not report the position of its own.
+        // gzip's checksum is in the last 8 bytes. zstd does not report the position of its checksum.
         let offset_bytes = outcome.end.unwrap_err().place().offset_bytes;
         let is_close = (upload.len() as u64 - 7..=upload.len() as u64).contains(&offset_bytes);
         assert!(is_close || upload.starts_with(b"\x28\xb5"), "{offset_bytes}");
@@ -117,7 +117,7 @@ fn magics() -> impl Strategy<Value = Vec<u8>> {
     ])
 }
 
-/// Generates parts of headers that can mislead a walk through an archive.
+/// Generates parts of headers that can mislead a reader of an archive.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => prop::collection::vec(any::<u8>(), 0..60),

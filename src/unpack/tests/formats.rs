@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn members_and_frames_are_one_text() {
-    // A line continues in the next one.
+    // A line continues in the next member or frame.
     let parts: [&[u8]; 4] = [b"{\"a\":1}\n{\"b\"", b"", b":2}", b"\n\n{\"c\":3}"];
     let rows = rows_of(&parts.concat());
     assert_eq!(rows.len(), 3);
@@ -34,7 +34,7 @@ fn skippable_frames_are_skipped() {
     for sizes in [&[][..], &[1], &[11]] {
         assert_eq!(unpack_in(small(), &upload, sizes).whole(), rows_of(text));
     }
-    // A frame that announces 4 GiB has no content and is truncated.
+    // A skippable frame announces 4 GiB, but only 1,000 bytes follow, so the upload is truncated.
     let upload = [&zstd(text)[..], b"\x53\x2a\x4d\x18\xff\xff\xff\xff", &[0; 1000]].concat();
     let outcome = unpack(&upload);
     assert!(matches!(outcome.end, Err(UnpackError::Truncated { .. })), "{:?}", outcome.end);
@@ -97,7 +97,7 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
         archive(&[entry("a.ndjson.gz", &gzipped)]),
         archive(&[entry("a.txt", b"no"), entry("A.JSON.ZST", &zstded), entry("b.jsonl", b"")]),
         archive(&[Packed { is_deflated: false, ..entry("a.ndjson", &gzipped) }]),
-        // Inner members and frames, split anywhere.
+        // The inner data has many gzip members, which begin anywhere in a line.
         gzip(&text.chunks(7).flat_map(gzip).collect::<Vec<u8>>()),
     ];
     for (index, upload) in twice.iter().enumerate() {
@@ -110,7 +110,7 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
             assert!(unpack(&upload[..cut]).end.is_err(), "{index} cut at {cut}");
         }
     }
-    // Each entry separately: compressed, plain, shorter than a magic.
+    // The encoding is detected separately for each entry: compressed, plain, and shorter than a magic.
     let mixed =
         archive(&[entry("1.json.gz", &gzip(b"1\n2")), entry("2.json", b"3"), entry("3.json", b"4\n5\n")]);
     let lines: Vec<Vec<u8>> = unpack(&mixed).whole().into_iter().map(|(_, line, _)| line).collect();
@@ -118,7 +118,7 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
     for often in [gzip(&gzip(&gzipped)), gzip(&archive(&[entry("a.json.gz", &gzipped)]))] {
         assert!(matches!(unpack(&often).end, Err(UnpackError::Unsupported { .. })));
     }
-    // Two levels of decompression have the same limits in total.
+    // The limits apply to the total output of both levels of decompression.
     let bomb = gzip(&gzip(&vec![b' '; 8 << 20]));
     assert!(unpack(&bomb).end.is_err_and(|error| error.is_limit()));
 }

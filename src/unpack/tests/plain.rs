@@ -58,7 +58,7 @@ proptest! {
         let mut rows: Vec<Row> = Vec::new();
         let mut at = Resume { offset_bytes: 0, lines: 0 };
         for cut in cuts {
-            // This many more bytes arrive, then the connection breaks.
+            // `cut` more bytes arrive, and then the connection breaks.
             let came = &text[at.offset_bytes as usize..];
             let came = &came[..cut.min(came.len())];
             let mut unpacker = Unpacker::resume(small(), at);

@@ -1,5 +1,5 @@
-//! The cost per byte, by encoding, with and without the fingerprint. Run by name, in a release build: `cargo test
-//! --release --lib unpack::tests::speed -- --ignored --nocapture`.
+//! Measures the cost per byte of each encoding, with and without the fingerprint. Run this test by name in a release
+//! build: `cargo test --release --lib unpack::tests::speed -- --ignored --nocapture`.
 
 use std::fs;
 

@@ -5,7 +5,8 @@ use super::*;
 const A: &[u8] = b"{\"a\":1}\n{\"b\":2}";
 const B: &[u8] = b"{\"c\":3}\r\n";
 
-/// Returns archives from both writers, deflated, and stored where that can be read, with 32 and 64 bits.
+/// Returns archives of these entries from both writers, with 32-bit and 64-bit sizes. The entries are deflated. Where
+/// a reader from the front supports it, there is also an archive with stored entries.
 fn archives(entries: &[Packed<'_>]) -> Vec<Vec<u8>> {
     let with = |is_deflated, is_zip64| -> Vec<Packed<'_>> {
         entries.iter().map(|entry| Packed { is_deflated, is_zip64, ..entry.clone() }).collect()
@@ -39,7 +40,7 @@ fn entries_are_read_by_their_names() {
             let outcome = drive(&mut unpacker, upload, sizes);
             let rows: Vec<(u64, &[u8])> = outcome.rows.iter().map(|row| (row.0, &row.1[..])).collect();
             assert_eq!(outcome.end, Ok(()), "archive {index}");
-            // A line ends with its entry; the blank one counts.
+            // The end of an entry ends its last line. The blank line counts.
             assert_eq!(
                 rows,
                 [(1, &b"{\"a\":1}"[..]), (2, b"{\"b\":2}"), (3, b"{\"c\":3}"), (5, b"{\"d\":4}")]
@@ -93,7 +94,7 @@ fn what_cannot_be_read_is_refused_by_name() {
             .contains("stored and its header has no size")
     );
     let upload = zip(&[stored]);
-    // Bit 0 of the flags, and an unknown method.
+    // First, bit 0 of the flags is set. Then the method is unknown.
     let flagged = with(&upload, 6, &[1]);
     assert!(unsupported(&flagged).contains("encrypted"));
     assert!(unsupported(&with(&upload, 8, &[93])).contains("method is not deflate"));
@@ -104,7 +105,7 @@ fn what_cannot_be_read_is_refused_by_name() {
     assert_eq!(unpack(&skipped).whole(), rows_of(B));
 }
 
-/// Replaces these bytes.
+/// Returns the upload with the bytes at `at` replaced.
 fn with(upload: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut upload = upload.to_vec();
     upload[at..at + bytes.len()].copy_from_slice(bytes);
@@ -139,13 +140,13 @@ fn sizes_that_lie_are_found_out() {
             let end = unpack(&lying).end.unwrap_err();
             assert!(!end.is_limit(), "{is_deflated} {at} {size}: {end}");
         }
-        // Compressed sizes beyond the end.
+        // These compressed sizes reach beyond the end of the upload.
         for size in [1_u32 << 30, u32::MAX] {
             let lying = with(&upload, 18, &size.to_le_bytes());
             let end = unpack(&lying).end.unwrap_err();
             assert!(matches!(end, UnpackError::Truncated { .. } | UnpackError::Damaged { .. }), "{end}");
         }
-        // The same false value in both places.
+        // The header and the directory have the same false value.
         let directory = find(&upload, b"PK\x01\x02");
         let lying = with(&with(&upload, 22, &[3, 0, 0, 0]), directory + 24, &[3, 0, 0, 0]);
         assert_eq!(damage(&lying), "the size of the entry does not match its header");
@@ -188,28 +189,29 @@ fn the_directory_must_be_that_of_the_entries() {
         let directory = find(&upload, b"PK\x01\x02");
         let second = directory + 4 + find(&upload[directory + 4..], b"PK\x01\x02");
         let end = rfind(&upload, b"PK\x05\x06");
-        // Both entries of the directory refer to one of the archive.
+        // The first two entries of the directory refer to the same entry of the archive.
         let overlapping = with(&upload, second + 42, &upload[directory + 42..directory + 46]);
         assert_eq!(damage(&overlapping), "the archive's directory does not match its entries");
         let renamed = with(&upload, second + 46, b"z");
         assert_eq!(damage(&renamed), "the archive's directory does not match its entries");
         let hidden = with(&upload, 30, b"z");
         assert_eq!(damage(&hidden), "the archive's directory does not match its entries");
-        // One that is omitted, with a matching end.
+        // The directory omits an entry, and the end record matches the directory.
         let mut shorter = [&upload[..directory], &upload[second..]].concat();
         let at = end - (second - directory);
         let bytes = (at - directory) as u32;
         shorter[at + 8..at + 12].copy_from_slice(&[2, 0, 2, 0]);
         shorter[at + 12..at + 16].copy_from_slice(&bytes.to_le_bytes());
         assert_eq!(damage(&shorter), "the archive's directory does not match its entries");
-        // One too many.
+        // The directory lists one entry too many.
         let longer = [&upload[..second], &upload[directory..]].concat();
         assert_eq!(damage(&longer), "the archive's directory lists more entries than the archive has");
         for at in [end + 10, end + 12, end + 16] {
             let lying = with(&upload, at, &[upload[at] ^ 1]);
             assert_eq!(damage(&lying), "the archive's end record does not match its directory");
         }
-        // Entries and nothing else; an end and nothing before it; an entry after the directory.
+        // These archives lack the directory and the end record, lack only the end record, lack only the directory, or
+        // have entries within the directory.
         assert!(matches!(unpack(&upload[..directory]).end, Err(UnpackError::Truncated { .. })));
         assert!(matches!(unpack(&upload[..end]).end, Err(UnpackError::Truncated { .. })));
         assert_eq!(
@@ -240,7 +242,7 @@ fn an_entry_may_end_in_a_descriptor_of_any_kind() {
         for sizes in [&[][..], &[1], &[17]] {
             assert_eq!(unpack_in(small(), &other, sizes).whole(), rows_of(A), "{descriptor:?}");
         }
-        // A checksum that does not match the data.
+        // This checksum does not match the data.
         other[at + if descriptor.starts_with(b"PK") { 4 } else { 0 }] ^= 1;
         let end = unpack(&other).end.unwrap_err();
         assert!(matches!(end, UnpackError::Checksum { .. } | UnpackError::Damaged { .. }), "{end}");

@@ -1,21 +1,22 @@
-//! The data descriptor after an entry whose sizes were not known before it (APPNOTE 4.3.9).
+//! The data descriptor, which follows an entry whose sizes are not in its header (APPNOTE 4.3.9).
 //!
-//! A descriptor has a signature or not, and 32-bit or 64-bit sizes, and nothing states which. Its values are known
-//! when it is read, so the four forms are tried, and the one that matches must be followed by a header. In 32 bits,
-//! sizes of 4 GiB and more are compared by their lower halves, as macOS writes them.
+//! A descriptor may or may not have a signature, and its sizes have 32 or 64 bits. No field states which of the four
+//! forms it has. The values are known when the descriptor is read, so all four forms are tried. A form matches only
+//! if a header follows it. In a 32-bit form, sizes of 4 GiB or more are compared by their lower halves, because macOS
+//! writes only these.
 
 use super::bytes::{u32_at, u64_at};
 use crate::unpack::error::Fault;
 
-/// The length of the longest form and of the signature after it. After the shortest form there are always more bytes
-/// than this: an entry of the directory and its end.
+/// The length of the longest form and of the signature after it. This many bytes are available even for the shortest
+/// form, because at least an entry of the directory and the end record follow it.
 pub(super) const REACH_BYTES: usize = 28;
 
 const SIGNATURE: &[u8] = b"PK\x07\x08";
 /// The start of every header.
 const HEADER: &[u8] = b"PK";
 
-/// The part of the entry that was read.
+/// The checksum and the sizes of the entry's data, as read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptor {
     pub(super) crc: u32,

@@ -21,11 +21,11 @@ const SIGNED_BYTES: usize = 6;
 const END_BYTES: usize = 22;
 const END_ZIP64_BYTES: usize = 56;
 const LOCATOR_BYTES: usize = 20;
-/// The maximum size of the extensible data sector in the zip64 end record.
+/// The maximum size of the zip64 end record, including its extensible data sector.
 const END_ZIP64_BYTES_MAX: u64 = 64 << 10;
 
 /// The fields of an entry that its header and the directory share. Sizes and offsets are compared in 32 bits, because
-/// some writers store only those.
+/// some writers store only 32 bits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     pub(super) name_hash: u64,
@@ -36,8 +36,9 @@ pub(super) struct Record {
     pub(super) offset_bytes: u64,
 }
 
-/// A set of entries in any order, in 16 bytes: their number, and the sum of their hashes. Two lists with the same
-/// tally are the same list, unless someone searched 2^64 of them, which would only deceive that person.
+/// A summary of a list of entries in 16 bytes: their number, and the sum of their hashes. The order of the entries
+/// does not matter. Two lists with the same tally have the same entries, unless someone searched 2^64 lists for such
+/// a pair, which would deceive only that person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     entries: u64,
@@ -64,14 +65,14 @@ impl Tally {
 pub(super) struct Directory {
     tally: Tally,
     starts_at: Option<u64>,
-    /// The offset where the entries end, once it is known.
+    /// The offset where the directory's entries end, once a zip64 end record has been read.
     ends_at: Option<u64>,
     zip64: Option<Zip64>,
-    /// The remaining bytes of the comment, once the end was read.
+    /// The remaining bytes of the comment, once the end record has been read.
     comment_bytes_left: Option<u64>,
 }
 
-/// The content of the 64-bit end, and its position.
+/// The content of the zip64 end record, and the record's offset.
 #[derive(Clone, Copy, Debug)]
 struct Zip64 {
     at: u64,
@@ -130,7 +131,7 @@ impl Directory {
                 if !header.reaches(input, END_ZIP64_BYTES) {
                     return Ok(None);
                 }
-                // The length excludes itself and what precedes it.
+                // The stored length excludes the length field itself and the signature before it.
                 let length = u64_at(&header.bytes, 4).saturating_add(12);
                 if length < END_ZIP64_BYTES as u64 || length > END_ZIP64_BYTES_MAX {
                     return Err(Fault::Damaged(
@@ -183,14 +184,15 @@ impl Directory {
         Ok(())
     }
 
-    /// Compares the end with the directory, and the directory with the entries.
+    /// Compares the end record with the directory, and the directory with the entries.
     fn close(&self, end: &[u8], read: &Tally, starts_at: u64, bytes: u64) -> Result<(), Fault> {
         let entries = self.tally.entries;
         let is_told = match self.zip64 {
             Some(zip64) => (zip64.entries, zip64.bytes, zip64.starts_at) == (entries, bytes, starts_at),
             None => true,
         };
-        // This is the number itself, its lower half if the writer does not know zip64, or a reference to the 64 bits.
+        // The stored value is the number itself, its lower bits if the writer does not support zip64, or a reference
+        // to the zip64 record.
         let fits = |told: u32, is: u64, mask: u32| {
             told == is as u32 & mask || (self.zip64.is_some() && told == mask)
         };

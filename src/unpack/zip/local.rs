@@ -1,4 +1,4 @@
-//! The header before an entry (APPNOTE 4.3.7): its fields, and whether it can be read.
+//! The header before an entry (APPNOTE 4.3.7): its fields, and whether the entry can be read.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -22,7 +22,7 @@ const PACKED_ENDS: [&[u8]; 3] = [b".gz", b".zst", b".zstd"];
 /// macOS stores metadata of a file in another entry with the file's name.
 const MAC_FOLDER: &[u8] = b"__MACOSX/";
 
-/// Replaces a size or offset that is in the zip64 field.
+/// The value of a size or offset whose actual value is in the zip64 field.
 const IN_ZIP64: u64 = 0xffff_ffff;
 const ZIP64_ID: u16 = 1;
 
@@ -94,7 +94,7 @@ impl Entry {
             }
             _ => Method::Other,
         };
-        // Its data may look like a descriptor, so its end cannot be found.
+        // The data may look like a descriptor, so the end of the data cannot be found.
         if method == Method::Stored && self.has_descriptor && !self.is_directory {
             return Err(Fault::Unsupported(
                 "the entry is stored and its header has no size: compress it with deflate, or write its \
@@ -130,7 +130,8 @@ pub(super) fn name_and_extra(header: &[u8], fixed_bytes: usize, name_bytes: u16)
         .unwrap_or_default()
 }
 
-/// Reads the values that refer to the zip64 field (APPNOTE 4.5.3) from it, in its order.
+/// Replaces every value that equals [`IN_ZIP64`] with its actual value in the zip64 field (APPNOTE 4.5.3). The field
+/// stores the actual values in the order of `values`.
 pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
     while extra.len() >= 4 {
         let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
@@ -149,7 +150,7 @@ pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
     }
 }
 
-/// Removes a suffix. `None` if the name has another one.
+/// Removes a suffix, in upper or lower case. Returns `None` if the name does not have it.
 fn without_end<'n>(name: &'n [u8], end: &[u8]) -> Option<&'n [u8]> {
     let (stem, last) = name.split_at_checked(name.len().checked_sub(end.len())?)?;
     last.eq_ignore_ascii_case(end).then_some(stem)

@@ -1,5 +1,4 @@
-//! Ensures that one request at a time works on an upload. A newer request waits for an older one that is about to
-//! end.
+//! Ensures that only one request at a time works on an upload. A newer request waits briefly for an older one to end.
 
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use crate::lane::keyed::Claim;
 use crate::lane::{Lane, keyed};
 use crate::orders::endpoints as orders;
 
-/// How long a request waits for the previous one. A request whose connection is dead, or whose client pauses, yields
-/// within [`super::piece::REST`]. A request that is still sending does not.
+/// The maximum time that a request waits for the previous one. A request whose connection is dead, or whose
+/// client pauses, yields within [`super::piece::REST`]. A request that is still receiving bytes does not yield.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The minimum pause between two attempts. The pause doubles from this value up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
@@ -43,8 +42,8 @@ pub(super) async fn try_claim(lane: &Lane, id: &UploadId) -> Result<Option<Claim
     claim.map_err(|refused| WriteRefused::from(refused).into())
 }
 
-/// Claims the ingest's idempotency key, at the end of an upload that has one. Waits for another request that claimed
-/// it, like [`claim`].
+/// Claims the ingest's idempotency key, at the end of an upload that has a key. If another request holds the key,
+/// waits for it like [`claim`].
 pub(super) async fn name(
     lane: &Lane,
     tenant: Option<&str>,

@@ -1,4 +1,4 @@
-//! The periodic check for uploads that no client continues. It deletes their bytes first, and their names later.
+//! The periodic check for uploads that no client continues. It deletes an upload's body first, and its info later.
 
 use std::rc::Rc;
 use std::time::Duration;

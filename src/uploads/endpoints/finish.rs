@@ -1,4 +1,5 @@
-//! The end of an upload: complete, with its response stored under its idempotency key, or too damaged to read.
+//! The end of an upload. A complete upload is finished, and its response is stored under the idempotency key that the
+//! client sent, if any. An upload that is too damaged to read, or that contains no order, fails.
 
 use std::io;
 
@@ -12,8 +13,8 @@ use crate::cores::executor;
 use crate::lane::Lane;
 use crate::unpack::{Next, UnpackError, Unpacker};
 
-/// Saves the final state durably. This precedes the deletion of the body, at any ack level, because an upload in the
-/// receiving state must have a body.
+/// Saves the final state durably, at any ack level. This must precede the deletion of the body, because an upload in
+/// the receiving state must have a body.
 pub(super) async fn keep_end(lane: &Lane, upload: &mut Upload) -> io::Result<()> {
     save(lane, upload, true).await
 }
@@ -40,7 +41,7 @@ impl OpenUpload {
         }
         let summary = &self.upload.checkpoint.summary;
         if !summary.is_anything_known() {
-            // All bytes arrived, and no line is an order. The failure is reported, and the key remains free.
+            // All bytes arrived, but no line is an order. The failure is reported, and the key remains free.
             let failed = State::Failed { damage: Damage::NothingKnown, detail: summary.advice() };
             return self.end(failed).await;
         }
@@ -54,7 +55,7 @@ impl OpenUpload {
     async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
         self.upload.state = state;
         if let Err(error) = keep_end(&self.lane, &mut self.upload).await {
-            // On disk, the upload may have ended anyway. The request that opens it next detects this, and ends it
+            // On disk, the upload may have ended anyway. The next request that opens it detects this and ends it
             // again.
             self.upload.state = State::Receiving;
             return Err(error.into());
@@ -67,7 +68,7 @@ impl OpenUpload {
     pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
         let Err(UploadRefused::Ingest(WriteRefused::Unpack(error))) = &outcome else { return outcome };
         let (damage, detail) = (Damage::from(error), error.to_string());
-        // If the upload's rows could not be synced, it fails again later and ends at that point.
+        // If the rows cannot be synced, the upload does not end yet. A later request fails again and ends it.
         if self.commit().await? {
             self.end(State::Failed { damage, detail: detail.clone() }).await?;
         }
@@ -95,7 +96,7 @@ impl OpenUpload {
         Ok(())
     }
 
-    /// Returns the fingerprint of an upload that was resumed partway. The whole body is read again.
+    /// Returns the fingerprint of an upload that was resumed partway. This reads the whole body again.
     async fn fingerprint(&self) -> Result<[u8; 32], UploadRefused> {
         let (Some(body), mut unpacker, mut at) = (&self.body, Unpacker::new(self.limits()), 0) else {
             return Err(UploadRefused::Lost);

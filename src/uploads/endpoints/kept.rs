@@ -1,14 +1,14 @@
-//! Uploads that are kept in memory between two requests. Without them, every piece of a compressed upload would cause
-//! it to be unpacked from its start.
+//! Uploads that are kept in memory between two requests. Otherwise, every piece of a compressed upload would require
+//! unpacking from the start of the upload.
 
 use super::super::record::UploadId;
 use crate::orders::endpoints::RowIntake;
 use crate::unpack::{Encoding, Unpacker};
 
-/// The maximum number of kept uploads per core. Each holds the memory of unpacking: 100 to 200 KiB and the current
+/// The maximum number of kept uploads per core. Each uses the memory for unpacking: 100 to 200 KiB and the current
 /// line.
 const KEPT_MAX: usize = 16;
-/// The maximum number of kept uploads in zstd, whose windows take up to 8 MiB each.
+/// The maximum number of kept uploads that are compressed with zstd, whose windows take up to 8 MiB each.
 const ZSTD_MAX: usize = 4;
 const KEPT_US: u64 = 60_000_000;
 
@@ -20,7 +20,8 @@ pub(super) struct KeptState {
 
 struct Entry {
     id: UploadId,
-    /// The version of the upload's info. Another core may have continued the upload since.
+    /// The version of the upload's info to which `live` belongs. Another core may have continued the upload since
+    /// then.
     version: u64,
     since_us: u64,
     live: KeptState,
@@ -61,14 +62,15 @@ impl KeptUploads {
         is_any
     }
 
-    /// Removes and returns an upload. Returns `None` if it is not kept here, or is older than its info.
+    /// Removes and returns an upload. Returns `None` if this core does not keep the upload, or if the kept state is
+    /// older than the upload's info.
     pub(super) fn take(&mut self, id: &UploadId, version: u64) -> Option<KeptState> {
         let at = self.0.iter().position(|entry| entry.id == *id)?;
         let entry = self.0.remove(at);
         (entry.version == version).then_some(entry.live)
     }
 
-    /// Drops the uploads that no later request continued.
+    /// Drops the uploads that no request has continued for [`KEPT_US`].
     pub(super) fn expire(&mut self, now_us: u64) {
         self.0.retain(|entry| entry.since_us + KEPT_US > now_us);
     }

@@ -20,7 +20,7 @@ use crate::orders::OrderIngest;
 use crate::orders::endpoints::{RowIntake, ingest_id};
 use crate::unpack::{Limits, Unpacker};
 
-/// The number of body bytes that are read again at once. Decompressed, they are up to a few MB. Other tasks run
+/// A body is read again in slices of this many bytes. Decompressed, a slice has up to a few MB. Other tasks run
 /// between two slices.
 pub(super) const SLICE_BYTES: usize = 64 * 1024;
 
@@ -50,8 +50,8 @@ pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<U
     }
 }
 
-/// Saves the upload. Its present state is valid from now on, even after a crash. With `is_kept`, it also survives a
-/// power cut. Without it, an earlier state may be valid after a power cut. Saving also restarts the upload's expiry
+/// Saves the upload. Its present state is valid from now on, even after a crash. If `is_kept`, it also survives a
+/// power cut. Otherwise, an earlier state may be valid after a power cut. Saving also restarts the upload's expiry
 /// time.
 pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
     let expiry_us = lane.vitals.config.upload_expiry.as_micros() as i64;
@@ -61,10 +61,10 @@ pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io:
     Ok(())
 }
 
-/// Compares the body with the checkpoint, when it is first used after a start. After a power cut, the file may have
-/// its length on disk but not the content after the checkpoint. These bytes are therefore truncated, and the client
-/// sends them again. If the bytes before the checkpoint differ from those received, all bytes are truncated. Rows
-/// that arrive again are recognised by their lines.
+/// Compares the body with the checkpoint, when the body is first used after a start. After a power cut, the file may
+/// have its full length on disk but not its content after the checkpoint. The bytes after the checkpoint are
+/// therefore truncated, and the client sends them again. If the bytes before the checkpoint differ from those
+/// received, all bytes are truncated. Rows that arrive again are recognised by their lines.
 async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     let is_there = body.length() >= checkpoint.offset;
     body.cut(checkpoint.offset)?;
@@ -93,7 +93,7 @@ impl OpenUpload {
         tenant: Option<&str>,
         wants_disk: bool,
     ) -> Result<OpenUpload, UploadRefused> {
-        // This check precedes the claim, so that a client that may not see an upload delays no one.
+        // This check precedes the claim, so that a client that may not see the upload cannot delay other requests.
         find(lane, id, tenant)?;
         let claim = claim(lane, id).await?;
         let mut upload = find(lane, id, tenant)?;
@@ -138,7 +138,8 @@ impl OpenUpload {
         }
     }
 
-    /// Sets the length of an upload that was created without one. For any other upload, the length must be the same.
+    /// Sets the length of an upload that was created without one. For any other upload, the length must equal the
+    /// declared length.
     pub(super) async fn tell_length(&mut self, length: u64) -> Result<(), UploadRefused> {
         match self.upload.is_deferred {
             true if length >= self.offset() => {
@@ -160,8 +161,8 @@ impl OpenUpload {
         Limits { decoded_bytes_max: self.lane.vitals.config.ingest_bytes_max, ..Limits::default() }
     }
 
-    /// Moves the unpacker to the end of the body. If it was not kept, it is restored from the checkpoint: immediately
-    /// for plain lines, and at 400 MB of lines a second for gzip.
+    /// Moves the unpacker to the end of the body. An unpacker that was not kept in memory is restored from the
+    /// checkpoint: immediately for plain lines, and at 400 MB of lines per second for gzip.
     pub(super) async fn revive(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             let Upload { id, version, .. } = &self.upload;
@@ -183,7 +184,7 @@ impl OpenUpload {
         let Upload { tenant, checkpoint, .. } = &self.upload;
         let lane = &self.lane;
         // The ingest's id is derived from the key and not from the upload's id, so that rows stored by an earlier
-        // upload with the same key belong to this one too.
+        // upload with the same key belong to this upload too.
         let id = ingest_id(lane.keys.hash(tenant.as_deref().unwrap_or("*"), self.upload.key()));
         let mut ingest = OrderIngest::new(id, tenant.clone(), clock::unix_us(), lane.shard_count);
         ingest.summary = checkpoint.summary.clone();
@@ -239,8 +240,8 @@ impl OpenUpload {
         Ok(body.append(bytes)?)
     }
 
-    /// Marks a position. Bytes that arrive after it count only once [`OpenUpload::accept`] is called, even after a
-    /// crash.
+    /// Marks the current offset. Bytes after this offset do not count until [`OpenUpload::accept`] is called. This
+    /// also holds after a crash.
     pub(super) async fn hold(&mut self) -> Result<(), UploadRefused> {
         self.upload.held_from = Some(self.offset());
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
@@ -259,7 +260,8 @@ impl OpenUpload {
         self.accept().await
     }
 
-    /// Commits everything that was fed, and moves the checkpoint after it if possible.
+    /// Commits everything that was fed. If possible, also moves the checkpoint to the end of these bytes and saves
+    /// it.
     pub(super) async fn settle(&mut self) -> Result<(), UploadRefused> {
         self.commit().await?;
         if self.live.is_some() {
@@ -303,8 +305,8 @@ impl OpenUpload {
         }
     }
 
-    /// Makes the present checkpoint as durable as this request's ack level requires, which may be more than when the
-    /// checkpoint was written. Its rows are already durable.
+    /// Makes the present checkpoint as durable as this request's ack level requires. This level may be higher than
+    /// the level at which the checkpoint was written. The checkpoint's rows are already durable.
     async fn keep_checkpoint(&mut self) -> Result<(), UploadRefused> {
         if !self.wants_disk {
             return Ok(());
@@ -317,8 +319,8 @@ impl OpenUpload {
         Ok(save(&self.lane, &mut self.upload, true).await?)
     }
 
-    /// Ends a piece: stores what was fed, and finishes an upload that is complete. Does nothing after a failure. In
-    /// that case, the next request stores it.
+    /// Ends a piece: stores what was fed, and finishes the upload if it is complete. Does nothing after a failure. In
+    /// that case, the next request stores the bytes.
     pub(super) async fn store(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             return Ok(());
@@ -327,8 +329,8 @@ impl OpenUpload {
         self.catch_up().await
     }
 
-    /// Converts the body's remaining bytes to rows, and finishes an upload that is complete. If its rows cannot be
-    /// synced yet, a later request finishes it.
+    /// Converts the body's remaining bytes to rows, and finishes the upload if it is complete. If the rows cannot be
+    /// synced yet, a later request finishes the upload.
     pub(super) async fn catch_up(&mut self) -> Result<(), UploadRefused> {
         if self.body.is_none() {
             return Ok(());

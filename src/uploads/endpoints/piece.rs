@@ -38,7 +38,7 @@ pub(super) struct Piece {
 
 impl Piece {
     /// Ingests the piece to its end, or as much of it as arrives. Returns the updated upload and its number of bytes,
-    /// all of which are in the body or in rows.
+    /// all of which are in the body or stored as rows.
     pub(super) async fn receive(
         self,
         lane: Rc<Lane>,

@@ -256,7 +256,7 @@ fn a_removed_folder_costs_no_row() {
     rig.accept(0, 250);
     writer.settle();
     fs::remove_dir_all(folder(&rig.dir).dir()).unwrap();
-    // These go to an unlinked file until the journal starts its next segment.
+    // These events go to an unlinked file until the journal starts its next segment.
     rig.accept(0, 10);
     writer.settle();
     assert_eq!(rig.status.reopened.get(), 1);

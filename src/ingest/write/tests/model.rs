@@ -70,7 +70,7 @@ proptest! {
                     }
                 }
                 Step::Checkpoint => writer.checkpoint(CheckpointMode::Passive).unwrap(),
-                // This runs only under an open connection, because a file that is removed while no process has it
+                // This runs only while a connection is open, because a file that is removed while no process has it
                 // open is lost.
                 Step::Unlink if writer.shard.is_some() => {
                     writer.settle();

@@ -325,7 +325,7 @@ fn an_order_has_one_to_a_thousand_items() {
     assert_eq!((kept.items.len(), kept.total_minor), (1000, 1000 * 2 * 1999));
     assert_fault(&items(ORDER_ITEMS_MAX + 1), "/items", "too_many_items");
     assert_fault(&items(20_000), "/items", "too_many_items");
-    // If there are too many items, their errors are not listed. The order's errors are.
+    // If there are too many items, only the errors in the order's own fields are listed, not those in the items.
     let broken = with_items(&format!("[{}1]", "1,".repeat(2000))).replace("\"paid\"", "\"?\"");
     let expected = [("/status".to_owned(), "unknown_status"), ("/items".to_owned(), "too_many_items")];
     assert_eq!(faults(&broken), expected);
@@ -393,7 +393,7 @@ fn an_error_has_the_id_of_the_order_and_no_other_text() {
 
 #[test]
 fn a_known_key_that_comes_twice_is_a_fault_however_it_is_spelled() {
-    // Unknown keys may be repeated, and so may known keys elsewhere.
+    // Unknown keys may be repeated. A known key may occur again in a nested object.
     let line = SEED.replacen('{', r#"{"items ":7,"items ":1,"other":[{"order_id":"x"}],"#, 1);
     assert!(order(&line).is_ok());
     for (line, pointer) in [

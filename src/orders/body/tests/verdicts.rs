@@ -1,4 +1,5 @@
-//! Orders compared with serde_json and the rules in the contract: valid ones, invalid ones, arbitrary bytes.
+//! Compares the decoder with serde_json and the rules in the contract, on valid orders, invalid orders and arbitrary
+//! bytes.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -173,7 +174,7 @@ fn is_decimal(text: &str) -> bool {
 fn minor_units(text: &str, digits: u8) -> Result<i128, &'static str> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         None => (text, 0),
-        // Longer than any string here, in either direction.
+        // The exponent is clamped to 10,000 digits in either direction. No string here is that long.
         Some((mantissa, exponent)) => {
             let far = if exponent.starts_with('-') { -10_000 } else { 10_000 };
             (mantissa, exponent.parse::<i64>().unwrap_or(far).clamp(-10_000, 10_000))
@@ -337,7 +338,7 @@ fn quoted(text: &str, is_escaped: bool) -> String {
     }
 }
 
-/// Generates a value that is rarely valid anywhere.
+/// Generates a value that is rarely valid for any field.
 fn junk() -> impl Strategy<Value = String> {
     let texts = [
         "null",
@@ -388,7 +389,7 @@ fn member(name: &'static str, value: impl Strategy<Value = String> + 'static) ->
     .boxed()
 }
 
-/// Generates an object with such members, in any order and mixed with others.
+/// Generates an object with such members, in any order and mixed with unknown members.
 fn any_object(members: Vec<BoxedStrategy<Vec<String>>>) -> impl Strategy<Value = String> {
     let others = prop::collection::vec(("[a-z]{0,3}", junk()), 0..2)
         .prop_map(|others| others.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect())

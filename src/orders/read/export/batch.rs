@@ -3,7 +3,7 @@
 use crate::base::money::Currency;
 use crate::orders::status::OrderStatus;
 
-/// The approximate length of an item's numbers.
+/// The approximate length of an item's numbers as text, in bytes.
 const ITEM_DIGITS: usize = 64;
 
 /// The position of a string in a batch's text.
@@ -43,7 +43,7 @@ pub struct BatchItem {
     pub unit_price: i64,
 }
 
-/// Orders with all exported data. Each takes some hundred bytes.
+/// Orders with all exported data. Each order takes a few hundred bytes.
 #[derive(Clone, Debug, Default)]
 pub struct OrderBatch {
     pub orders: Vec<BatchOrder>,
@@ -77,7 +77,7 @@ impl OrderBatch {
         std::mem::take(&mut self.text)
     }
 
-    /// Returns memory to the batch for further text.
+    /// Gives the memory of a taken text back to the batch, which reuses it.
     pub fn give_text(&mut self, mut text: Vec<u8>) {
         text.clear();
         self.text = String::from_utf8(text).unwrap_or_default();

@@ -28,7 +28,7 @@ fn currency(row: &Row<'_>, at: usize) -> Result<Currency, ShardError> {
     Currency::parse(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?).ok_or_else(damaged)
 }
 
-/// Releases the pages that remain in a connection's cache after a whole shard was read.
+/// Releases the pages that remain in a connection's cache after a whole shard has been read.
 pub fn forget_pages(connection: &Connection) -> Result<(), ShardError> {
     Ok(connection.execute_batch("PRAGMA shrink_memory")?)
 }

@@ -7,7 +7,7 @@ use super::batch::{OrderBatch, Span};
 use crate::base::ids::ShardId;
 use crate::shard::{Identity, ShardError};
 
-/// Name numbers at or above this are not cached. Each takes 4 bytes.
+/// Name numbers at or above this are not cached. Each smaller number takes 4 bytes.
 const NAME_NUMBERS_MAX: usize = 1 << 20;
 /// Once the cached names reach this many bytes, the cache is cleared.
 const NAME_BYTES_MAX: usize = 3 << 20;
@@ -87,7 +87,8 @@ impl<const N: usize> Kept<N> {
             self.clear();
         }
         if self.places.capacity() == 0 {
-            // Untouched pages cost nothing, but the buffers that a growing list frees do.
+            // Reserve the maximum at once. Untouched pages cost nothing, but the process keeps the buffers that a
+            // growing list frees.
             self.places.reserve_exact(NAME_NUMBERS_MAX);
             self.text.reserve_exact(NAME_BYTES_MAX + NAME_BYTES_MAX / 8);
         }

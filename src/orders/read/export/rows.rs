@@ -39,7 +39,7 @@ pub fn read_orders(
     let until_us = clock::monotonic_us() + STEP_US;
     let infos = partitions_of(connection, &ORDERS)?;
     let before = (batch.orders.len(), batch.items.len());
-    // Numbers of the names, until they are looked up.
+    // The numbers of the names. The names are looked up later.
     let (mut customers, mut products) = (Vec::new(), Vec::new());
     let mut taken = 0;
     while taken < chosen.len() && !bounds.is_full(batch) {
@@ -90,8 +90,8 @@ fn gone() -> ShardError {
 /// Reads a run of orders of one partition into a batch.
 struct Reading<'r, 'c> {
     connection: &'c Connection,
-    /// The tenant of the export. No other tenant's order is exported, even if a file with other ids has replaced the
-    /// selection's.
+    /// The tenant of the export. No other tenant's order is exported, even if the shard's file has been replaced by
+    /// one with other ids since the selection.
     tenant: i64,
     partition: &'r str,
     bounds: BatchBounds,

@@ -101,7 +101,7 @@ pub(crate) struct ChangeStream {
     behind: Option<Changes>,
     /// The position after the last change that the stream returned or skipped.
     at: Rc<ChangePosition>,
-    /// The position at which the stream's client resumes: that of the last id sent.
+    /// The position of the last id sent. The client would resume there.
     told: Rc<ChangePosition>,
     /// The number of the next ring entry to read.
     next: u64,
@@ -131,7 +131,7 @@ pub(crate) async fn begin(
             })
         }
     };
-    // The subscription comes first: from here on, the core reads changes.
+    // The stream subscribes first, so that the core reads changes from here on.
     let seated = SubscriptionGuard::new(lane, tenant_id);
     let (reply, replied) = async_channel::bounded(1);
     hub(lane).joins.borrow_mut().push(Join { from: from.clone(), reply });
@@ -141,12 +141,14 @@ pub(crate) async fn begin(
         Err(async_channel::RecvError)
     };
     replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
-    // Both belong to one moment: the changes read so far end at the position, and later ones start at the number.
+    // The position and the number belong to the same moment: the changes read so far end at the position, and later
+    // changes start at the number.
     let now = hub(lane).position.borrow().clone().ok_or(QueryError::Busy)?;
     let next = hub(lane).ring.borrow().end();
     let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
     let at = from.map_or_else(|| now.clone(), Rc::new);
-    // A client keeps an id without data, so one that reconnects before the first event misses none.
+    // A client stores an id that arrives without data. A client that reconnects before the first event therefore
+    // misses no event.
     let id = at.seal(&lane.cursors, tenant_id)?.0;
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
@@ -154,11 +156,11 @@ pub(crate) async fn begin(
     Ok(ChangeStream { seated, principal, product_id, state, behind, at, told, next })
 }
 
-/// Returns the next change of a replay. Waits while it cannot be read.
+/// Returns the next change of a replay. Retries while the change cannot be read.
 fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
-            // The token is returned regardless of how this ends: an aborted connection may drop its replay at any
+            // The token is returned even if this future is dropped. An aborted connection may drop its replay at any
             // point.
             let token = hub(&lane).tokens.token().await;
             let next = changes.next().await;
@@ -175,16 +177,16 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
 }
 
 impl ChangeStream {
-    /// Returns `true` if the client still has permission. Nothing is sent after its key has expired.
+    /// Returns `true` if the client still has permission. Nothing is sent after the client's key has expired.
     fn is_allowed(&self) -> bool {
         let SubscriptionGuard { lane, topic, .. } = &self.seated;
         let mut desk = lane.desk.borrow_mut();
         desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, lane::now()).is_ok()
     }
 
-    /// Returns a comment. It has an id if the position has advanced without an event for this stream, so that a
-    /// client that reconnects does not read all of that again. An event without data is not dispatched, but its id is
-    /// kept (HTML, 9.2.6: the id is set before the data is checked).
+    /// Returns a comment. The comment has an id if the position has advanced without an event for this stream. A
+    /// client that reconnects then does not cause those changes to be read again. A browser does not dispatch an
+    /// event without data, but stores its id (HTML, 9.2.6: the id is set before the data is checked).
     fn beat(&mut self) -> Bytes {
         if self.told != self.at
             && let Ok(id) = self.at.seal(&self.seated.lane.cursors, &self.seated.topic.tenant_id)
@@ -263,7 +265,7 @@ impl Stream for ChangeStream {
                         self.told = entry.after.clone();
                         return Poll::Ready(Some(entry.frame.clone()));
                     }
-                    // No entry up to here belongs to the stream, so its position is the core's.
+                    // No further entry of the ring belongs to the stream, so the stream is at the core's position.
                     self.next = ring.end();
                     if let Some(position) = &*hub(&lane).position.borrow() {
                         self.at = position.clone();
