@@ -6,14 +6,15 @@
 //! orders of these blocks are written again at the end, under another generation. An export that takes longer than
 //! the time between two erasures therefore still finishes. Each erasure costs it only the blocks with the person's
 //! orders, and a job advances beyond its earlier position before it yields to the next erasure ([`super::job`]).
-//! `chosen` lists an export's orders in file order, so nothing has to be unpacked.
+//! `chosen` lists an export's orders in file order, so no file has to be unpacked to find the person's orders.
 //!
 //! An export restarts only if it cannot be spliced: an older version started the file, the files are damaged, there
-//! is no room for a second file, or a kill left a list whose length differs from its counts.
+//! is not enough space for a second file, or a kill interrupted an erasure, so that the length of `chosen` differs
+//! from its counts.
 //!
-//! Orders that are kept under a pseudonym are written again under it, once every shard has it. An export with a name
-//! search (`q`) omits them instead: in its results, the pseudonym would be linked to the name, and `q` does not find
-//! pseudonyms.
+//! Orders that are kept under a pseudonym are written again once every shard has the pseudonym. An export with a name
+//! search (`q`) omits these orders instead, because its results would link the pseudonym to the name, and because `q`
+//! does not find pseudonyms.
 //!
 //! During an erasure, no job works on the exports ([`super::store::Hold`]), and none of the person's orders are
 //! added.
@@ -39,7 +40,7 @@ impl ExportStore {
     /// affected exports. Reads 8 bytes for each order in the tenant's exports.
     ///
     /// # Errors
-    /// Returns the first I/O error, after it has processed the other exports. Another call processes the rest.
+    /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
     pub fn erase_person(
         &self,
         tenant: &str,
@@ -57,6 +58,29 @@ impl ExportStore {
         Ok(count)
     }
 
+    /// Removes the tenant's exports whose filters or key identify a person. Jobs may be running. Returns the number
+    /// of removed exports.
+    ///
+    /// # Errors
+    /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
+    pub fn remove_identifying(&self, tenant: &str, is_of_person: &dyn Fn(&[u8]) -> bool) -> io::Result<u64> {
+        let (mut count, mut outcome) = (0, Ok(()));
+        for export in self.all().iter().filter(|export| export.tenant == tenant) {
+            match identifies(export, is_of_person) {
+                Ok(false) => {}
+                Ok(true) => {
+                    count += 1;
+                    outcome = outcome.and(self.remove(export));
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        if count > 0 {
+            outcome = outcome.and(self.sweep());
+        }
+        outcome.map(|()| count)
+    }
+
     fn erase_from(
         &self,
         export: &Export,
@@ -64,10 +88,7 @@ impl ExportStore {
         is_of_person: &dyn Fn(&[u8]) -> bool,
     ) -> io::Result<bool> {
         let progress = export.progress();
-        let state =
-            serde_json::to_vec(&export.record(Progress::clone(&progress))).map_err(io::Error::other)?;
-        if is_of_person(&state) {
-            // Its filters or its key identify the person.
+        if identifies(export, is_of_person)? {
             self.remove(export)?;
             return Ok(true);
         }
@@ -106,12 +127,13 @@ impl ExportStore {
         }
         let progress = Progress { awaits_pseudonym: true, ..Progress::clone(&progress) };
         self.publish(export, progress, true)?;
-        // If a power cut restored the older state, it would count as newer because it covers as many bytes.
+        // If a power cut restored the older `progress.json`, it would replace the state just written, because it
+        // covers as many bytes.
         durable::remove(&self.folder_of(&export.id).join(PROGRESS))
     }
 
-    /// Truncates the bytes that a kill left after the checkpoint. They may contain orders that must no longer be
-    /// written.
+    /// Truncates the files at the checkpoint. A killed process may have written bytes after it, and these may contain
+    /// orders that the file must not contain.
     fn cut_tail(&self, export: &Export, checkpoint: &Checkpoint) -> io::Result<()> {
         for (name, bytes) in
             [(FILE, checkpoint.bytes), (BESIDE, checkpoint.beside), (MARKS, checkpoint.marks)]
@@ -201,8 +223,8 @@ impl ExportStore {
         Ok(Some(looking.places))
     }
 
-    /// Removes orders that are not written yet from the selection. A crash in the middle leaves a list whose length
-    /// differs from the counts, which the job detects.
+    /// Removes from the selection orders that are not in the file yet. After a crash in the middle, the length of
+    /// `chosen` differs from the counts, which the job detects.
     fn leave_out(&self, export: &Export, places: &[u64], counts: &[u64]) -> io::Result<()> {
         let folder = self.folder_of(&export.id);
         copy_without(&folder, places)?;
@@ -220,6 +242,13 @@ impl ExportStore {
     }
 }
 
+/// Returns `true` if an export's filters or its key identify a person.
+fn identifies(export: &Export, is_of_person: &dyn Fn(&[u8]) -> bool) -> io::Result<bool> {
+    let progress = Progress::clone(&export.progress());
+    let state = serde_json::to_vec(&export.record(progress)).map_err(io::Error::other)?;
+    Ok(is_of_person(&state))
+}
+
 /// A search of the selection for a person's orders.
 struct SelectionSearch {
     chosen: BufReader<File>,
@@ -228,7 +257,7 @@ struct SelectionSearch {
 }
 
 impl SelectionSearch {
-    /// Searches the next `count` orders: all those of one shard. `rows` are the person's orders in that shard.
+    /// Searches the next `count` orders, which all belong to one shard. `rows` are the person's orders in that shard.
     fn search(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
         for place in self.at..self.at + count {
             let mut word = [0; CHOSEN_BYTES as usize];
@@ -292,7 +321,7 @@ mod tests {
         let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
         let tenant = record(r#"{"format":"csv"}"#).tenant;
         let done = export(&store, ExportState::Done, 10);
-        // Rows of the other shard, and rows in no export.
+        // Row ids that only the other shard's orders have, and a row id that is in no export.
         assert_eq!(
             store.erase_person(&tenant, (&[vec![20, 99], vec![10, 11]], false), &is_of_person).unwrap(),
             0
@@ -308,11 +337,19 @@ mod tests {
         fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
         assert_eq!(unknown.progress().state, ExportState::Erased);
-        // An export that filters by the person's address.
+        // An export that filters by the person's e-mail address.
         let named =
             store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
         assert!(store.find(&tenant, named.id.as_str()).is_none());
+        // This removal also works while jobs may be running. An export that does not identify the person remains
+        // unchanged.
+        let named = store.create(record(r#"{"format":"csv","filters":{"customer_id":"c-17"}}"#)).unwrap();
+        let running = export(&store, ExportState::Running, 3);
+        assert_eq!(store.remove_identifying("other", &is_of_person).unwrap(), 0);
+        assert_eq!(store.remove_identifying(&tenant, &is_of_person).unwrap(), 1);
+        assert!(store.find(&tenant, named.id.as_str()).is_none());
+        assert_eq!(ids(&store, &running).len(), 10);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! ```text
 //! suppress ─► every shard ─► uploads, exports ─► erase ─► every shard ─► wait for all ─► 200, or 202 with a location
 //! ```
-//! Once the second record is committed in every shard, the shards continue by themselves, even after a crash. Until
-//! then, nothing is promised to the client, and a repeated request does the rest.
+//! Once the `erase` record is committed in every shard, the shards continue by themselves, even after a crash. Until
+//! then, nothing is promised to the client, and a repeated request completes the erasure.
 
 mod forget;
 
@@ -35,11 +35,11 @@ use crate::shard::ErasureMode;
 
 /// How long a request waits for the erasure to finish. A client can query a longer erasure later.
 const WAIT: Duration = Duration::from_secs(10);
-/// The pause between two checks whether the erasure has finished.
+/// The pause between two checks of a condition that a request waits for.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long a request waits for another one that is starting an erasure of the same person.
+/// How long a request waits for another request that is starting an erasure of the same person.
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
-/// How long a request waits until the jobs of the tenant's exports finish their batches.
+/// How long a request waits for the jobs of the tenant's exports to finish their batches.
 const REST_WAIT: Duration = Duration::from_secs(30);
 
 /// Handles `DELETE …/customers/{customer}`.
@@ -51,7 +51,8 @@ pub async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, Peopl
     }
     let wants_disk = call.wants_disk()?;
     let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
-    // The client may disconnect. A started erasure still reaches the point from which the shards continue alone.
+    // The client may disconnect. A started erasure still reaches the point from which the shards continue by
+    // themselves.
     let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id, wants_disk).await });
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
@@ -66,7 +67,7 @@ pub async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRef
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
-/// Reports the state of an erasure, either a tenant's or one of clicks.
+/// Returns the state of an erasure, either of a tenant's customer or of a user's clicks.
 pub async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     let tenant_id = Some(call.tenant()).filter(|tenant| !tenant.is_empty());
     let id = call.request.parameter("erasure");
@@ -89,7 +90,7 @@ fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
     }
 }
 
-/// Claims a person for one request at a time, because two concurrent ones would both issue a token.
+/// Claims a person for one request at a time, because two concurrent requests would issue two different tokens.
 async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim, PeopleRefused> {
     let until_us = clock::monotonic_us() + CLAIM_WAIT.as_micros() as u64;
     let shard = lane.keys.hash(tenant_id, customer_id).shard(lane.shard_count);
@@ -127,12 +128,13 @@ async fn erase(
         names,
         emails,
     };
-    // Orders that an export chose before this point are checked. An export that chooses orders later waits for the
-    // shards.
+    // Exports that chose their orders before this point are searched below. An export that chooses its orders later
+    // waits for the shards.
     let hold = export_store(lane).hold(&tenant_id);
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
         .await?;
-    // Read again: what arrived before that record is committed now, and nothing arrives after it.
+    // Reads the customer again. Data that arrived before the record is committed by now, and no data is stored after
+    // it.
     let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
     let KnownCustomer { names, emails, is_truncated, .. } = known;
     let matcher = PersonMatcher::new(
@@ -157,7 +159,13 @@ async fn erase(
     send(lane, &record, wants_disk).await?;
     drop((claim, hold));
     let location = format!("/api/v1/tenants/{}/erasures/{id}", api::request::encoded(&tenant_id));
-    wait(lane, &id, location, wants_disk).await
+    let answer = wait(lane, &id, location, wants_disk).await?;
+    // An export that was created during the erasure has none of the person's orders, but may filter by the person.
+    let store = export_store(lane).clone();
+    let remove =
+        move || store.remove_identifying(&person.tenant_id, &|bytes: &[u8]| person.matcher.matches(bytes));
+    lane.readers.compute(remove).await??;
+    Ok(answer)
 }
 
 /// Erases the person from the tenant's exports, which the caller holds. Returns the number of affected exports.

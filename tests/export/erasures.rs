@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use firehose::base::clock;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::RowAccessor as _;
 
@@ -194,4 +197,41 @@ fn an_erasure_that_is_killed_at_any_moment_is_done_when_it_is_asked_for_again() 
     });
     assert!(is_met, "too quick for this test");
     server.stop();
+}
+
+/// The erasure looked at the exports once, at its beginning. An export that was created after that kept the person's
+/// id in its filters.
+#[test]
+fn an_export_that_is_created_during_an_erasure_and_filters_by_the_person_is_removed() {
+    let folder = Folder::new();
+    let (server, _) = filled(&folder, &["--shards", "2"], 6_000);
+    for (customer, mode) in [(name_of(7), "erase"), (name_of(9), "pseudonymise")] {
+        let (has_ended, wish) =
+            (AtomicBool::new(false), json!({"format": "csv", "filters": {"customer_id": customer}}));
+        let url_of = |export: &Value| export["url"].as_str().expect("a URL").to_owned();
+        let first = (url_of(&begin(&server, TENANT, &wish)), clock::unix_us());
+        let (erased, created) = std::thread::scope(|scope| {
+            let creating = scope.spawn(|| {
+                let (mut client, mut created) = (server.client(), vec![first]);
+                while !has_ended.load(Ordering::Acquire) {
+                    let answer = client.ask("POST", &path(TENANT), &wish.to_string()).expect("an answer");
+                    if answer.status == 201 {
+                        created.push((url_of(&answer.json()), clock::unix_us()));
+                    }
+                    clock::pause(Duration::from_millis(5));
+                }
+                created
+            });
+            let erased = erase(&mut server.client(), &customer, mode).expect("an answer");
+            has_ended.store(true, Ordering::Release);
+            (erased, creating.join().expect("the exports"))
+        });
+        assert_eq!(erased.status, 200, "{}", String::from_utf8_lossy(&erased.body));
+        let certificate = erased.json();
+        let finished_at = certificate["finished_at"].as_str().expect("a time");
+        let finished_us = firehose::event::parse_rfc3339(finished_at.as_bytes()).expect("a time");
+        for (url, _) in created.iter().filter(|(_, at)| *at < finished_us) {
+            assert_eq!(server.get(url).status, 404, "{mode}: {url}");
+        }
+    }
 }

@@ -41,7 +41,7 @@ pub(super) async fn by_sums(
             let mut singles = Vec::new();
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
                 let last = pin(connection, &ORDERS)?;
-                // Groups by time have no edges. Sums by name have at most two, each shorter than a day.
+                // Groups by time have no edges. Sums by name have at most two edges, each shorter than a day.
                 let (mut of_edge, mut reading) =
                     (SaleParts::default(), Some(SalePartsCursor::new(single, (0, 1))));
                 while let Some(from) = reading {
@@ -138,6 +138,7 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
                 figures: Figures { details, ..merged.figures },
             })
         })
-        .collect::<Result<_, SketchError>>()?;
-    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated: with_details })
+        .collect::<Result<Vec<_>, SketchError>>()?;
+    let estimated = with_details && !groups.is_empty();
+    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated })
 }
