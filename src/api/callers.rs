@@ -31,7 +31,7 @@ pub struct Caller<'a> {
     pub origin: Option<&'a [u8]>,
 }
 
-/// What a browser's OPTIONS request asks for.
+/// The request that a browser announces by OPTIONS.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Preflight<'a> {
     pub cors: Cors<'a>,

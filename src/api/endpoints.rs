@@ -315,7 +315,7 @@ impl fmt::Display for Methods {
 #[derive(Debug)]
 pub struct Endpoints<H: 'static>(pub &'static [Endpoint<H>]);
 
-/// What the endpoint table contains for a request.
+/// The result of looking up a request in the endpoint table.
 #[derive(Debug)]
 pub struct Found<H: 'static> {
     /// The most specific row at the path that has the method. If no row has the method, this is the most specific row

@@ -17,7 +17,7 @@ pub struct ProblemDocument {
     /// The HTTP status code of the response.
     #[schema(example = 422)]
     pub status: u16,
-    /// What is wrong with this request.
+    /// The error in this request, as a sentence.
     pub detail: String,
     /// The request's id, as in the `X-Request-Id` header.
     pub instance: String,

@@ -116,7 +116,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the disk is full.
+/// Returns `true` if the error says that the disk is full.
 #[must_use]
 pub fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

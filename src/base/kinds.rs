@@ -26,8 +26,8 @@ pub struct KindRow {
     /// The name, in snake case.
     pub name: &'static str,
     pub placement: Placement,
-    /// Whether a stored record adds one to a stream's row count. A reshard counts these. A rejected record counts as
-    /// rejected regardless of its kind.
+    /// Set if a stored record adds one to a stream's row count. A reshard counts records of these kinds. A rejected
+    /// record counts as rejected regardless of its kind.
     pub is_counted: bool,
     /// The reason that `rejected_record` gives for a record of this kind.
     pub rejection: &'static str,

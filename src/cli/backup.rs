@@ -41,8 +41,8 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         return Err(format!("{} is not empty; use a separate folder for each backup", dest.display()));
     }
     let began_us = clock::unix_us();
-    // Uploads precede the shards, so that every row that an upload reports as stored is in a copied shard. Later rows
-    // of a shard are recognised by their ingest and line when they arrive again.
+    // Uploads precede the shards, so that every row that an upload reports as stored is in a copied shard. Rows that
+    // the shard received later are recognised by their ingest and line when the client sends them again.
     let uploads = copy_uploads(data, dest).map_err(failed)?;
     for id in &uploads.unreadable {
         eprintln!("upload {id}: it cannot be read and is not in the backup; its committed rows are");

@@ -40,7 +40,7 @@ pub enum KeyCommand {
         #[arg(long, value_name = "WHEN", value_parser = time)]
         expires: Option<When>,
 
-        /// What the key is for, as a note for people.
+        /// A note about the purpose of the key.
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = label)]
         label: String,
     },

@@ -120,7 +120,7 @@ pub fn tenant(command: &TenantCommand) -> ExitCode {
     }
 }
 
-/// What a command does if the folder has no tenants and no keys.
+/// The behaviour of a command if the folder has no tenants and no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
     Make,

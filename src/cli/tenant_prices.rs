@@ -143,7 +143,7 @@ pub enum SecretCommand {
         #[arg(long)]
         stdin: bool,
 
-        /// What the secret is for, as a note for people.
+        /// A note about the purpose of the secret.
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = label)]
         label: String,
     },

@@ -135,7 +135,7 @@ impl ClickStore {
     }
 
     /// Stops building an index because rows are about to be deleted. The build is restarted later. Returns the name
-    /// of the table in which it was built.
+    /// of the unfinished table.
     pub fn stop_sealing(&mut self) -> Option<String> {
         self.sealing.take().map(|sealing| format!("{}_user_build", sealing.partition))
     }

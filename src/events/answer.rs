@@ -1,6 +1,6 @@
 //! `POST /events` and `/events/bulk`: the outcome of every row. `/metrics?tenant_id=…`: counts over time.
 
-use super::bucket_query::Bucket;
+use super::count::Bucket;
 use super::query::BucketsPlan;
 use super::shapes::{BulkResult, BulkRow, EventResult, Metric, Metrics};
 use crate::api::error::{RowErrors, RowRefusal};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::count::bucket_counts;
+use super::count::{Bucket, bucket_counts};
 use super::query::BucketsPlan;
 use crate::base::bucket_size::BucketSize;
 use crate::query::{ParameterError, QueryError, Readers, local};
@@ -17,17 +17,6 @@ const DAY_MAX_US: i64 = 26 * BucketSize::Hour.us();
 /// Only a zone's transitions in these years decide how its buckets are built, because local mean times of the 19th
 /// century had odd seconds.
 const YEARS_US: (i64, i64) = (0, 4_102_444_800_000_000);
-
-/// The events of one source and type in one period.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    pub start_us: i64,
-    pub source: String,
-    pub event_type: String,
-    pub count: i64,
-    pub first_us: i64,
-    pub last_us: i64,
-}
 
 /// Returns the buckets that begin in the plan's range, in order of (start, source, type).
 pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket>, QueryError> {

@@ -10,9 +10,9 @@ use crate::base::bucket_size::BucketSize;
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
-/// One bucket in one shard.
+/// The events of one source and type in one period, in one shard or in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BucketCount {
+pub struct Bucket {
     pub start_us: i64,
     pub source: String,
     pub event_type: String,
@@ -143,13 +143,13 @@ pub fn bucket_counts(
     size: BucketSize,
     (of, range): (&EventFilter, &TimeRange),
     limit: usize,
-) -> Result<Vec<BucketCount>, ShardError> {
+) -> Result<Vec<Bucket>, ShardError> {
     let EventFilter { tenant_id, source, event_type } = of;
     let sql = buckets_text(size);
     let (from, to) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map((tenant_id, from, to, source, event_type, limit as i64), |row| {
-        Ok(BucketCount {
+        Ok(Bucket {
             start_us: row.get(0)?,
             source: row.get(1)?,
             event_type: row.get(2)?,

@@ -23,9 +23,9 @@ mod verify;
 use rusqlite::Connection;
 
 pub use self::body::ServiceEvent;
-pub use self::bucket_query::{Bucket, buckets};
+pub use self::bucket_query::buckets;
 pub use self::buckets::Buckets;
-pub use self::count::{BucketCount, bucket_counts, bucket_statements};
+pub use self::count::{Bucket, bucket_counts, bucket_statements};
 pub use self::query::{BucketsPlan, rows_plan};
 pub use self::read::{EventFilter, event_statements};
 pub use self::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};

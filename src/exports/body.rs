@@ -168,7 +168,7 @@ impl ExportSpec {
             ("q", &filters.q),
             ("status", &status),
         ];
-        let mut parameters = Parameters::of(KNOWN, &pairs);
+        let mut parameters = Parameters::of(&pairs);
         let filter = order_filter(tenant_id, keys, &mut parameters, filters.product_id.clone());
         parameters.done(filter).map_err(|errors| {
             let fault = |error: crate::query::ParameterError| ExportFault {
@@ -219,25 +219,6 @@ impl ExportSpec {
         }
     }
 }
-
-/// The parameters of a search that an export may have, except the list of products.
-const KNOWN: &[&str] = &[
-    "from",
-    "to",
-    "start_date",
-    "end_date",
-    "tz",
-    "order_id",
-    "customer_id",
-    "category",
-    "min_price",
-    "max_price",
-    "currency",
-    "min_total",
-    "max_total",
-    "q",
-    "status",
-];
 
 fn pointer_of(name: &str) -> &'static str {
     match name {

@@ -74,14 +74,15 @@ impl Bound {
 
 /// The parameters of a query string by name, and the errors so far.
 pub struct Parameters {
-    known: &'static [&'static str],
+    known: Cow<'static, [&'static str]>,
     values: Vec<Option<String>>,
     errors: Vec<ParameterError>,
 }
 
 impl Parameters {
     pub fn read(query: Option<&str>, known: &'static [&'static str]) -> Parameters {
-        let mut parameters = Parameters { known, values: vec![None; known.len()], errors: Vec::new() };
+        let mut parameters =
+            Parameters { known: known.into(), values: vec![None; known.len()], errors: Vec::new() };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
@@ -104,13 +105,12 @@ impl Parameters {
         parameters
     }
 
-    /// Creates parameters from separate values.
+    /// Creates parameters from names and values. Only these names are known.
     #[must_use]
-    pub fn of(known: &'static [&'static str], given: &[(&str, &Option<String>)]) -> Parameters {
-        let value = |name: &&str| {
-            given.iter().find(|(given, _)| given == name).and_then(|(_, value)| (*value).clone())
-        };
-        Parameters { known, values: known.iter().map(value).collect(), errors: Vec::new() }
+    pub fn of(given: &[(&'static str, &Option<String>)]) -> Parameters {
+        let (known, values): (Vec<_>, _) =
+            given.iter().map(|(name, value)| (*name, (*value).clone())).unzip();
+        Parameters { known: known.into(), values, errors: Vec::new() }
     }
 
     pub fn wrong(&mut self, name: &'static str, code: &'static str, detail: &str) {

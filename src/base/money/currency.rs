@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The code and the number of digits of every currency and fund in ISO 4217 list one that has minor units, sorted, as
-/// of 1 January 2026 (without BGN, with XCG and ZWG). Metals, baskets and test codes are excluded: their minor units
+/// The currencies and funds of ISO 4217 list one that have minor units, as of 1 January 2026 (without BGN, with XCG and
+/// ZWG): code and number of digits, sorted. Metals, baskets and test codes are excluded: their minor units
 /// are "N.A.", so amounts cannot be counted in them.
 #[rustfmt::skip]
 const CURRENCIES: [[u8; 4]; 165] = [

@@ -3,11 +3,11 @@
 //! Both start from the schema that the shard creates, decode the same records, and write 10,000 orders per transaction
 //! with the same settings of SQLite. `rows_per_s` excludes the time of checkpoints and upkeep.
 //!
-//! The bare loop executes one prepared INSERT per order and one per item, with the covering index in order of time. It
-//! inserts tenants, categories, products and customers once each, with the indexes of these tables, including the one
-//! of the words of names and e-mail addresses, and keeps their numbers in hash maps. It does not check whether an
-//! order exists (it keeps no ids), compare or hash its content, keep sums by hour, day, category and product with
-//! their sketches, count the rows of the partition, open a new partition, or keep journal positions.
+//! The bare loop executes one prepared INSERT per order and one per item, with the covering index in order of time.
+//! It inserts tenants, categories, products and customers once each, with the indexes of these tables and the
+//! full-text index of names and e-mail addresses. Hash maps keep the numbers of these rows. The bare loop does not check
+//! whether an order exists (it keeps no ids), compare or hash its content, keep sums by hour, day, category and
+//! product with their sketches, count the rows of the partition, open a new partition, or keep journal positions.
 
 use std::collections::HashMap;
 use std::time::Duration;
