@@ -235,7 +235,8 @@
 //!    `server/components.rs`. `R` is an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that
 //!    implements [`api::error::Refuse`]. By then the tenant in the path is valid, permitted and charged; a handler of
 //!    a streamed body calls `lane::admit` itself. Other parameters (`call.request.parameter("order")`) may be
-//!    anything, even empty.
+//!    anything, even empty. A handler that filters by time reads its [`query::Period`] from
+//!    [`query::Parameters::with_period`].
 //! 3. A handler that only reads memory is a function of [`api::Asked`]. It may be `hot` if it requires no key.
 //! 4. A function in the `openapi.rs` of the feature describes the endpoint. With the builders of [`api::openapi`], it
 //!    lists the parameters with their limits, the responses, and the problems that only this endpoint has. The lock,

@@ -39,6 +39,7 @@ mod sketches;
 mod stock;
 mod stock_history;
 mod stop;
+mod times;
 mod unsynced;
 mod upkeep;
 mod uploads;

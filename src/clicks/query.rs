@@ -33,9 +33,7 @@ impl Selection for ClickFilter {
 /// # Errors
 /// Returns every invalid parameter.
 pub fn rows_plan(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
-    let known =
-        &["user_id", "from", "to", "start_date", "end_date", "tz", "order", "page", "page_size", "cursor"];
-    let mut parameters = Parameters::read(query, known);
+    let mut parameters = Parameters::with_period(query, &["user_id", "order", "page", "page_size", "cursor"]);
     let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
     RowsPlan::new(parameters, ClickFilter { user_id })
 }

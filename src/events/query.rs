@@ -8,7 +8,7 @@ use super::read::EventFilter;
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::base::limits::NAME_BYTES_MAX;
-use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
+use crate::query::{ParameterError, Parameters, Period, RowsPlan, Selection, Step};
 use crate::shard::read::{self, Partial, TimeRange};
 use crate::shard::{ShardError, Stream};
 
@@ -49,21 +49,8 @@ pub struct BucketsPlan {
 /// # Errors
 /// Returns every invalid parameter.
 pub fn rows_plan(query: Option<&str>) -> Result<(RowsPlan, String), Vec<ParameterError>> {
-    let known = &[
-        "tenant_id",
-        "source",
-        "event_type",
-        "from",
-        "to",
-        "start_date",
-        "end_date",
-        "tz",
-        "order",
-        "page",
-        "page_size",
-        "cursor",
-    ];
-    let mut parameters = Parameters::read(query, known);
+    let known = &["tenant_id", "source", "event_type", "order", "page", "page_size", "cursor"];
+    let mut parameters = Parameters::with_period(query, known);
     let tenant_id = parameters.tenant();
     let of = event_filter(&mut parameters, tenant_id.clone());
     Ok((RowsPlan::new(parameters, of)?, tenant_id))
@@ -77,22 +64,11 @@ fn event_filter(parameters: &mut Parameters, tenant_id: String) -> EventFilter {
 impl BucketsPlan {
     /// Parses the query of `GET /metrics?tenant_id=…`.
     pub fn new(query: Option<&str>) -> Result<BucketsPlan, Vec<ParameterError>> {
-        let known = &[
-            "tenant_id",
-            "source",
-            "event_type",
-            "from",
-            "to",
-            "start_date",
-            "end_date",
-            "tz",
-            "bucket_size",
-        ];
-        let mut parameters = Parameters::read(query, known);
+        let known = &["tenant_id", "source", "event_type", "bucket_size"];
+        let mut parameters = Parameters::with_period(query, known);
         let tenant_id = parameters.tenant();
         let of = event_filter(&mut parameters, tenant_id.clone());
-        let zone = parameters.zone();
-        let (from_us, to_us) = parameters.range(zone.as_ref());
+        let period = Period::read(&mut parameters);
         let sizes = [("minute", BucketSize::Minute), ("hour", BucketSize::Hour), ("day", BucketSize::Day)];
         if !parameters.is_given("bucket_size") {
             parameters.wrong(
@@ -102,7 +78,7 @@ impl BucketsPlan {
             );
         }
         let size = parameters.choice("bucket_size", &sizes).unwrap_or(BucketSize::Hour);
-        let range = TimeRange { from_us, to_us, descending: false };
-        parameters.done(BucketsPlan { of, size, range, zone })
+        let range = period.range(false);
+        parameters.done(BucketsPlan { of, size, range, zone: period.zone })
     }
 }

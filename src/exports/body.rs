@@ -434,4 +434,34 @@ mod tests {
         let orders = br#"{"format":"csv","fields":["quantity"]}"#;
         assert_eq!(ExportSpec::read(orders).unwrap_err()[0].pointer, "/fields");
     }
+
+    #[test]
+    fn a_stored_specification_keeps_its_period() {
+        let us = |text: &str| Some(text.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+        for (filters, from, to) in [
+            (r#"{"from":"2026-01-01T00:00:00Z"}"#, us("2026-01-01T00:00:00Z"), None),
+            (
+                r#"{"from":"2026-01-01t00:00:00z","to":"2026-02-01"}"#,
+                us("2026-01-01T00:00:00Z"),
+                us("2026-02-01T00:00:00Z"),
+            ),
+            (
+                r#"{"start_date":"2026-03-29","end_date":"2026-03-29","tz":"Europe/Berlin"}"#,
+                us("2026-03-28T23:00:00Z"),
+                us("2026-03-29T22:00:00Z"),
+            ),
+            (
+                r#"{"from":"2026-03-29T01:00","end_date":null,"to":"2026-03-29T040000","tz":"Europe/Berlin"}"#,
+                us("2026-03-29T00:00:00Z"),
+                us("2026-03-29T02:00:00Z"),
+            ),
+        ] {
+            let stored = format!(
+                r#"{{"format":"csv","rows":"orders","compression":"none","filters":{filters},"fields":["total"]}}"#
+            );
+            let spec: ExportSpec = serde_json::from_str(&stored).unwrap();
+            let range = spec.filter("t", &KeyHasher::new(&[3; 16])).unwrap().1;
+            assert_eq!((range.from_us, range.to_us), (from, to), "{filters}");
+        }
+    }
 }

@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{
-    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type,
-};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 
 use super::columns::Column;
+use crate::api::openapi::parameters::{of_form, period, time_or_date};
 use crate::api::schema::texts::{CurrencyCode, Identifier, Name};
 use crate::orders::OrderState;
 
@@ -75,20 +74,31 @@ fn columns() -> RefOr<Schema> {
         .into()
 }
 
-fn time_or_date() -> RefOr<Schema> {
-    let one = |format: KnownFormat| {
-        let format = Some(SchemaFormat::KnownFormat(format));
-        ObjectBuilder::new().schema_type(Type::String).format(format)
-    };
-    AnyOfBuilder::new()
-        .item(one(KnownFormat::DateTime))
-        .item(one(KnownFormat::Date))
-        .item(ObjectBuilder::new().schema_type(Type::Null))
-        .description(Some(
-            "A time or a day: `from` (inclusive) and `to` (exclusive), or `start_date` and `end_date` (days \
-             are inclusive).",
-        ))
-        .into()
+/// Describes a bound of a period that may be absent or null.
+fn bound(description: &str) -> RefOr<Schema> {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    time_or_date().item(null).description(Some(description)).into()
+}
+
+fn from() -> RefOr<Schema> {
+    bound(period::FROM)
+}
+
+fn to() -> RefOr<Schema> {
+    bound(period::TO)
+}
+
+fn start_date() -> RefOr<Schema> {
+    bound(period::START_DATE)
+}
+
+fn end_date() -> RefOr<Schema> {
+    bound(period::END_DATE)
+}
+
+fn tz() -> RefOr<Schema> {
+    let zone = of_form("time-zone").schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+    zone.description(Some(period::TZ)).examples(["Europe/Berlin"]).into()
 }
 
 fn products() -> RefOr<Schema> {
@@ -100,16 +110,15 @@ fn products() -> RefOr<Schema> {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportFilters {
-    #[schema(schema_with = time_or_date, required = false)]
+    #[schema(schema_with = from, required = false)]
     pub from: Option<String>,
-    #[schema(schema_with = time_or_date, required = false)]
+    #[schema(schema_with = to, required = false)]
     pub to: Option<String>,
-    #[schema(schema_with = time_or_date, required = false)]
+    #[schema(schema_with = start_date, required = false)]
     pub start_date: Option<String>,
-    #[schema(schema_with = time_or_date, required = false)]
+    #[schema(schema_with = end_date, required = false)]
     pub end_date: Option<String>,
-    /// The IANA time zone in which days start and end.
-    #[schema(format = "time-zone", example = "Europe/Berlin")]
+    #[schema(schema_with = tz, required = false)]
     pub tz: Option<String>,
     /// Only the order with this id, if it matches the other conditions.
     #[schema(value_type = Option<Identifier>)]

@@ -5,7 +5,7 @@ use super::status::OrderStatus;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
 use crate::base::money::Currency;
-use crate::query::{Filter, ParameterError, Parameters};
+use crate::query::{Filter, ParameterError, Parameters, Period};
 use crate::shard::read::TimeRange;
 
 /// The default number of orders in a response.
@@ -40,11 +40,6 @@ impl SearchPlan {
         keys: &KeyHasher,
     ) -> Result<SearchPlan, Vec<ParameterError>> {
         let known = &[
-            "from",
-            "to",
-            "start_date",
-            "end_date",
-            "tz",
             "order_id",
             "customer_id",
             "product_id",
@@ -60,7 +55,7 @@ impl SearchPlan {
             "limit",
             "cursor",
         ];
-        let mut parameters = Parameters::read(query, known);
+        let mut parameters = Parameters::with_period(query, known);
         let products = list(&mut parameters, "product_id");
         let (mut of, range) = order_filter(tenant_id, keys, &mut parameters, products);
         of.fields = fields(&mut parameters);
@@ -113,8 +108,7 @@ pub fn order_filter(
     parameters: &mut Parameters,
     product_ids: Vec<String>,
 ) -> (OrderFilter, TimeRange) {
-    let zone = parameters.zone();
-    let (from_us, to_us) = parameters.range(zone.as_ref());
+    let range = Period::read(parameters).range(true);
     let of = OrderFilter {
         tenant_id: tenant_id.to_owned(),
         order: identifier(parameters, "order_id").map(|order_id| one(tenant_id, order_id, keys)),
@@ -132,7 +126,7 @@ pub fn order_filter(
         fields: 0,
         cache: Default::default(),
     };
-    (of, TimeRange { from_us, to_us, descending: true })
+    (of, range)
 }
 
 /// Takes a comma-separated parameter.

@@ -10,7 +10,7 @@ use super::record::Decision;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
 use crate::event::{is_too_deep, parse_rfc3339};
-use crate::query::{ParameterError, Parameters};
+use crate::query::{ParameterError, Parameters, Period};
 
 /// The default number of anomalies in a response.
 const LIMIT: usize = 100;
@@ -223,7 +223,7 @@ impl AnomaliesPlan {
         product_id: Option<&str>,
         query: Option<&str>,
     ) -> Result<AnomaliesPlan, Vec<ParameterError>> {
-        let mut parameters = Parameters::read(query, &["status", "since", "limit", "cursor"]);
+        let mut parameters = Parameters::with_period(query, &["status", "since", "limit", "cursor"]);
         let status = parameters.value("status").and_then(|name| {
             let known = AnomalyStatus::ALL.into_iter().find(|status| status.as_str() == name);
             if known.is_none() {
@@ -231,14 +231,15 @@ impl AnomaliesPlan {
             }
             known
         });
-        let since_us = parameters.time("since", None);
+        let Period { from_us, to_us, .. } = Period::read(&mut parameters);
         let limit = parameters.number("limit", 1, ANOMALIES_MAX).unwrap_or(LIMIT);
         let cursor = parameters.value("cursor");
         let of = AnomalyFilter {
             tenant_id: tenant_id.to_owned(),
             product_id: product_id.map(str::to_owned),
             status,
-            since_us,
+            from_us,
+            to_us,
             after: None,
         };
         parameters.done(AnomaliesPlan { of, limit, cursor })
@@ -384,7 +385,7 @@ mod tests {
         let query = "status=open&since=2024-01-15T10:30:00Z&limit=7&cursor=x";
         let plan = AnomaliesPlan::new("t", Some("p"), Some(query)).unwrap();
         assert_eq!(
-            (plan.limit, plan.of.status, plan.of.since_us),
+            (plan.limit, plan.of.status, plan.of.from_us),
             (7, Some(AnomalyStatus::Open), Some(NOW_US))
         );
         let errors = AnomaliesPlan::new("t", None, Some("status=new&since=x&limit=0&q=1")).unwrap_err();

@@ -12,7 +12,8 @@ use super::shapes::{
 };
 use crate::api::openapi::links::{Next, SAME_PRODUCT, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{
-    ack, cursor, id_in_path, identifier, in_header, in_path, number, parameter, string, time_or_date, words,
+    ack, cursor, id_in_path, identifier, in_header, in_path, number, parameter, range, string, time_or_date,
+    words,
 };
 use crate::api::openapi::{READING, answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
@@ -175,7 +176,7 @@ pub fn list(of_product: bool) -> OperationBuilder {
             "Price anomalies of a tenant"
         }))
         .description(Some(
-            "The list is sorted by time of receipt, newest first. The stream begins now, or after the event \
+            "The list is sorted by time of receipt, newest first, and a period selects by it. The stream begins now, or after the event \
              that `Last-Event-ID` names, also across restarts of the server. It neither omits nor repeats \
              an event. A comment is sent every 15 seconds; it has its own id if other changes have passed \
              in the meantime. A reader that is too slow gets an event `lagged`, then the events that it \
@@ -194,7 +195,7 @@ pub fn list(of_product: bool) -> OperationBuilder {
         ))
         .parameter(parameter(
             "since",
-            "Only prices received at or after this time or date. Lists only.",
+            "Another name of `from`: only prices received at or after this time or date. Lists only.",
             time_or_date(),
         ))
         .parameter(parameter("limit", &limit, number(1, ANOMALIES_MAX as i64)))
@@ -203,7 +204,8 @@ pub fn list(of_product: bool) -> OperationBuilder {
             "last_event_id",
             "Same as the header `Last-Event-ID`, for clients that cannot set headers. Streams only.",
             cursor(),
-        ))
+        ));
+    let operation = range(operation)
         .parameter(in_header(
             "Last-Event-ID",
             "The id of the last event that the client read.",

@@ -79,16 +79,21 @@ pub(super) struct AnomaliesPage {
 /// Returns the context that an anomaly cursor is sealed for. It binds the cursor to its query.
 fn context(of: &AnomalyFilter) -> Vec<u8> {
     let mut context = b"price anomalies".to_vec();
-    let since = of.since_us.map(|since| since.to_string());
+    let [from, to] = [of.from_us, of.to_us].map(|bound| bound.map(|us| us.to_string()));
     for part in [
         Some(of.tenant_id.as_str()),
         of.product_id.as_deref(),
         of.status.map(AnomalyStatus::as_str),
-        since.as_deref(),
+        from.as_deref(),
     ] {
         context.push(0);
         // A part that is present is never empty, so an empty part always means an absent one.
         context.extend_from_slice(part.unwrap_or_default().as_bytes());
+    }
+    // Cursors from before there was an end have no such part.
+    if let Some(to) = to {
+        context.push(0);
+        context.extend_from_slice(to.as_bytes());
     }
     context
 }
@@ -454,7 +459,8 @@ mod tests {
             tenant_id: "t".to_owned(),
             product_id: None,
             status: None,
-            since_us: None,
+            from_us: None,
+            to_us: None,
             after: None,
         };
         let shards: Vec<Shard> =

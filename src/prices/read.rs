@@ -47,7 +47,9 @@ pub struct AnomalyFilter {
     pub product_id: Option<String>,
     pub status: Option<AnomalyStatus>,
     /// Selects only anomalies whose event was received at this time or later.
-    pub since_us: Option<i64>,
+    pub from_us: Option<i64>,
+    /// Selects only anomalies whose event was received before this time.
+    pub to_us: Option<i64>,
     /// Selects only anomalies after this one, in newest-first order.
     pub after: Option<(i64, String)>,
 }
@@ -297,8 +299,11 @@ pub fn anomalies(
     if let Some(status) = of.status {
         also("a.status = ?", status.as_str().to_owned().into());
     }
-    if let Some(since_us) = of.since_us {
-        also("a.created_us >= ?", since_us.into());
+    if let Some(from_us) = of.from_us {
+        also("a.created_us >= ?", from_us.into());
+    }
+    if let Some(to_us) = of.to_us {
+        also("a.created_us < ?", to_us.into());
     }
     if let Some((created_us, anomaly_id)) = &of.after {
         also("(a.created_us, a.anomaly_id) < (?,", (*created_us).into());

@@ -4,9 +4,9 @@
 //! after its skipped part. An hour that is repeated completely counts as two hours. A time without a date (at the
 //! ends of the calendar) is its own beginning.
 
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::tz::{Offset, TimeZone};
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use jiff::{Timestamp, ToSpan as _};
 
 use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
@@ -19,9 +19,33 @@ const FIRST_DATE: Date = Date::constant(0, 1, 1);
 /// Returns the instant at which a zone's clock shows a time. The result is clamped to the storable times and the
 /// microsecond after them.
 pub fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
-    let us = time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
-    // A time for which the calendar has no instant is before or after all times that have one.
-    us.unwrap_or(if time.year() > 0 { i64::MAX } else { i64::MIN }).clamp(TIME_US_MIN, TIME_US_MAX + 1)
+    clamped(time.date(), instant(zone, time))
+}
+
+/// Returns the beginning of a zone's day: the first instant at which its clock shows this date or, if it skips the date,
+/// a later one. The result is clamped as in [`time_of`].
+pub fn start_of(zone: &TimeZone, date: Date) -> i64 {
+    clamped(date, beginning(zone, date))
+}
+
+/// A date for which the calendar has no instant is before or after all times that have one.
+fn clamped(date: Date, us: Option<i64>) -> i64 {
+    us.unwrap_or(if date.year() > 0 { i64::MAX } else { i64::MIN }).clamp(TIME_US_MIN, TIME_US_MAX + 1)
+}
+
+fn instant(zone: &TimeZone, time: DateTime) -> Option<i64> {
+    time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond()).ok()
+}
+
+fn beginning(zone: &TimeZone, date: Date) -> Option<i64> {
+    let midnight = date.to_datetime(Time::midnight());
+    let us = instant(zone, midnight)?;
+    if !matches!(zone.to_ambiguous_timestamp(midnight).offset(), AmbiguousOffset::Gap { .. }) {
+        return Some(us);
+    }
+    // The clock skips midnight. `us` is as long after the change as midnight is after the beginning of the gap.
+    let change = zone.preceding(Timestamp::from_microsecond(us + 1).ok()?).next()?;
+    Some(change.timestamp().as_microsecond())
 }
 
 /// Returns the date that contains a time.
@@ -70,23 +94,25 @@ pub fn next_hour(zone: &TimeZone, us: i64) -> i64 {
     next
 }
 
-/// Returns the beginning of the day that contains a time.
+/// Returns the beginning of the day that contains a time. If a clock is set back over midnight and shows the date before
+/// again, this time is part of the later day.
 pub fn day_start(zone: &TimeZone, us: i64) -> i64 {
     let Ok(time) = Timestamp::from_microsecond(us) else { return us };
-    let zoned = time.to_zoned(zone.clone());
-    if zoned.date() <= FIRST_DATE {
+    let date = time.to_zoned(zone.clone()).date();
+    if date <= FIRST_DATE {
         let first = FIRST_DATE.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
         return first.unwrap_or(us).min(TIME_US_MIN).min(us);
     }
-    zoned.start_of_day().map_or(us, |zoned| zoned.timestamp().as_microsecond())
+    let next = date.tomorrow().ok().and_then(|next| beginning(zone, next));
+    next.filter(|next| *next <= us).or_else(|| beginning(zone, date)).unwrap_or(us)
 }
 
 /// Returns the end of the day that contains a time.
 pub fn next_day(zone: &TimeZone, us: i64) -> i64 {
-    let next = Timestamp::from_microsecond(us)
-        .and_then(|time| time.to_zoned(zone.clone()).date().max(FIRST_DATE).tomorrow())
-        .and_then(|date| date.to_zoned(zone.clone()));
-    next.map_or(us + BucketSize::Day.us(), |zoned| zoned.timestamp().as_microsecond()).max(us + 1)
+    let Ok(time) = Timestamp::from_microsecond(us) else { return us + BucketSize::Day.us() };
+    let date = time.to_zoned(zone.clone()).date().max(FIRST_DATE);
+    let mut following = date.series(1.day()).skip(1).map_while(|next| beginning(zone, next));
+    following.find(|next| *next > us).unwrap_or(us + BucketSize::Day.us())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The life of a query: plan → fan out → partial → merge → stream (R1, R2).
 //!
 //! ```text
-//! plan      RowsPlan, Parameters    the parameters, checked; a feature adds its Selection
+//! plan      Parameters, Period      the parameters, checked; a feature adds its Selection
 //! fan out   Readers::ask            a bounded step on each shard, on the readers' threads
 //! partial   Selection::step         sorted rows of one shard, rendered
 //! merge     Merged                  the shards' partials in one order
@@ -18,6 +18,7 @@ mod filter;
 pub mod local;
 mod merge;
 mod page;
+mod period;
 mod plan;
 mod readers;
 
@@ -26,6 +27,7 @@ pub use filter::{Filter, Selection, Step};
 pub use local::date_of;
 pub use merge::{Chunk, Merged};
 pub use page::{Page, page, stream};
+pub use period::Period;
 pub use plan::{Paging, ParameterError, Parameters, RowsPlan};
 pub use readers::{Answer, Permit, ReadShard, Readers, received};
 

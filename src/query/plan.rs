@@ -2,15 +2,11 @@
 
 use std::borrow::Cow;
 
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
 use super::filter::{Filter, Selection};
-use super::local;
-use crate::base::limits::{IDENTIFIER_BYTES_MAX, TIME_US_MAX, TIME_US_MIN};
-use crate::event::parse_rfc3339_bound;
-use crate::shard::read::TimeRange;
+use super::period::{PERIOD, Period};
+use crate::base::limits::IDENTIFIER_BYTES_MAX;
 
 /// The default number of rows on a page.
 const PAGE_SIZE: usize = 100;
@@ -44,34 +40,6 @@ pub struct RowsPlan {
     pub paging: Paging,
 }
 
-/// One end of a period, as requested.
-#[derive(Clone, Copy)]
-enum Bound {
-    /// A day in the zone.
-    Day(Date),
-    /// Microseconds since 1970 UTC, possibly outside the times that may be stored.
-    Time(i64),
-}
-
-impl Bound {
-    /// Returns the beginning of the bound.
-    fn us(self, zone: &TimeZone) -> i64 {
-        match self {
-            Bound::Day(date) => local::time_of(zone, date.to_datetime(jiff::civil::Time::midnight())),
-            Bound::Time(us) => us,
-        }
-    }
-
-    /// Returns the end of the bound if it is included: the end of a day, or the time itself.
-    fn end_us(self, zone: &TimeZone) -> i64 {
-        match self {
-            // No day follows the last one.
-            Bound::Day(date) => date.tomorrow().map_or(i64::MAX, |next| Bound::Day(next).us(zone)),
-            Bound::Time(us) => us,
-        }
-    }
-}
-
 /// The parameters of a query string by name, and the errors so far.
 pub struct Parameters {
     known: Cow<'static, [&'static str]>,
@@ -80,9 +48,19 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Parses a query string. Only these parameters are known.
     pub fn read(query: Option<&str>, known: &'static [&'static str]) -> Parameters {
-        let mut parameters =
-            Parameters { known: known.into(), values: vec![None; known.len()], errors: Vec::new() };
+        Parameters::parse(query, known.into())
+    }
+
+    /// Parses a query string of a route that filters by time. The parameters of a [`Period`] are known, too.
+    pub fn with_period(query: Option<&str>, known: &[&'static str]) -> Parameters {
+        Parameters::parse(query, [known, &PERIOD].concat().into())
+    }
+
+    fn parse(query: Option<&str>, known: Cow<'static, [&'static str]>) -> Parameters {
+        let values = vec![None; known.len()];
+        let mut parameters = Parameters { known: known.clone(), values, errors: Vec::new() };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
@@ -132,39 +110,6 @@ impl Parameters {
         Some(text)
     }
 
-    /// Returns a time or the beginning of a day, clamped to the storable times and the microsecond after them.
-    pub fn time(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<i64> {
-        let bound = self.bound(name, zone)?;
-        Some(bound.us(zone.unwrap_or(&TimeZone::UTC)).clamp(TIME_US_MIN, TIME_US_MAX + 1))
-    }
-
-    /// Parses a day, a time in the format of bodies or, with a zone, a time of its clock.
-    fn bound(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<Bound> {
-        let text = self.value(name)?;
-        let of_clock = |zone| date_time(&text).map(|time| Bound::Time(local::time_of(zone, time)));
-        let bound = day(&text)
-            .map(Bound::Day)
-            .or_else(|| parse_rfc3339_bound(with_plus(&text).as_bytes()).ok().map(Bound::Time))
-            .or_else(|| zone.and_then(of_clock));
-        if bound.is_none() {
-            let detail = format!(
-                "{name} must be a date such as 2024-01-15, or an RFC 3339 time with an offset such as \
-                 2024-01-15T10:30:00Z"
-            );
-            self.wrong(name, "invalid_timestamp", &detail);
-        }
-        bound
-    }
-
-    /// Returns the zone that `tz` names.
-    pub fn zone(&mut self) -> Option<TimeZone> {
-        let zone = TimeZone::get(&self.value("tz")?).ok();
-        if zone.is_none() {
-            self.wrong("tz", "unknown_value", "tz must be an IANA time zone such as Europe/Berlin");
-        }
-        zone
-    }
-
     pub fn number<T>(&mut self, name: &'static str, least: T, most: T) -> Option<T>
     where
         T: std::str::FromStr + PartialOrd + std::fmt::Display,
@@ -189,42 +134,6 @@ impl Parameters {
             self.wrong(name, "unknown_value", &format!("{name} must be {}", words.join(" or ")));
         }
         chosen
-    }
-
-    /// Returns the beginning (inclusive) and the end (exclusive) of the range. The parameters are `from` and `to`, or
-    /// `start_date` and `end_date`. The day of `end_date` is included. Days are those of the zone. Bounds outside the
-    /// storable times are equivalent to the first or the last of these.
-    pub fn range(&mut self, zone: Option<&TimeZone>) -> (Option<i64>, Option<i64>) {
-        let given = |names: [&str; 2]| {
-            let of = |name: &str| self.known.iter().position(|known| *known == name);
-            names.into_iter().filter_map(of).any(|at| self.values[at].is_some())
-        };
-        let is_by_dates = given(["start_date", "end_date"]);
-        if is_by_dates && given(["from", "to"]) {
-            let detail = "use either from and to, or start_date and end_date, not both";
-            self.wrong("start_date", "not_with_from_and_to", detail);
-            return (None, None);
-        }
-        let [first, last] = if is_by_dates { ["start_date", "end_date"] } else { ["from", "to"] };
-        let (start, end) = (self.bound(first, zone), self.bound(last, zone));
-        let utc = zone.cloned().unwrap_or(TimeZone::UTC);
-        let from_us = start.map(|start| start.us(&utc));
-        let to_us = end.map(|end| if is_by_dates { end.end_us(&utc) } else { end.us(&utc) });
-        let is_backwards = match (start, end) {
-            // Days are compared by date, because a day that a zone skipped begins and ends at the same time.
-            (Some(Bound::Day(start)), Some(Bound::Day(end))) if is_by_dates => start > end,
-            (Some(Bound::Day(start)), Some(Bound::Day(end))) => start >= end,
-            _ => from_us.zip(to_us).is_some_and(|(from, to)| from >= to),
-        };
-        if is_backwards {
-            let detail = match is_by_dates {
-                true => "end_date must not be before start_date",
-                false => "to must be later than from",
-            };
-            self.wrong(last, "out_of_range", detail);
-        }
-        let clamped = |us: i64| us.clamp(TIME_US_MIN, TIME_US_MAX + 1);
-        (from_us.map(clamped), to_us.map(clamped))
     }
 
     /// Returns `true` if the parameter has a value.
@@ -272,36 +181,10 @@ impl RowsPlan {
         mut parameters: Parameters,
         of: impl Selection + 'static,
     ) -> Result<RowsPlan, Vec<ParameterError>> {
-        let zone = parameters.zone();
-        let (from_us, to_us) = parameters.range(zone.as_ref());
-        let filter = Filter::new(of, TimeRange { from_us, to_us, descending: parameters.descending() });
+        let period = Period::read(&mut parameters);
+        let filter = Filter::new(of, period.range(parameters.descending()));
         let paging = parameters.paging();
         parameters.done(RowsPlan { filter, paging })
-    }
-}
-
-/// Parses a date in the format that bodies use for the date of a time.
-fn day(text: &str) -> Option<Date> {
-    let is_one = text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit());
-    if is_one { text.parse().ok() } else { None }
-}
-
-/// Parses a date and a time of day without an offset.
-fn date_time(text: &str) -> Option<DateTime> {
-    let is_one =
-        text.get(10..).is_some_and(|time| time.len() > 5 && !time.contains(['Z', 'z', '+', '-', '[']));
-    if is_one { text.parse().ok() } else { None }
-}
-
-/// Restores a plus that was not encoded and therefore arrived as a space, at the start of an offset to the east. The
-/// space between a date and a time remains.
-fn with_plus(text: &str) -> Cow<'_, str> {
-    match text.as_bytes() {
-        [.., b' ', _, _, b':', _, _] if text.len() > "2024-01-15 10:30".len() => {
-            let at = text.len() - " 01:00".len();
-            Cow::Owned([&text[..at], "+", &text[at + 1..]].concat())
-        }
-        _ => Cow::Borrowed(text),
     }
 }
 

@@ -8,7 +8,7 @@ use super::query::{GroupBy, SalesGroup, SalesQuery, SalesResult};
 use crate::base::clock;
 use crate::base::money::{Currency, write_sum};
 use crate::orders::SalesFilter;
-use crate::query::{self, ParameterError, Parameters};
+use crate::query::{self, ParameterError, Parameters, Period};
 use crate::sketch::HyperLogLog;
 
 /// A query for sales figures, and the key under which its answer is cached.
@@ -29,9 +29,7 @@ const RANK_ERROR: [(&str, f64); 3] = [("p50", 0.012), ("p95", 0.0052), ("p99", 0
 impl SalesPlan {
     /// Parses the query string of `…/metrics/sales`.
     pub fn new(tenant_id: &str, query: Option<&str>) -> Result<SalesPlan, Vec<ParameterError>> {
-        let known =
-            &["group_by", "from", "to", "start_date", "end_date", "tz", "precision", "currency", "fields"];
-        let mut parameters = Parameters::read(query, known);
+        let mut parameters = Parameters::with_period(query, &["group_by", "precision", "currency", "fields"]);
         let groups = [
             ("day", GroupBy::Day),
             ("hour", GroupBy::Hour),
@@ -39,9 +37,8 @@ impl SalesPlan {
             ("category", GroupBy::Category),
         ];
         let group_by = parameters.choice("group_by", &groups).unwrap_or(GroupBy::Day);
-        let zone = parameters.zone();
-        let range_us = parameters.range(zone.as_ref());
-        let zone = zone.unwrap_or(TimeZone::UTC);
+        let Period { from_us, to_us, zone } = Period::read(&mut parameters);
+        let (range_us, zone) = ((from_us, to_us), zone.unwrap_or(TimeZone::UTC));
         let exact = parameters.choice("precision", &[("exact", true), ("approx", false)]).unwrap_or(true);
         let currency = parameters.value("currency").and_then(|code| {
             let currency = Currency::parse(&code);

@@ -155,8 +155,8 @@ def mend_query(query):
 
 
 def mend_times(given):
-    # Of the four that say which stretch of time one does not contradict another.
-    for name in [name for name in ("from", "to", "start_date", "end_date") if given.get(name)][1:]:
+    # Of the five that say which stretch of time one does not contradict another.
+    for name in [name for name in ("from", "to", "start_date", "end_date", "since") if given.get(name)][1:]:
         del given[name]
 
 

@@ -73,35 +73,29 @@ pub fn cursor() -> ObjectBuilder {
     of_form("cursor")
 }
 
-/// Adds the parameters of a time range, which are the same on every route that has one.
+/// The descriptions of the parameters of a period, which are the same on every route that filters by time.
+pub mod period {
+    pub const FROM: &str = "Start of the period, inclusive: an RFC 3339 time with an offset; with `tz`, a time without \
+        one; or a date, which means the beginning of its day. Cannot be combined with `start_date` or `end_date`.";
+    pub const TO: &str = "End of the period, exclusive, in the same forms as `from`. A date means the beginning of \
+        its day, so that this day is excluded. Must be later than `from`.";
+    pub const START_DATE: &str = "First day, inclusive; or a time, as in `from`. Cannot be combined with `from` or \
+        `to`.";
+    pub const END_DATE: &str = "Last day, inclusive: `end_date` of a day equals `to` of the day after it. A time is an \
+        exclusive end, as in `to`. Must not be before `start_date`.";
+    pub const TZ: &str = "An IANA time zone such as Europe/Berlin. Days and hours begin as they do in this zone, \
+        including days of 23 and 25 hours and days that begin at 01:00, and a time without an offset is local time \
+        in it. Default: UTC, and every time has an offset.";
+}
+
+/// Adds the parameters of a period.
 pub fn range(operation: OperationBuilder) -> OperationBuilder {
     operation
-        .parameter(parameter(
-            "from",
-            "Start of the time range, inclusive: an RFC 3339 time with an offset, or a date, which means \
-             its beginning. Cannot be combined with `start_date` or `end_date`.",
-            time_or_date(),
-        ))
-        .parameter(parameter(
-            "to",
-            "End of the time range, exclusive: a time, or a date, which means its \
-                                    beginning.",
-            time_or_date(),
-        ))
-        .parameter(parameter("start_date", "First day, inclusive; or a time, as in `from`.", time_or_date()))
-        .parameter(parameter(
-            "end_date",
-            "Last day, inclusive; or a time, which is an exclusive end as in \
-                                          `to`.",
-            time_or_date(),
-        ))
-        .parameter(parameter(
-            "tz",
-            "An IANA time zone such as Europe/Berlin. Days and hours begin as they do in this zone, \
-             including days of 23 and 25 hours, and a time without an offset is local time in it. Default: \
-             UTC.",
-            of_form("time-zone"),
-        ))
+        .parameter(parameter("from", period::FROM, time_or_date()))
+        .parameter(parameter("to", period::TO, time_or_date()))
+        .parameter(parameter("start_date", period::START_DATE, time_or_date()))
+        .parameter(parameter("end_date", period::END_DATE, time_or_date()))
+        .parameter(parameter("tz", period::TZ, of_form("time-zone")))
 }
 
 /// Describes the `ack` parameter of every write.

@@ -343,7 +343,8 @@ impl Stand {
                     tenant_id: name.to_owned(),
                     product_id: product.map(|product| format!("p{product}")),
                     status,
-                    since_us: None,
+                    from_us: None,
+                    to_us: None,
                     after: None,
                 };
                 let whole = anomalies(reader, &of, 1_000).unwrap();
@@ -365,10 +366,21 @@ impl Stand {
                 }
                 assert_eq!(paged, whole);
                 of.after = None;
-                of.since_us = whole.first().map(|line| line.created_us);
-                let since = anomalies(reader, &of, 1_000).unwrap();
-                assert!(since.iter().all(|line| Some(line.created_us) >= of.since_us));
-                assert_eq!(since.is_empty(), whole.is_empty());
+                let within = |from_us: Option<i64>, to_us: Option<i64>| {
+                    let found =
+                        anomalies(reader, &AnomalyFilter { from_us, to_us, ..of.clone() }, 1_000).unwrap();
+                    let is_in = |line: &&crate::prices::AnomalyLine| {
+                        from_us.is_none_or(|from| line.created_us >= from)
+                            && to_us.is_none_or(|to| line.created_us < to)
+                    };
+                    assert_eq!(found, whole.iter().filter(is_in).cloned().collect::<Vec<_>>());
+                    found.len()
+                };
+                let [newest, oldest] =
+                    [whole.first(), whole.last()].map(|line| line.map(|line| line.created_us));
+                assert_eq!(within(newest, None) == 0, whole.is_empty());
+                assert_eq!(within(oldest, newest.map(|us| us + 1)), whole.len());
+                within(oldest, newest);
             }
         }
     }

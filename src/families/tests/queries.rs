@@ -213,7 +213,7 @@ fn wrong_parameters_are_named_each_with_its_reason() {
             "tenant_id=a&start_date=2024-02-30&end_date=x",
             &[("start_date", "invalid_timestamp"), ("end_date", "invalid_timestamp")],
         ),
-        ("tenant_id=a&from=2024-01-15&end_date=2024-01-16", &[("start_date", "not_with_from_and_to")]),
+        ("tenant_id=a&from=2024-01-15&end_date=2024-01-16", &[("end_date", "not_with_from_and_to")]),
         ("tenant_id=a&from=&to=&start_date=2024-01-15&end_date=2024-01-15", &[]),
         ("tenant_id=a&start_date=2024-01-16&end_date=2024-01-15", &[("end_date", "out_of_range")]),
         ("tenant_id=a&from=2024-01-15&to=2024-01-15", &[("to", "out_of_range")]),
