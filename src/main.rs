@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use firehose::cli::{self, Cli, Command, Drill};
 
 #[global_allocator]
@@ -12,7 +11,7 @@ fn main() -> ExitCode {
     // The allocator requests huge pages, and each touched byte then takes 2 MiB: 63 MB in an idle server with eight
     // shards. Without them the work takes as long. If this is refused, nothing changes.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    match Cli::parse().command {
+    match Cli::of_process().command {
         Command::Serve(flags) => cli::serve(&flags),
         Command::Config(flags) => cli::config(&flags),
         Command::Shards(args) => cli::shards(&args),

@@ -8,6 +8,7 @@ mod support;
 
 mod any_sqlite;
 mod dataset;
+mod documented;
 mod duplicates;
 mod durability;
 mod endpoints;

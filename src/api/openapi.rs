@@ -4,6 +4,7 @@ pub mod links;
 pub mod parameters;
 mod problems;
 
+use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ComponentsBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
@@ -229,6 +230,11 @@ pub fn answer(description: &str, content: Content, content_type: &str) -> Respon
 
 pub fn json_of(schema: &str) -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build()
+}
+
+/// Describes a JSON request body. The documentation page sends the example as it is.
+pub fn json_like(schema: &str, example: Value) -> Content {
+    ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).example(Some(example)).build()
 }
 
 pub fn text() -> Content {

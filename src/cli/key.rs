@@ -37,7 +37,7 @@ pub enum KeyCommand {
         scope: Vec<Scopes>,
 
         /// When the key expires: after a time (90d, 12h) or at a date (2027-01-31, RFC 3339). Default: never.
-        #[arg(long, value_name = "WHEN", value_parser = time)]
+        #[arg(long, value_name = "DURATION|DATE", value_parser = time)]
         expires: Option<When>,
 
         /// A note about the purpose of the key.
@@ -64,7 +64,7 @@ pub enum KeyCommand {
         id: String,
 
         /// How long the key remains valid (24h), or when it ends.
-        #[arg(long = "in", value_name = "WHEN", value_parser = time)]
+        #[arg(long = "in", value_name = "DURATION|DATE", value_parser = time)]
         later: Option<When>,
     },
 }

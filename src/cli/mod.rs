@@ -9,6 +9,7 @@ mod key;
 mod reshard;
 mod serve;
 mod shards;
+mod suggestions;
 mod tenant;
 mod tenant_prices;
 
@@ -51,7 +52,7 @@ pub enum Command {
     /// Serves until SIGTERM or SIGINT, then finishes open requests, stores what it can and exits with 0.
     ///
     /// Each setting can also be in firehose.toml, under its name with underscores, or in the environment as
-    /// FIREHOSE_NAME. Sizes are 64MiB, 2GB or plain bytes; times are 20ms, 5s or 2m.
+    /// FIREHOSE_NAME. Sizes are 64MiB, 2GB or plain bytes; durations are 20ms, 5s or 2m.
     Serve(Flags),
 
     /// Prints the effective settings as a firehose.toml, each with its source.
@@ -144,7 +145,7 @@ pub enum Drill {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// How long the locks are held.
+        /// How long the locks are held, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
     },

@@ -164,7 +164,7 @@ pub enum SecretCommand {
         id: String,
 
         /// How long the secret remains valid (24h), or when it ends.
-        #[arg(long = "in", value_name = "WHEN", value_parser = time)]
+        #[arg(long = "in", value_name = "DURATION|DATE", value_parser = time)]
         later: Option<When>,
     },
 

@@ -4,12 +4,12 @@ use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
-use utoipa::openapi::{Content, ContentBuilder, Ref, Required, ResponseBuilder};
+use utoipa::openapi::{Content, Required, ResponseBuilder};
 
 use super::shapes::{Accepted, ClickEvent, ClickPage, StoredClick};
 use crate::api::openapi::links::{Next, with_links};
 use crate::api::openapi::parameters::{number, paging, parameter, range};
-use crate::api::openapi::{READING, answer, header, json_of, request_id, with_problems};
+use crate::api::openapi::{READING, answer, header, json_like, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
 /// Adds the schemas of clicks.
@@ -126,7 +126,7 @@ fn click_event() -> Content {
         "timestamp": "2024-01-14T10:30:00Z",
         "metadata": {"page": "/products/42", "button": "buy"},
     });
-    ContentBuilder::new().schema(Some(Ref::from_schema_name("ClickEvent"))).example(Some(example)).build()
+    json_like("ClickEvent", example)
 }
 
 #[cfg(test)]

@@ -17,12 +17,19 @@ pub enum ConfigError {
     NotToml { path: PathBuf, reason: String },
 
     /// An unknown file key or variable, most likely a typing error.
-    #[error("{place} is not a setting; did you mean {nearest}?")]
-    Unknown { place: String, nearest: String },
+    #[error("{place} is not a setting; {}", suggestion(near.as_deref()))]
+    Unknown { place: String, near: Option<String> },
 
     /// A value that cannot be parsed or is out of range.
     #[error("{place} is {value:?}: {allowed}")]
     Value { place: String, value: String, allowed: String },
+}
+
+fn suggestion(near: Option<&str>) -> String {
+    match near {
+        Some(near) => format!("did you mean {near}?"),
+        None => "`firehose config` prints every setting".to_owned(),
+    }
 }
 
 /// Collects errors, so that one start reports all of them.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Complaints, ConfigError};
 use super::raw::{Raw, Source, variable};
 use super::settings::{Config, SETTINGS};
-use super::suggest::nearest;
+use super::suggest::near;
 
 /// The command line: every setting as a flag, and the file to read.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -71,8 +71,8 @@ fn from_environment(
             // character.
             raw.set(spec.name, &value.to_string_lossy(), Source::Environment);
         } else if !is_service_link(name) {
-            let known = nearest(&name.to_ascii_lowercase(), SETTINGS.iter().map(|spec| spec.name));
-            complaints.push(ConfigError::Unknown { place: key.to_owned(), nearest: variable(known) });
+            let near = near(&name.to_ascii_lowercase(), SETTINGS.iter().map(|spec| spec.name));
+            complaints.push(ConfigError::Unknown { place: key.to_owned(), near: near.map(variable) });
         }
     }
     (raw, file)
@@ -111,8 +111,8 @@ fn from_file(path: &Path, complaints: &mut Complaints) -> Raw {
     let source = Source::File(path.to_owned());
     for (key, value) in &table {
         let Some(spec) = SETTINGS.iter().find(|spec| spec.name == key) else {
-            let known = nearest(key, SETTINGS.iter().map(|spec| spec.name));
-            complaints.push(ConfigError::Unknown { place: source.place(key), nearest: known.to_owned() });
+            let near = near(key, SETTINGS.iter().map(|spec| spec.name)).map(str::to_owned);
+            complaints.push(ConfigError::Unknown { place: source.place(key), near });
             continue;
         };
         // A decimal number is read if the setting takes a number.
@@ -216,14 +216,14 @@ mod tests {
         let mut given = flags(&[("head_timeout", "5"), ("segment_bytes", "lots")]);
         given.file = Some(path.clone());
         let environment =
-            variables(&[("FIREHOSE_DATUM", "/tmp"), ("FIREHOSE_SHARDS", "0"), ("FIREHOSE_PORT", "8000")]);
+            variables(&[("FIREHOSE_DATTA", "/tmp"), ("FIREHOSE_SHARDS", "0"), ("FIREHOSE_PORT", "8000")]);
         let text: Vec<String> =
             load(&given, environment).unwrap_err().iter().map(ToString::to_string).collect();
         let place = path.display();
         for expected in [
-            "FIREHOSE_DATUM is not a setting; did you mean FIREHOSE_DATA?".to_owned(),
+            "FIREHOSE_DATTA is not a setting; did you mean FIREHOSE_DATA?".to_owned(),
             format!("lisetn in {place} is not a setting; did you mean listen?"),
-            format!("extra in {place} is not a setting"),
+            format!("extra in {place} is not a setting; `firehose config` prints every setting"),
             format!("data in {place} is \"float\": expected a path"),
             format!("page_size in {place} is \"1000\": expected a power of two"),
             format!("ack in {place} is \"tape\": expected \"os\" or \"disk\""),

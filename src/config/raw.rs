@@ -143,11 +143,11 @@ fn value_name(spec: &Spec) -> &'static str {
         "cors_origins" => "ORIGINS",
         "trusted_proxies" => "NETWORKS",
         name if ["_timeout", "_interval", "_delay", "_expiry"].iter().any(|end| name.ends_with(end)) => {
-            "TIME"
+            "DURATION"
         }
         "data_mode" => "MODE",
         "price_change_percent" | "price_score" => "NUMBER",
-        _ if spec.allowed.contains("with us, ms, s, m, h or d") => "TIME",
+        _ if spec.allowed.contains("with us, ms, s, m, h or d") => "DURATION",
         _ if spec.bare || matches!(spec.name, "shards" | "rate_per_address") => "COUNT",
         _ => "BYTES",
     }

@@ -1,9 +1,17 @@
-//! The known name nearest to a misspelt one, by edit distance (Damerau–Levenshtein, adjacent swaps only).
+//! The known name near to a misspelt one, by edit distance (Damerau–Levenshtein, adjacent swaps only).
+
+/// A slip changes at most one letter in this many. A name that is further away is another word, and suggesting it would
+/// mislead.
+const LETTERS_PER_SLIP: usize = 3;
 
 /// Returns the candidate with the fewest insertions, deletions, replacements and swaps of neighbours, or the first of
-/// several equals. Only the first 64 bytes of a name count.
-pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
-    candidates.min_by_key(|candidate| distance(name, candidate)).unwrap_or_default()
+/// several equals. Returns `None` if none is near. Only the first 64 bytes of a name count.
+pub(crate) fn near<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (distance(name, candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| distance * LETTERS_PER_SLIP <= name.len().max(candidate.len()))
+        .map(|(_, candidate)| candidate)
 }
 
 fn distance(left: &str, right: &str) -> usize {
@@ -34,13 +42,21 @@ mod tests {
     #[test]
     fn a_slip_of_the_pen_finds_its_name() {
         let names = ["listen", "ops_listen", "data", "ack", "batch_rows_max"];
-        let near = |name| nearest(name, names.iter().copied());
-        assert_eq!(near("lisetn"), "listen");
-        assert_eq!(near("dat"), "data");
-        assert_eq!(near("batch_row_max"), "batch_rows_max");
-        assert_eq!(near("opslisten"), "ops_listen");
+        let near = |name| near(name, names.iter().copied());
+        assert_eq!(near("lisetn"), Some("listen"));
+        assert_eq!(near("dat"), Some("data"));
+        assert_eq!(near("batch_row_max"), Some("batch_rows_max"));
+        assert_eq!(near("opslisten"), Some("ops_listen"));
         assert_eq!(distance("ab", "ba"), 1);
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn another_word_finds_no_name() {
+        let names = ["listen", "ops_listen", "data", "ack", "batch_rows_max"];
+        for word in ["", "x", "port", "database_url", "workers"] {
+            assert_eq!(near(word, names.iter().copied()), None, "{word}");
+        }
     }
 }

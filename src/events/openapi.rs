@@ -1,16 +1,16 @@
 //! The events service in the OpenAPI document.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::{Content, ContentBuilder, Ref, Required, ResponseBuilder};
+use utoipa::openapi::{Content, Required, ResponseBuilder};
 
 use super::shapes::{
     BulkEvents, BulkResult, BulkRow, EventPage, EventResult, Metric, Metrics, ServiceEvent, StoredEvent,
 };
 use crate::api::openapi::links::{Next, with_links};
 use crate::api::openapi::parameters::{identifier, name, paging, parameter, range, words};
-use crate::api::openapi::{READING, answer, json_of, request_id, text, with_problems};
+use crate::api::openapi::{READING, answer, json_like, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
 use utoipa::openapi::schema::ComponentsBuilder;
@@ -70,12 +70,15 @@ fn names(operation: OperationBuilder) -> OperationBuilder {
     ))
 }
 
-fn one_event() -> Content {
-    let example = json!({
-        "event_id": "evt_001", "tenant_id": "tenant_1", "source": "web", "event_type": "click",
+fn example(event_id: &str) -> Value {
+    json!({
+        "event_id": event_id, "tenant_id": "tenant_1", "source": "web", "event_type": "click",
         "timestamp": "2024-01-15T10:30:00Z", "payload": {"button": "buy"},
-    });
-    ContentBuilder::new().schema(Some(Ref::from_schema_name("ServiceEvent"))).example(Some(example)).build()
+    })
+}
+
+fn one_event() -> Content {
+    json_like("ServiceEvent", example("evt_001"))
 }
 
 const PAGE: Next = Next { operation: "getEvents", parameters: ITS_TENANT };
@@ -134,8 +137,8 @@ pub fn post_bulk() -> OperationBuilder {
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
-                .content("application/json", json_of("BulkEvents"))
-                .content("application/x-ndjson", json_of("ServiceEvent"))
+                .content("application/json", json_like("BulkEvents", json!({"events": [example("evt_002")]})))
+                .content("application/x-ndjson", json_like("ServiceEvent", example("evt_003")))
                 .build(),
         ))
         .response("200", answer("The outcome of each row.", json_of("BulkResult"), "application/json"));

@@ -1,5 +1,6 @@
 //! Exports in the OpenAPI document.
 
+use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Required, Response, ResponseBuilder};
@@ -11,7 +12,7 @@ use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{
     ack, id_in_path, idempotency_key, identifier, in_header, in_path, string,
 };
-use crate::api::openapi::{READING, answer, header, json_of, request_id, with_problems};
+use crate::api::openapi::{READING, answer, header, json_like, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 use utoipa::openapi::schema::ComponentsBuilder;
 
@@ -61,6 +62,11 @@ pub fn create() -> OperationBuilder {
             ),
         )
         .header("X-Request-Id", request_id());
+    let example = json!({
+        "format": "csv",
+        "rows": "items",
+        "filters": {"start_date": "2026-03-01", "end_date": "2026-03-31", "status": "paid"},
+    });
     let operation = OperationBuilder::new()
         .operation_id(Some("createExport"))
         .tag("exports")
@@ -83,7 +89,7 @@ pub fn create() -> OperationBuilder {
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
-                .content("application/json", json_of("NewExport"))
+                .content("application/json", json_like("NewExport", example))
                 .build(),
         ))
         .response("201", with_links(created, &LINKS));

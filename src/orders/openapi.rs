@@ -20,7 +20,7 @@ use crate::api::openapi::parameters::{
     ack, cursor, decimal, idempotency_key, identifier, in_path, list_of, matching, name, number, of_form,
     parameter, range,
 };
-use crate::api::openapi::{READING, answer, bytes, header, json_of, request_id, with_problems};
+use crate::api::openapi::{READING, answer, bytes, header, json_like, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
 /// Adds the order schemas.
@@ -73,7 +73,7 @@ fn orders() -> Content {
         "ordered_at": "2026-03-01T12:00:00Z",
         "items": [{"product_id": "p-1", "category": "garden", "quantity": 2, "unit_price": "19.99"}],
     });
-    ContentBuilder::new().schema(Some(Ref::from_schema_name("NewOrder"))).example(Some(line)).build()
+    json_like("NewOrder", line)
 }
 
 /// Describes a form with files under any names.
@@ -255,6 +255,7 @@ pub fn get_order() -> OperationBuilder {
 
 #[must_use]
 pub fn patch_order() -> OperationBuilder {
+    let example = json!({"status": "shipped", "occurred_at": "2026-03-02T09:00:00Z"});
     let operation = OperationBuilder::new()
         .operation_id(Some("changeOrder"))
         .tag("orders")
@@ -273,7 +274,7 @@ pub fn patch_order() -> OperationBuilder {
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
-                .content("application/json", json_of("StatusChange"))
+                .content("application/json", json_like("StatusChange", example))
                 .build(),
         ))
         .response("200", answer("The change is committed.", json_of("StatusChanged"), "application/json"));

@@ -3,7 +3,7 @@
 use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
+use utoipa::openapi::{Required, ResponseBuilder};
 
 use super::body::ANOMALIES_MAX;
 use super::shapes::{
@@ -15,7 +15,7 @@ use crate::api::openapi::parameters::{
     ack, cursor, id_in_path, identifier, in_header, in_path, number, parameter, range, string, time_or_date,
     words,
 };
-use crate::api::openapi::{READING, answer, header, json_of, request_id, text, with_problems};
+use crate::api::openapi::{READING, answer, header, json_like, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use utoipa::openapi::schema::ComponentsBuilder;
 
@@ -79,10 +79,7 @@ pub fn post_event() -> OperationBuilder {
     let example = json!({
         "event_id": "obs-1", "price": "19.99", "currency": "USD", "observed_at": "2026-03-01T12:00:00Z",
     });
-    let body = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("NewPriceEvent")))
-        .example(Some(example))
-        .build();
+    let body = json_like("NewPriceEvent", example);
     let signature = |name: &str, what: &str| in_header(name, what, string(), Required::False);
     let operation = OperationBuilder::new()
         .operation_id(Some("recordPrice"))
@@ -237,7 +234,7 @@ pub fn post_review(of_product: bool) -> OperationBuilder {
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
-                .content(JSON, json_of("PriceReview"))
+                .content(JSON, json_like("PriceReview", json!({"decision": "approve"})))
                 .build(),
         ))
         .response("200", answer("The decision is committed.", json_of("PriceAnomaly"), JSON));

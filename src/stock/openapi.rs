@@ -4,12 +4,12 @@ use serde_json::json;
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::ComponentsBuilder;
-use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
+use utoipa::openapi::{Required, ResponseBuilder};
 
 use super::shapes::{StockLevelState, StockProductResult, StockUpdated, StockUpdates};
 use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{identifier, in_header, in_path, matching, parameter, string, words};
-use crate::api::openapi::{answer, header_of, json_of, request_id, with_problems};
+use crate::api::openapi::{answer, header_of, json_like, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
 /// Adds the stock schemas.
@@ -36,8 +36,7 @@ pub fn put() -> OperationBuilder {
             "occurred_at": "2026-03-01T12:00:00Z",
         }],
     });
-    let body =
-        ContentBuilder::new().schema(Some(Ref::from_schema_name("StockUpdates"))).example(Some(example));
+    let body = json_like("StockUpdates", example);
     let operation = OperationBuilder::new()
         .operation_id(Some("updateStock"))
         .tag("stock")
@@ -69,7 +68,7 @@ pub fn put() -> OperationBuilder {
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
-                .content("application/json", body.build())
+                .content("application/json", body)
                 .build(),
         ))
         .response(
