@@ -108,16 +108,24 @@ fn asked(known: Known) -> impl Strategy<Value = Asked> {
                 customer,
                 currency,
                 category,
-                prices,
+                prices: in_order(prices),
                 products: products.unwrap_or_default(),
                 statuses: statuses.unwrap_or_default(),
                 words,
-                totals,
+                totals: in_order(totals),
                 times_us,
                 fields: fields.unwrap_or_default(),
                 limit,
             }
         })
+}
+
+/// Swaps bounds that cross, which a search refuses.
+fn in_order(bounds: (Option<i64>, Option<i64>)) -> (Option<i64>, Option<i64>) {
+    match bounds {
+        (Some(least), Some(most)) => (Some(least.min(most)), Some(least.max(most))),
+        open => open,
+    }
 }
 
 /// Splits text into words as the index does: letters and digits, without case and accents.

@@ -93,51 +93,86 @@ const EXPONENT_MAX: i64 = 1 << 60;
 /// Parses a decimal of any length.
 #[cold]
 fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, MoneyError> {
-    let (is_negative, text) = match text {
-        [b'-', text @ ..] => (true, text),
-        text => (false, text),
-    };
-    let (whole, rest) = split_digits(text);
-    let (fraction, rest) = match rest {
-        [b'.', rest @ ..] => match split_digits(rest) {
-            ([], _) => return Err(MoneyError::NotADecimal),
-            split => split,
-        },
-        rest => (&[][..], rest),
-    };
-    let exponent = match rest {
-        [] => 0,
-        [b'e' | b'E', rest @ ..] if exponent == Exponent::Taken => parse_exponent(rest)?,
-        _ => return Err(MoneyError::NotADecimal),
-    };
-    if whole.is_empty() {
-        return Err(MoneyError::NotADecimal);
-    }
-    if is_negative {
+    let decimal = Decimal::split(text, exponent)?;
+    if decimal.is_negative {
         return Err(MoneyError::Negative);
     }
-    // The digits from the first nonzero one to the last nonzero one, and the power of ten of the last one.
-    let all = || whole.iter().chain(fraction);
-    let zeros_front = all().take_while(|&&digit| digit == b'0').count();
-    let count = all().count();
-    if zeros_front == count {
-        return Ok(0);
-    }
-    let zeros_end = all().rev().take_while(|&&digit| digit == b'0').count();
-    let power = exponent + zeros_end as i64 - fraction.len() as i64 + i64::from(digits);
-    if power < 0 {
-        return Err(MoneyError::TooManyDigits);
-    }
-    let significant = count - zeros_front - zeros_end;
     // An i64 has at most 19 digits.
-    if significant as i64 + power > 19 {
-        return Err(MoneyError::TooLarge);
+    i64::try_from(decimal.magnitude(digits, 19)?).map_err(|_| MoneyError::TooLarge)
+}
+
+/// Parses a bound of amounts in units of `digits` decimal places. Unlike an amount, a bound may be negative or larger
+/// than every amount. Beyond 38 digits, it is clamped.
+///
+/// # Errors
+/// Not a decimal; a digit other than zero beyond the decimal places.
+pub fn parse_bound(text: &[u8], digits: u8) -> Result<i128, MoneyError> {
+    let decimal = Decimal::split(text, Exponent::Refused)?;
+    let bound = match decimal.magnitude(digits, 38) {
+        Err(MoneyError::TooLarge) => i128::MAX,
+        magnitude => magnitude?.cast_signed(),
+    };
+    Ok(if decimal.is_negative { -bound } else { bound })
+}
+
+/// The parts of a decimal.
+struct Decimal<'t> {
+    is_negative: bool,
+    whole: &'t [u8],
+    fraction: &'t [u8],
+    exponent: i64,
+}
+
+impl<'t> Decimal<'t> {
+    fn split(text: &'t [u8], exponent: Exponent) -> Result<Decimal<'t>, MoneyError> {
+        let (is_negative, text) = match text {
+            [b'-', text @ ..] => (true, text),
+            text => (false, text),
+        };
+        let (whole, rest) = split_digits(text);
+        let (fraction, rest) = match rest {
+            [b'.', rest @ ..] => match split_digits(rest) {
+                ([], _) => return Err(MoneyError::NotADecimal),
+                split => split,
+            },
+            rest => (&[][..], rest),
+        };
+        let exponent = match rest {
+            [] => 0,
+            [b'e' | b'E', rest @ ..] if exponent == Exponent::Taken => parse_exponent(rest)?,
+            _ => return Err(MoneyError::NotADecimal),
+        };
+        if whole.is_empty() {
+            return Err(MoneyError::NotADecimal);
+        }
+        Ok(Decimal { is_negative, whole, fraction, exponent })
     }
-    let value = all()
-        .skip(zeros_front)
-        .take(significant)
-        .fold(0_u128, |value, digit| value * 10 + u128::from(digit - b'0'));
-    i64::try_from(value * 10_u128.pow(power as u32)).map_err(|_| MoneyError::TooLarge)
+
+    /// Returns the absolute value, with at most `digits_max` digits, which is at most 38.
+    fn magnitude(&self, digits: u8, digits_max: i64) -> Result<u128, MoneyError> {
+        let Decimal { whole, fraction, exponent, .. } = *self;
+        // The digits from the first nonzero one to the last nonzero one, and the power of ten of the last one.
+        let all = || whole.iter().chain(fraction);
+        let zeros_front = all().take_while(|&&digit| digit == b'0').count();
+        let count = all().count();
+        if zeros_front == count {
+            return Ok(0);
+        }
+        let zeros_end = all().rev().take_while(|&&digit| digit == b'0').count();
+        let power = exponent + zeros_end as i64 - fraction.len() as i64 + i64::from(digits);
+        if power < 0 {
+            return Err(MoneyError::TooManyDigits);
+        }
+        let significant = count - zeros_front - zeros_end;
+        if significant as i64 + power > digits_max {
+            return Err(MoneyError::TooLarge);
+        }
+        let value = all()
+            .skip(zeros_front)
+            .take(significant)
+            .fold(0_u128, |value, digit| value * 10 + u128::from(digit - b'0'));
+        Ok(value * 10_u128.pow(power as u32))
+    }
 }
 
 /// Splits text into its leading digits and the rest.

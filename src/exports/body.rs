@@ -321,7 +321,11 @@ impl Reader {
     fn amount(&mut self, value: Option<Value>, pointer: &'static str) -> Option<String> {
         match value? {
             Value::String(text) => Some(text),
-            Value::Number(number) => Some(number.to_string()),
+            // A number is written without an exponent.
+            Value::Number(number) => match number.to_string() {
+                text if text.contains(['e', 'E']) => number.as_f64().map(|number| number.to_string()),
+                text => Some(text),
+            },
             _ => {
                 self.wrong(pointer, "not_a_decimal", "must be a decimal number, preferably a string");
                 None
@@ -385,6 +389,18 @@ fn text_of(value: Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_beyond_every_amount_is_valid_and_bounds_that_cross_are_named() {
+        let spec = |filters: &str| {
+            ExportSpec::read(format!("{{\"format\":\"csv\",\"filters\":{filters}}}").as_bytes())
+        };
+        let wide = spec(r#"{"min_total":-5,"max_total":1e30}"#).unwrap();
+        let (of, _) = wide.filter("t", &KeyHasher::new(&[3; 16])).unwrap();
+        assert_eq!((of.total_min, of.total_max), (Some(-50_000), Some(10_i128.pow(34))));
+        let faults = spec(r#"{"min_price":"9","max_price":8}"#).unwrap_err();
+        assert_eq!((faults[0].pointer, faults[0].code), ("/filters/max_price", "out_of_range"));
+    }
 
     #[test]
     fn what_is_left_open_is_filled_in_and_kept() {

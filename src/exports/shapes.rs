@@ -133,17 +133,17 @@ pub struct ExportFilters {
     pub category: Option<String>,
     /// Only orders with an item whose price is at least this. If there are several conditions on items, the same item
     /// must meet all.
-    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "5.00")]
+    #[schema(pattern = r"^-?[0-9]+(\.[0-9]{1,4}0*)?$", example = "5.00")]
     pub min_price: Option<String>,
-    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "50.00")]
+    #[schema(pattern = r"^-?[0-9]+(\.[0-9]{1,4}0*)?$", example = "50.00")]
     pub max_price: Option<String>,
     /// Only orders in this currency, ISO 4217.
     #[schema(value_type = Option<CurrencyCode>)]
     pub currency: Option<String>,
     pub status: Option<Vec<OrderState>>,
-    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "10.00")]
+    #[schema(pattern = r"^-?[0-9]+(\.[0-9]{1,4}0*)?$", example = "10.00")]
     pub min_total: Option<String>,
-    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "99.00")]
+    #[schema(pattern = r"^-?[0-9]+(\.[0-9]{1,4}0*)?$", example = "99.00")]
     pub max_total: Option<String>,
     /// Words in the customer's name or e-mail address. A word with a trailing star matches as a prefix.
     #[schema(format = "search-words", example = "ann*")]

@@ -204,7 +204,8 @@ pub fn search() -> OperationBuilder {
         .parameter(parameter("category", "Only orders with an item of this category.", name()))
         .parameter(parameter(
             "min_price",
-            "Only orders with an item whose price is at least this, a decimal number in the order's currency.",
+            "Only orders with an item whose price is at least this, a decimal number in the order's currency. A bound \
+             beyond every amount is valid.",
             decimal(),
         ))
         .parameter(parameter("max_price", "Only orders with an item whose price is at most this.", decimal()))
@@ -213,7 +214,7 @@ pub fn search() -> OperationBuilder {
             "Only orders in this currency, ISO 4217.",
             Ref::from_schema_name("CurrencyCode"),
         ))
-        .parameter(parameter("min_total", "Minimum total, a decimal number, inclusive.", decimal()))
+        .parameter(parameter("min_total", "Minimum total, a decimal number, inclusive. A bound beyond every amount is valid.", decimal()))
         .parameter(parameter("max_total", "Maximum total, a decimal number, inclusive.", decimal()))
         .parameter(parameter(
             "status",

@@ -4,7 +4,7 @@ use super::read::{ORDER_FIELDS, OneCustomer, OneOrder, OrderFilter};
 use super::status::OrderStatus;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
-use crate::base::money::Currency;
+use crate::base::money::{Currency, parse_bound};
 use crate::query::{Filter, ParameterError, Parameters, Period};
 use crate::shard::read::TimeRange;
 
@@ -109,6 +109,8 @@ pub fn order_filter(
     product_ids: Vec<String>,
 ) -> (OrderFilter, TimeRange) {
     let range = Period::read(parameters).range(true);
+    let (price_min, price_max) = amounts(parameters, ["min_price", "max_price"]);
+    let (total_min, total_max) = amounts(parameters, ["min_total", "max_total"]);
     let of = OrderFilter {
         tenant_id: tenant_id.to_owned(),
         order: identifier(parameters, "order_id").map(|order_id| one(tenant_id, order_id, keys)),
@@ -117,11 +119,11 @@ pub fn order_filter(
         currency: currency(parameters),
         product_ids: products(parameters, product_ids),
         category: parameters.text("category", NAME_BYTES_MAX),
-        price_min: amount(parameters, "min_price"),
-        price_max: amount(parameters, "max_price"),
+        price_min,
+        price_max,
         statuses: statuses(parameters),
-        total_min: amount(parameters, "min_total"),
-        total_max: amount(parameters, "max_total"),
+        total_min,
+        total_max,
         words: words(parameters),
         fields: 0,
         cache: Default::default(),
@@ -161,11 +163,22 @@ fn statuses(parameters: &mut Parameters) -> u8 {
     mask
 }
 
-/// Takes an amount in ten-thousandths of a currency's unit. No currency has a smaller unit.
+/// Takes the bounds of an amount, both inclusive, in ten-thousandths of a currency's unit. No currency has a smaller
+/// unit. A bound may lie beyond every amount.
+fn amounts(parameters: &mut Parameters, [min, max]: [&'static str; 2]) -> (Option<i128>, Option<i128>) {
+    let bounds = (amount(parameters, min), amount(parameters, max));
+    if let (Some(least), Some(most)) = bounds
+        && least > most
+    {
+        parameters.wrong(max, "out_of_range", &format!("{max} must not be less than {min}"));
+    }
+    bounds
+}
+
 fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
     let text = parameters.value(name)?;
-    match crate::base::money::parse_decimal(text.as_bytes(), 4) {
-        Ok(amount) => Some(amount.into()),
+    match parse_bound(text.as_bytes(), 4) {
+        Ok(amount) => Some(amount),
         Err(error) => {
             let detail =
                 format!("{name} must be a decimal number with at most four digits after the point: {error}");
@@ -254,15 +267,15 @@ mod tests {
             names,
             [
                 "",
+                "min_price",
+                "max_price",
+                "min_total",
+                "max_total",
                 "order_id",
                 "customer_id",
                 "currency",
                 "category",
-                "min_price",
-                "max_price",
                 "status",
-                "min_total",
-                "max_total",
                 "q",
                 "fields",
                 "limit"
@@ -270,6 +283,23 @@ mod tests {
         );
         let star = SearchPlan::new("t", Some("q=*"), &keys()).unwrap_err();
         assert_eq!(star[0].code, "invalid_text");
+    }
+
+    #[test]
+    fn bounds_of_amounts_may_lie_beyond_every_amount_but_not_cross() {
+        let plan = |query: &str| SearchPlan::new("t", Some(query), &keys());
+        for name in ["min_price", "max_price", "min_total", "max_total"] {
+            for bound in ["-1", "922337203685478", "9223372036854775808.5", &"9".repeat(100)] {
+                assert!(plan(&format!("{name}={bound}")).is_ok(), "{name}={bound}");
+            }
+        }
+        let of = plan("min_total=-0.5&max_total=9223372036854775807").unwrap().of;
+        assert_eq!((of.total_min, of.total_max), (Some(-5_000), Some(92_233_720_368_547_758_070_000)));
+        for of in ["price", "total"] {
+            assert!(plan(&format!("min_{of}=5&max_{of}=5.00")).is_ok());
+            let errors = plan(&format!("min_{of}=5.01&max_{of}=5")).unwrap_err();
+            assert_eq!((errors[0].name, errors[0].code), (&*format!("max_{of}"), "out_of_range"));
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ def without_empty(query):
 
 
 def mend_query(query):
-    mend_times(query)
+    mend_bounds(query)
     # Cursors are sealed: none that was made up is one.
     query.pop("cursor", None)
     query.pop("last_event_id", None)
@@ -154,10 +154,14 @@ def mend_query(query):
         del query["page"]
 
 
-def mend_times(given):
+def mend_bounds(given):
     # Of the five that say which stretch of time one does not contradict another.
     for name in [name for name in ("from", "to", "start_date", "end_date", "since") if given.get(name)][1:]:
         del given[name]
+    # Bounds do not cross.
+    for least, most in (("min_price", "max_price"), ("min_total", "max_total"), ("above", "below")):
+        if given.get(least) is not None:
+            given.pop(most, None)
 
 
 def mend_body(case):
@@ -194,7 +198,7 @@ def mend_body(case):
         if body.get("fields"):
             wrong = {"items"} if body.get("rows") == "items" else ITEM_COLUMNS
             body["fields"] = [name for name in body["fields"] if name not in wrong] or None
-        mend_times(body.get("filters") or {})
+        mend_bounds(body.get("filters") or {})
 
 
 def whole(value):

@@ -45,9 +45,14 @@ pub fn number(least: i64, most: i64) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most))
 }
 
-/// Describes an amount of money in a filter, in any currency.
+/// Describes a whole number without bounds.
+pub fn whole_number() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
+}
+
+/// Describes a bound of amounts in a filter, in any currency. It may lie beyond every amount.
 pub fn decimal() -> ObjectBuilder {
-    matching(crate::api::schema::texts::DECIMAL)
+    matching(crate::api::schema::texts::BOUND)
 }
 
 pub fn identifier() -> Ref {

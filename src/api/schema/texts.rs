@@ -10,7 +10,9 @@ use crate::base::money::Currency;
 /// The pattern of strings without control characters.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 /// The pattern of a decimal string, with enough digits for every currency.
-pub const DECIMAL: &str = r"^[0-9]{1,14}(\.[0-9]{1,4})?$";
+const DECIMAL: &str = r"^[0-9]{1,14}(\.[0-9]{1,4})?$";
+/// The pattern of a bound of amounts.
+pub const BOUND: &str = r"^-?[0-9]+(\.[0-9]{1,4}0*)?$";
 
 fn plain(least: usize, most: usize, description: &str) -> RefOr<Schema> {
     ObjectBuilder::new()

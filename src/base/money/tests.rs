@@ -60,6 +60,30 @@ fn a_decimal_is_read_exactly_or_refused() {
 }
 
 #[test]
+fn a_bound_may_lie_beyond_every_amount() {
+    let nines = "9".repeat(38);
+    let (beyond, below) = (format!("1{nines}"), format!("-1{nines}.5"));
+    for (text, digits, verdict) in [
+        ("10.5", 4, Ok(105_000)),
+        ("0", 4, Ok(0)),
+        ("-0.00", 4, Ok(0)),
+        ("-5", 4, Ok(-50_000)),
+        ("922337203685478", 4, Ok(9_223_372_036_854_780_000)),
+        ("9223372036854775808", 4, Ok(92_233_720_368_547_758_080_000)),
+        (&nines, 0, Ok(10_i128.pow(38) - 1)),
+        (&nines, 4, Ok(i128::MAX)),
+        (&beyond, 0, Ok(i128::MAX)),
+        (&below, 4, Ok(-i128::MAX)),
+        ("1.00001", 4, Err(MoneyError::TooManyDigits)),
+        ("1e3", 4, Err(MoneyError::NotADecimal)),
+        ("--1", 4, Err(MoneyError::NotADecimal)),
+        ("", 4, Err(MoneyError::NotADecimal)),
+    ] {
+        assert_eq!(parse_bound(text.as_bytes(), digits), verdict, "{text}");
+    }
+}
+
+#[test]
 fn an_exponent_is_for_numbers_and_must_come_out_even() {
     let nines = format!("1e{}", "9".repeat(1000));
     let minus_nines = format!("1e-{}", "9".repeat(1000));
