@@ -142,6 +142,14 @@
 //! ([`shard::read`]). A query sees the rows that existed when it first read each shard, and its cursor records this.
 //! `bench/plans.md` has SQLite's plan for every statement.
 //!
+//! # The life of a product read
+//!
+//! `GET …/products/{product}` asks every shard what it knows (`products/read.rs`): orders know the category, prices and
+//! stock are in the product's own shard. `products/query.rs` joins the parts and asks [`orders`] for the last sale
+//! (`orders/read/last_sale.rs`): the sums by day and product show its day, and only the orders of that day are searched.
+//! `GET …/products` and `GET …/stock` are lists ([`query::List`]): each shard's entries in order of product id, joined
+//! by id.
+//!
 //! # The life of a figure
 //!
 //! Threads count in their own cells ([`ops::vitals`]), and the writer reports the state of its shard
@@ -186,7 +194,8 @@
 //! `uploads/body.rs` a file on disk.
 //!
 //! A feature imports the kernel below it, and another feature only if `tests/house.rs` lists the pair with its reason.
-//! [`people`] stands above the others, because an erasure reaches the rows of all. The collector's own path lies below
+//! [`people`] stands above the others, because an erasure reaches the rows of all, and [`products`] because it joins what
+//! orders, prices and stock say about a product. The collector's own path lies below
 //! the features, because it has no room for a call through a table: the listener decodes a click in [`event`],
 //! journals it in [`ingest`] and answers it in `server/core_loop`.
 //!
@@ -269,7 +278,7 @@
 //! | 6 | [`api`] | everything derived from a table of endpoints, problems, the OpenAPI document |
 //! | 7 | [`lane`] | one core's executor: requests, bodies, memory, admission, mailboxes between cores |
 //! | 8 | [`clicks`], [`events`], [`orders`], [`sales`], [`uploads`], [`exports`], [`prices`], [`stock`] | one feature each |
-//! | 9 | [`people`], [`status`] | erasures, from the rows of every other feature; health, metrics, the dashboard |
+//! | 9 | [`people`], [`products`], [`status`] | erasures, and what is known of a product, from the rows of other features; health, metrics, the dashboard |
 //! | 10 | [`families`] | the list of the features with records, handed to every shard that is opened |
 //! | 11 | [`server`] | assembly; the table of endpoints; the loop of each core |
 //! | 11 | [`gen_dataset`] | datasets generated from a seed, for `cli` alone |
@@ -287,7 +296,7 @@
 //! | W3 | only its writer writes a shard | `src/ingest/write/tests.rs`, `tests/house.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | the bytes before a reported `Upload-Offset` are stored, even after a kill | `tests/uploads.rs` |
-//! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs` |
+//! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs`, `tests/products.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of an event plan requires a tenant |
 //! | R3 | buckets and sums of sales equal a recount at every commit, after any status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `firehose verify --aggregates` |
@@ -381,6 +390,7 @@ pub mod ops;
 pub mod orders;
 pub mod people;
 pub mod prices;
+pub mod products;
 pub mod query;
 pub mod sales;
 pub mod server;

@@ -33,6 +33,7 @@ mod orders_status;
 mod outage;
 mod people;
 mod prices;
+mod products;
 mod questions;
 mod sandbox;
 mod settings;

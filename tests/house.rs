@@ -29,15 +29,17 @@ const RANKS: &[&[&str]] = &[
     &["api"],
     &["lane"],
     &["clicks", "events", "orders", "prices", "sales", "stock", "uploads", "exports"],
-    &["people", "status"],
+    &["people", "products", "status"],
     &["families"],
     &["server", "gen_dataset"],
     &["cli"],
 ];
 
 /// Folders that contain one feature each. A feature imports another only if [`SIDEWAYS`] lists the pair.
-const FEATURES: &[&str] =
-    &["clicks", "events", "orders", "prices", "sales", "stock", "uploads", "exports", "people", "status"];
+const FEATURES: &[&str] = &[
+    "clicks", "events", "orders", "prices", "sales", "stock", "uploads", "exports", "people", "products",
+    "status",
+];
 
 /// Folders that only one other folder imports.
 const ONLY_FOR: &[(&str, &str)] = &[("gen_dataset", "cli")];

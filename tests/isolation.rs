@@ -93,6 +93,10 @@ fn seen(server: &Server, name: &str, tenant: &Tenant) -> Vec<Vec<u8>> {
         format!("/events?tenant_id={name}"),
         format!("/metrics?tenant_id={name}&bucket_size=hour"),
         format!("/api/v1/tenants/{name}/stock/p"),
+        format!("/api/v1/tenants/{name}/stock"),
+        format!("/api/v1/tenants/{name}/products"),
+        format!("/api/v1/tenants/{name}/products/p"),
+        format!("/api/v1/tenants/{name}/products/{name}-p1"),
     ];
     targets.extend(
         ["day", "hour", "category", "product"]
@@ -147,6 +151,17 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
             .map(|target| ("PUT", target, stock_update("from-alpha", 7)))
             .collect(),
         "/api/v1/tenants/{tenant}/stock/{product}" => each("stock/p").into_iter().map(get).collect(),
+        "/api/v1/tenants/{tenant}/stock" => {
+            ["stock", "stock?below=1000000&limit=5"].into_iter().flat_map(each).map(get).collect()
+        }
+        "/api/v1/tenants/{tenant}/products" => {
+            ["products", "products?prefix=b"].into_iter().flat_map(each).map(get).collect()
+        }
+        "/api/v1/tenants/{tenant}/products/{product}" => ["p", &format!("{OTHER}-p1")]
+            .iter()
+            .flat_map(|product| each(&format!("products/{product}")))
+            .map(get)
+            .collect(),
         "/api/v1/tenants/{tenant}/reports/export" => ["GET", "POST"]
             .iter()
             .flat_map(|method| each("reports/export").into_iter().map(move |target| (*method, target)))
@@ -265,8 +280,8 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
     let before = seen(&server, OTHER, &other);
     assert_eq!(
         before.iter().filter(|told| names_other(told)).count(),
-        5,
-        "rows, events, buckets, two figures by name"
+        7,
+        "rows, events, buckets, two figures by name, products, a product"
     );
 
     let mut refusals = BTreeSet::new();
@@ -323,16 +338,23 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
     let (own, other) = (tenant(&folder, OWN, 60), tenant(&folder, OTHER, 700));
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "90"]);
     // The other tenant sends first, so its rows precede the own rows everywhere.
-    for tenant in [&other, &own] {
-        assert_eq!(send(&server, tenant, "k").status, 200);
-    }
     let mut client = server.client();
+    for (name, tenant) in [(OTHER, &other), (OWN, &own)] {
+        assert_eq!(send(&server, tenant, "k").status, 200);
+        for (product, count) in [("p", 3), ("q", 4)] {
+            let target = format!("/api/v1/tenants/{name}/stock/bulk_update");
+            let update = stock_update("same", count).replace("\"p\"", &format!("\"{product}\""));
+            assert_eq!(ask(&mut client, "PUT", &target, &tenant.write, &update).status, 200);
+        }
+    }
     let mut get = |target: &str| {
         let answer = ask(&mut client, "GET", target, &own.read, "");
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
         assert!(!names_other(&answer.body), "{target}: {}", String::from_utf8_lossy(&answer.body));
         answer
     };
+    let listed = get(&format!("/api/v1/tenants/{OWN}/products?limit=100")).json();
+    assert_eq!(listed["rows"], 7, "{listed}");
     let rows = |answer: &Answer| answer.body.iter().filter(|byte| **byte == b'\n').count() - 1;
     let search = |query: &str| format!("/api/v1/tenants/{OWN}/orders/search?{query}");
     assert_eq!(rows(&get(&search("limit=100000"))), 60);
@@ -378,8 +400,15 @@ fn r2_answers_about_ones_own_say_nothing_about_the_other() {
         assert!(!names_other(&bytes));
     }
     // The other tenant cannot continue with the cursor either.
-    for name in [OWN, OTHER] {
-        let target = format!("/api/v1/tenants/{name}/orders/search?limit=5&cursor={}", cursors[0]);
+    let list_cursor = |list: &str| {
+        let said = get(&format!("/api/v1/tenants/{OWN}/{list}?limit=1")).json();
+        format!("{list}?limit=1&cursor={}", said["next_cursor"].as_str().expect("a cursor"))
+    };
+    let lists = ["products", "stock"].map(list_cursor);
+    let search_cursor = format!("orders/search?limit=5&cursor={}", cursors[0]);
+    let continued = lists.iter().chain([&search_cursor]).flat_map(|target| [(OWN, target), (OTHER, target)]);
+    for (name, target) in continued {
+        let target = format!("/api/v1/tenants/{name}/{target}");
         let answer = ask(&mut server.client(), "GET", &target, &other.read, "");
         assert_eq!(answer.status, if name == OWN { 403 } else { 400 }, "{answer:?}");
     }

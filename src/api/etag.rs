@@ -2,6 +2,8 @@
 
 use hyper::HeaderMap;
 
+use crate::http::Answer;
+
 /// How tags are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -25,6 +27,15 @@ pub fn lists(line: &[u8], tag: &str, comparison: Comparison) -> bool {
         };
         known == b"*" || known == tag.as_bytes()
     })
+}
+
+/// Returns the response with a JSON body that has this tag, or 304 if the client already has it.
+pub fn tagged(tag: String, headers: &HeaderMap, body: impl FnOnce() -> Vec<u8>) -> Answer {
+    let answer = match header_lists(headers, "if-none-match", &tag, Comparison::Weak) {
+        true => Answer::new(304, "", &b""[..]),
+        false => Answer::new(200, "application/json", body()),
+    };
+    answer.with("ETag", tag).with("Cache-Control", "no-cache")
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ mod problems;
 use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ComponentsBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ComponentsBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
+};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -22,9 +24,10 @@ pub use self::problems::with_problems;
 use self::problems::{add_problems, tell_standing};
 use super::problem::Problem;
 use super::schema::texts::{Amount, CurrencyCode, Identifier, Name};
-use super::schema::{ProblemDocument, ProblemField};
+use super::schema::{EndOfRows, ProblemDocument, ProblemField};
 use super::{Endpoint, Endpoints, Lane};
 use crate::http::Method;
+use crate::query::LIST_LIMIT_MAX;
 use crate::tenants::{Need, Scope};
 
 /// Adds the schemas of one feature.
@@ -45,6 +48,7 @@ fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
         .schema_from::<Amount>()
         .schema_from::<ProblemDocument>()
         .schema_from::<ProblemField>()
+        .schema_from::<EndOfRows>()
         .schema_from::<Identifier>()
         .schema_from::<Name>()
         .schema_from::<CurrencyCode>()
@@ -226,6 +230,46 @@ pub fn answer(description: &str, content: Content, content_type: &str) -> Respon
         .content(content_type, content)
         .header("X-Request-Id", request_id())
         .build()
+}
+
+/// Describes a response with rows: as lines of this shape, or as a page.
+pub fn rows_of(description: &str, line: &str, page: &str) -> Response {
+    let line = AnyOfBuilder::new()
+        .item(Ref::from_schema_name(line))
+        .item(Ref::from_schema_name("EndOfRows"))
+        .description(Some("A line."));
+    let line = ContentBuilder::new().schema(Some(Schema::AnyOf(line.build()))).build();
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/x-ndjson", line)
+        .content("application/json", json_of(page))
+        .header("X-Request-Id", request_id())
+        .build()
+}
+
+/// Describes a list in the order of product ids.
+pub fn list_by_product(operation: OperationBuilder, rows: &str, line: &str, page: &str) -> OperationBuilder {
+    let limit = format!(
+        "1 to {LIST_LIMIT_MAX}. Default: 100 in a JSON page; all in NDJSON, which is streamed with constant memory."
+    );
+    let found = format!(
+        "{rows} JSON (the default) is one page. NDJSON has one line for each and a last line \
+         `{{\"_end\":true,\"rows\":n,\"next_cursor\":…}}`; a response without that last line is incomplete."
+    );
+    let operation = operation
+        .parameter(parameters::parameter(
+            "prefix",
+            "Only products whose ids begin with this.",
+            parameters::identifier(),
+        ))
+        .parameter(parameters::parameter("limit", &limit, parameters::number(1, LIST_LIMIT_MAX as i64)))
+        .parameter(parameters::parameter(
+            "cursor",
+            "The `next_cursor` of a response with the same conditions. `limit` may differ.",
+            parameters::cursor(),
+        ))
+        .response("200", rows_of(&found, line, page));
+    with_problems(operation, READING)
 }
 
 pub fn json_of(schema: &str) -> Content {

@@ -7,7 +7,7 @@ use super::error::{Asker, Refuse, problem};
 use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::http::Answer;
-use crate::query::{Page, QueryError, RowsPlan};
+use crate::query::{Page, QueryError, RowsPlan, Shape};
 
 /// Creates a JSON response that caches must not store.
 pub fn json(status: u16, body: &impl serde::Serialize) -> Answer {
@@ -15,10 +15,14 @@ pub fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     Answer::new(status, "application/json", body).with("Cache-Control", "no-store")
 }
 
-/// Creates the head of a stream of rows, one per line.
+/// Creates the head of a stream of rows.
 #[must_use]
-pub fn lines() -> Answer {
-    Answer::new(200, "application/x-ndjson", &b""[..]).with("Cache-Control", "no-store")
+pub fn rows(shape: Shape) -> Answer {
+    let content_type = match shape {
+        Shape::Lines => "application/x-ndjson",
+        Shape::Object => "application/json",
+    };
+    Answer::new(200, content_type, &b""[..]).with("Cache-Control", "no-store")
 }
 
 /// Creates the response for one page of rows.

@@ -1,4 +1,5 @@
-//! The shape of a problem document, and strings that many shapes share. Features have their own shapes.
+//! The shape of a problem document, of the end of streamed rows, and of strings that many shapes share. Features have
+//! their own shapes.
 
 pub mod texts;
 
@@ -63,4 +64,14 @@ pub struct ProblemField {
     pub code: String,
     /// One sentence for people.
     pub detail: String,
+}
+
+/// The last line of a stream of rows.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndOfRows {
+    pub _end: bool,
+    pub rows: u64,
+    /// The cursor for the next rows. It is null at the end.
+    pub next_cursor: Option<String>,
 }

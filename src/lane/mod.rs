@@ -33,7 +33,7 @@ pub use gated::SharedGate;
 pub use handover::HandedOver;
 pub use mailbox::{Begun, FORWARDS_MAX, Forward, Grant, Refused, Settled};
 pub use memory::{BudgetExceeded, Reservation};
-pub use reads::{JSON, LINES, NotRead, rows, streamed};
+pub use reads::{NotRead, list, rows, shape, streamed};
 pub use run::{Parts, run};
 pub use state::Lane;
 pub use sync::on_disk;

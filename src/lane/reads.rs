@@ -5,13 +5,13 @@ use super::call::{Call, Reply};
 use crate::api;
 use crate::api::error::{Asker, Refuse};
 use crate::http::{Answer, Media};
-use crate::query::{self, Merged, QueryError, RowsPlan};
+use crate::query::{self, List, ListPlan, Listed, Merged, QueryError, RowsPlan, Shape};
 use crate::tenants::Denied;
 
 /// The media type of rows, one per line.
-pub const LINES: Media = Media::new("application/x-ndjson");
+const LINES: Media = Media::new("application/x-ndjson");
 /// The media type of rows in one document.
-pub const JSON: Media = Media::new("application/json");
+const JSON: Media = Media::new("application/json");
 
 /// Why a read was refused.
 #[derive(Debug)]
@@ -41,15 +41,38 @@ impl Refuse for NotRead {
     }
 }
 
+/// Returns the format of rows that the client prefers, or the usual one if it has no preference.
+pub fn shape(call: &Call<'_>, usual: Shape) -> Shape {
+    const SHAPES: [Shape; 2] = [Shape::Lines, Shape::Object];
+    let usual = usize::from(usual == Shape::Object);
+    SHAPES[call.request.preferred(&[LINES, JSON], usual).min(1)]
+}
+
+/// Responds with a page of a list, or with the list as lines, as the client prefers.
+///
+/// # Errors
+/// Returns the list's errors.
+pub async fn list<L: Listed>(call: &Call<'_>, plan: ListPlan<L>) -> Result<Reply, QueryError> {
+    let (lane, shape) = (call.lane, shape(call, Shape::Object));
+    let list = List::begin(&lane.readers, &lane.cursors, plan, shape)?;
+    streamed(api::reads::rows(shape), list, call.is_head()).await
+}
+
+impl<L: Listed> Pieces for List<L> {
+    fn next(&mut self) -> NextBytes<'_> {
+        Box::pin(async { Ok(List::next(self).await?) })
+    }
+}
+
 /// Responds with a page of rows, or with all of them as lines, as the client prefers.
 ///
 /// # Errors
 /// Returns the query's errors.
 pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
     let lane = call.lane;
-    if call.request.preferred(&[LINES, JSON], 1) == 0 {
+    if shape(call, Shape::Object) == Shape::Lines {
         let rows = query::stream(&lane.readers, &lane.cursors, &plan).await?;
-        return streamed(api::reads::lines(), rows, call.is_head()).await;
+        return streamed(api::reads::rows(Shape::Lines), rows, call.is_head()).await;
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
     Ok(api::reads::events_page(&plan, &page).into())

@@ -25,7 +25,7 @@ pub use self::status::patch;
 use super::answer::{self, IngestEnded, OrderNotRead};
 use super::query;
 use super::search::{SearchPlan, one_order};
-use super::search_stream::{Search, Shape};
+use super::search_stream::Search;
 use crate::api;
 use crate::api::request::idempotency_key;
 use crate::api::write::WriteRefused;
@@ -33,10 +33,10 @@ use crate::base::clock;
 use crate::config::AckLevel;
 use crate::http::{Answer, Refusal};
 use crate::lane::{
-    Body, BudgetExceeded, Call, JSON, LINES, Lane, NextBytes, Pieces, Reply, RequestHead, Reservation, admit,
+    Body, BudgetExceeded, Call, Lane, NextBytes, Pieces, Reply, RequestHead, Reservation, admit, shape,
     streamed, tenant_of,
 };
-use crate::query::{Filter, QueryError};
+use crate::query::{Filter, QueryError, Shape};
 use crate::unpack::{Limits, Next, Unpacker};
 
 /// The lines of one or more uploads, and their combined fingerprint.
@@ -237,21 +237,14 @@ impl Pieces for Search {
 
 /// Searches the orders of the tenant in the path.
 pub async fn search(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
-    let Call { lane, request, .. } = call;
+    let lane = call.lane;
     let plan = SearchPlan::new(call.tenant(), call.query(), &lane.keys).map_err(QueryError::Parameters)?;
-    let shape = match request.preferred(&[LINES, JSON], 0) {
-        0 => Shape::Lines,
-        _ => Shape::Object,
-    };
+    let shape = shape(&call, Shape::Lines);
     let SearchPlan { of, range, limit, cursor } = plan;
     let filter = Filter::new(of, range);
     let (readers, key) = (&lane.readers, &lane.cursors);
     let search = Search::begin(readers, key, filter, limit, cursor.as_deref(), shape).await?;
-    let answer = match shape {
-        Shape::Lines => api::reads::lines(),
-        Shape::Object => Answer::new(200, "application/json", &b""[..]).with("Cache-Control", "no-store"),
-    };
-    streamed(answer, search, call.is_head()).await
+    streamed(api::reads::rows(shape), search, call.is_head()).await
 }
 
 /// Returns one order, with its items.

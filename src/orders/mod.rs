@@ -40,11 +40,11 @@ pub use self::body::{
 pub use self::endpoints::OrderLines;
 pub(crate) use self::erase::{ErasureEffect, customers_of, orders_of};
 pub use self::ingest::{IngestError, IngestResponse, OrderIngest, SkippedPart, Summary};
-pub use self::query::finished_ingest;
+pub use self::query::{finished_ingest, last_sale};
 pub use self::read::{
     BatchBounds, BatchItem, BatchOrder, ChosenOrder, FinishedIngest, NameCache, ORDER_FIELDS, OneOrder,
-    OrderBatch, OrderFilter, OrderSource, SelectionCursor, Span, choose_orders, find_ingest, forget_pages,
-    order_statements, read_orders, sales_version, statements,
+    OrderBatch, OrderFilter, OrderSource, ProductSale, SelectionCursor, Span, choose_orders, find_ingest,
+    forget_pages, known_products, order_statements, read_orders, sales_version, statements,
 };
 pub use self::record::{
     INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow, StatusRow,
@@ -55,7 +55,7 @@ pub use self::sales_days::{SalesFilter, currencies, day_of, sales_days};
 pub(crate) use self::schema::items_of;
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;
-pub use self::search_stream::{Search, Shape};
+pub use self::search_stream::Search;
 pub use self::shapes::{IngestFault, IngestSummary, OrderState};
 pub use self::status::OrderStatus;
 pub use self::store::OrderStore;

@@ -3,15 +3,13 @@
 use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{
-    AnyOfBuilder, ComponentsBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
-};
+use utoipa::openapi::schema::{ComponentsBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required, Response, ResponseBuilder};
 
 use super::read::ORDER_FIELDS;
 use super::search::LIMIT_MAX;
 use super::shapes::{
-    EndOfRows, FoundOrder, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, SkippedPart,
+    FoundOrder, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, SkippedPart,
     StatusChange, StatusChanged, StoredItem, StoredOrder,
 };
 use super::status::OrderStatus;
@@ -20,7 +18,9 @@ use crate::api::openapi::parameters::{
     ack, cursor, decimal, idempotency_key, identifier, in_path, list_of, matching, name, number, of_form,
     parameter, range,
 };
-use crate::api::openapi::{READING, answer, bytes, header, json_like, json_of, request_id, with_problems};
+use crate::api::openapi::{
+    READING, answer, bytes, header, json_like, json_of, request_id, rows_of, with_problems,
+};
 use crate::api::problem::Problem;
 
 /// Adds the order schemas.
@@ -36,7 +36,6 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<StatusChanged>()
         .schema_from::<StoredOrder>()
         .schema_from::<FoundOrder>()
-        .schema_from::<EndOfRows>()
         .schema_from::<StoredItem>()
         .schema_from::<OrderPage>()
 }
@@ -158,17 +157,7 @@ fn rows() -> Response {
     let description = "Orders, newest first. NDJSON (the default) has one order per line and a last line \
                        `{\"_end\":true,\"rows\":n,\"next_cursor\":…}`; a response without that last line is \
                        incomplete. JSON is one object.";
-    let line = AnyOfBuilder::new()
-        .item(Ref::from_schema_name("FoundOrder"))
-        .item(Ref::from_schema_name("EndOfRows"))
-        .description(Some("A line."));
-    let line = ContentBuilder::new().schema(Some(Schema::AnyOf(line.build()))).build();
-    ResponseBuilder::new()
-        .description(description)
-        .content("application/x-ndjson", line)
-        .content("application/json", json_of("OrderPage"))
-        .header("X-Request-Id", request_id())
-        .build()
+    rows_of(description, "FoundOrder", "OrderPage")
 }
 
 #[must_use]

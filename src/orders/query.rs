@@ -1,9 +1,10 @@
-//! Order queries: the rows that a search selects, one order, a finished ingest.
+//! Order queries: the rows that a search selects, one order, a product's last sale, a finished ingest.
 
 use rusqlite::Connection;
 
-use super::read::{self, FinishedIngest, OrderFilter};
+use super::read::{self, FinishedIngest, OrderFilter, ProductSale, SaleSearch, SaleStep};
 use super::schema::ORDERS;
+use super::status::OrderStatus;
 use crate::base::ids::ShardId;
 use crate::query::{Filter, QueryError, Readers, Selection, Step, received};
 use crate::shard::read::{Bounds, Partial};
@@ -82,4 +83,44 @@ pub(super) async fn order(
         Ok((!partial.rows.is_empty()).then_some(partial.bytes))
     };
     received(readers.ask(shard, None, ask)?.recv().await)
+}
+
+/// Returns the last sale of a tenant's product, over all shards.
+///
+/// # Errors
+/// Returns an error if a shard cannot be read.
+pub async fn last_sale(
+    readers: &Readers,
+    tenant_id: &str,
+    product_id: &str,
+) -> Result<Option<ProductSale>, QueryError> {
+    let sales = OrderStatus::ALL.into_iter().filter(|status| status.is_sale());
+    let of = OrderFilter {
+        tenant_id: tenant_id.to_owned(),
+        product_ids: vec![product_id.to_owned()],
+        statuses: sales.fold(0, |mask, status| mask | 1 << status.code()),
+        ..OrderFilter::default()
+    };
+    let ask = |shard, from: SaleSearch| {
+        let of = of.clone();
+        readers.ask(shard, SaleStep::Found(None), move |connection| {
+            read::last_sale(connection, shard, &of, from)
+        })
+    };
+    let begun =
+        readers.shards().map(|shard| Ok((shard, ask(shard, SaleSearch::Days { before_us: i64::MAX })?)));
+    let begun = begun.collect::<Result<Vec<_>, QueryError>>()?;
+    let mut last: Option<ProductSale> = None;
+    for (shard, mut answer) in begun {
+        let found = loop {
+            match received(answer.recv().await)? {
+                SaleStep::Found(found) => break found,
+                SaleStep::Continues(from) => answer = ask(shard, from)?,
+            }
+        };
+        last = last.into_iter().chain(found).max_by(|one, other| {
+            (one.ordered_at_us, &one.order_id).cmp(&(other.ordered_at_us, &other.order_id))
+        });
+    }
+    Ok(last)
 }

@@ -10,9 +10,11 @@ mod export;
 mod filter;
 mod indexed;
 mod ingest;
+mod last_sale;
 mod lists;
 mod one;
 mod predicate;
+mod products;
 mod render;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
@@ -27,8 +29,11 @@ pub use self::filter::{ORDER_FIELDS, OneOrder, OrderFilter};
 use self::indexed::{IndexedOrder, by_id_sql, found, scan_sql};
 use self::ingest::INGEST_SQL;
 pub use self::ingest::{FinishedIngest, find_ingest};
+pub use self::last_sale::ProductSale;
+pub(super) use self::last_sale::{SaleSearch, SaleStep, last_sale};
 use self::lists::Lists;
 use self::predicate::{CATEGORY_SQL, OrderPredicate, PRODUCT_CATEGORY_SQL, PRODUCTS_SQL};
+pub use self::products::known_products;
 use self::render::Renderer;
 use super::erase::CUSTOMER_SQL;
 use super::schema::{ORDER_IDS, ORDERS, by_customer, by_product, items_sql};
@@ -224,6 +229,8 @@ pub fn order_statements() -> Vec<(String, String)> {
     ];
     found.push(("sales of days".to_owned(), super::sales_days::DAYS_SQL.to_owned()));
     found.push(("the next currency".to_owned(), super::sales_days::CURRENCY_SQL.to_owned()));
+    found.push(("products by id".to_owned(), products::KNOWN_SQL.to_owned()));
+    found.extend(last_sale::sale_statements());
     found.extend(render::name_statements());
     found
 }

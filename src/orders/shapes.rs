@@ -201,16 +201,6 @@ impl PartialSchema for FoundOrder {
 
 impl ToSchema for FoundOrder {}
 
-/// The last line of a stream of rows.
-#[derive(Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EndOfRows {
-    pub _end: bool,
-    pub rows: u64,
-    /// The cursor for the next orders. It is null at the end.
-    pub next_cursor: Option<String>,
-}
-
 /// One line of a stored order.
 #[derive(Serialize, ToSchema)]
 pub struct StoredItem {

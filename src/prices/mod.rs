@@ -15,6 +15,7 @@ mod detect;
 pub mod endpoints;
 mod history;
 pub mod openapi;
+mod product;
 mod query;
 mod read;
 mod record;
@@ -29,6 +30,7 @@ use rusqlite::Connection;
 pub(crate) use self::detect::judge;
 pub use self::endpoints::changes::Hub;
 pub use self::history::{PriceRow, decode_price};
+pub use self::product::{NewestPrice, OpenAnomalies, open_anomalies, price_statements, priced_products};
 pub use self::read::{
     AnomalyFilter, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
     anomalies, anomaly, change_mark, changes, first_answer,

@@ -148,22 +148,10 @@ pub(super) async fn anomalies_page(
 ) -> Result<AnomaliesPage, QueryError> {
     let _permit = readers.permit()?;
     let context = context(&of);
-    if let Some(cursor) = cursor {
-        let opened = key.open_bytes(&context, cursor);
-        let after = opened.as_deref().and_then(|bytes| {
-            let (created_us, name) = bytes.split_first_chunk()?;
-            Some((i64::from_le_bytes(*created_us), String::from_utf8(name.to_vec()).ok()?))
-        });
-        let wrong = || {
-            let detail = "invalid cursor, or a cursor of another query; start again without one";
-            QueryError::Parameters(vec![ParameterError {
-                name: "cursor",
-                code: "invalid_cursor",
-                detail: detail.to_owned(),
-            }])
-        };
-        of.after = Some(after.ok_or_else(wrong)?);
-    }
+    of.after = key.open_given_bytes(&context, cursor, |bytes| {
+        let (created_us, name) = bytes.split_first_chunk()?;
+        Some((i64::from_le_bytes(*created_us), String::from_utf8(name.to_vec()).ok()?))
+    })?;
     let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
     // One anomaly more than the page needs. It shows whether another page follows.
     let wanted = limit + 1;

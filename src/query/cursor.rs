@@ -112,6 +112,25 @@ impl CursorKey {
         opened.map_err(|error| QueryError::Parameters(vec![error]))
     }
 
+    /// Opens and parses a request's cursor that [`CursorKey::seal_bytes`] sealed, if the request has one.
+    ///
+    /// # Errors
+    /// Returns [`QueryError::Parameters`] if the cursor is invalid or was sealed for another context.
+    pub fn open_given_bytes<T>(
+        &self,
+        context: &[u8],
+        text: Option<&str>,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, QueryError> {
+        let Some(text) = text else { return Ok(None) };
+        let opened = self.open_bytes(context, text).and_then(|bytes| parse(&bytes));
+        let invalid = || {
+            let detail = "invalid cursor, or a cursor of another query; start again without one".to_owned();
+            QueryError::Parameters(vec![ParameterError { name: "cursor", code: "invalid_cursor", detail }])
+        };
+        opened.map(Some).ok_or_else(invalid)
+    }
+
     /// Seals bytes of another kind for a client to hold. They are valid only for their context.
     ///
     /// # Errors

@@ -13,9 +13,14 @@ use crate::shard::read::{Bounds, Partial, Position};
 const QUERY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest size of one partial.
 const PARTIAL_BYTES_MAX: usize = 256 * 1024;
-const PARTIAL_ROWS_MAX: usize = 2_048;
+pub(super) const PARTIAL_ROWS_MAX: usize = 2_048;
 /// A chunk is returned once it reaches this size.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Returns the maximum size of one partial, of which memory holds two for each shard.
+pub(super) fn partial_bytes_max(shard_count: usize) -> usize {
+    (QUERY_BYTES_MAX / shard_count.max(1) / 2).min(PARTIAL_BYTES_MAX)
+}
 
 /// Whole rows, each ending in a line feed.
 #[derive(Debug, Default)]
@@ -99,7 +104,7 @@ impl Merged {
         let count = readers.shard_count().max(1);
         let bounds = Bounds {
             rows: rows_wanted.map_or(PARTIAL_ROWS_MAX, |rows| rows.clamp(1, PARTIAL_ROWS_MAX)),
-            bytes: (QUERY_BYTES_MAX / count / 2).min(PARTIAL_BYTES_MAX),
+            bytes: partial_bytes_max(count),
         };
         let mut merged = Merged {
             readers: readers.clone(),

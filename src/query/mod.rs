@@ -10,26 +10,32 @@
 //! In: a query string. Out: JSON bytes. Owns: the readers' threads and their connections. Never: holds a snapshot
 //! longer than one step, writes, or treats a shard that it cannot read as empty.
 //!
+//! A list of names, such as products, has its own merge ([`List`]), because several shards may know a part of a name.
+//!
 //! The first step on a shard pins its highest row id. Rows that arrive later are not part of the query, however long
 //! it runs. They therefore do not shift or repeat any row, and `total` remains correct.
 
 mod cursor;
 mod filter;
+mod list;
 pub mod local;
 mod merge;
 mod page;
 mod period;
 mod plan;
 mod readers;
+mod rows_frame;
 
 pub use cursor::{Cursor, CursorKey};
 pub use filter::{Filter, Selection, Step};
+pub use list::{LIST_LIMIT_MAX, List, ListPartial, ListPlan, Listed, prefix, successor};
 pub use local::date_of;
 pub use merge::{Chunk, Merged};
 pub use page::{Page, page, stream};
 pub use period::Period;
 pub use plan::{Paging, ParameterError, Parameters, RowsPlan};
 pub use readers::{Answer, Permit, ReadShard, Readers, received};
+pub use rows_frame::{RowsFrame, Shape};
 
 use crate::base::ids::ShardId;
 

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::filter::{Filter, Selection};
 use super::period::{PERIOD, Period};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
+use crate::base::money::parse_bound;
 
 /// The default number of rows on a page.
 const PAGE_SIZE: usize = 100;
@@ -124,6 +125,15 @@ impl Parameters {
             );
         }
         number
+    }
+
+    /// Returns a whole number that bounds others. It may lie beyond every stored number.
+    pub fn whole_bound(&mut self, name: &'static str) -> Option<i128> {
+        let bound = parse_bound(self.value(name)?.as_bytes(), 0).ok();
+        if bound.is_none() {
+            self.wrong(name, "not_a_whole_number", &format!("{name} must be a whole number such as 10"));
+        }
+        bound
     }
 
     pub fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {

@@ -11,7 +11,7 @@ use crate::http::{Answer, Method};
 use crate::lane::{Handler, Reply, Task};
 use crate::ops::vitals::ROUTES;
 use crate::tenants::{Need, Scope};
-use crate::{clicks, events, exports, orders, people, prices, sales, status, stock, uploads};
+use crate::{clicks, events, exports, orders, people, prices, products, sales, status, stock, uploads};
 
 /// Converts an async function to the form that a row needs. The conversion also turns refusals into responses.
 macro_rules! task {
@@ -221,9 +221,22 @@ const ROWS: &[Endpoint<Handler>] = &[
         ))],
     ),
     Endpoint::new(
+        "/api/v1/tenants/{tenant}/stock",
+        &[get(READ, task!(stock::endpoints::list), stock::openapi::list)],
+    ),
+    Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/{product}",
         &[get(READ, task!(stock::endpoints::get), stock::openapi::get)],
     ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/products",
+        &[get(READ, task!(products::endpoints::list), products::openapi::list)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/products/{product}",
+        &[get(READ, task!(products::endpoints::get), products::openapi::get)],
+    )
+    .checks_product(),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-event",
         &[sampled(post(MANAGE, ONE, task!(prices::endpoints::post_event), prices::openapi::post_event))],
@@ -373,6 +386,7 @@ const SCHEMAS: &[openapi::AddSchemas] = &[
     exports::openapi::schemas,
     prices::openapi::schemas,
     stock::openapi::schemas,
+    products::openapi::schemas,
     people::openapi::schemas,
     status::openapi::schemas,
 ];

@@ -6,9 +6,8 @@ use super::read::{StockLevel, StockResult};
 use super::shapes::{StockLevelState, StockProductResult, StockUpdated};
 use crate::api::Problem;
 use crate::api::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
-use crate::api::etag::{Comparison, header_lists};
+use crate::api::etag::tagged;
 use crate::api::problem::ErrorItem;
-use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::config::AckLevel;
 use crate::event::DecodeError;
@@ -101,19 +100,8 @@ fn result(product: &StockProduct) -> StockProductResult {
 /// Returns the response with a product's stock, or 304 if the client has this version.
 #[must_use]
 pub(super) fn level(product_id: &str, level: &StockLevel, headers: &hyper::HeaderMap) -> Answer {
-    let tag = format!("\"{}\"", level.version);
-    if header_lists(headers, "if-none-match", &tag, Comparison::Weak) {
-        return Answer::new(304, "", &b""[..]).with("ETag", tag).with("Cache-Control", "no-cache");
-    }
-    let state = StockLevelState {
-        product_id: product_id.to_owned(),
-        quantity: level.quantity,
-        version: level.version,
-        updated_at: clock::rfc3339(level.updated_us),
-    };
-    Answer::new(200, "application/json", serde_json::to_vec(&state).unwrap_or_default())
-        .with("ETag", tag)
-        .with("Cache-Control", "no-cache")
+    let body = || serde_json::to_vec(&StockLevelState::new(product_id, level)).unwrap_or_default();
+    tagged(format!("\"{}\"", level.version), headers, body)
 }
 
 /// Returns the response to a request without individual products. `body_bytes_max` is the endpoint's limit.

@@ -1,4 +1,4 @@
-//! Handles `PUT …/stock/bulk_update` and `GET …/stock/{product}`. A bulk update sends its rows, grouped by product,
+//! Handles `PUT …/stock/bulk_update`, `GET …/stock/{product}` and `GET …/stock`. A bulk update sends its rows, grouped by product,
 //! to the journals of their shards, and then collects the writers' decisions.
 //!
 //! The response reports the decision at the commit, not a later state. The writer stores the decision with the rows,
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::answer::{self, StockRefused};
 use super::batch::{StockBatch, StockRequestContext, StockState};
 use super::body::StockRequest;
-use super::query;
+use super::{list, query};
 use crate::api;
 use crate::api::error::{EventRefused, RowRefusal};
 use crate::base::clock;
@@ -18,7 +18,8 @@ use crate::base::ids::ShardId;
 use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
-use crate::lane::{Begun, Body, Call, Component, Lane, Refused, Settled, keyed};
+use crate::lane::{self, Begun, Body, Call, Component, Lane, Refused, Reply, Settled, keyed};
+use crate::query::QueryError;
 use crate::shard::Outcome;
 
 /// The generator of one core's request numbers, in ascending order of time. No other request in the data folder has
@@ -158,4 +159,10 @@ pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, StockRefused> {
     let found = query::stock_level(&lane.readers, shard, tenant_id, &product_id).await;
     let stock = found.map_err(StockRefused::Query)?.ok_or(StockRefused::NoSuchStock)?;
     Ok(answer::level(&product_id, &stock, &request.headers))
+}
+
+/// Lists the stock of the tenant's products.
+pub async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
+    let plan = list::plan(call.tenant(), call.query()).map_err(QueryError::Parameters)?;
+    lane::list(&call, plan).await
 }

@@ -15,6 +15,7 @@ mod carry;
 mod decide;
 pub mod endpoints;
 mod history;
+mod list;
 mod mode;
 pub mod openapi;
 mod query;
@@ -30,7 +31,9 @@ use rusqlite::Connection;
 pub use self::decide::StockCode;
 pub use self::endpoints::RequestNumbers;
 pub use self::mode::StockMode;
-pub use self::read::{StockDecision, StockLevel, StockResult, stock_decisions, stock_level};
+pub use self::read::{
+    StockDecision, StockLevel, StockResult, stock_decisions, stock_level, stock_levels, stock_statements,
+};
 pub use self::record::{
     STOCK, STOCK_UPDATE, StockChange, StockEvent, StockRow, StockUpdateRow, decode_stock,
     decode_stock_update, encode_stock_update,

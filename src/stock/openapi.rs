@@ -6,10 +6,14 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::ComponentsBuilder;
 use utoipa::openapi::{Required, ResponseBuilder};
 
-use super::shapes::{StockLevelState, StockProductResult, StockUpdated, StockUpdates};
+use super::shapes::{StockLevelState, StockPage, StockProductResult, StockUpdated, StockUpdates};
 use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
-use crate::api::openapi::parameters::{identifier, in_header, in_path, matching, parameter, string, words};
-use crate::api::openapi::{answer, header_of, json_like, json_of, request_id, with_problems};
+use crate::api::openapi::parameters::{
+    identifier, in_header, in_path, matching, parameter, string, whole_number, words,
+};
+use crate::api::openapi::{
+    answer, header_of, json_like, json_of, list_by_product, request_id, with_problems,
+};
 use crate::api::problem::Problem;
 
 /// Adds the stock schemas.
@@ -19,6 +23,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<StockUpdated>()
         .schema_from::<StockProductResult>()
         .schema_from::<StockLevelState>()
+        .schema_from::<StockPage>()
 }
 
 /// The operation that returns the first product's stock.
@@ -26,6 +31,7 @@ const STOCK: Next = Next {
     operation: "stock",
     parameters: &[SAME_TENANT, ("product", "$response.body#/products/0/product_id")],
 };
+const LIST: Next = Next { operation: "listStock", parameters: &[SAME_TENANT] };
 
 #[must_use]
 pub fn put() -> OperationBuilder {
@@ -80,7 +86,7 @@ pub fn put() -> OperationBuilder {
                     json_of("StockUpdated"),
                     "application/json",
                 ),
-                &[STOCK],
+                &[STOCK, LIST],
             ),
         )
         .response(
@@ -154,6 +160,24 @@ pub fn get() -> OperationBuilder {
             Problem::ShardUnavailable,
         ],
     )
+}
+
+#[must_use]
+pub fn list() -> OperationBuilder {
+    let bound = |name, description| parameter(name, description, whole_number());
+    let operation = OperationBuilder::new()
+        .operation_id(Some("listStock"))
+        .tag("stock")
+        .summary(Some("Stock of a tenant's products"))
+        .description(Some(
+            "Sorted by the bytes of the product ids. Each level is the one at the moment at which its part of the \
+             list is read. A condition on the quantity is checked level by level, so a page of a condition that few \
+             products meet takes as long as reading the levels in between.",
+        ))
+        .parameter(in_path("tenant", "The tenant that owns the stock.", identifier()))
+        .parameter(bound("below", "Only quantities less than this. It must be greater than `above`."))
+        .parameter(bound("above", "Only quantities greater than this. `0` selects what is in stock."));
+    list_by_product(operation, "Levels by product id.", "StockLevelState", "StockPage")
 }
 
 #[cfg(test)]

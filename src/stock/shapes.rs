@@ -8,6 +8,8 @@ use utoipa::openapi::{OneOfBuilder, Ref, RefOr};
 use utoipa::{Number, PartialSchema, ToSchema};
 
 use super::mode::STOCK_MAX;
+use super::read::StockLevel;
+use crate::base::clock;
 use crate::base::limits::STOCK_UPDATES_MAX;
 
 /// Stock updates.
@@ -164,4 +166,25 @@ pub struct StockLevelState {
     /// When the last change was accepted.
     #[schema(format = DateTime)]
     pub updated_at: String,
+}
+
+impl StockLevelState {
+    pub(super) fn new(product_id: &str, level: &StockLevel) -> StockLevelState {
+        StockLevelState {
+            product_id: product_id.to_owned(),
+            quantity: level.quantity,
+            version: level.version,
+            updated_at: clock::rfc3339(level.updated_us),
+        }
+    }
+}
+
+/// A page of levels, sorted by the bytes of the product ids.
+#[derive(Serialize, ToSchema)]
+pub struct StockPage {
+    pub stock: Vec<StockLevelState>,
+    /// The number of levels in this response.
+    pub rows: u64,
+    /// The cursor of the next page, or `null` on the last page.
+    pub next_cursor: Option<String>,
 }

@@ -30,6 +30,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("sales", &["sale", "sales"]),
     ("exports", &["export", "exports"]),
     ("uploads", &["upload", "uploads"]),
+    ("products", &["product", "products"]),
     ("people", &["people", "person", "customer", "customers"]),
     ("events", &["event", "events"]),
     ("clicks", &["click", "clicks"]),

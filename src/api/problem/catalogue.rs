@@ -76,6 +76,7 @@ pub enum Problem {
     NoRoomForExport,
     NoSuchErasure,
     ErasureBlocked,
+    NoSuchProduct,
 }
 
 /// A problem's catalogue entry.
@@ -142,6 +143,7 @@ impl Problem {
         Problem::NoSuchOrder,
         Problem::NoSuchUpload,
         Problem::NoSuchStock,
+        Problem::NoSuchProduct,
         Problem::NoSuchAnomaly,
         Problem::NoSuchExport,
         Problem::NoSuchErasure,

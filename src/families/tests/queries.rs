@@ -13,11 +13,11 @@ use crate::events::{self, EVENTS, SERVICE_EVENT, ServiceEventRow, bucket_stateme
 use crate::ingest::{CLICK, encode_header};
 use crate::orders::{self, ItemRow, ORDER, ORDERS, OrderParts, OrderStatus, encode_order, order_statements};
 use crate::query::{Cursor, CursorKey, Filter, QueryError, ReadShard, Readers, page, stream};
-use crate::sales;
 use crate::shard::read::Position;
 use crate::shard::{
     Entry, PartitionInfo, Records, Shard, ShardFolder, ShardOptions, ShardState, inspect, open_reader,
 };
+use crate::{prices, sales, stock};
 
 /// Half clicks, half events.
 struct Rows(Vec<(Sequence, u8, Vec<u8>)>);
@@ -140,6 +140,8 @@ fn every_statement_finds_its_rows_by_an_index() {
     statements.extend(bucket_statements());
     statements.extend(order_statements());
     statements.extend(sales::sum_statements());
+    statements.extend(prices::price_statements());
+    statements.extend(stock::stock_statements());
     statements.sort();
     statements.dedup_by(|a, b| a.0 == b.0);
     let mut changing = Vec::new();

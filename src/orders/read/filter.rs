@@ -21,7 +21,7 @@ pub const ORDER_FIELDS: [&str; 12] = [
 ];
 
 /// The filter that selects a tenant's orders and their fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderFilter {
     pub tenant_id: String,
     /// Selects only this order.

@@ -213,7 +213,11 @@ fn every_path_finds_its_endpoint_with_and_without_a_trailing_slash() {
         (tenant("metrics/sales/x"), Get, None),
         (tenant("stock/bulk_update"), Put, Some("/api/v1/tenants/{tenant}/stock/bulk_update")),
         (tenant("stock/p-1"), Get, Some("/api/v1/tenants/{tenant}/stock/{product}")),
-        (tenant("stock"), Get, None),
+        (tenant("stock"), Get, Some("/api/v1/tenants/{tenant}/stock")),
+        (tenant("stock/p-1/x"), Get, None),
+        (tenant("products"), Get, Some("/api/v1/tenants/{tenant}/products")),
+        (tenant("products/p-1"), Get, Some("/api/v1/tenants/{tenant}/products/{product}")),
+        (tenant("products/p-1/x"), Get, None),
         (tenant("reports/export"), Post, Some("/api/v1/tenants/{tenant}/reports/export")),
         (tenant("reports/export/0a"), Get, Some("/api/v1/tenants/{tenant}/reports/export/{export}")),
         (

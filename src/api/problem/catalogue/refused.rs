@@ -172,6 +172,14 @@ pub(super) const ENTRIES: &[Entry] = &[
          stock, which starts at quantity 0 and version 0.",
     ),
     entry(
+        Problem::NoSuchProduct,
+        404,
+        "no-such-product",
+        "Unknown product",
+        "No order, price event or stock update of this tenant names the product. A product that was just sent may \
+         appear shortly. GET /products lists the ids that are known.",
+    ),
+    entry(
         Problem::TooManyUpdates,
         413,
         "too-many-updates",
