@@ -79,6 +79,9 @@ pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answe
         QueryError::TooLarge(_) => {
             problem(Problem::QueryTooLarge, &error.to_string(), request_id, &[], &[], problems)
         }
+        QueryError::Dropped { .. } => {
+            problem(Problem::SalesDropped, &error.to_string(), request_id, &[], &[], problems)
+        }
         QueryError::Shard { .. } => {
             problem(Problem::ShardUnavailable, &error.to_string(), request_id, &[], &[], problems)
         }

@@ -128,11 +128,19 @@ fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
     durable::sync_folder(folder.dir())
 }
 
-/// Refuses a folder with unfinished erasures. They would have to restart in the new shards, without the old shards'
+/// Refuses a folder with unfinished erasures and deletions. They would have to restart in the new shards, without the old shards'
 /// state.
 fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards().filter(|(_, of)| of.database().exists()) {
         let reader = shard::open_reader(&of.database()).map_err(|error| format!("shard {id}: {error}"))?;
+        let found =
+            shard::inspect(&of.database(), &FAMILIES).map_err(|error| format!("shard {id}: {error}"))?;
+        // Their sales are in no table that is carried.
+        if found.unfreed.iter().any(|name| name.starts_with(ORDERS.name)) {
+            return Err(format!(
+                "shard {id} is deleting orders that retention has dropped: start the server until that is finished"
+            ));
+        }
         if shard::unfinished_erasures(&reader).map_err(|error| format!("shard {id}: {error}"))? > 0 {
             return Err(format!("shard {id} is erasing a person: start the server until that is finished"));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::FolderArgs;
+use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::clicks::CLICKS;
 use crate::events::EVENTS;
@@ -73,6 +74,17 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
                         number("appended")
                     );
                 }
+                for dropped in row["dropped"].as_array().into_iter().flatten() {
+                    let text_of = |name: &str| dropped[name].as_str().unwrap_or_default();
+                    _ = writeln!(
+                        text,
+                        "       dropped {} rows of {} by {}, from before {}",
+                        dropped["rows"].as_u64().unwrap_or_default(),
+                        text_of("kind"),
+                        text_of("reason"),
+                        text_of("cutoff")
+                    );
+                }
                 rows.push(row);
             }
             Err(reason) => {
@@ -118,6 +130,12 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
         "service_events": inspection.stored(&EVENTS),
         "orders": inspection.stored(&ORDERS),
         "rejected": inspection.rejected,
+        "dropped": inspection.dropped.iter().map(|rows| json!({
+            "kind": rows.kind,
+            "reason": rows.reason,
+            "rows": rows.rows,
+            "cutoff": clock::rfc3339(rows.cutoff_us),
+        })).collect::<Vec<_>>(),
         "partitions": inspection.partitions.len(),
         "database_bytes": inspection.database_bytes,
         "wal_bytes": inspection.wal_bytes,

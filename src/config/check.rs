@@ -57,9 +57,13 @@ impl Rules<'_> {
         self.bytes("events_bytes_max", config.events_bytes_max, 256, 256 * MIB);
         self.bytes("bulk_bytes_max", config.bulk_bytes_max, 256, 256 * MIB);
         self.time("commit_wait", config.commit_wait, ms(1), ms(600_000));
-        for (name, value) in
-            [("retention_clicks", config.retention_clicks), ("retention_events", config.retention_events)]
-        {
+        for (name, value) in [
+            ("retention_clicks", config.retention_clicks),
+            ("retention_events", config.retention_events),
+            ("retention_orders", config.retention_orders),
+            ("retention_prices", config.retention_prices),
+            ("retention_stock", config.retention_stock),
+        ] {
             if let Some(value) = value {
                 self.time(name, value, ms(60_000), ms(1_000 * 86_400_000 * 100));
             }

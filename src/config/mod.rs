@@ -21,7 +21,9 @@ pub use networks::{Network, client_address};
 pub use raw::{Raw, Setting, Source};
 pub use settings::{Config, SETTINGS, Spec};
 pub(crate) use suggest::near;
-pub use values::{AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, decimal, decimal_text};
+pub use values::{
+    AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, SumsPolicy, decimal, decimal_text,
+};
 pub use web::{HostName, WebOrigin, is_safe_host, is_same_authority};
 
 /// Reads every layer for a binary's `main`: the flags given, the process environment and the file that `--config`,

@@ -10,7 +10,9 @@ use crate::base::prices::PriceRules;
 use super::error::Complaints;
 use super::networks::Network;
 use super::raw::Raw;
-use super::values::{self, AckLevel, Codec, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice};
+use super::values::{
+    self, AckLevel, Codec, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, SumsPolicy,
+};
 use super::web::{HostName, WebOrigin};
 
 /// The static description of a setting.
@@ -200,6 +202,18 @@ settings! {
         /// Time for which the events of /events are kept, or "off" to keep them indefinitely.
         /// Their ids are then forgotten, and their counts are removed from the buckets.
         retention_events: Option<Duration> as TimeOrOff = "off";
+        /// Time for which orders are kept after their arrival, or "off" to keep them indefinitely.
+        /// Their ids are then forgotten, and customers without other orders are deleted.
+        retention_orders: Option<Duration> as TimeOrOff = "off";
+        /// Time for which price events are kept after their arrival, or "off" to keep them indefinitely.
+        /// Their ids, anomalies and changes leave with them. The prices that later ones are compared with stay.
+        retention_prices: Option<Duration> as TimeOrOff = "off";
+        /// Time for which stock events are kept after their arrival, or "off" to keep them indefinitely.
+        /// Levels stay, and a repeated event is still recognised.
+        retention_stock: Option<Duration> as TimeOrOff = "off";
+        /// Whether the sales figures of deleted orders remain: "keep" or "drop".
+        /// With "drop", a day's figures are deleted once all its orders are.
+        retention_orders_sums: SumsPolicy as Sums = "keep";
     }
     "Prices" {
         /// Maximum difference in percent between a price and the accepted price before it. Above it: an anomaly.

@@ -85,6 +85,13 @@ pub enum LogFormat {
     Text,
 }
 
+/// What happens to the sales figures of orders that retention deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SumsPolicy {
+    Keep,
+    Drop,
+}
+
 /// Kernel CPU numbers, ascending, unique, never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreList(Vec<usize>);
@@ -397,6 +404,7 @@ choice! {
     }
     Privacy = DataMode, "\"0700\" or \"0750\"" { "0700" => Owner, "0750" => Group }
     Format = LogFormat, "\"auto\", \"json\" or \"text\"" { "auto" => Auto, "json" => Json, "text" => Text }
+    Sums = SumsPolicy, "\"keep\" or \"drop\"" { "keep" => Keep, "drop" => Drop }
 }
 
 /// Parses decimal digits that may be grouped by underscores.

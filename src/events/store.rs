@@ -98,10 +98,11 @@ impl Store for EventStore {
     fn leave(
         &mut self,
         transaction: &Connection,
-        counted: Box<dyn Any + Send>,
+        _stream: &'static Stream,
+        counted: Option<Box<dyn Any + Send>>,
         others: &[PartitionInfo],
     ) -> Result<(), ShardError> {
-        if let Ok(mut buckets) = counted.downcast::<Buckets>() {
+        if let Some(Ok(mut buckets)) = counted.map(|counted| counted.downcast::<Buckets>()) {
             buckets.subtract(transaction, others)?;
         }
         let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);

@@ -22,5 +22,6 @@ pub static FAMILIES: Families = Families {
         "price events, stock, people who were forgotten",
         "when orders got their statuses",
         "words of customers for any SQLite",
+        "retention of every kind of row",
     ],
 };

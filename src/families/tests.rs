@@ -9,6 +9,7 @@ mod orders;
 mod people;
 mod prices;
 mod queries;
+mod retention;
 mod rows;
 mod stock;
 

@@ -390,4 +390,5 @@ fn publish_rows(status: &ShardStatus, shard: &Shard) {
     for state in shard.streams() {
         status.set_stored(state.stream, state.rows);
     }
+    shard.dropped().for_each(|(place, reason, rows)| status.set_dropped(place, reason, rows));
 }

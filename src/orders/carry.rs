@@ -2,9 +2,13 @@
 
 use rusqlite::{Connection, Row};
 
-use super::record::{INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, StatusRow, encode_order};
+use super::record::{
+    DroppedSumRow, INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, SALES_DROPPED, StatusRow,
+    encode_order,
+};
 use super::schema::{ORDERS, item_ids, items_of};
 use super::status::OrderStatus;
+use super::sums::SumsBy;
 use crate::base::money::Currency;
 use crate::shard::{Carried, ShardError, partition};
 
@@ -30,11 +34,68 @@ pub(super) fn carry(
             }
         }
     }
+    carry_sums(connection, take)?;
     let sql = "SELECT scope, key, fingerprint, response, finished_us, expires_us FROM ingest_key";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         take(Carried::Row(INGEST, ingest(row)?))?;
+    }
+    Ok(())
+}
+
+/// Passes the sums of dropped orders and the days without sums to `take`.
+fn carry_sums(
+    connection: &Connection,
+    take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
+) -> Result<(), ShardError> {
+    let sums = SumsBy::ALL.map(|by| {
+        let table = by.dropped_table();
+        let names = match by {
+            SumsBy::Product => {
+                "p.product_id, g.name FROM {} s JOIN product_row p ON p.id = s.product \
+                                JOIN category_row g ON g.id = p.category"
+            }
+            SumsBy::Category => "'', g.name FROM {} s JOIN category_row g ON g.id = s.category",
+            SumsBy::Hour | SumsBy::Day => "'', '' FROM {} s",
+        };
+        let sketches = if by == SumsBy::Product { "x'', x''" } else { "s.customers, s.order_value" };
+        let columns = format!(
+            "t.tenant_id, s.currency, s.start_us, s.orders, s.units, s.revenue, {sketches}, {}",
+            names.replace("{}", table)
+        );
+        (Some(by), format!("SELECT {columns} JOIN tenant_row t ON t.id = s.tenant"))
+    });
+    let gone = "SELECT t.tenant_id, 'XXX', s.start_us, 0, 0, 0, x'', x'', '', '' FROM sales_gone s \
+                JOIN tenant_row t ON t.id = s.tenant";
+    for (by, sql) in sums.into_iter().chain([(None, gone.to_owned())]) {
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+            let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+            let damaged =
+                || ShardError::Corrupt("a sum of dropped orders has an unknown currency".to_owned());
+            let currency = match by {
+                Some(_) => Currency::parse(text(1)?).ok_or_else(damaged)?,
+                // A day without sums has no currency.
+                None => Currency::parse("USD").ok_or_else(damaged)?,
+            };
+            let mut payload = Vec::new();
+            DroppedSumRow {
+                by,
+                start_us: row.get(2)?,
+                counts: [row.get(3)?, row.get(4)?, row.get(5)?],
+                tenant_id: text(0)?,
+                currency,
+                product_id: text(8)?,
+                category: text(9)?,
+                customers: blob(6)?,
+                order_value: blob(7)?,
+            }
+            .encode(&mut payload);
+            take(Carried::Row(SALES_DROPPED, payload))?;
+        }
     }
     Ok(())
 }

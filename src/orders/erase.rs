@@ -189,7 +189,11 @@ fn sale(
          WHERE id = ?1"
     ))?;
     let mut rows = statement.query([id])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
+    rows.next()?.map(|row| sale_of(row, table)).transpose()
+}
+
+/// Reads what [`sale`] returns from a row with its columns.
+pub(super) fn sale_of(row: &rusqlite::Row<'_>, table: &str) -> Result<(OrderStatus, i64, Sale), ShardError> {
     let damaged = || ShardError::Corrupt(format!("{table} has an order with an unknown status or currency"));
     let status = OrderStatus::from_code(row.get(1)?).ok_or_else(damaged)?;
     let currency = Currency::parse(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?);
@@ -201,5 +205,5 @@ fn sale(
         units: row.get(5)?,
         customer_key: row.get(6)?,
     };
-    Ok(Some((status, row.get(7)?, sale)))
+    Ok((status, row.get(7)?, sale))
 }

@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod carry;
+mod dropped;
 pub mod endpoints;
 mod erase;
 mod ingest;
@@ -47,11 +48,11 @@ pub use self::read::{
     forget_pages, known_products, order_statements, read_orders, sales_version, statements,
 };
 pub use self::record::{
-    INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow, StatusRow,
-    decode_ingest, decode_order, decode_status, encode_order,
+    DroppedSumRow, INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow,
+    SALES_DROPPED, StatusRow, decode_dropped_sum, decode_ingest, decode_order, decode_status, encode_order,
 };
 pub(crate) use self::redact::without_order_ids;
-pub use self::sales_days::{SalesFilter, currencies, day_of, sales_days};
+pub use self::sales_days::{SalesFilter, currencies, day_of, dropped_until, sales_days};
 pub(crate) use self::schema::items_of;
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;
@@ -84,6 +85,9 @@ impl Family for Orders {
             ORDER => decode_order(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
             ORDER_STATUS => decode_status(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
             INGEST => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
+            // Every shard may have it. The key distributes the days.
+            SALES_DROPPED => decode_dropped_sum(payload)
+                .map(|row| keys.hash(row.tenant_id, &sales_days::day_of(row.start_us).to_string())),
             _ => None,
         }
     }

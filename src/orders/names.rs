@@ -120,7 +120,7 @@ impl Names {
         Ok(Product { id, category, first })
     }
 
-    fn category(
+    pub(super) fn category(
         &mut self,
         connection: &Connection,
         keys: &KeyHasher,

@@ -228,6 +228,13 @@ pub fn order_statements() -> Vec<(String, String)> {
         ("customers with words".to_owned(), customers::SQL.to_owned()),
     ];
     found.push(("sales of days".to_owned(), super::sales_days::DAYS_SQL.to_owned()));
+    for (name, sql) in [
+        ("the last day without sums", super::sales_days::GONE_SQL),
+        ("currencies of dropped orders", super::sales_days::DROPPED_CURRENCIES_SQL),
+        ("the last day with dropped orders", super::sales_days::DROPPED_SQL),
+    ] {
+        found.push((name.to_owned(), sql.to_owned()));
+    }
     found.push(("the next currency".to_owned(), super::sales_days::CURRENCY_SQL.to_owned()));
     found.push(("products by id".to_owned(), products::KNOWN_SQL.to_owned()));
     found.extend(last_sale::sale_statements());

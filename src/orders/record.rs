@@ -1,6 +1,7 @@
 //! The journal record format of an order, a status change and a finished ingest.
 
 use super::status::OrderStatus;
+use super::sums::SumsBy;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
@@ -11,12 +12,15 @@ pub const ORDER: Kind = Kind::new(3);
 pub const ORDER_STATUS: Kind = Kind::new(4);
 /// The record kind of a finished ingest. It stores the response for the ingest's idempotency key.
 pub const INGEST: Kind = Kind::new(5);
+/// The record kind of a sum of dropped orders, which is carried into another shard.
+pub const SALES_DROPPED: Kind = Kind::new(13);
 
 /// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] = &[
     row(ORDER, "order", true, "not an order"),
     row(ORDER_STATUS, "order_status", false, "not a status of an order"),
     row(INGEST, "ingest", false, "not a finished ingest"),
+    row(SALES_DROPPED, "sales_dropped", false, "not a sum of dropped orders"),
 ];
 
 const fn row(kind: Kind, name: &'static str, is_counted: bool, rejection: &'static str) -> KindRow {
@@ -118,6 +122,84 @@ pub fn encode_order<'i>(
         out.extend_from_slice(item.product_id.as_bytes());
         out.extend_from_slice(item.category.as_bytes());
     }
+}
+
+/// A sum of dropped orders, or a day whose sums are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedSumRow<'a> {
+    /// `None` for a day whose sums are deleted.
+    pub by: Option<SumsBy>,
+    pub start_us: i64,
+    /// Orders, units and revenue.
+    pub counts: [i64; 3],
+    pub tenant_id: &'a str,
+    pub currency: Currency,
+    /// Empty unless the sums are by product.
+    pub product_id: &'a str,
+    /// Empty unless the sums are by category or product.
+    pub category: &'a str,
+    /// The encoded sketches.
+    pub customers: &'a [u8],
+    pub order_value: &'a [u8],
+}
+
+impl DroppedSumRow<'_> {
+    /// Appends the record's payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let [orders, units, revenue] = self.counts;
+        for number in [self.start_us, orders, units, revenue] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let by = self.by.and_then(|by| SumsBy::ALL.iter().position(|known| *known == by));
+        out.push(by.map_or(u8::MAX, |by| by as u8));
+        out.extend_from_slice(&(self.customers.len() as u32).to_le_bytes());
+        let texts = [self.tenant_id, self.currency.as_str(), self.product_id, self.category];
+        out.extend(texts.map(|text| text.len() as u8));
+        texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
+        out.extend_from_slice(self.customers);
+        out.extend_from_slice(self.order_value);
+    }
+}
+
+/// Decodes a payload. Returns `None` if it is not a sum of dropped orders.
+#[must_use]
+pub fn decode_dropped_sum(payload: &[u8]) -> Option<DroppedSumRow<'_>> {
+    let (numbers, rest) = payload.split_first_chunk::<32>()?;
+    let [start_us, orders, units, revenue] =
+        [0, 1, 2, 3].map(|at| i64::from_le_bytes(numbers.as_chunks::<8>().0[at]));
+    let ([by], rest) = rest.split_first_chunk::<1>()?;
+    let by = match *by {
+        u8::MAX => None,
+        by => Some(*SumsBy::ALL.get(usize::from(by))?),
+    };
+    let (customers, rest) = rest.split_first_chunk::<4>()?;
+    let (lengths, mut rest) = rest.split_first_chunk::<4>()?;
+    let mut text = |length: u8| {
+        let (bytes, behind) = rest.split_at_checked(usize::from(length))?;
+        rest = behind;
+        std::str::from_utf8(bytes).ok()
+    };
+    let [tenant_id, currency, product_id, category] =
+        [text(lengths[0])?, text(lengths[1])?, text(lengths[2])?, text(lengths[3])?];
+    let (customers, order_value) = rest.split_at_checked(u32::from_le_bytes(*customers) as usize)?;
+    let is_named = match by {
+        Some(SumsBy::Product) => !product_id.is_empty() && !category.is_empty(),
+        Some(SumsBy::Category) => product_id.is_empty() && !category.is_empty(),
+        _ => product_id.is_empty() && category.is_empty(),
+    };
+    let has_sketches = by.is_some_and(|by| SumsBy::WITH_SKETCHES.contains(&by));
+    let is_whole = has_sketches != (customers.is_empty() && order_value.is_empty());
+    (is_named && is_whole && !tenant_id.is_empty()).then_some(DroppedSumRow {
+        by,
+        start_us,
+        counts: [orders, units, revenue],
+        tenant_id,
+        currency: Currency::parse(currency)?,
+        product_id,
+        category,
+        customers,
+        order_value,
+    })
 }
 
 /// Decodes an order. Returns `None` if the payload is not an order, or if its total does not fit into 64 bits.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
+use super::dropped::unfreed;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
 use crate::shard::{ShardError, tenant_number};
@@ -64,6 +65,53 @@ pub fn sales_days(
         }
     }
     Ok(days.into_iter().collect())
+}
+
+/// Returns the end of the last day in `[from, to)` with sales that retention has dropped. With `of_rows`, these are the
+/// days with orders that have no rows any more, otherwise the days whose sums are deleted.
+pub fn dropped_until(
+    connection: &Connection,
+    of: &SalesFilter,
+    (from_us, to_us): (i64, i64),
+    of_rows: bool,
+) -> Result<Option<i64>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(None) };
+    let from_us = day_of(from_us);
+    let mut last: Option<i64> =
+        connection.prepare_cached(GONE_SQL)?.query_row(params![tenant, from_us, to_us], |row| row.get(0))?;
+    if of_rows {
+        let mut statement = connection.prepare_cached(DROPPED_CURRENCIES_SQL)?;
+        let currencies = statement.query_map([tenant], |row| row.get::<_, String>(0))?;
+        for currency in currencies.collect::<Result<Vec<_>, _>>()? {
+            if of.currency.is_none_or(|only| only.as_str() == currency) {
+                let day = params![tenant, currency, from_us, to_us];
+                last = last.max(connection.prepare_cached(DROPPED_SQL)?.query_row(day, |row| row.get(0))?);
+            }
+        }
+        // These orders have left, and their sums are not in the table yet.
+        for table in unfreed(connection)? {
+            let sql = unfreed_sql(&table);
+            let time: Option<i64> = connection
+                .prepare_cached(&sql)?
+                .query_row(params![tenant, from_us, to_us], |row| row.get(0))?;
+            last = last.max(time.map(day_of));
+        }
+    }
+    Ok(last.map(|start_us| start_us.saturating_add(BucketSize::Day.us())))
+}
+
+pub(super) const GONE_SQL: &str =
+    "SELECT max(start_us) FROM sales_gone WHERE tenant = ?1 AND start_us >= ?2 AND start_us < ?3";
+pub(super) const DROPPED_CURRENCIES_SQL: &str =
+    "SELECT DISTINCT currency FROM dropped_sales_day WHERE tenant = ?1";
+pub(super) const DROPPED_SQL: &str = "SELECT max(start_us) FROM dropped_sales_day WHERE tenant = ?1 \
+                                      AND currency = ?2 AND start_us >= ?3 AND start_us < ?4";
+
+fn unfreed_sql(table: &str) -> String {
+    format!(
+        "SELECT max(ordered_at_us) FROM {table} INDEXED BY {table}_time WHERE tenant = ?1 \
+         AND ordered_at_us >= ?2 AND ordered_at_us < ?3"
+    )
 }
 
 pub(super) const DAYS_SQL: &str = "SELECT start_us, orders FROM sales_day WHERE tenant = ?1 AND currency = ?2 \

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::record::ITEM_IDS;
+use super::sums::SumsBy;
 use super::words::make_words;
 use crate::shard::ids::{self, IdsOf, Sizes};
 use crate::shard::{ShardError, SideTable, Stream, view};
@@ -40,7 +41,7 @@ pub(super) static ORDER_IDS: IdsOf = IdsOf {
 };
 
 /// Creates this family's tables for a schema version. Version 3 added orders, version 5 the status times, version 6 a
-/// new word index. The earlier index was a kind of table that SQLite before 3.43 does not support, so programs with
+/// new word index, version 7 the sums of dropped orders. The earlier index was a kind of table that SQLite before 3.43 does not support, so programs with
 /// such a SQLite refused the whole file. Version 6 builds the new index from scratch, so version 3 no longer creates
 /// the old one.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
@@ -53,6 +54,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
         // newer.
         5 => connection.execute_batch(status_times_sql())?,
         6 => make_words(connection)?,
+        7 => connection.execute_batch(&dropped_sql())?,
         _ => {}
     }
     Ok(())
@@ -130,6 +132,41 @@ fn status_times_sql() -> &'static str {
   id INTEGER PRIMARY KEY,       -- of the order
   occurred_us INTEGER NOT NULL  -- microseconds since 1970 UTC
 );"
+}
+
+/// Returns the SQL that creates the tables of sales without rows. The tables of sums have the columns of the tables
+/// that contain their figures.
+fn dropped_sql() -> String {
+    let tables = SumsBy::ALL.map(|by| {
+        let named = by.column().map_or(String::new(), |column| format!("  {column} INTEGER NOT NULL,\n"));
+        let key = by.column().map_or(String::new(), |column| format!(", {column}"));
+        let sketches = match by {
+            SumsBy::Product => "",
+            _ => "  customers BLOB NOT NULL,\n  order_value BLOB NOT NULL,\n",
+        };
+        format!(
+            "CREATE TABLE {} (
+  -- The part of {} that belongs to orders that retention has dropped.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+{named}  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+{sketches}  PRIMARY KEY (tenant, currency, start_us{key})
+) WITHOUT ROWID;
+",
+            by.dropped_table(),
+            by.table()
+        )
+    });
+    let gone = "CREATE TABLE sales_gone (
+  -- Days (UTC) whose sums were deleted, because retention had dropped all their orders.
+  tenant INTEGER NOT NULL,
+  start_us INTEGER NOT NULL,
+  PRIMARY KEY (tenant, start_us)
+) WITHOUT ROWID;";
+    tables.concat() + gone
 }
 
 /// Returns the SQL that creates all tables except the partitions and the word index. The views have no partition yet.

@@ -1,28 +1,31 @@
 //! Stores the orders, status changes and finished ingests of one batch as rows, and returns the outcome of each
 //! record.
 
+use std::any::Any;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
+use super::dropped::Unlisted;
 use super::erase::items;
 use super::names::{Names, Product};
 use super::record::{
-    INGEST, ITEM_IDS, IngestRow, ORDER, ORDER_STATUS, OrderRow, StatusRow, decode_ingest, decode_order,
-    decode_status,
+    DroppedSumRow, INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderRow, SALES_DROPPED,
+    StatusRow, decode_dropped_sum, decode_ingest, decode_order, decode_status,
 };
 use super::redact::without_order_ids;
 use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, items_of};
 use super::seal::{Building, is_due};
 use super::status::OrderStatus;
-use super::sums::{Sale, Sums};
+use super::sums::{Sale, Sums, SumsBy, add_dropped};
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::suppressed::{self, ErasureMode, Suppression};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store, load_ids,
+    Batch, BatchWriter, BuiltIndex, Opening, Outcome, PartitionInfo, Record, Shard, ShardError, Stage, Store,
+    Stream, load_ids,
 };
 
 /// The in-memory state of a shard's orders.
@@ -34,17 +37,23 @@ pub struct OrderStore {
     pub(super) building: Option<Building>,
     /// Set if a sealed partition may lack its tables by product and customer.
     pub(super) seal_due: bool,
+    /// Whether a day's sums are deleted with its last row.
+    pub(super) drops_sums: bool,
+    /// The customers of partitions without lists, while retention looks for customers without orders.
+    pub(super) unlisted: Option<Unlisted>,
 }
 
 impl OrderStore {
     pub(super) fn open(opening: Opening<'_>) -> Result<OrderStore, ShardError> {
-        let Opening { connection, keys, .. } = opening;
+        let Opening { connection, keys, options, .. } = opening;
         Ok(OrderStore {
             ids: load_ids(connection, keys, &ORDER_IDS)?,
             names: Names::default(),
             sums: Sums::default(),
             building: None,
             seal_due: is_due(connection)?,
+            drops_sums: options.drops_sums,
+            unlisted: None,
         })
     }
 
@@ -115,6 +124,28 @@ impl Store for OrderStore {
         self.seal(shard.connection(), &path, budget)
     }
 
+    fn leave(
+        &mut self,
+        transaction: &Connection,
+        _stream: &'static Stream,
+        _counted: Option<Box<dyn Any + Send>>,
+        others: &[PartitionInfo],
+    ) -> Result<(), ShardError> {
+        // Exact figures come from the rows, so those that were computed before are old.
+        transaction.execute("UPDATE sales_version SET version = version + 1", [])?;
+        let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);
+        self.ids.forget_below(transaction, first_id)
+    }
+
+    fn free(
+        &mut self,
+        transaction: &Connection,
+        partition: &str,
+        until_us: u64,
+    ) -> Result<Option<bool>, ShardError> {
+        self.free_orders(transaction, partition, until_us).map(Some)
+    }
+
     /// Stops the build, because the entries that it has already read would restore erased rows.
     fn stop_building(&mut self) {
         if self.building.take().is_some() {
@@ -129,6 +160,7 @@ enum Row<'a> {
     Order(OrderRow<'a>),
     Status(StatusRow<'a>),
     Ingest(IngestRow<'a>),
+    DroppedSum(DroppedSumRow<'a>),
 }
 
 /// A batch's decoded records, and the ids of its orders.
@@ -148,13 +180,14 @@ impl<'a> DecodedBatch<'a> {
             ORDER => decode_order(payload).map(Row::Order),
             ORDER_STATUS => decode_status(payload).map(Row::Status),
             INGEST => decode_ingest(payload).map(Row::Ingest),
+            SALES_DROPPED => decode_dropped_sum(payload).map(Row::DroppedSum),
             _ => None,
         };
         let Some(row) = row else { return };
         match row {
             Row::Order(order) => self.ids.push(keys.hash(order.tenant_id, order.order_id)),
             Row::Status(status) => self.ids.push(keys.hash(status.tenant_id, status.order_id)),
-            Row::Ingest(_) => {}
+            Row::Ingest(_) | Row::DroppedSum(_) => {}
         }
         self.rows.push((payload, row));
     }
@@ -195,11 +228,12 @@ impl<'t> BatchWriter<'t> for Writer<'t> {
                 continue;
             };
             let (outcome, received_us) = match row {
-                Row::Order(order) => (self.order(batch, &order)?, order.received_us),
-                Row::Status(status) => (self.status(batch, &status)?, status.received_us),
-                Row::Ingest(ingest) => (self.ingest(batch, &ingest)?, ingest.finished_us),
+                Row::Order(order) => (self.order(batch, &order)?, Some(order.received_us)),
+                Row::Status(status) => (self.status(batch, &status)?, Some(status.received_us)),
+                Row::Ingest(ingest) => (self.ingest(batch, &ingest)?, Some(ingest.finished_us)),
+                Row::DroppedSum(sum) => (self.dropped_sum(batch, &sum)?, None),
             };
-            batch.received(Some(received_us));
+            batch.received(received_us);
             batch.count_known(outcome);
             outcomes.push(Some(outcome));
         }
@@ -317,6 +351,9 @@ impl<'t> Writer<'t> {
         }
         let names = &mut self.orders.names;
         let customer = names.customer(self.connection, self.keys, tenant, customer_key, order)?;
+        if let Some(unlisted) = &mut self.orders.unlisted {
+            unlisted.add(customer);
+        }
         self.products.clear();
         for item in order.items() {
             self.products.push(names.product(self.connection, self.keys, tenant, order.tenant_id, &item)?);
@@ -400,6 +437,32 @@ impl<'t> Writer<'t> {
                 sums.take_out(self.connection, &known.sale, items)?;
             }
         }
+        Ok(Outcome::Inserted)
+    }
+
+    /// Adds a carried sum of dropped orders.
+    fn dropped_sum(&mut self, batch: &mut Batch<'t>, sum: &DroppedSumRow<'_>) -> Result<Outcome, ShardError> {
+        let DroppedSumRow { tenant_id, product_id, category, start_us, currency, .. } = *sum;
+        let tenant = batch.tenants.number(self.connection, tenant_id)?;
+        let names = &mut self.orders.names;
+        let number = match sum.by {
+            None => {
+                let sql = "INSERT OR IGNORE INTO sales_gone (tenant, start_us) VALUES (?1, ?2)";
+                self.connection.prepare_cached(sql)?.execute(params![tenant, start_us])?;
+                return Ok(Outcome::Inserted);
+            }
+            Some(SumsBy::Hour | SumsBy::Day) => 0,
+            Some(SumsBy::Category) => {
+                names.category(self.connection, self.keys, tenant, tenant_id, category)?
+            }
+            Some(SumsBy::Product) => {
+                let item = ItemRow { product_id, category, quantity: 0, unit_price: 0 };
+                names.product(self.connection, self.keys, tenant, tenant_id, &item)?.id
+            }
+        };
+        let by = sum.by.unwrap_or(SumsBy::Day);
+        add_dropped(self.connection, sum, by, &(tenant, currency, start_us, number))?;
+        self.orders.sums.touch(tenant);
         Ok(Outcome::Inserted)
     }
 

@@ -1,13 +1,15 @@
 //! Sales sums and sketches by hour, day, category and product. They are computed from the batch's groups and updated
 //! in the transaction that changes the orders (R3). The cost of a batch therefore depends on its number of groups.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
+use super::dropped::unfreed;
 use super::names::Product;
+use super::record::DroppedSumRow;
 use super::schema::items_of;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
@@ -27,6 +29,7 @@ pub enum SumsBy {
 }
 
 impl SumsBy {
+    pub const ALL: [SumsBy; 4] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category, SumsBy::Product];
     pub const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
 
     pub const fn table(self) -> &'static str {
@@ -35,6 +38,16 @@ impl SumsBy {
             SumsBy::Day => "sales_day",
             SumsBy::Category => "sales_category",
             SumsBy::Product => "sales_by_product",
+        }
+    }
+
+    /// Returns the table of the sums of dropped orders.
+    pub(super) const fn dropped_table(self) -> &'static str {
+        match self {
+            SumsBy::Hour => "dropped_sales_hour",
+            SumsBy::Day => "dropped_sales_day",
+            SumsBy::Category => "dropped_sales_category",
+            SumsBy::Product => "dropped_sales_by_product",
         }
     }
 
@@ -235,6 +248,38 @@ impl Sums {
     /// Adds the groups to the tables. The caller has already written the rows in the same transaction. `tables` are
     /// the tables of all partitions.
     pub(super) fn save(&mut self, transaction: &Connection, tables: &[&str]) -> Result<(), ShardError> {
+        self.add_to(transaction, SumsBy::table, tables)?;
+        for tenant in &self.tenants {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO sales_version (tenant, version) VALUES (?1, 1) \
+                     ON CONFLICT (tenant) DO UPDATE SET version = version + 1",
+                )?
+                .execute([tenant])?;
+        }
+        Ok(())
+    }
+
+    /// Adds the groups to the sums of dropped orders. The caller has already deleted the rows in the same transaction.
+    /// If `drops` is set, the sums of every day without other sales are deleted.
+    pub(super) fn save_dropped(&mut self, transaction: &Connection, drops: bool) -> Result<(), ShardError> {
+        self.add_to(transaction, SumsBy::dropped_table, &[])?;
+        if !drops {
+            return Ok(());
+        }
+        let days = self
+            .hours
+            .keys()
+            .map(|(tenant, currency, start_us, _)| (*tenant, *currency, BucketSize::Day.floor(*start_us)));
+        days.collect::<BTreeSet<_>>().into_iter().try_for_each(|day| drop_day(transaction, day))
+    }
+
+    fn add_to(
+        &mut self,
+        transaction: &Connection,
+        table: fn(SumsBy) -> &'static str,
+        tables: &[&str],
+    ) -> Result<(), ShardError> {
         let mut days: BTreeMap<Key, Group> = BTreeMap::new();
         let hours: BTreeMap<&Key, &Group> = self.hours.iter().collect();
         for ((tenant, currency, start_us, _), group) in &hours {
@@ -246,22 +291,13 @@ impl Sums {
         let categories = self.categories.iter().collect();
         for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
             if !groups.is_empty() {
-                let mut saving = Saving::begin(transaction, by)?;
+                let mut saving = Saving::begin(transaction, by, table(by))?;
                 groups
                     .into_iter()
                     .try_for_each(|(key, group)| saving.group(transaction, tables, key, group))?;
             }
         }
-        save_products(transaction, &mut self.products)?;
-        for tenant in &self.tenants {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO sales_version (tenant, version) VALUES (?1, 1) \
-                     ON CONFLICT (tenant) DO UPDATE SET version = version + 1",
-                )?
-                .execute([tenant])?;
-        }
-        Ok(())
+        save_products(transaction, table(SumsBy::Product), &mut self.products)
     }
 
     /// Discards the groups after a commit or a rollback.
@@ -294,8 +330,7 @@ struct Saving<'t> {
 }
 
 impl<'t> Saving<'t> {
-    fn begin(transaction: &'t Connection, by: SumsBy) -> Result<Saving<'t>, ShardError> {
-        let table = by.table();
+    fn begin(transaction: &'t Connection, by: SumsBy, table: &'static str) -> Result<Saving<'t>, ShardError> {
         let (column, is_it, value) = match by.column() {
             Some(column) => (format!(", {column}"), format!(" AND {column} = ?4"), ", ?4"),
             None => Default::default(),
@@ -344,11 +379,41 @@ impl<'t> Saving<'t> {
             return Ok(());
         }
         if group.is_recounted {
-            (customers, values) = recount(transaction, tables, self.by, key)?;
+            let unfreed = unfreed(transaction)?;
+            let tables: Vec<&str> =
+                tables.iter().copied().chain(unfreed.iter().map(String::as_str)).collect();
+            (customers, values) = recount(transaction, &tables, self.by, key)?;
         } else {
             group.customers.iter().for_each(|key| customers.insert_hash(*key));
             group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
         }
+        self.replace(key, counts, &customers, &mut values)
+    }
+
+    /// Adds a sum with encoded sketches to the stored sum.
+    fn encoded(&mut self, key: &Key, mut counts: Counts, more: &DroppedSumRow<'_>) -> Result<(), ShardError> {
+        let (mut customers, mut values) = (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        customers.merge_encoded(more.customers).map_err(damaged)?;
+        values.merge_encoded(more.order_value).map_err(damaged)?;
+        bind(&mut self.find, self.by, key)?;
+        let mut rows = self.find.raw_query();
+        if let Some(row) = rows.next()? {
+            let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+            counts.add(Counts { orders: row.get(0)?, units: row.get(1)?, revenue: row.get(2)? });
+            customers.merge_encoded(blob(3)?).map_err(damaged)?;
+            values.merge_encoded(blob(4)?).map_err(damaged)?;
+        }
+        drop(rows);
+        self.replace(key, counts, &customers, &mut values)
+    }
+
+    fn replace(
+        &mut self,
+        key: &Key,
+        counts: Counts,
+        customers: &HyperLogLog,
+        values: &mut TDigest,
+    ) -> Result<(), ShardError> {
         self.customers.clear();
         self.values.clear();
         customers.encode(&mut self.customers);
@@ -365,6 +430,25 @@ impl<'t> Saving<'t> {
     }
 }
 
+/// Adds a sum of dropped orders to both tables that contain it.
+pub(super) fn add_dropped(
+    transaction: &Connection,
+    row: &DroppedSumRow<'_>,
+    by: SumsBy,
+    key: &Key,
+) -> Result<(), ShardError> {
+    let [orders, units, revenue] = row.counts;
+    let counts = Counts { orders, units, revenue };
+    for table in [by.table(), by.dropped_table()] {
+        if by == SumsBy::Product {
+            save_products(transaction, table, &mut [(*key, counts)])?;
+        } else {
+            Saving::begin(transaction, by, table)?.encoded(key, counts, row)?;
+        }
+    }
+    Ok(())
+}
+
 fn bind(statement: &mut CachedStatement<'_>, by: SumsBy, key: &Key) -> Result<(), ShardError> {
     let (tenant, currency, start_us, name) = *key;
     statement.raw_bind_parameter(1, tenant)?;
@@ -376,7 +460,7 @@ fn bind(statement: &mut CachedStatement<'_>, by: SumsBy, key: &Key) -> Result<()
     Ok(())
 }
 
-/// Rebuilds one group's customer and order value sketches from the current rows.
+/// Rebuilds one group's customer and order value sketches from the rows in `tables` and the sums of dropped orders.
 pub(super) fn recount(
     connection: &Connection,
     tables: &[&str],
@@ -397,7 +481,47 @@ pub(super) fn recount(
             values.insert(row.get::<_, i64>(1)? as f64).map_err(damaged)?;
         }
     }
+    let named = by.column().map_or(String::new(), |column| format!(" AND {column} = ?4"));
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT customers, order_value FROM {} WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3{named}",
+        by.dropped_table()
+    ))?;
+    bind(&mut statement, by, key)?;
+    let mut rows = statement.raw_query();
+    if let Some(row) = rows.next()? {
+        let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+        customers.merge_encoded(blob(0)?).map_err(damaged)?;
+        values.merge_encoded(blob(1)?).map_err(damaged)?;
+    }
+    drop(rows);
     Ok((customers, values))
+}
+
+/// Deletes the sums of a day if all its sales belong to dropped orders. Records that the day has no sums.
+fn drop_day(
+    transaction: &Connection,
+    (tenant, currency, day_us): (i64, Currency, i64),
+) -> Result<(), ShardError> {
+    let is_over = "SELECT 1 FROM sales_day s JOIN dropped_sales_day d USING (tenant, currency, start_us) \
+                   WHERE s.tenant = ?1 AND s.currency = ?2 AND s.start_us = ?3 AND s.orders = d.orders";
+    let day = params![tenant, currency.as_str(), day_us];
+    if !transaction.prepare_cached(is_over)?.exists(day)? {
+        return Ok(());
+    }
+    for by in SumsBy::ALL {
+        for table in [by.table(), by.dropped_table()] {
+            let sql = format!(
+                "DELETE FROM {table} WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4"
+            );
+            let values = params![tenant, currency.as_str(), day_us, day_us + BucketSize::Day.us()];
+            transaction.prepare_cached(&sql)?.execute(values)?;
+        }
+    }
+    let sql = "INSERT OR IGNORE INTO sales_gone (tenant, start_us) VALUES (?1, ?2)";
+    transaction.prepare_cached(sql)?.execute(params![tenant, day_us])?;
+    let sql = "UPDATE sales_version SET version = version + 1 WHERE tenant = ?1";
+    transaction.prepare_cached(sql)?.execute([tenant])?;
+    Ok(())
 }
 
 /// Returns the SQL that selects the customer and total of each of a tenant's sales in a period, optionally in one
@@ -418,16 +542,20 @@ fn recount_sql(table: &str, of_category: bool) -> String {
     )
 }
 
-fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Result<(), ShardError> {
+fn save_products(
+    transaction: &Connection,
+    table: &str,
+    products: &mut [(Key, Counts)],
+) -> Result<(), ShardError> {
     if products.is_empty() {
         return Ok(());
     }
     products.sort_unstable_by_key(|(key, _)| *key);
-    let mut upsert = transaction.prepare_cached(
-        "INSERT INTO sales_by_product (tenant, currency, start_us, product, orders, units, revenue) \
+    let mut upsert = transaction.prepare_cached(&format!(
+        "INSERT INTO {table} (tenant, currency, start_us, product, orders, units, revenue) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, currency, start_us, product) DO UPDATE SET \
          orders = orders + excluded.orders, units = units + excluded.units, revenue = revenue + excluded.revenue",
-    )?;
+    ))?;
     let mut bound = None;
     for same in products.chunk_by(|(one, _), (next, _)| one == next) {
         let Some(((tenant, currency, start_us, product), _)) = same.first() else { continue };
@@ -452,10 +580,10 @@ fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Re
         // day is removed.
         if counts.units < 0 {
             transaction
-                .prepare_cached(
-                    "DELETE FROM sales_by_product WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 \
-                     AND product = ?4 AND units <= 0",
-                )?
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 \
+                     AND product = ?4 AND units <= 0"
+                ))?
                 .execute(params![tenant, currency.as_str(), start_us, product])?;
         }
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
+use super::dropped::unfreed;
 use super::schema::ORDERS;
 use super::sums::{SumsBy, recount};
 use crate::base::money::Currency;
@@ -13,54 +14,45 @@ use crate::sketch::{HyperLogLog, TDigest};
 /// value range. Both digests are within their error bounds, but the orders were added in a different sequence.
 const QUANTILE_TOLERANCE: f64 = 0.05;
 
+/// The number of queries that one statement combines.
+const PARTS_MAX: usize = 400;
+
 /// Checks every sales sum and sketch, and that no order id is stored twice (W2). Sorts all orders and items.
 pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let floor = |column: &str, us: i64| format!("{column} - (({column} % {us}) + {us}) % {us}");
     let sale = "o.status <= 4";
+    let tables = names(connection, &ORDERS)?;
+    // Dropped orders whose sales are not yet in the tables of dropped sales.
+    let counted: Vec<String> = tables.iter().cloned().chain(unfreed(connection)?).collect();
     for by in [SumsBy::Hour, SumsBy::Day] {
         let start = floor("o.ordered_at_us", by.us());
-        compare(
-            connection,
-            by.table(),
-            "tenant, currency, start_us, 0, orders, units, revenue",
-            &format!(
-                "SELECT o.tenant, o.currency, {start}, 0, count(*), sum(o.units), sum(o.total) FROM sales_order o \
-                 WHERE {sale} GROUP BY o.tenant, o.currency, {start}"
-            ),
-            problems,
-        )?;
+        let parts = counted.iter().map(|orders| {
+            format!(
+                "SELECT o.tenant AS tenant, o.currency AS currency, {start} AS start, 0 AS key, count(*) AS orders, \
+                 sum(o.units) AS units, sum(o.total) AS revenue FROM {orders} o WHERE {sale} \
+                 GROUP BY o.tenant, o.currency, {start}"
+            )
+        });
+        compare(connection, by, parts.collect(), problems)?;
     }
-    let tables = names(connection, &ORDERS)?;
     for (by, key) in [(SumsBy::Category, "p.category"), (SumsBy::Product, "i.product")] {
-        let (day, column) = (floor("o.ordered_at_us", by.us()), by.column().unwrap_or("0"));
-        let parts: Vec<String> = tables
-            .iter()
-            .map(|orders| {
-                let items = super::items_of(orders);
-                // An order that contains one product under two numbers counts for the lower number.
-                let counted = if by == SumsBy::Product { first_sql(&items) } else { "true".to_owned() };
-                format!(
-                    "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS day, {key} AS key, \
-                     count(DISTINCT CASE WHEN {counted} THEN o.id END) AS orders, sum(i.quantity) AS units, \
-                     sum(i.quantity * i.unit_price) AS revenue FROM {items} i CROSS JOIN {orders} o \
-                     ON o.id = i.id / 1024 CROSS JOIN product_row p ON p.id = i.product WHERE {sale} \
-                     GROUP BY o.tenant, o.currency, {day}, {key}"
-                )
-            })
-            .collect();
-        if parts.is_empty() {
-            continue;
-        }
-        let recount = format!(
-            "SELECT tenant, currency, day, key, sum(orders), sum(units), sum(revenue) FROM ({}) \
-             GROUP BY tenant, currency, day, key",
-            parts.join(" UNION ALL ")
-        );
-        let columns = format!("tenant, currency, start_us, {column}, orders, units, revenue");
-        compare(connection, by.table(), &columns, &recount, problems)?;
+        let day = floor("o.ordered_at_us", by.us());
+        let parts = counted.iter().map(|orders| {
+            let items = super::items_of(orders);
+            // An order that contains one product under two numbers counts for the lower number.
+            let counted = if by == SumsBy::Product { first_sql(&items) } else { "true".to_owned() };
+            format!(
+                "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS start, {key} AS key, \
+                 count(DISTINCT CASE WHEN {counted} THEN o.id END) AS orders, sum(i.quantity) AS units, \
+                 sum(i.quantity * i.unit_price) AS revenue FROM {items} i CROSS JOIN {orders} o \
+                 ON o.id = i.id / 1024 CROSS JOIN product_row p ON p.id = i.product WHERE {sale} \
+                 GROUP BY o.tenant, o.currency, {day}, {key}"
+            )
+        });
+        compare(connection, by, parts.collect(), problems)?;
     }
     for by in SumsBy::WITH_SKETCHES {
-        verify_sketches(connection, &tables, by, problems)?;
+        verify_sketches(connection, &counted, by, problems)?;
     }
     let twice: i64 = connection.query_row(
         "SELECT count(*) FROM (SELECT 1 FROM sales_order GROUP BY tenant, order_id HAVING count(*) > 1)",
@@ -97,19 +89,34 @@ fn first_sql(items: &str) -> String {
     )
 }
 
-/// Compares the sums in a table with those computed from the rows.
+/// Compares the sums in a table with those computed from the rows of each partition and the sums of dropped orders.
 fn compare(
     connection: &Connection,
-    table: &str,
-    columns: &str,
-    recount: &str,
+    by: SumsBy,
+    mut parts: Vec<String>,
     problems: &mut Vec<String>,
 ) -> Result<(), ShardError> {
+    let column = by.column().unwrap_or("0");
+    let columns = format!("tenant, currency, start_us, {column}, orders, units, revenue");
+    parts.push(format!(
+        "SELECT tenant, currency, start_us AS start, {column} AS key, orders, units, revenue FROM {}",
+        by.dropped_table()
+    ));
+    // SQLite combines at most 500 queries.
+    let sums = "SELECT tenant, currency, start, key, sum(orders) AS orders, sum(units) AS units, \
+                sum(revenue) AS revenue FROM";
+    let groups = "GROUP BY tenant, currency, start, key";
+    let named = "WITH part (tenant, currency, start, key, orders, units, revenue) AS";
+    while parts.len() > PARTS_MAX {
+        let merge = |parts: &[String]| format!("{sums} ({}) {groups}", parts.join(" UNION ALL "));
+        parts = parts.chunks(PARTS_MAX).map(merge).collect();
+    }
+    let recount = format!("SELECT * FROM ({named} ({}) {sums} part {groups})", parts.join(" UNION ALL "));
     let told = |row: &Row<'_>| {
         let (tenant, start_us, orders): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(4)?);
         Ok(format!("tenant {tenant} at {start_us} with {orders} orders"))
     };
-    differences(connection, (table, columns), recount, told, problems)
+    differences(connection, (by.table(), &columns), &recount, told, problems)
 }
 
 /// Compares stored sketches with rebuilt ones. A HyperLogLog depends only on the set of values, so it must be equal.

@@ -12,6 +12,7 @@ mod answer;
 mod body;
 mod carry;
 mod detect;
+mod dropped;
 pub mod endpoints;
 mod history;
 pub mod openapi;
@@ -33,7 +34,7 @@ pub use self::history::{PriceRow, decode_price};
 pub use self::product::{NewestPrice, OpenAnomalies, open_anomalies, price_statements, priced_products};
 pub use self::read::{
     AnomalyFilter, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
-    anomalies, anomaly, change_mark, changes, first_answer,
+    anomalies, anomaly, change_mark, changes, dropped_changes, first_answer,
 };
 pub use self::record::{
     AnomalyId, Decision, NotAnAnomalyId, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow,
@@ -42,7 +43,10 @@ pub use self::record::{
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::base::observed::Observed;
-use crate::shard::{Carried, Family, Opening, ShardError, Stateless, Store};
+use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
+
+/// The observed prices, with their events and anomalies.
+pub static PRICE_ROWS: Ledger = Ledger { place: 3, name: "price_row" };
 
 /// The family of price records.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +72,13 @@ impl Family for Prices {
         schema::migrate(connection, version)
     }
 
+    fn ledgers(&self) -> &'static [&'static Ledger] {
+        static LEDGERS: &[&Ledger] = &[&PRICE_ROWS];
+        LEDGERS
+    }
+
     fn open(&self, _opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(Stateless(store::write)))
+        Ok(Box::new(store::PriceStore::default()))
     }
 
     fn carry(

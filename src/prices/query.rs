@@ -277,6 +277,8 @@ struct ShardChanges {
     ready: VecDeque<PriceChange>,
     /// Set once the shard has no more changes.
     is_done: bool,
+    /// The greatest number of a deleted change that was reported.
+    gap: u64,
 }
 
 /// A tenant's changes between two positions, over all shards in time order.
@@ -288,6 +290,8 @@ pub(super) struct Changes {
     at: ChangePosition,
     upto: Rc<ChangePosition>,
     shards: Vec<ShardChanges>,
+    /// Set if retention has deleted changes between the positions, until it is reported.
+    has_gap: bool,
 }
 
 /// The number of changes that a replay requests from a shard at once. Memory holds up to this many changes from each
@@ -303,10 +307,19 @@ impl Changes {
         upto: Rc<ChangePosition>,
     ) -> Changes {
         let shards = from.0.iter().zip(&upto.0);
-        let shards = shards
-            .map(|(from, upto)| ShardChanges { ready: VecDeque::new(), is_done: from.change >= upto.change });
+        let shards = shards.map(|(from, upto)| ShardChanges {
+            ready: VecDeque::new(),
+            is_done: from.change >= upto.change,
+            gap: 0,
+        });
         let shards = shards.collect();
-        Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
+        let (readers, tenant_id) = (readers.clone(), tenant_id.to_owned());
+        Changes { readers, tenant_id, at: from, upto, shards, has_gap: false }
+    }
+
+    /// Returns `true` once if retention has deleted changes before the one that was returned last.
+    pub(super) fn take_gap(&mut self) -> bool {
+        std::mem::take(&mut self.has_gap)
     }
 
     /// Returns the position of a client that has received every change returned so far.
@@ -344,15 +357,20 @@ impl Changes {
             let step = move |connection: &rusqlite::Connection| {
                 // The changes are lost with the file that contained them. Their numbers now belong to other changes.
                 if upto.is_lost(crate::prices::change_mark(connection)?) {
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), 0));
                 }
-                crate::prices::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
+                // The changes are read first, because they may be deleted between the two statements.
+                let found = crate::prices::changes(connection, Some(&tenant_id), range, STEP_CHANGES)?;
+                Ok((found, crate::prices::dropped_changes(connection, &tenant_id)?))
             };
             asked.push((place, ask(&self.readers, shard, step)?));
         }
         for (place, asked) in asked {
-            let found = asked.get().await?;
+            let (found, dropped) = asked.get().await?;
             let ahead = &mut self.shards[place];
+            if dropped > self.at.0[place].change.max(ahead.gap) {
+                (ahead.gap, self.has_gap) = (dropped, true);
+            }
             ahead.is_done = found.len() < STEP_CHANGES;
             ahead.ready.extend(found);
         }

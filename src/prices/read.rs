@@ -333,6 +333,16 @@ pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
     Ok(ChangeMark { epoch, change: change.unsigned_abs() })
 }
 
+/// Returns the greatest number of a tenant's changes that retention has deleted, or 0.
+pub fn dropped_changes(connection: &Connection, tenant_id: &str) -> Result<u64, ShardError> {
+    let change: Option<i64> =
+        connection.prepare_cached(DROPPED_SQL)?.query_row([tenant_id], |row| row.get(0)).optional()?;
+    Ok(change.unwrap_or_default().unsigned_abs())
+}
+
+const DROPPED_SQL: &str = "SELECT d.change FROM tenant_row t JOIN price_change_dropped d ON d.tenant = t.id \
+                           WHERE t.tenant_id = ?1";
+
 /// Returns at most `limit` changes with numbers above `after` and up to `upto`, in ascending order, for one tenant or
 /// for all.
 pub fn changes(

@@ -5,16 +5,27 @@ use rusqlite::Connection;
 
 use crate::shard::{ShardError, view};
 
-/// Creates this family's tables for a schema version. Version 3 added prices, and version 4 added events and
-/// anomalies.
+/// Creates this family's tables for a schema version. Version 3 added prices, version 4 events and anomalies,
+/// and version 7 what retention of prices requires. Its index has one entry for each anomaly and each decision.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&history_sql())?,
         4 => connection.execute_batch(&tables_sql())?,
+        7 => connection.execute_batch(DROPPED_SQL)?,
         _ => {}
     }
     Ok(())
 }
+
+/// The index and the table that the deletion of old prices requires.
+const DROPPED_SQL: &str = "
+CREATE INDEX price_change_anomaly ON price_change (anomaly);
+CREATE TABLE price_change_dropped (
+  -- The greatest number of a change that retention has deleted, by tenant. A stream that resumes before it has a gap.
+  tenant INTEGER PRIMARY KEY,
+  change INTEGER NOT NULL
+);
+";
 
 /// Returns the SQL that creates the table of observed prices and its view.
 fn history_sql() -> String {

@@ -4,16 +4,37 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::detect::{Finding, judge};
+use super::dropped::PricePass;
 use super::history::{PriceRow, decode_price, store_history};
 use super::record::{
     AnomalyId, Decision, Judged, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow, Review,
     decode_price_event, decode_price_review,
 };
 use crate::base::prices::PriceRules;
-use crate::shard::{Batch, Outcome, Record, ShardError};
+use crate::shard::{Batch, BatchWriter, DropSlice, EachRecord, Outcome, Record, ShardError, Store};
+
+/// The in-memory state of a shard's prices.
+#[derive(Debug, Default)]
+pub(super) struct PriceStore {
+    pass: PricePass,
+}
+
+impl Store for PriceStore {
+    fn begin<'t>(
+        &'t mut self,
+        _batch: &mut Batch<'t>,
+        _runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        Ok(Box::new(EachRecord(write)))
+    }
+
+    fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<(u64, bool), ShardError> {
+        self.pass.slice(transaction, slice)
+    }
+}
 
 /// Stores one record of this family and returns its outcome.
-pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
+fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
     Ok(match record.kind {
         PRICE => decode_price(record.payload).map(|row| history(batch, &row)).transpose()?,
         PRICE_EVENT => decode_price_event(record.payload).map(|row| event(batch, &row)).transpose()?,
@@ -238,7 +259,7 @@ fn store_anomaly(
     Ok(anomaly)
 }
 
-/// Assigns the next number to the change. Rows are never deleted, so the highest number belongs to the last change.
+/// Assigns the next number to the change. The last change is never deleted, so numbers only increase.
 fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64) -> Result<(), ShardError> {
     batch
         .connection

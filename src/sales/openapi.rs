@@ -32,7 +32,8 @@ pub fn sales() -> OperationBuilder {
              computed from every sale and are exact too; the value at a percentile is one that occurs. With \
              `approx`, both come from sketches that the server maintains with the orders, and \
              `error_bounds` gives their error. Currencies are never added together: each has its own \
-             groups.",
+             groups. If retention has deleted orders or figures that a response requires, a range that \
+             begins before is 410, and one without a beginning begins after them (`complete_from`).",
         ))
         .parameter(in_path("tenant", "The tenant that owns the orders.", identifier()))
         .parameter(parameter("group_by", "Default: `day`.", words(&["day", "hour", "product", "category"])))
@@ -56,7 +57,7 @@ pub fn sales() -> OperationBuilder {
                 "application/json",
             ),
         );
-    with_problems(range(operation), &[READING, &[Problem::QueryTooLarge]].concat())
+    with_problems(range(operation), &[READING, &[Problem::QueryTooLarge, Problem::SalesDropped]].concat())
 }
 
 #[cfg(test)]
@@ -88,8 +89,13 @@ mod tests {
         let figures = Figures { orders: 1, units: 1, revenue: 100, details: Some((1, [100; 3])) };
         let currency = Currency::parse("USD").unwrap();
         let group = SalesGroup { start_us: 0, name: String::new(), currency, figures };
-        let result =
-            SalesResult { groups: vec![group], rows_scanned: 1, preaggregated: true, estimated: true };
+        let result = SalesResult {
+            groups: vec![group],
+            rows_scanned: 1,
+            preaggregated: true,
+            estimated: true,
+            complete_from_us: Some(0),
+        };
         let sales: Value =
             serde_json::from_slice(&Materialized::new(&plan, &result, 0).json(false, 1)).unwrap();
         for (object, schema) in [

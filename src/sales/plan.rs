@@ -101,6 +101,8 @@ struct Meta<'m> {
     /// Set if the answer was computed earlier, and nothing has changed since.
     materialized: bool,
     as_of: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete_from: Option<String>,
     elapsed_ms: f64,
 }
 
@@ -124,6 +126,7 @@ pub struct Materialized {
     rows_scanned: u64,
     preaggregated: bool,
     as_of_us: i64,
+    complete_from_us: Option<i64>,
 }
 
 impl Materialized {
@@ -146,6 +149,7 @@ impl Materialized {
             rows_scanned: result.rows_scanned,
             preaggregated: result.preaggregated,
             as_of_us,
+            complete_from_us: result.complete_from_us,
         }
     }
 
@@ -182,6 +186,7 @@ impl Materialized {
             preaggregated: self.preaggregated,
             materialized,
             as_of: clock::rfc3339(self.as_of_us),
+            complete_from: self.complete_from_us.map(clock::rfc3339),
             elapsed_ms: elapsed_us as f64 / 1e3,
         };
         let mut body = vec![b'{'];
@@ -286,7 +291,13 @@ mod tests {
             currency: Currency::parse("USD").unwrap(),
             figures,
         };
-        SalesResult { groups: vec![group], rows_scanned: 3, preaggregated: false, estimated: false }
+        SalesResult {
+            groups: vec![group],
+            rows_scanned: 3,
+            preaggregated: false,
+            estimated: false,
+            complete_from_us: None,
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use self::accumulator::GroupAccumulator;
 use super::read::{SaleParts, SalePartsCursor, SaleSplit};
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
-use crate::orders::{ORDERS, SalesFilter, SumsBy};
+use crate::orders::{ORDERS, SalesFilter, SumsBy, dropped_until};
 use crate::query::{QueryError, Readers, local, received};
 use crate::shard::read::pin;
 
@@ -85,6 +85,8 @@ pub struct SalesResult {
     pub preaggregated: bool,
     /// Set if customers and order values are estimates.
     pub estimated: bool,
+    /// Set if the range had no beginning and retention has deleted earlier sales: the beginning that was used.
+    pub complete_from_us: Option<i64>,
 }
 
 /// Returns a number for each shard that increases with every change to the tenant's orders.
@@ -93,18 +95,44 @@ pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i6
     readers.ask_all(0, move |connection| crate::orders::sales_version(connection, &tenant_id)).await
 }
 
-/// Computes the figures. Each step reads a shard as of one moment.
+/// Computes the figures. Each step reads a shard as of one moment. If retention has deleted what they require, a range
+/// with a beginning is refused, and one without begins later.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
+    let mut query = query.clone();
+    let mut complete_from_us = None;
+    for _ in 0..TRIES {
+        match figures(readers, &query).await {
+            Err(QueryError::Dropped { complete_from_us: from_us, .. })
+                if query.range_us.0.is_none() || complete_from_us.is_some() =>
+            {
+                // Begins with the first whole day of the zone.
+                let from_us = local::next_day(&query.zone, from_us.saturating_sub(1));
+                complete_from_us = Some(from_us);
+                query.range_us.0 = Some(from_us);
+            }
+            Ok(result) => return Ok(SalesResult { complete_from_us, ..result }),
+            refused => return refused,
+        }
+    }
+    Err(QueryError::Busy)
+}
+
+/// The maximum number of attempts if retention deletes orders meanwhile, plus one for each kind of figures.
+const TRIES: usize = 4;
+
+async fn figures(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let spans = match query.group_by {
         GroupBy::Day => spans(readers, query, SumsBy::Day).await?,
         GroupBy::Hour => spans(readers, query, SumsBy::Hour).await?,
         GroupBy::Product | GroupBy::Category => bounds(readers, query).await?.into_iter().collect(),
     };
+    let (from_us, to_us) = query.range_us;
+    let asked = (from_us.unwrap_or(i64::MIN), to_us.unwrap_or(i64::MAX));
     let (Some((first_us, _)), Some((_, last_us))) = (spans.first(), spans.last()) else {
+        check_dropped(readers, query, &[], asked).await?;
         return Ok(SalesResult { preaggregated: !query.exact, ..SalesResult::default() });
     };
-    let (from_us, to_us) = query.range_us;
     let range = (from_us.unwrap_or(*first_us).max(*first_us), to_us.unwrap_or(*last_us).min(*last_us));
     let are_whole = |size: BucketSize| {
         let edges = spans.iter().flat_map(|(start_us, end_us)| [*start_us, *end_us]);
@@ -117,9 +145,48 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
         GroupBy::Category => (!query.exact || !query.with_details).then_some(SumsBy::Category),
         GroupBy::Product => (!query.with_details).then_some(SumsBy::Product),
     };
-    match by_sums {
-        Some(by) => merging::by_sums(readers, query, by, spans, range).await,
-        None => scan(readers, query, spans, range).await,
+    let of_rows = match by_sums {
+        Some(by) => merging::parts(by, range).1.to_vec(),
+        None => vec![range],
+    };
+    check_dropped(readers, query, &of_rows, asked).await?;
+    let result = match by_sums {
+        Some(by) => merging::by_sums(readers, query, by, spans, range).await?,
+        None => scan(readers, query, spans, range).await?,
+    };
+    // Orders that were deleted meanwhile may be missing.
+    check_dropped(readers, query, &of_rows, asked).await?;
+    Ok(result)
+}
+
+/// Refuses figures that retention has made incomplete: those from the sums of `range`, or from the rows of `of_rows`.
+async fn check_dropped(
+    readers: &Readers,
+    query: &SalesQuery,
+    of_rows: &[(i64, i64)],
+    range: (i64, i64),
+) -> Result<(), QueryError> {
+    let (of, of_rows) = (query.of.clone(), of_rows.to_vec());
+    let ends = readers
+        .ask_all((None, None), move |connection| {
+            let sums = dropped_until(connection, &of, range, false)?;
+            let mut rows = None;
+            for part in of_rows.iter().filter(|part| part.0 < part.1) {
+                rows = rows.max(dropped_until(connection, &of, *part, true)?);
+            }
+            Ok((sums, rows))
+        })
+        .await?;
+    let (sums, rows) = ends.into_iter().fold((None, None), |all, one| (all.0.max(one.0), all.1.max(one.1)));
+    if let Some(complete_from_us) = rows.filter(|_| rows > sums) {
+        let advice = ", or request precision=approx or fields=orders,units,revenue for whole days";
+        return Err(QueryError::Dropped { what: "orders", advice, complete_from_us });
+    }
+    match sums {
+        Some(complete_from_us) => {
+            Err(QueryError::Dropped { what: "sales figures", advice: "", complete_from_us })
+        }
+        None => Ok(()),
     }
 }
 

@@ -64,6 +64,10 @@ pub struct SalesMeta {
     pub materialized: bool,
     #[schema(format = DateTime, example = "2026-03-01T12:00:02Z")]
     pub as_of: String,
+    /// Only if the range had no beginning and retention has deleted earlier sales: the figures begin here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime, example = "2026-02-01T00:00:00Z")]
+    pub complete_from: Option<String>,
     #[schema(example = 1.4)]
     pub elapsed_ms: f64,
 }

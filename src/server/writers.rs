@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use super::open::ShardParts;
 use crate::clicks::CLICKS;
-use crate::config::Config;
+use crate::config::{Config, SumsPolicy};
 use crate::cores::pin::Rank;
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
 use crate::ingest::write::{self, Stop, WriteSettings};
 use crate::ingest::{Board, home};
 use crate::orders::ORDERS;
+use crate::prices::PRICE_ROWS;
 use crate::shard::ShardOptions;
+use crate::stock::STOCK_EVENTS;
 
 pub(super) struct Writers {
     stop: Arc<Stop>,
@@ -73,10 +75,22 @@ fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64) -> WriteSett
             partition_rows_max_of: vec![(&ORDERS, config.order_partition_rows_max)],
             checkpoint_wal_bytes: config.checkpoint_wal_bytes,
             folder_id,
-            retention: [(&CLICKS, config.retention_clicks), (&EVENTS, config.retention_events)]
-                .into_iter()
-                .filter_map(|(stream, keep)| Some((stream, keep?)))
-                .collect(),
+            retention: [
+                (&CLICKS, config.retention_clicks),
+                (&EVENTS, config.retention_events),
+                (&ORDERS, config.retention_orders),
+            ]
+            .into_iter()
+            .filter_map(|(stream, keep)| Some((stream, keep?)))
+            .collect(),
+            ledger_retention: [
+                (&PRICE_ROWS, config.retention_prices),
+                (&STOCK_EVENTS, config.retention_stock),
+            ]
+            .into_iter()
+            .filter_map(|(ledger, keep)| Some((ledger, keep?)))
+            .collect(),
+            drops_sums: config.retention_orders_sums == SumsPolicy::Drop,
             without_aggregates: false,
         },
         ..WriteSettings::new(&FAMILIES)

@@ -18,7 +18,7 @@ use super::options::ShardOptions;
 use super::outcome::Outcome;
 use super::partitions::PartitionInfo;
 use super::stages::{BuiltIndex, Stage, WriterTask};
-use super::stream::{STREAMS_MAX, Stream};
+use super::stream::{Ledger, STREAMS_MAX, Stream};
 use super::streams::{StreamChange, Streams};
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::{KeyHash, KeyHasher};
@@ -40,6 +40,11 @@ pub trait Family: Sync {
 
     /// Returns the streams of its rows.
     fn streams(&self) -> &'static [&'static Stream] {
+        &[]
+    }
+
+    /// Returns the ledgers of its rows.
+    fn ledgers(&self) -> &'static [&'static Ledger] {
         &[]
     }
 
@@ -144,15 +149,34 @@ pub trait Store: Any + Debug + Send {
         None
     }
 
-    /// Subtracts the counted contribution from its derived tables, in the transaction that drops the partition.
-    /// `others` are the remaining partitions.
+    /// Changes its derived tables in the transaction that drops a partition. `counted` is the result of
+    /// [`Store::count_leaving`], and `others` are the remaining partitions. The caller then calls
+    /// [`Store::committed`] or [`Store::rolled_back`].
     fn leave(
         &mut self,
         _transaction: &Connection,
-        _counted: Box<dyn Any + Send>,
+        _stream: &'static Stream,
+        _counted: Option<Box<dyn Any + Send>>,
         _others: &[PartitionInfo],
     ) -> Result<(), ShardError> {
         Ok(())
+    }
+
+    /// Deletes rows of a dropped partition, and what belongs to them, until `until_us`. Returns `true` once its tables
+    /// are empty, and `None` if the kernel can delete the rows. Called like [`Store::leave`].
+    fn free(
+        &mut self,
+        _transaction: &Connection,
+        _partition: &str,
+        _until_us: u64,
+    ) -> Result<Option<bool>, ShardError> {
+        Ok(None)
+    }
+
+    /// Runs one slice of a pass over a ledger. Returns the number of deleted rows, and `true` at the end of the pass.
+    /// Called like [`Store::leave`].
+    fn drop_rows(&mut self, _transaction: &Connection, _slice: DropSlice) -> Result<(u64, bool), ShardError> {
+        Ok((0, true))
     }
 
     /// Returns the task that this family waits for and that only the shard's writer can do.
@@ -181,6 +205,18 @@ pub trait Store: Any + Debug + Send {
     fn wal_truncated(&mut self, _connection: &mut Connection) -> Result<(), ShardError> {
         Ok(())
     }
+}
+
+/// One slice of a pass over a ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct DropSlice {
+    pub ledger: &'static Ledger,
+    /// Only rows that arrived before this time are deleted.
+    pub cutoff_us: i64,
+    /// The monotonic time at which the slice ends.
+    pub until_us: u64,
+    /// Whether the pass begins with this slice.
+    pub is_first: bool,
 }
 
 /// The result of [`WriterTask::RotateJournals`].
@@ -396,6 +432,23 @@ impl Families {
     /// Returns the index of the family that has a stream.
     pub(super) fn family_of(&self, stream: &'static Stream) -> usize {
         let has_it = |family: &&dyn Family| family.streams().contains(&stream);
+        self.list.iter().position(has_it).unwrap_or(usize::MAX)
+    }
+
+    /// Returns every ledger, in the order of the families.
+    pub fn ledgers(&self) -> impl Iterator<Item = &'static Ledger> {
+        self.list.iter().flat_map(|family| family.ledgers().iter().copied())
+    }
+
+    /// Returns the index and the name of everything that retention may drop.
+    pub fn kept_kinds(&self) -> impl Iterator<Item = (usize, &'static str)> {
+        let ledgers = self.ledgers().map(|ledger| (ledger.place, ledger.name));
+        self.streams().map(|stream| (stream.place, stream.name)).chain(ledgers)
+    }
+
+    /// Returns the index of the family that has a ledger.
+    pub(super) fn family_of_ledger(&self, ledger: &'static Ledger) -> usize {
+        let has_it = |family: &&dyn Family| family.ledgers().contains(&ledger);
         self.list.iter().position(has_it).unwrap_or(usize::MAX)
     }
 

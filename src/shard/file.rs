@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
 use super::catalog::ShardFolder;
+use super::dropped::DropReason;
 use super::error::ShardError;
 use super::family::{Families, KindTable, Opening, Store};
 use super::identity::{Identity, beside};
@@ -155,6 +156,15 @@ impl Shard {
     #[must_use]
     pub fn other(&self) -> u64 {
         self.other
+    }
+
+    /// Returns the rows that retention has dropped, with the index of their stream or ledger and the reason.
+    pub fn dropped(&self) -> impl Iterator<Item = (usize, DropReason, u64)> {
+        self.retention.dropped.iter().filter_map(|rows| {
+            let reason = DropReason::ALL.into_iter().find(|reason| reason.as_str() == rows.reason)?;
+            let place = self.families.kept_kinds().find(|(_, name)| *name == rows.kind)?.0;
+            Some((place, reason, rows.rows))
+        })
     }
 
     /// Returns the memory that the families use for ids.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row};
 
+use super::dropped::{DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::family::Families;
 use super::identity::beside;
@@ -26,6 +27,10 @@ pub struct Inspection {
     /// Rows of every stream, in the order of the families.
     pub stored: Vec<(&'static Stream, u64)>,
     pub rejected: u64,
+    /// Rows that retention has dropped.
+    pub dropped: Vec<DroppedRows>,
+    /// Dropped partitions whose pages are not freed yet.
+    pub unfreed: Vec<String>,
     /// Partitions, oldest first within each stream.
     pub partitions: Vec<PartitionInfo>,
     pub positions: Vec<(LaneId, Sequence)>,
@@ -97,6 +102,8 @@ pub fn inspect(path: &Path, families: &Families) -> Result<Inspection, ShardErro
         schema_version,
         stored,
         rejected: total(&snapshot, REJECTED)?,
+        dropped: dropped_rows(&snapshot)?,
+        unfreed: if schema_version >= 2 { unfreed(&snapshot)? } else { Vec::new() },
         partitions: if schema_version >= 2 { partitions(&snapshot, families)? } else { Vec::new() },
         positions: Positions::load(&snapshot)?.list(),
     })
@@ -195,6 +202,11 @@ pub fn differences(
         problems.extend(found.done(|count| format!("{table}: {count} rows in total: {what}")));
     }
     Ok(())
+}
+
+fn unfreed(snapshot: &Connection) -> Result<Vec<String>, ShardError> {
+    let mut statement = snapshot.prepare("SELECT name FROM dropped_partition ORDER BY name")?;
+    Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 fn partitions(snapshot: &Connection, families: &Families) -> Result<Vec<PartitionInfo>, ShardError> {

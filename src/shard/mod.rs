@@ -17,9 +17,11 @@ mod carry;
 mod catalog;
 mod check;
 mod checkpoint;
+mod dropped;
 mod error;
 mod family;
 mod file;
+mod free;
 mod heal;
 mod healed;
 mod identity;
@@ -59,10 +61,11 @@ pub use carried::Carried;
 pub use carry::{carry, carry_stream};
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
+pub use dropped::{DropReason, DroppedRows, dropped_rows};
 pub use error::{FolderError, ShardError};
 pub use family::{
-    Applied, Batch, BatchWriter, CountLeaving, EachRecord, Families, Family, Opening, Record, Renewed,
-    Stateless, Store, WriteRecord,
+    Applied, Batch, BatchWriter, CountLeaving, DropSlice, EachRecord, Families, Family, Opening, Record,
+    Renewed, Stateless, Store, WriteRecord,
 };
 pub use file::Shard;
 pub use identity::Identity;
@@ -82,7 +85,7 @@ pub use schema::{VERSION, check_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
-pub use stream::{STREAMS_MAX, SideTable, Stream};
+pub use stream::{Ledger, STREAMS_MAX, SideTable, Stream};
 pub use streams::{StreamChange, StreamState, Streams};
 pub use suppressed::{ErasureMode, is_erasing, is_pseudonymising, unfinished_erasures};
 pub use totals::total;

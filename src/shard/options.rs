@@ -1,6 +1,6 @@
 //! Settings of a shard.
 
-use super::stream::Stream;
+use super::stream::{Ledger, Stream};
 
 /// A shard's settings. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
@@ -23,6 +23,10 @@ pub struct ShardOptions {
     /// How long rows of a stream are kept after their partition was sealed. Streams that are not listed are kept
     /// permanently.
     pub retention: Vec<(&'static Stream, std::time::Duration)>,
+    /// How long rows of a ledger are kept after their arrival. Ledgers that are not listed are kept permanently.
+    pub ledger_retention: Vec<(&'static Ledger, std::time::Duration)>,
+    /// Whether the sums of a period are deleted once no row of the period is left. Otherwise they are kept.
+    pub drops_sums: bool,
     /// If true, families that can do so write no derived tables, to measure their cost. Such a file fails
     /// `verify_aggregates`.
     #[doc(hidden)]
@@ -39,6 +43,8 @@ impl Default for ShardOptions {
             checkpoint_wal_bytes: 32 * 1024 * 1024,
             folder_id: [0; 16],
             retention: Vec::new(),
+            ledger_retention: Vec::new(),
+            drops_sums: false,
             without_aggregates: false,
         }
     }

@@ -1,11 +1,13 @@
-//! Retention: rows are dropped by whole partitions, some time after their arrival, regardless of the times that
-//! clients gave them.
+//! Retention: rows are dropped some time after their arrival, regardless of the times that clients gave them.
 //!
-//! A partition that was sealed longer ago than the retention is dropped: one transaction removes it from the
-//! catalogue, the views and the totals, and subtracts its rows from the tables that its family derives from them. Its
-//! pages are freed afterwards, slice by slice. An open partition is sealed when its age reaches an eighth of the
-//! retention, so that rows of a quiet stream are dropped too. Rows therefore remain at least as long as requested,
-//! and at most about an eighth longer, unless the clock is not trusted.
+//! Streams lose whole partitions. A partition that was sealed longer ago than the retention is dropped: one transaction
+//! removes it from the catalogue, the views and the totals, and subtracts its rows from the tables that its family
+//! derives from them. Its pages are freed afterwards, slice by slice (`free.rs`). An open partition is sealed when its
+//! age reaches an eighth of the retention, so that rows of a quiet stream are dropped too. Rows therefore remain at
+//! least as long as requested, and at most about an eighth longer, unless the clock is not trusted.
+//!
+//! Ledgers lose single rows. A pass walks over all rows of a ledger in slices, and passes follow each other at an
+//! eighth of the retention, so the same bounds apply.
 
 use std::any::Any;
 use std::thread::JoinHandle;
@@ -13,13 +15,15 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
+use super::dropped::{self, DropReason};
 use super::error::ShardError;
+use super::family::DropSlice;
 use super::file::Shard;
 use super::partition::{Partition, check_name, firsts, names};
 use super::partitions::partitions_of;
 use super::retain_clock::{ClockCheck, report_hold};
-use super::retention::{Leaving, write_hold};
-use super::stream::Stream;
+use super::retention::{Leaving, Pass, write_hold};
+use super::stream::{Ledger, Stream};
 use super::view;
 use crate::base::clock;
 
@@ -27,25 +31,20 @@ use crate::base::clock;
 const LOOK_EVERY_US: u64 = 10_000_000;
 /// An open partition is sealed after 1/`OPEN_SHARE` of the retention.
 const OPEN_SHARE: u32 = 8;
-/// Rows deleted between two checks of the clock.
-const DELETE_ROWS: i64 = 1_000;
-
-/// The number of dropped rows, and the first row id and the table of each remaining partition.
-type Left = (u64, Vec<(i64, String)>);
-
 impl Shard {
     /// Returns `true` if [`Shard::retain`] has work now.
     pub(super) fn retain_due(&self) -> bool {
         let is_counted = |leaving: &Leaving| leaving.count.as_ref().is_none_or(JoinHandle::is_finished);
-        let is_set = !self.options.retention.is_empty();
+        let is_set = !(self.options.retention.is_empty() && self.options.ledger_retention.is_empty());
         self.retention.freeing
+            || self.retention.pass.is_some()
             || match &self.retention.leaving {
                 Some(leaving) => is_counted(leaving),
                 None => is_set && clock::monotonic_us() >= self.retention.look_at_us,
             }
     }
 
-    /// Runs one step: drops a partition, seals an old one, or frees pages for about `budget`.
+    /// Runs one step: drops a partition, seals an old one, frees pages or drops rows for about `budget`.
     pub(super) fn retain(&mut self, budget: Duration) -> Result<(), ShardError> {
         if let Some(leaving) = self.retention.leaving.take() {
             return self.drop_counted(leaving);
@@ -53,23 +52,80 @@ impl Shard {
         if self.retention.freeing {
             return self.free_slice(budget);
         }
+        if let Some(pass) = self.retention.pass.take() {
+            return self.pass_slice(pass, budget);
+        }
         let may_drop = self.may_drop()?;
         for (stream, keep) in self.options.retention.clone() {
             if self.seal_old(stream, keep / OPEN_SHARE)? || (may_drop && self.drop_old(stream, keep)?) {
                 return Ok(());
             }
         }
+        if may_drop && self.begin_pass() {
+            return Ok(());
+        }
         self.retention.look_at_us = clock::monotonic_us() + LOOK_EVERY_US;
         Ok(())
     }
 
-    /// Frees pages of dropped tables for about `budget`. Returns `true` if there were tables to free.
-    pub fn free_dropped(&mut self, budget: Duration) -> Result<bool, ShardError> {
-        let is_freeing = self.retention.freeing;
-        if is_freeing {
-            self.retain(budget)?;
+    /// Begins the pass over a ledger that is due. Returns `true` if there is one.
+    fn begin_pass(&mut self) -> bool {
+        let now_us = clock::monotonic_us();
+        let due = |(ledger, _): &&(&'static Ledger, Duration)| self.retention.is_pass_due(ledger, now_us);
+        let Some((ledger, keep)) = self.options.ledger_retention.iter().find(due) else { return false };
+        let pause_us = LOOK_EVERY_US.max((*keep / OPEN_SHARE).as_micros() as u64);
+        self.retention.next_pass(ledger, now_us.saturating_add(pause_us));
+        let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
+        let reason = DropReason::Age;
+        self.retention.pass = Some(Pass { ledger, cutoff_us, reason, rows: 0, is_begun: false });
+        true
+    }
+
+    /// Runs one slice of a pass. After an error, the pass is repeated later.
+    fn pass_slice(&mut self, mut pass: Pass, budget: Duration) -> Result<(), ShardError> {
+        let Pass { ledger, cutoff_us, reason, .. } = pass;
+        let family = self.families.family_of_ledger(ledger);
+        let Some(store) = self.stores.at(family) else { return Ok(()) };
+        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+        let slice = DropSlice { ledger, cutoff_us, until_us, is_first: !pass.is_begun };
+        let mut drop = || {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let (rows, is_done) = store.drop_rows(&transaction, slice)?;
+            if rows > 0 {
+                dropped::count(&transaction, ledger.name, reason, rows, cutoff_us)?;
+            }
+            transaction.commit()?;
+            Ok::<_, ShardError>((rows, is_done))
+        };
+        let done = drop();
+        if done.is_ok() {
+            store.committed()
+        } else {
+            store.rolled_back()
         }
-        Ok(is_freeing)
+        let (rows, is_done) = done?;
+        self.retention.count_dropped(ledger.name, reason, rows, cutoff_us);
+        pass.rows += rows;
+        pass.is_begun = true;
+        if is_done {
+            if pass.rows > 0 {
+                self.report(ledger.name, pass.rows, cutoff_us, reason);
+            }
+        } else {
+            self.retention.pass = Some(pass);
+        }
+        Ok(())
+    }
+
+    fn report(&self, kind: &str, rows: u64, cutoff_us: i64, reason: DropReason) {
+        tracing::info!(
+            path = %self.path.display(),
+            stream = kind,
+            rows,
+            cutoff = clock::rfc3339(cutoff_us),
+            reason = reason.as_str(),
+            "retention dropped rows"
+        );
     }
 
     /// Returns `true` if the clock can be trusted.
@@ -125,15 +181,16 @@ impl Shard {
         check_name(stream, &name)?;
         let family = self.families.family_of(stream);
         let counting = self.stores.at(family).and_then(|store| store.count_leaving(stream));
-        if let Some(counted) = counting {
-            let (path, partition) = (self.path.clone(), name.clone());
-            let count = std::thread::Builder::new().name("retain".to_owned());
-            let count = count.spawn(move || counted(&path, &partition))?;
-            self.retention.leaving = Some(Leaving { stream, partition: name, count: Some(count) });
+        let mut leaving =
+            Leaving { stream, partition: name, cutoff_us: cutoff, reason: DropReason::Age, count: None };
+        let Some(counted) = counting else {
+            self.drop_partition(&leaving, None)?;
             return Ok(true);
-        }
-        let (rows, left) = self.drop_partition(stream, &name, None)?;
-        self.left(stream, rows, left);
+        };
+        let (path, partition) = (self.path.clone(), leaving.partition.clone());
+        let count = std::thread::Builder::new().name("retain".to_owned());
+        leaving.count = Some(count.spawn(move || counted(&path, &partition))?);
+        self.retention.leaving = Some(leaving);
         Ok(true)
     }
 
@@ -141,78 +198,39 @@ impl Shard {
         let gone = |_| ShardError::Other("the thread that counts what leaves is gone".to_owned());
         let Some(count) = leaving.count.take() else { return Ok(()) };
         let counted = count.join().map_err(gone)??;
-        let left = self.drop_partition(leaving.stream, &leaving.partition, Some(counted));
-        if let Some(store) = self.stores.at(self.families.family_of(leaving.stream)) {
-            if left.is_ok() { store.committed() } else { store.rolled_back() }
-        }
-        let (rows, left) = left?;
-        self.left(leaving.stream, rows, left);
-        Ok(())
+        self.drop_partition(&leaving, Some(counted))
     }
 
-    /// Drops a partition in one transaction. Returns its number of rows and the remaining partitions.
+    /// Drops a partition in one transaction.
     fn drop_partition(
         &mut self,
-        stream: &'static Stream,
-        partition: &str,
+        leaving: &Leaving,
         counted: Option<Box<dyn Any + Send>>,
-    ) -> Result<Left, ShardError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let rows = leave(&transaction, stream, partition)?;
-        if let (Some(counted), Some(store)) = (counted, self.stores.at(self.families.family_of(stream))) {
-            store.leave(&transaction, counted, &partitions_of(&transaction, stream)?)?;
+    ) -> Result<(), ShardError> {
+        let Leaving { stream, partition, cutoff_us, reason, .. } = leaving;
+        let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
+        let drop = || {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let rows = leave(&transaction, stream, partition)?;
+            store.leave(&transaction, stream, counted, &partitions_of(&transaction, stream)?)?;
+            dropped::count(&transaction, stream.name, *reason, rows, *cutoff_us)?;
+            let left = firsts(&transaction, stream)?;
+            transaction.commit()?;
+            Ok::<_, ShardError>((rows, left))
+        };
+        let done = drop();
+        if done.is_ok() {
+            store.committed()
+        } else {
+            store.rolled_back()
         }
-        let left = firsts(&transaction, stream)?;
-        transaction.commit()?;
-        Ok((rows, left))
-    }
-
-    fn left(&mut self, stream: &'static Stream, rows: u64, left: Vec<(i64, String)>) {
+        let (rows, left) = done?;
         let state = self.streams.get_mut(stream);
         state.firsts = left;
         state.rows = state.rows.saturating_sub(rows);
         self.retention.freeing = true;
-    }
-
-    /// Frees pages of dropped tables: first indexes, then rows from the front, then the empty table.
-    fn free_slice(&mut self, budget: Duration) -> Result<(), ShardError> {
-        let until_us = clock::monotonic_us() + budget.as_micros() as u64;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let name: Option<String> = transaction
-            .query_row("SELECT name FROM dropped_partition ORDER BY name LIMIT 1", [], |row| row.get(0))
-            .optional()?;
-        let Some(name) = name else {
-            self.retention.freeing = false;
-            return Ok(());
-        };
-        if !self.streams.iter().any(|state| state.stream.has_partition(&name)) {
-            return Err(ShardError::Corrupt("dropped_partition names an unknown table".to_owned()));
-        }
-        let index: Option<String> = transaction
-            .query_row(
-                "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 LIMIT 1",
-                [&name],
-                |row| row.get(0),
-            )
-            .optional()?;
-        match index {
-            Some(index) => transaction.execute_batch(&format!("DROP INDEX {index}"))?,
-            None => loop {
-                let deleted = transaction.execute(
-                    &format!("DELETE FROM {name} WHERE id IN (SELECT id FROM {name} ORDER BY id LIMIT ?1)"),
-                    [DELETE_ROWS],
-                )?;
-                if deleted == 0 {
-                    transaction.execute_batch(&format!("DROP TABLE {name}"))?;
-                    transaction.execute("DELETE FROM dropped_partition WHERE name = ?1", [&name])?;
-                    break;
-                }
-                if clock::monotonic_us() >= until_us {
-                    break;
-                }
-            },
-        }
-        transaction.commit()?;
+        self.retention.count_dropped(stream.name, *reason, rows, *cutoff_us);
+        self.report(stream.name, rows, *cutoff_us, *reason);
         Ok(())
     }
 }
@@ -234,6 +252,7 @@ impl Shard {
     /// Makes the next step search for old partitions.
     pub(crate) fn retain_now(&mut self) {
         self.retention.look_at_us = 0;
+        self.retention.next_passes.clear();
     }
 
     pub(crate) fn wall_moves(&mut self, by_us: i64) {
@@ -241,6 +260,6 @@ impl Shard {
     }
 
     pub(crate) fn is_retaining(&self) -> bool {
-        self.retention.leaving.is_some() || self.retention.freeing
+        self.retention.leaving.is_some() || self.retention.freeing || self.retention.pass.is_some()
     }
 }

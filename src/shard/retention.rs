@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::retain_clock::RetainClock;
-use super::stream::Stream;
+use super::stream::{Ledger, Stream};
 
 /// The state of retention.
 #[derive(Debug)]
@@ -19,16 +20,62 @@ pub(super) struct Retention {
     pub(super) freeing: bool,
     /// The partition whose contribution to its family's derived tables is being counted.
     pub(super) leaving: Option<Leaving>,
+    /// The running pass over a ledger.
+    pub(super) pass: Option<Pass>,
+    /// The monotonic time of the next pass over each ledger. A ledger that is not listed is due.
+    pub(super) next_passes: Vec<(&'static Ledger, u64)>,
+    /// What was dropped so far, as committed.
+    pub(super) dropped: Vec<DroppedRows>,
 }
 
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub(super) stream: &'static Stream,
     pub(super) partition: String,
+    pub(super) cutoff_us: i64,
+    pub(super) reason: DropReason,
     pub(super) count: Option<JoinHandle<Result<Box<dyn Any + Send>, ShardError>>>,
 }
 
+/// A pass over all rows of a ledger.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) ledger: &'static Ledger,
+    pub(super) cutoff_us: i64,
+    pub(super) reason: DropReason,
+    /// Rows dropped so far.
+    pub(super) rows: u64,
+    pub(super) is_begun: bool,
+}
+
 impl Retention {
+    pub(super) fn is_pass_due(&self, ledger: &'static Ledger, now_us: u64) -> bool {
+        self.next_passes.iter().all(|(known, at_us)| *known != ledger || *at_us <= now_us)
+    }
+
+    pub(super) fn next_pass(&mut self, ledger: &'static Ledger, at_us: u64) {
+        self.next_passes.retain(|(known, _)| *known != ledger);
+        self.next_passes.push((ledger, at_us));
+    }
+
+    /// Counts rows that a committed transaction dropped.
+    pub(super) fn count_dropped(&mut self, kind: &str, reason: DropReason, rows: u64, cutoff_us: i64) {
+        let is_it = |known: &&mut DroppedRows| known.kind == kind && known.reason == reason.as_str();
+        match self.dropped.iter_mut().find(is_it) {
+            Some(known) => {
+                known.rows += rows;
+                known.cutoff_us = known.cutoff_us.max(cutoff_us);
+            }
+            None if rows == 0 => {}
+            None => self.dropped.push(DroppedRows {
+                kind: kind.to_owned(),
+                reason: reason.as_str().to_owned(),
+                rows,
+                cutoff_us,
+            }),
+        }
+    }
+
     /// Discards a running count, because rows are about to change. The count is repeated later.
     pub(super) fn stop_counting(&mut self) {
         self.leaving = None;
@@ -44,7 +91,15 @@ impl Retention {
         if held.is_some() || clock.is_held() {
             write_hold(connection, &clock)?;
         }
-        Ok(Retention { clock, look_at_us: 0, freeing, leaving: None })
+        Ok(Retention {
+            clock,
+            look_at_us: 0,
+            freeing,
+            leaving: None,
+            pass: None,
+            next_passes: Vec::new(),
+            dropped: dropped_rows(connection)?,
+        })
     }
 }
 

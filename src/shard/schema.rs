@@ -15,7 +15,7 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// The kernel's part of each migration, which runs before the families' parts
 /// ([`Family::migrate`](super::Family::migrate)). Append-only: entry `n` of the list is schema version `n + 1`.
 /// Released versions are never edited.
-const MIGRATIONS: &[Migration] = &[version_1, version_2, nothing, version_4, nothing, nothing];
+const MIGRATIONS: &[Migration] = &[version_1, version_2, nothing, version_4, nothing, nothing, version_7];
 
 /// The newest schema version that this program supports.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -115,6 +115,11 @@ ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows tha
     super::suppressed::create_tables(connection)
 }
 
+/// Adds the counters of what retention drops.
+fn version_7(connection: &Connection) -> Result<(), ShardError> {
+    super::dropped::create_table(connection)
+}
+
 /// Refuses a file of another program or of a newer version, without changing it.
 pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
     // One snapshot, because another program may be creating the file.
@@ -173,7 +178,7 @@ pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), S
     Ok(())
 }
 
-fn version_of(connection: &Connection) -> Result<u32, ShardError> {
+pub(super) fn version_of(connection: &Connection) -> Result<u32, ShardError> {
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     u32::try_from(version).map_err(|_| ShardError::Corrupt(format!("schema version {version}")))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use hdrhistogram::Histogram;
 
+use super::dropped::DropReason;
 use super::stream::{STREAMS_MAX, Stream};
 use crate::base::clock;
 use crate::base::counters::Cell;
@@ -75,6 +76,9 @@ pub struct ShardStatus {
     applied: [Cell; LaneId::COUNT_MAX as usize],
     /// Rows in the database, over all partitions, by the index of their stream.
     stored: [Cell; STREAMS_MAX],
+    /// Rows that retention has dropped since the shard was created, by the index of their stream or ledger and by
+    /// reason.
+    dropped: [[Cell; DropReason::ALL.len()]; STREAMS_MAX],
     /// Stored records that are not rows of a stream, since the shard was created.
     pub other: Cell,
     /// New numbered changes since the start.
@@ -122,6 +126,7 @@ impl ShardStatus {
             was_open: AtomicBool::new(false),
             applied: [const { Cell::new(0) }; LaneId::COUNT_MAX as usize],
             stored: [const { Cell::new(0) }; STREAMS_MAX],
+            dropped: [const { [const { Cell::new(0) }; DropReason::ALL.len()] }; STREAMS_MAX],
             other: Cell::default(),
             changes: Cell::default(),
             duplicates: Cell::default(),
@@ -200,6 +205,25 @@ impl ShardStatus {
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.stored[stream.place].get()
+    }
+
+    /// Returns the rows that retention has dropped for a reason, by the index of their stream or ledger.
+    #[must_use]
+    pub fn dropped(&self, place: usize, reason: DropReason) -> u64 {
+        self.dropped.get(place).map_or(0, |of| of[reason as usize].get())
+    }
+
+    /// Returns all rows that retention has dropped.
+    #[must_use]
+    pub fn dropped_rows(&self) -> u64 {
+        self.dropped.iter().flatten().map(Cell::get).sum()
+    }
+
+    /// Sets the rows that retention has dropped. Only the writer calls this.
+    pub fn set_dropped(&self, place: usize, reason: DropReason, rows: u64) {
+        if let Some(of) = self.dropped.get(place) {
+            of[reason as usize].set(rows);
+        }
     }
 
     /// Returns the rows of all streams.

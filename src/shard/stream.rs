@@ -52,6 +52,23 @@ impl Stream {
     }
 }
 
+/// Rows of one kind in tables that are not partitioned. Retention deletes them one by one, in order of their key.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Its index, unique among all streams and ledgers and below [`STREAMS_MAX`].
+    pub place: usize,
+    /// The name of its main table.
+    pub name: &'static str,
+}
+
+impl PartialEq for Ledger {
+    fn eq(&self, other: &Ledger) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Eq for Ledger {}
+
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)

@@ -9,7 +9,9 @@ use crate::http::Answer;
 use crate::ops::vitals::{CoreVitals, DURATION_BOUNDS_US, LaneVitals, STATUSES, Vitals};
 use crate::ops::{Format, Kind, Page, write_process_families};
 use crate::orders::ORDERS;
-use crate::shard::ShardState;
+use crate::prices::PRICE_ROWS;
+use crate::shard::{DropReason, ShardState};
+use crate::stock::STOCK_EVENTS;
 
 /// The upper bounds of the latency buckets, in seconds.
 const BOUNDS_S: &[f64] = &[
@@ -315,6 +317,23 @@ fn shards(page: &mut Page, vitals: &Vitals) {
     by_shard(page, vitals, "firehose_shard_orders", Kind::Gauge, "Orders in the shard.", "", |b| {
         b.status.stored(&ORDERS) as f64
     });
+    page.family(
+        "firehose_shard_dropped_rows",
+        Kind::Counter,
+        "Rows that retention has dropped since the shard was created.",
+        "",
+    );
+    for board in &vitals.board.shards {
+        let shard = board.shard.to_string();
+        let streams = [&CLICKS, &EVENTS, &ORDERS].map(|stream| (stream.place, stream.name));
+        let ledgers = [&PRICE_ROWS, &STOCK_EVENTS].map(|ledger| (ledger.place, ledger.name));
+        for (place, kind) in streams.into_iter().chain(ledgers) {
+            for reason in DropReason::ALL {
+                let labels = [("shard", shard.as_str()), ("kind", kind), ("reason", reason.as_str())];
+                page.sample(&labels, board.status.dropped(place, reason) as f64);
+            }
+        }
+    }
     by_shard(
         page,
         vitals,

@@ -78,6 +78,8 @@ pub struct ShardNumbers {
     pub clicks: u64,
     pub events: u64,
     pub orders: u64,
+    /// Rows that retention has dropped since the shard was created.
+    pub dropped: u64,
     pub duplicates: u64,
     pub rejected: u64,
     /// Number of partition tables over all streams, as of the last checkpoint.

@@ -6,7 +6,10 @@ use rusqlite::Connection;
 use super::decide::Mode;
 use super::history::{Applied, changes};
 use super::mode::StockMode;
-use super::record::{STOCK, STOCK_UPDATE, StockRow, StockUpdateRow, encode_stock_update};
+use super::record::{
+    DroppedEvent, STOCK, STOCK_DROPPED, STOCK_UPDATE, StockDroppedRow, StockRow, StockUpdateRow,
+    encode_stock_update,
+};
 use crate::base::observed::Observed;
 use crate::shard::{Carried, ShardError};
 
@@ -15,6 +18,7 @@ pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
 ) -> Result<(), ShardError> {
+    carry_dropped(connection, take)?;
     changes(connection, &mut |change| match change.mode {
         Mode::Asked(mode) => take(Carried::Row(STOCK_UPDATE, update(change, mode))),
         Mode::History => change.events().into_iter().try_for_each(|event| {
@@ -30,6 +34,55 @@ pub(super) fn carry(
             take(Carried::Row(STOCK, payload))
         }),
     })
+}
+
+/// The number of deleted events in one record.
+const EVENTS_PER_RECORD: usize = if cfg!(test) { 2 } else { 1_000 };
+
+/// Passes what remains of deleted events to `take`, before the other events of their products.
+fn carry_dropped(
+    connection: &Connection,
+    take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
+) -> Result<(), ShardError> {
+    let sql = "SELECT b.product, t.tenant_id, l.product_id, b.quantity, b.version, b.newest_us, b.newest_event_id, \
+               l.updated_us FROM stock_base b JOIN stock_level l ON l.id = b.product \
+               JOIN tenant_row t ON t.id = l.tenant ORDER BY b.product";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+        let mut dropped = StockDroppedRow {
+            tenant_id: text(1)?,
+            product_id: text(2)?,
+            quantity: row.get(3)?,
+            version: row.get(4)?,
+            newest_us: row.get(5)?,
+            newest_event_id: text(6)?,
+            updated_us: row.get(7)?,
+            events: Vec::new(),
+        };
+        let mut give = |dropped: &mut StockDroppedRow<'_>| {
+            let mut payload = Vec::new();
+            dropped.encode(&mut payload);
+            dropped.events.clear();
+            take(Carried::Row(STOCK_DROPPED, payload))
+        };
+        let sql =
+            "SELECT event, content, version, stock FROM stock_dropped WHERE product = ?1 ORDER BY event";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut events = statement.query([row.get::<_, i64>(0)?])?;
+        while let Some(event) = events.next()? {
+            let (content, version, stock) = (event.get(1)?, event.get(2)?, event.get(3)?);
+            dropped.events.push(DroppedEvent { event: event.get(0)?, content, version, stock });
+            if dropped.events.len() == EVENTS_PER_RECORD {
+                give(&mut dropped)?;
+            }
+        }
+        if !dropped.events.is_empty() {
+            give(&mut dropped)?;
+        }
+    }
+    Ok(())
 }
 
 fn update(change: &Applied, mode: StockMode) -> Vec<u8> {

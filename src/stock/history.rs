@@ -61,7 +61,7 @@ impl Applied {
     }
 }
 
-/// Calls `take` with every change, product by product, in order of versions. Sorts one product's events at a time.
+/// Calls `take` with every change that is not deleted, product by product, in order of versions. Sorts one product's events at a time.
 pub(super) fn changes<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(&Applied) -> Result<(), E>,
@@ -70,6 +70,7 @@ pub(super) fn changes<E: From<ShardError>>(
     let sql = "SELECT e.product, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, e.received_us, \
                e.event_id, t.tenant_id, l.product_id FROM stock_event e \
                CROSS JOIN stock_level l ON l.id = e.product CROSS JOIN tenant_row t ON t.id = l.tenant \
+               WHERE e.version > coalesce((SELECT b.version FROM stock_base b WHERE b.product = e.product), 0) \
                ORDER BY e.product, e.version, e.occurred_at_us, e.event_id";
     let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;

@@ -13,6 +13,7 @@ mod batch;
 mod body;
 mod carry;
 mod decide;
+mod dropped;
 pub mod endpoints;
 mod history;
 mod list;
@@ -35,17 +36,20 @@ pub use self::read::{
     StockDecision, StockLevel, StockResult, stock_decisions, stock_level, stock_levels, stock_statements,
 };
 pub use self::record::{
-    STOCK, STOCK_UPDATE, StockChange, StockEvent, StockRow, StockUpdateRow, decode_stock,
-    decode_stock_update, encode_stock_update,
+    DroppedEvent, STOCK, STOCK_DROPPED, STOCK_UPDATE, StockChange, StockDroppedRow, StockEvent, StockRow,
+    StockUpdateRow, decode_stock, decode_stock_dropped, decode_stock_update, encode_stock_update,
 };
 #[cfg(test)]
-pub(crate) use self::schema::tables_sql;
+pub(crate) use self::schema::{DROPPED_SQL, tables_sql};
 #[cfg(test)]
 pub(crate) use self::verify::recount;
 pub use self::verify::verify_stock;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
-use crate::shard::{Carried, Family, Opening, ShardError, Stateless, Store};
+use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
+
+/// The events of stock.
+pub static STOCK_EVENTS: Ledger = Ledger { place: 4, name: "stock_event" };
 
 /// The family of stock records.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,9 @@ impl Family for Stock {
                 decode_stock(payload).map(|row| keys.hash(row.observed.tenant_id, row.observed.product_id))
             }
             STOCK_UPDATE => decode_stock_update(payload).map(|row| keys.hash(row.tenant_id, row.product_id)),
+            STOCK_DROPPED => {
+                decode_stock_dropped(payload).map(|row| keys.hash(row.tenant_id, row.product_id))
+            }
             _ => None,
         }
     }
@@ -70,8 +77,13 @@ impl Family for Stock {
         schema::migrate(connection, version)
     }
 
-    fn open(&self, _opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(Stateless(store::write)))
+    fn ledgers(&self) -> &'static [&'static Ledger] {
+        static LEDGERS: &[&Ledger] = &[&STOCK_EVENTS];
+        LEDGERS
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
+        Ok(Box::new(store::StockStore::new(*opening.keys)))
     }
 
     fn carry(

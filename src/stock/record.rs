@@ -8,10 +8,15 @@ use crate::base::observed::Observed;
 pub const STOCK: Kind = Kind::new(7);
 /// The record kind of the changes that one request makes to one product.
 pub const STOCK_UPDATE: Kind = Kind::new(10);
+/// The record kind of what remains of a product's deleted events, which is carried into another shard.
+pub const STOCK_DROPPED: Kind = Kind::new(12);
 
 /// The record kinds of this family.
-pub(super) const KINDS: &[KindRow] =
-    &[row(STOCK, "stock", "not a stock event"), row(STOCK_UPDATE, "stock_update", "not a change of stock")];
+pub(super) const KINDS: &[KindRow] = &[
+    row(STOCK, "stock", "not a stock event"),
+    row(STOCK_UPDATE, "stock_update", "not a change of stock"),
+    row(STOCK_DROPPED, "stock_dropped", "not the deleted events of stock"),
+];
 
 const fn row(kind: Kind, name: &'static str, rejection: &'static str) -> KindRow {
     KindRow { kind, name, placement: Placement::KeyShard, is_counted: false, rejection }
@@ -182,6 +187,82 @@ pub fn decode_stock_update(payload: &[u8]) -> Option<StockUpdateRow<'_>> {
     })
 }
 
+/// What remains of deleted events of a product: the level after all of them, and some of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockDroppedRow<'a> {
+    pub tenant_id: &'a str,
+    pub product_id: &'a str,
+    pub quantity: i64,
+    pub version: i64,
+    pub newest_us: i64,
+    pub newest_event_id: &'a str,
+    /// When the level's last change was accepted.
+    pub updated_us: i64,
+    pub events: Vec<DroppedEvent>,
+}
+
+/// What identifies an event after its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedEvent {
+    /// A keyed hash of tenant, product and event id.
+    pub event: i64,
+    /// A keyed hash of everything that makes two events the same.
+    pub content: u32,
+    pub version: i64,
+    /// The stock after its change.
+    pub stock: i64,
+}
+
+const DROPPED_BYTES: usize = 28;
+
+impl StockDroppedRow<'_> {
+    /// Appends the record's payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.quantity, self.version, self.newest_us, self.updated_us] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let texts = [self.tenant_id, self.product_id, self.newest_event_id];
+        out.extend(texts.map(|text| text.len() as u8));
+        texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
+        for DroppedEvent { event, content, version, stock } in &self.events {
+            out.extend_from_slice(&content.to_le_bytes());
+            [event, version, stock].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        }
+    }
+}
+
+/// Decodes a payload. Returns `None` if it does not describe deleted events.
+#[must_use]
+pub fn decode_stock_dropped(payload: &[u8]) -> Option<StockDroppedRow<'_>> {
+    let (numbers, rest) = payload.split_first_chunk::<32>()?;
+    let [quantity, version, newest_us, updated_us] =
+        [0, 1, 2, 3].map(|at| i64::from_le_bytes(numbers.as_chunks::<8>().0[at]));
+    let (lengths, mut rest) = rest.split_first_chunk::<3>()?;
+    let mut text = |length: u8| {
+        let (bytes, behind) = rest.split_at_checked(usize::from(length))?;
+        rest = behind;
+        std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+    };
+    let [tenant_id, product_id, newest_event_id] = [text(lengths[0])?, text(lengths[1])?, text(lengths[2])?];
+    let (events, odd) = rest.as_chunks::<DROPPED_BYTES>();
+    let event = |bytes: &[u8; DROPPED_BYTES]| {
+        let (content, numbers) = bytes.split_first_chunk::<4>()?;
+        let [event, version, stock] = [0, 1, 2].map(|at| i64::from_le_bytes(numbers.as_chunks::<8>().0[at]));
+        Some(DroppedEvent { event, content: u32::from_le_bytes(*content), version, stock })
+    };
+    let events = events.iter().map(event).collect::<Option<Vec<_>>>()?;
+    (odd.is_empty() && version > 0).then_some(StockDroppedRow {
+        tenant_id,
+        product_id,
+        quantity,
+        version,
+        newest_us,
+        newest_event_id,
+        updated_us,
+        events,
+    })
+}
+
 /// Returns `true` if two events have the same id, so that they could not both be stored.
 fn has_twins(events: &[StockEvent<'_>]) -> bool {
     if events.len() < 2 {
@@ -195,6 +276,26 @@ fn has_twins(events: &[StockEvent<'_>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn deleted_events_read_back_as_written_and_a_part_does_not() {
+        let row = StockDroppedRow {
+            tenant_id: "t",
+            product_id: "pü",
+            quantity: -3,
+            version: 7,
+            newest_us: 5,
+            newest_event_id: "e",
+            updated_us: 9,
+            events: vec![DroppedEvent { event: -1, content: 2, version: 3, stock: 4 }; 2],
+        };
+        let mut bytes = Vec::new();
+        row.encode(&mut bytes);
+        assert_eq!(decode_stock_dropped(&bytes), Some(row));
+        let whole = bytes.len();
+        let parts = (0..whole).filter(|cut| (whole - cut) % DROPPED_BYTES != 0);
+        assert!(parts.into_iter().all(|cut| decode_stock_dropped(&bytes[..cut]).is_none()));
+    }
 
     #[test]
     fn a_stock_event_reads_back_as_written_and_nothing_else_does() {

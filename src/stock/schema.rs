@@ -5,15 +5,38 @@ use rusqlite::Connection;
 use crate::shard::ShardError;
 use crate::shard::view::time_sql;
 
-/// Creates this family's tables for a schema version. Version 3 added stock events, and version 4 added levels.
+/// Creates this family's tables for a schema version. Version 3 added stock events, version 4
+/// added levels, and version 7 what remains of deleted events.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&events_sql())?,
         4 => connection.execute_batch(&tables_sql())?,
+        7 => connection.execute_batch(DROPPED_SQL)?,
         _ => {}
     }
     Ok(())
 }
+
+/// The tables of deleted events.
+pub(crate) const DROPPED_SQL: &str = "
+CREATE TABLE stock_base (
+  -- The level of a product after the events that retention has deleted: those up to this version.
+  product INTEGER PRIMARY KEY,    -- stock_level.id
+  quantity INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  newest_us INTEGER NOT NULL,     -- time and id of the newest of them
+  newest_event_id TEXT NOT NULL
+);
+CREATE TABLE stock_dropped (
+  -- Events that retention has deleted. A repeated one gets the same answer.
+  product INTEGER NOT NULL,
+  event INTEGER NOT NULL,         -- a hash of tenant, product and event id
+  content INTEGER NOT NULL,       -- a hash of all that makes two events the same
+  version INTEGER NOT NULL,
+  stock INTEGER NOT NULL,         -- what its change left
+  PRIMARY KEY (product, event)
+) WITHOUT ROWID;
+";
 
 /// Returns the SQL that creates version 3's stock event table and its view.
 fn events_sql() -> String {

@@ -4,12 +4,15 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::decide::{Level, Mode, StockCode, next};
+use super::dropped::{self, StockPass, content_hash, event_hash};
 use super::read::{StockDecision, StockResult};
 use super::record::{
-    STOCK, STOCK_UPDATE, StockEvent, StockRow, StockUpdateRow, decode_stock, decode_stock_update,
+    STOCK, STOCK_DROPPED, STOCK_UPDATE, StockDroppedRow, StockEvent, StockRow, StockUpdateRow, decode_stock,
+    decode_stock_dropped, decode_stock_update,
 };
 use crate::base::clock;
-use crate::shard::{Batch, Outcome, Record, ShardError};
+use crate::base::keys::KeyHasher;
+use crate::shard::{Batch, BatchWriter, DropSlice, EachRecord, Outcome, Record, ShardError, Store};
 
 /// How long a decision remains stored. A request waits for its decision for at most `commit_wait`, which is one or a
 /// few seconds.
@@ -19,6 +22,33 @@ const EXPIRED_AT_ONCE: u32 = 64;
 /// The average number of new answers between two deletions. It is smaller than [`EXPIRED_AT_ONCE`], so more answers
 /// are deleted than arrive.
 const ANSWERS_PER_EXPIRY: u64 = 32;
+
+/// The in-memory state of a shard's stock.
+#[derive(Debug)]
+pub(super) struct StockStore {
+    keys: KeyHasher,
+    pass: StockPass,
+}
+
+impl StockStore {
+    pub(super) fn new(keys: KeyHasher) -> StockStore {
+        StockStore { keys, pass: StockPass::default() }
+    }
+}
+
+impl Store for StockStore {
+    fn begin<'t>(
+        &'t mut self,
+        _batch: &mut Batch<'t>,
+        _runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        Ok(Box::new(EachRecord(write)))
+    }
+
+    fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<(u64, bool), ShardError> {
+        self.pass.slice(transaction, &self.keys, slice)
+    }
+}
 
 /// A product's stored level, with its row id.
 struct StoredLevel {
@@ -37,6 +67,7 @@ pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option
     Ok(match record.kind {
         STOCK => decode_stock(record.payload).map(|row| history(batch, &row)).transpose()?,
         STOCK_UPDATE => decode_stock_update(record.payload).map(|row| update(batch, &row)).transpose()?,
+        STOCK_DROPPED => decode_stock_dropped(record.payload).map(|row| carried(batch, &row)).transpose()?,
         _ => None,
     })
 }
@@ -46,7 +77,9 @@ fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, Sh
     let connection = batch.connection;
     let tenant = batch.tenants.number(connection, row.tenant_id)?;
     let change = Change {
+        keys: batch.keys,
         tenant,
+        tenant_id: row.tenant_id,
         product_id: row.product_id,
         mode: Mode::Asked(row.mode),
         expected_version: row.expected_version,
@@ -67,30 +100,60 @@ fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, Sh
 
 fn history(batch: &mut Batch<'_>, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
     let tenant = batch.tenants.number(batch.connection, row.observed.tenant_id)?;
-    let outcome = store_history(batch.connection, tenant, row)?;
+    let outcome = store_history(batch, tenant, row)?;
     batch.count_known(outcome);
     batch.received(Some(row.observed.received_us));
     Ok(outcome)
 }
 
+/// Stores what remains of deleted events. The first record of a product precedes its remaining events, and sets its
+/// level.
+fn carried(batch: &mut Batch<'_>, row: &StockDroppedRow<'_>) -> Result<Outcome, ShardError> {
+    let connection = batch.connection;
+    let tenant = batch.tenants.number(connection, row.tenant_id)?;
+    let StockDroppedRow { product_id, quantity, version, newest_us, newest_event_id, updated_us, .. } = *row;
+    let sql = "INSERT INTO stock_level (tenant, product_id, quantity, version, newest_us, newest_event_id, updated_us) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    connection.prepare_cached(sql)?.execute(params![
+        tenant,
+        product_id,
+        quantity,
+        version,
+        newest_us,
+        newest_event_id,
+        updated_us
+    ])?;
+    let sql = "SELECT id FROM stock_level WHERE tenant = ?1 AND product_id = ?2";
+    let product =
+        connection.prepare_cached(sql)?.query_row(params![tenant, product_id], |found| found.get(0))?;
+    let newest = Some((newest_us, newest_event_id.to_owned()));
+    dropped::set_base(connection, product, &Level { quantity, version, newest })?;
+    row.events.iter().try_for_each(|event| dropped::add(connection, product, event))?;
+    Ok(Outcome::Inserted)
+}
+
 /// Stores an event from history unless it is already stored.
-fn store_history(connection: &Connection, tenant: i64, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
+fn store_history(batch: &Batch<'_>, tenant: i64, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
     let seen = &row.observed;
     let event = StockEvent { occurred_us: seen.at_us, event_id: seen.event_id, change: row.change };
     let change = Change {
+        keys: batch.keys,
         tenant,
+        tenant_id: seen.tenant_id,
         product_id: seen.product_id,
         mode: Mode::History,
         expected_version: 0,
         received_us: seen.received_us,
         events: &[event],
     };
-    Ok(change.apply(connection)?.result.into())
+    Ok(change.apply(batch.connection)?.result.into())
 }
 
 /// One change of one product that is not yet decided.
 struct Change<'a> {
+    keys: &'a KeyHasher,
     tenant: i64,
+    tenant_id: &'a str,
     product_id: &'a str,
     mode: Mode,
     expected_version: i64,
@@ -161,7 +224,12 @@ impl Change<'_> {
                     && row.get::<_, i64>(3)? == event.occurred_us;
                 Ok((is_same, EarlierResult { quantity: row.get(4)?, version: row.get(5)? }))
             };
-            match statement.query_row(params![known.id, event.event_id], read).optional()? {
+            let stored = statement.query_row(params![known.id, event.event_id], read).optional()?;
+            let found = match stored {
+                None => self.dropped(connection, known.id, event)?,
+                stored => stored,
+            };
+            match found {
                 None => {}
                 Some((false, _)) => return Ok(Err(StockCode::EventIdReused)),
                 Some((true, seen)) => {
@@ -173,6 +241,20 @@ impl Change<'_> {
             }
         }
         Ok(if count == 0 || count == self.events.len() { Ok(last) } else { Err(StockCode::PartlySeen) })
+    }
+
+    /// Finds the event among those that retention has deleted. Returns whether its content is the same, and its result.
+    fn dropped(
+        &self,
+        connection: &Connection,
+        product: i64,
+        event: &StockEvent<'_>,
+    ) -> Result<Option<(bool, EarlierResult)>, ShardError> {
+        let hash = event_hash(self.keys, self.tenant_id, self.product_id, event.event_id);
+        let Some(found) = dropped::find(connection, product, hash)? else { return Ok(None) };
+        let content = content_hash(self.keys, self.mode, event.change, event.occurred_us);
+        let earlier = EarlierResult { quantity: found.stock, version: found.version };
+        Ok(Some((found.content == content, earlier)))
     }
 
     fn store(&self, connection: &Connection, known: Option<i64>, next: &Level) -> Result<(), ShardError> {

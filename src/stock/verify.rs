@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::decide::{Level, next};
+use super::dropped::base;
 use super::history::changes;
 use crate::shard::{Problems, ShardError, Verified, check_current, open_reader};
 
@@ -26,7 +27,7 @@ pub(crate) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
             if let Some(before) = product.replace(change.product) {
                 compare(snapshot, before, &level, &mut found)?;
             }
-            level = Level::default();
+            level = base(snapshot, change.product)?.unwrap_or_default();
         }
         let of_change = change.events();
         events += of_change.len() as u64;
@@ -57,9 +58,18 @@ pub(crate) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
     }
     for (what, sql) in [
         (
-            "products have a level and no event",
+            "products have a level and no event that it results from",
             "SELECT count(*) FROM stock_level l WHERE NOT EXISTS \
-             (SELECT 1 FROM stock_event e WHERE e.product = l.id)",
+             (SELECT 1 FROM stock_event e WHERE e.product = l.id) AND NOT EXISTS (SELECT 1 FROM stock_base b \
+             WHERE b.product = l.id AND (b.quantity, b.version, b.newest_us, b.newest_event_id) = \
+             (l.quantity, l.version, l.newest_us, l.newest_event_id))",
+        ),
+        (
+            "dropped stock events without a product",
+            "SELECT (SELECT count(*) FROM stock_dropped d WHERE NOT EXISTS \
+             (SELECT 1 FROM stock_base b WHERE b.product = d.product AND d.version <= b.version)) + \
+             (SELECT count(*) FROM stock_base b WHERE NOT EXISTS (SELECT 1 FROM stock_level l \
+             WHERE l.id = b.product AND b.version <= l.version))",
         ),
         (
             "stock events without a product",

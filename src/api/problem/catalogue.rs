@@ -51,6 +51,7 @@ pub enum Problem {
     NoSuchOrder,
     InvalidStatus,
     QueryTooLarge,
+    SalesDropped,
     BadUploadHeader,
     NoSuchUpload,
     UploadGone,
@@ -62,6 +63,7 @@ pub enum Problem {
     NoSuchStock,
     TooManyUpdates,
     InvalidStockUpdate,
+    NoSuchProduct,
     BadSignature,
     NoSuchAnomaly,
     PriceEventConflict,
@@ -76,7 +78,6 @@ pub enum Problem {
     NoRoomForExport,
     NoSuchErasure,
     ErasureBlocked,
-    NoSuchProduct,
 }
 
 /// A problem's catalogue entry.
@@ -157,6 +158,7 @@ impl Problem {
         Problem::ErasureBlocked,
         Problem::UploadGone,
         Problem::ExportGone,
+        Problem::SalesDropped,
         Problem::TusVersion,
         Problem::PreconditionFailed,
         Problem::PayloadTooLarge,

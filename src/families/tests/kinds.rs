@@ -13,7 +13,8 @@ use crate::events::{SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
 use crate::ingest::{CLICK, encode_header};
 use crate::orders::{
-    INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderStatus, StatusRow, encode_order,
+    DroppedSumRow, INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderStatus, SALES_DROPPED,
+    StatusRow, SumsBy, encode_order,
 };
 use crate::people::{ERASURE, ErasureRecord, Subject};
 use crate::prices::{
@@ -22,8 +23,10 @@ use crate::prices::{
 use crate::shard::{
     Applied, Carried, ErasureMode, Outcome, STREAMS_MAX, Shard, ShardError, VERSION, carry, open_reader,
 };
+use crate::sketch::{HyperLogLog, TDigest};
 use crate::stock::{
-    STOCK, STOCK_UPDATE, StockChange, StockEvent, StockMode, StockRow, StockUpdateRow, encode_stock_update,
+    DroppedEvent, STOCK, STOCK_DROPPED, STOCK_UPDATE, StockChange, StockDroppedRow, StockEvent, StockMode,
+    StockRow, StockUpdateRow, encode_stock_update,
 };
 
 const UNKNOWN: u8 = 200;
@@ -106,6 +109,34 @@ fn good(keys: &KeyHasher, kind: Kind) -> Vec<u8> {
             };
             ErasureRecord::Suppress { mode: ErasureMode::Erase, subject }.encode(out).unwrap();
         }
+        STOCK_DROPPED => StockDroppedRow {
+            tenant_id,
+            product_id: "sold out",
+            quantity: 0,
+            version: 2,
+            newest_us: 3,
+            newest_event_id: "s0",
+            updated_us: 4,
+            events: vec![DroppedEvent { event: 1, content: 2, version: 1, stock: 0 }],
+        }
+        .encode(out),
+        SALES_DROPPED => {
+            let (mut customers, mut order_value) = (Vec::new(), Vec::new());
+            HyperLogLog::new().encode(&mut customers);
+            TDigest::new(TDigest::COMPRESSION_DEFAULT).encode(&mut order_value);
+            DroppedSumRow {
+                by: Some(SumsBy::Day),
+                start_us: 0,
+                counts: [1, 2, 900],
+                tenant_id,
+                currency: Currency::parse("EUR").unwrap(),
+                product_id: "",
+                category: "",
+                customers: &customers,
+                order_value: &order_value,
+            }
+            .encode(out);
+        }
         other => panic!("no good record of {other:?}"),
     }
     bytes
@@ -145,6 +176,8 @@ fn numbers_and_names_stay_what_they_are() {
         (9, "price_review", "not a decision on a price"),
         (10, "stock_update", "not a change of stock"),
         (11, "erasure", "not an erasure"),
+        (12, "stock_dropped", "not the deleted events of stock"),
+        (13, "sales_dropped", "not a sum of dropped orders"),
     ];
     let rows: Vec<_> = kinds().iter().map(|row| (row.kind.number(), row.name, row.rejection)).collect();
     assert_eq!(rows, known);
@@ -163,9 +196,12 @@ fn every_number_is_one_kind_or_none() {
 
 #[test]
 fn every_stream_has_a_place_of_its_own_and_every_version_a_description() {
-    let places: BTreeSet<usize> = FAMILIES.streams().map(|stream| stream.place).collect();
-    assert_eq!(places.len(), FAMILIES.streams().count());
-    assert!(places.iter().all(|place| *place < STREAMS_MAX));
+    let places = || {
+        let ledgers = FAMILIES.ledgers().map(|ledger| ledger.place);
+        FAMILIES.streams().map(|stream| stream.place).chain(ledgers)
+    };
+    assert_eq!(places().collect::<BTreeSet<_>>().len(), places().count());
+    assert!(places().all(|place| place < STREAMS_MAX));
     assert_eq!(FAMILIES.versions.len() as u32, VERSION);
 }
 

@@ -22,20 +22,20 @@ use crate::shard::{Lock, Outcome, Shard, ShardError, ShardOptions};
 
 /// An order with few possible values, so that all combinations are frequent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Order {
-    tenant: u8,
-    id: u8,
-    customer: u8,
+pub(super) struct Order {
+    pub(super) tenant: u8,
+    pub(super) id: u8,
+    pub(super) customer: u8,
     /// The customer's name in this order.
     name: u8,
-    status: u8,
+    pub(super) status: u8,
     hour: i8,
-    yen: bool,
+    pub(super) yen: bool,
     /// Product, category, quantity.
     items: Vec<(u8, u8, u8)>,
 }
 
-fn order() -> impl Strategy<Value = Order> {
+pub(super) fn order() -> impl Strategy<Value = Order> {
     let items = prop::collection::vec((0..6_u8, 0..3_u8, 1..4_u8), 1..4);
     (0..2_u8, 0..30_u8, 0..5_u8, 0..2_u8, 1..7_u8, -30..30_i8, any::<bool>(), items).prop_map(
         |(tenant, id, customer, name, status, hour, yen, items)| Order {
@@ -52,7 +52,7 @@ fn order() -> impl Strategy<Value = Order> {
 }
 
 impl Order {
-    fn ordered_at_us(&self) -> i64 {
+    pub(super) fn ordered_at_us(&self) -> i64 {
         i64::from(self.hour) * 1_800_000_000
     }
 
@@ -60,7 +60,11 @@ impl Order {
         format!("ord-{:02}", self.id)
     }
 
-    fn total(&self) -> i64 {
+    pub(super) fn units(&self) -> i64 {
+        self.items.iter().map(|(.., quantity)| i64::from(*quantity)).sum()
+    }
+
+    pub(super) fn total(&self) -> i64 {
         self.items.iter().map(|(product, _, quantity)| i64::from(*quantity) * price(*product)).sum()
     }
 
@@ -122,14 +126,14 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     /// Each order with its current status.
-    stored: BTreeMap<(u8, u8), (Order, u8)>,
-    applied: u64,
+    pub(super) stored: BTreeMap<(u8, u8), (Order, u8)>,
+    pub(super) applied: u64,
 }
 
 impl Model {
-    fn lane(&self, orders: &[Order], ingest: i64) -> Lane {
+    pub(super) fn lane(&self, orders: &[Order], ingest: i64) -> Lane {
         let numbered = (self.applied + 1..).zip(orders).enumerate();
         Lane(
             numbered
@@ -138,7 +142,7 @@ impl Model {
         )
     }
 
-    fn take(&mut self, orders: &[Order]) -> Vec<Outcome> {
+    pub(super) fn take(&mut self, orders: &[Order]) -> Vec<Outcome> {
         self.applied += orders.len() as u64;
         let mut outcomes = Vec::new();
         for order in orders {
@@ -155,13 +159,13 @@ impl Model {
     }
 }
 
-fn apply(shard: &mut Shard, lane: &Lane) -> Result<Vec<Outcome>, ShardError> {
+pub(super) fn apply(shard: &mut Shard, lane: &Lane) -> Result<Vec<Outcome>, ShardError> {
     let mut outcomes = Vec::new();
     shard.apply(&[(KEYED, lane)], &mut |_, _, outcome| outcomes.push(outcome))?;
     Ok(outcomes)
 }
 
-fn settle(shard: &mut Shard) {
+pub(super) fn settle(shard: &mut Shard) {
     let mut turns = 0;
     while shard.upkeep_due() || shard.store::<OrderStore>().unwrap().is_building() {
         shard.upkeep(Duration::from_micros(200)).unwrap();

@@ -12,10 +12,11 @@ use crate::base::clock;
 use crate::base::ids::Sequence;
 use crate::base::observed::Observed;
 use crate::families::FAMILIES;
-use crate::shard::{Carried, Lock, Outcome, Shard, ShardError, carry, open_reader};
+use crate::shard::{Carried, Lock, Outcome, Shard, ShardError, ShardOptions, carry, open_reader};
 use crate::stock::{
-    STOCK, STOCK_UPDATE, StockChange, StockCode, StockDecision, StockEvent, StockMode, StockResult, StockRow,
-    StockUpdateRow, encode_stock_update, recount, stock_decisions, stock_level, tables_sql, verify_stock,
+    STOCK, STOCK_EVENTS, STOCK_UPDATE, StockChange, StockCode, StockDecision, StockEvent, StockMode,
+    StockResult, StockRow, StockUpdateRow, encode_stock_update, recount, stock_decisions, stock_level,
+    tables_sql, verify_stock,
 };
 
 /// An event with small numbers, so that all combinations are frequent.
@@ -182,7 +183,9 @@ impl Model {
                         change: number(event),
                     });
                     let row = StockUpdateRow {
-                        received_us: clock::unix_us(),
+                        // Some changes are too young to be deleted, and keep those after them.
+                        received_us: clock::unix_us()
+                            + if self.applied % 5 == 0 { 3_600_000_000 } else { -9 },
                         request,
                         place: place as u32,
                         mode,
@@ -247,6 +250,8 @@ enum Step {
     Twice(Vec<Change>),
     Locked(Vec<Change>),
     Full(Vec<Change>),
+    /// Slices of the deletion of old events. They change no decision.
+    Drop(u8),
     Reopen {
         poison: bool,
     },
@@ -259,8 +264,17 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => batch().prop_map(Step::Twice),
         1 => batch().prop_map(Step::Locked),
         1 => batch().prop_map(Step::Full),
+        3 => (1..9_u8).prop_map(Step::Drop),
         1 => any::<bool>().prop_map(|poison| Step::Reopen { poison }),
     ]
+}
+
+const DROPPED: &str = "(SELECT t.tenant_id, l.product_id, d.event, d.content, d.version, d.stock, b.quantity, b.version, \
+                       b.newest_us, b.newest_event_id FROM stock_dropped d JOIN stock_base b USING (product) \
+                       JOIN stock_level l ON l.id = d.product JOIN tenant_row t ON t.id = l.tenant)";
+
+fn dropping() -> ShardOptions {
+    ShardOptions { ledger_retention: vec![(&STOCK_EVENTS, Duration::from_micros(1))], ..options() }
 }
 
 proptest! {
@@ -269,7 +283,7 @@ proptest! {
     #[test]
     fn t1_stock_is_what_its_events_come_to(steps in prop::collection::vec(any_step(), 1..20)) {
         let dir = tempfile::tempdir().unwrap();
-        let mut shard = reopen(dir.path(), &options());
+        let mut shard = reopen(dir.path(), &dropping());
         let mut model = Model::default();
         let mut request = (clock::unix_us() - 1_000_000) << 8;
         for step in steps {
@@ -308,11 +322,22 @@ proptest! {
                     shard.limit_growth(100_000);
                     check(&shard, request, &expected);
                 }
+                Step::Drop(slices) => {
+                    for _ in 0..slices {
+                        shard.retain_now();
+                        shard.upkeep(Duration::ZERO).unwrap();
+                        prop_assert_eq!(verify_stock(shard.path()).unwrap().problems, Vec::<String>::new());
+                    }
+                }
                 Step::Reopen { poison } => {
                     if poison { shard.poison() } else { drop(shard) }
-                    shard = reopen(dir.path(), &options());
+                    shard = reopen(dir.path(), &dropping());
                 }
             }
+        }
+        shard.retain_now();
+        while shard.upkeep_due() {
+            shard.upkeep(Duration::ZERO).unwrap();
         }
         let reader = open_reader(shard.path()).unwrap();
         for ((of, number), known) in &model.products {
@@ -337,7 +362,7 @@ proptest! {
             assert!(said.iter().all(|outcome| *outcome == Outcome::Inserted), "{said:?}");
             Ok(())
         }).unwrap();
-        for view in ["stock", "stock_events"] {
+        for view in ["stock", "stock_events", DROPPED] {
             prop_assert_eq!(lines(shard.path(), view), lines(copy.path(), view));
         }
         prop_assert_eq!(verify_stock(copy.path()).unwrap().problems, Vec::<String>::new());
@@ -480,6 +505,7 @@ fn events_of_before_are_taken_over_in_order_of_their_times() {
         )
         .unwrap();
     connection.execute_batch(&tables_sql()).unwrap();
+    connection.execute_batch(crate::stock::DROPPED_SQL).unwrap();
     assert_eq!(recount(&connection).unwrap().problems, Vec::<String>::new());
     assert_eq!(recount(&connection).unwrap().rows, 5, "e1 of p is one event");
     let level = |tenant, product| {

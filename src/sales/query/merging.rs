@@ -19,16 +19,9 @@ pub(super) async fn by_sums(
     query: &SalesQuery,
     by: SumsBy,
     spans: Spans,
-    (from_us, to_us): (i64, i64),
+    range: (i64, i64),
 ) -> Result<SalesResult, QueryError> {
-    let us = by.us();
-    let inner = (from_us + (-from_us).rem_euclid(us), to_us - to_us.rem_euclid(us));
-    // A range within one day contains no whole day.
-    let (inner, edges) = if inner.0 <= inner.1 {
-        (inner, [(from_us, inner.0), (inner.1, to_us)])
-    } else {
-        ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
-    };
+    let (inner, edges) = parts(by, range);
     let single = if by == SumsBy::Product { SaleSplit::Product } else { SaleSplit::Category };
     let (of, asked_spans) = (query.of.clone(), Arc::clone(&spans));
     let shares: Vec<Share> = readers
@@ -57,6 +50,18 @@ pub(super) async fn by_sums(
     let with_details = query.with_details;
     let merged = readers.compute(move || merge(shares, &spans, with_details)).await?;
     merged.map_err(|_| QueryError::TooLarge("a sales sketch is damaged; run verify --aggregates"))
+}
+
+/// Divides a range into the part that consists of whole hours or days, and its edges.
+pub(super) fn parts(by: SumsBy, (from_us, to_us): (i64, i64)) -> ((i64, i64), [(i64, i64); 2]) {
+    let us = by.us();
+    let inner = (from_us + (-from_us).rem_euclid(us), to_us - to_us.rem_euclid(us));
+    // A range within one day contains no whole day.
+    if inner.0 <= inner.1 {
+        (inner, [(from_us, inner.0), (inner.1, to_us)])
+    } else {
+        ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
+    }
 }
 
 /// One group, merged over all shards.
@@ -140,5 +145,5 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
         })
         .collect::<Result<Vec<_>, SketchError>>()?;
     let estimated = with_details && !groups.is_empty();
-    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated })
+    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated, complete_from_us: None })
 }

@@ -89,6 +89,7 @@ fn shard_numbers(board: &ShardBoard) -> ShardNumbers {
         clicks: status.stored(&CLICKS),
         events: status.stored(&EVENTS),
         orders: status.stored(&ORDERS),
+        dropped: status.dropped_rows(),
         duplicates: status.duplicates.get(),
         rejected: status.rejected.get(),
         partitions: status.partitions.get(),

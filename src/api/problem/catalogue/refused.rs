@@ -240,6 +240,16 @@ pub(super) const ENTRIES: &[Entry] = &[
          erased. The detail says which. Create a new export; it contains the orders as they are now.",
     ),
     entry(
+        Problem::SalesDropped,
+        410,
+        "sales-dropped",
+        "Retention has deleted orders that the figures require",
+        "The range begins before orders that retention_orders has deleted, and the requested figures cannot be \
+         computed without them. The detail names the time from which they are complete: begin there, or omit the \
+         beginning. Unless retention_orders_sums is drop, orders, units and revenue of whole days remain \
+         (fields=orders,units,revenue), as do the estimates of precision=approx.",
+    ),
+    entry(
         Problem::ExportFailed,
         409,
         "export-failed",

@@ -44,11 +44,7 @@ pub fn read_orders(
     let mut taken = 0;
     while taken < chosen.len() && !bounds.is_full(batch) {
         let rest = &chosen[taken..];
-        let info = infos
-            .iter()
-            .rev()
-            .find(|info| info.first_id <= rest[0].id)
-            .ok_or_else(|| ShardError::Corrupt("a selected order is in no partition".to_owned()))?;
+        let info = infos.iter().rev().find(|info| info.first_id <= rest[0].id).ok_or_else(gone)?;
         let of_partition =
             rest.iter().take_while(|one| (info.first_id..info.end_id).contains(&one.id)).count();
         let room = bounds.orders.saturating_sub(batch.orders.len());

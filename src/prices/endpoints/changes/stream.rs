@@ -91,6 +91,9 @@ enum State {
     Follows,
 }
 
+/// The event of a stream that resumes before changes that retention has deleted.
+const GAP: &[u8] = b"event: dropped\ndata: {\"reason\":\"retention\"}\n\n";
+
 /// One stream, polled for the next bytes.
 pub(crate) struct ChangeStream {
     seated: SubscriptionGuard,
@@ -224,11 +227,19 @@ impl Stream for ChangeStream {
                         return Poll::Ready(Some(self.beat()));
                     }
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready((changes, None)) => {
+                    Poll::Ready((mut changes, None)) => {
                         self.at = Rc::new(changes.position().clone());
                         self.state = State::Follows;
+                        if changes.take_gap() {
+                            return Poll::Ready(Some(Bytes::from_static(GAP)));
+                        }
                     }
-                    Poll::Ready((changes, Some(change))) => {
+                    Poll::Ready((mut changes, Some(change))) => {
+                        if changes.take_gap() {
+                            // The same change follows.
+                            self.state = State::Replays(Box::pin(async { (changes, Some(change)) }));
+                            return Poll::Ready(Some(Bytes::from_static(GAP)));
+                        }
                         self.at = Rc::new(changes.position().clone());
                         self.state = State::Replays(replay(lane.clone(), changes));
                         if self.product_id.as_deref().is_some_and(|product| *product != *change.product_id) {

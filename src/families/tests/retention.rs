@@ -1,0 +1,244 @@
+//! Retention of orders: after any sequence of steps and crashes, the rows that remain are those of partitions that are
+//! not old, an id that left is new again, and the sums equal the rows plus what was dropped (R3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::orders::{Model, Order, apply, order, settle};
+use super::{Lane, options, sound};
+use crate::base::ids::Sequence;
+use crate::families::FAMILIES;
+use crate::orders::{ORDER_STATUS, ORDERS, OrderStatus, OrderStore, StatusRow};
+use crate::shard::{Outcome, Shard, ShardOptions, verify_aggregates};
+
+const DAY_US: i64 = 86_400_000_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Vec<Order>),
+    Statuses(Vec<(u8, u8, u8)>),
+    /// The oldest partitions become old.
+    Age(u8),
+    Slices(u8),
+    Settle,
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let statuses = prop::collection::vec((0..2_u8, 0..30_u8, 1..7_u8), 1..8);
+    prop_oneof![
+        5 => prop::collection::vec(order(), 1..14).prop_map(Step::Apply),
+        2 => statuses.prop_map(Step::Statuses),
+        2 => (1..3_u8).prop_map(Step::Age),
+        3 => (1..6_u8).prop_map(Step::Slices),
+        2 => Just(Step::Settle),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// Tenant, currency is yen, day.
+type Day = (u8, bool, i64);
+
+/// What must be stored, and what was dropped.
+#[derive(Default)]
+struct Oracle {
+    model: Model,
+    /// The orders by row id.
+    rows: BTreeMap<i64, (u8, u8)>,
+    next_id: i64,
+    /// Orders, units and revenue of the dropped sales.
+    dropped: BTreeMap<Day, [i64; 3]>,
+}
+
+impl Oracle {
+    fn take(&mut self, orders: &[Order]) -> Vec<Outcome> {
+        let outcomes = self.model.take(orders);
+        for (order, outcome) in orders.iter().zip(&outcomes) {
+            if *outcome == Outcome::Inserted {
+                self.next_id += 1;
+                self.rows.insert(self.next_id, (order.tenant, order.id));
+            }
+        }
+        outcomes
+    }
+
+    /// Moves the orders of dropped partitions.
+    fn look(&mut self, shard: &mut Shard) {
+        let sql = "SELECT coalesce(min(first_id), 1) FROM partition WHERE stream = 'sales_order'";
+        let first_id: i64 = shard.connection().query_row(sql, [], |row| row.get(0)).unwrap();
+        while let Some(entry) = self.rows.first_entry().filter(|entry| *entry.key() < first_id) {
+            let (order, now) = self.model.stored.remove(&entry.remove()).unwrap();
+            if OrderStatus::from_code(now).unwrap().is_sale() {
+                add(self.dropped.entry(day_of(&order)).or_default(), &order);
+            }
+        }
+    }
+
+    fn sums(&self) -> BTreeMap<Day, [i64; 3]> {
+        let mut sums = self.dropped.clone();
+        for (order, now) in self.model.stored.values() {
+            if OrderStatus::from_code(*now).unwrap().is_sale() {
+                add(sums.entry(day_of(order)).or_default(), order);
+            }
+        }
+        sums
+    }
+}
+
+fn day_of(order: &Order) -> Day {
+    let at_us = order.ordered_at_us();
+    (order.tenant, order.yen, at_us - at_us.rem_euclid(DAY_US))
+}
+
+fn add(sum: &mut [i64; 3], order: &Order) {
+    sum[0] += 1;
+    sum[1] += order.units();
+    sum[2] += order.total();
+}
+
+fn stored_sums(shard: &mut Shard) -> BTreeMap<Day, [i64; 3]> {
+    let sql = "SELECT t.tenant_id, s.currency, s.start_us, s.orders, s.units, s.revenue FROM sales_day s \
+               JOIN tenant_row t ON t.id = s.tenant";
+    let mut statement = shard.connection().prepare(sql).unwrap();
+    let read = |row: &rusqlite::Row<'_>| {
+        let (tenant, currency): (String, String) = (row.get(0)?, row.get(1)?);
+        let day = (tenant.as_bytes()[7] - b'0', currency == "JPY", row.get(2)?);
+        Ok((day, [row.get(3)?, row.get(4)?, row.get(5)?]))
+    };
+    statement.query_map([], read).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn number(shard: &mut Shard, sql: &str) -> i64 {
+    shard.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn check(shard: &mut Shard, oracle: &Oracle, drops_sums: bool) {
+    assert_eq!(shard.stored(&ORDERS), oracle.model.stored.len() as u64);
+    sound(shard.path());
+    assert_eq!(verify_aggregates(shard.path(), &FAMILIES).unwrap().problems, Vec::<String>::new());
+    let sums = oracle.sums();
+    if !drops_sums {
+        assert_eq!(stored_sums(shard), sums);
+        return;
+    }
+    let live: BTreeSet<Day> = oracle
+        .model
+        .stored
+        .values()
+        .filter(|(_, now)| OrderStatus::from_code(*now).unwrap().is_sale())
+        .map(|(order, _)| day_of(order))
+        .collect();
+    let stored = stored_sums(shard);
+    assert!(live.iter().all(|day| stored.contains_key(day)), "days with sales have sums");
+    for (day, sum) in stored {
+        assert!(sum[0] <= sums[&day][0], "{day:?}");
+    }
+}
+
+fn run(steps: Vec<Step>, drops_sums: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ShardOptions {
+        partition_rows_max_of: vec![(&ORDERS, 9)],
+        retention: vec![(&ORDERS, Duration::from_secs(86_400))],
+        drops_sums,
+        ..options()
+    };
+    let open = || {
+        let mut shard = super::reopen(dir.path(), &options);
+        shard.store_mut::<OrderStore>().unwrap().0.shorten_runs(5);
+        shard
+    };
+    let (mut shard, mut oracle) = (open(), Oracle::default());
+    for step in steps {
+        match step {
+            Step::Apply(orders) => {
+                let lane = oracle.model.lane(&orders, 0);
+                assert_eq!(apply(&mut shard, &lane).unwrap(), oracle.take(&orders));
+            }
+            Step::Statuses(changes) => {
+                let (mut lane, mut expected) = (Lane::default(), Vec::new());
+                for (tenant, id, code) in changes {
+                    oracle.model.applied += 1;
+                    let mut bytes = Vec::new();
+                    StatusRow {
+                        received_us: 9,
+                        occurred_us: 9,
+                        status: OrderStatus::from_code(code).unwrap(),
+                        tenant_id: &format!("tenant {tenant}"),
+                        order_id: &format!("ord-{id:02}"),
+                    }
+                    .encode(&mut bytes);
+                    lane.0.push((Sequence(oracle.model.applied), ORDER_STATUS.number(), bytes));
+                    expected.push(match oracle.model.stored.get_mut(&(tenant, id)) {
+                        None => Outcome::Missing,
+                        Some((_, now)) if *now == code => Outcome::Duplicate,
+                        Some((_, now)) => {
+                            *now = code;
+                            Outcome::Inserted
+                        }
+                    });
+                }
+                assert_eq!(apply(&mut shard, &lane).unwrap(), expected);
+            }
+            Step::Age(partitions) => {
+                let sql = "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE name IN \
+                           (SELECT name FROM partition WHERE stream = 'sales_order' AND sealed_at IS NOT NULL \
+                           ORDER BY first_id LIMIT ?1)";
+                shard.connection().execute(sql, [partitions]).unwrap();
+                shard.retain_now();
+            }
+            Step::Slices(slices) => {
+                for _ in 0..slices {
+                    shard.retain_now();
+                    shard.upkeep(Duration::ZERO).unwrap();
+                    oracle.look(&mut shard);
+                    check(&mut shard, &oracle, drops_sums);
+                }
+            }
+            Step::Settle => {
+                shard.retain_now();
+                settle(&mut shard);
+                oracle.look(&mut shard);
+            }
+            Step::Reopen => {
+                shard.poison();
+                shard = open();
+            }
+        }
+    }
+    settle(&mut shard);
+    shard.retain_now();
+    settle(&mut shard);
+    oracle.look(&mut shard);
+    check(&mut shard, &oracle, drops_sums);
+    assert_eq!(number(&mut shard, "SELECT count(*) FROM dropped_partition"), 0);
+    let orphans = "SELECT count(*) FROM customer_row c WHERE NOT EXISTS \
+                   (SELECT 1 FROM sales_order o WHERE o.customer = c.id)";
+    assert_eq!(number(&mut shard, orphans), 0, "customers without orders");
+    let times = "SELECT count(*) FROM order_status_time WHERE id NOT IN (SELECT id FROM sales_order)";
+    assert_eq!(number(&mut shard, times), 0, "status times without orders");
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'sales_*_00000?'";
+    let partitions = "SELECT 2 * count(*) + 2 * count(indexed_at) FROM partition \
+                      WHERE stream = 'sales_order'";
+    let [tables, partitions] = [tables, partitions].map(|sql| number(&mut shard, sql));
+    assert!(tables <= partitions, "{tables} tables of partitions that need {partitions}");
+    let dropped = "SELECT coalesce(sum(rows), 0) FROM retention_dropped WHERE kind = 'sales_order'";
+    let gone = oracle.next_id - oracle.model.stored.len() as i64;
+    assert_eq!(number(&mut shard, dropped), gone);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn r3_orders_leave_and_their_sums_stay(steps in prop::collection::vec(any_step(), 1..24)) {
+        run(steps, false);
+    }
+
+    #[test]
+    fn r3_orders_leave_and_their_sums_leave_with_the_day(steps in prop::collection::vec(any_step(), 1..24)) {
+        run(steps, true);
+    }
+}

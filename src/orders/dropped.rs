@@ -1,0 +1,207 @@
+//! Deletes the orders of partitions that retention has dropped, slice by slice. Their sums remain in the tables of the
+//! sums, so each slice adds what its orders contributed to tables of their own (`dropped_sales_*`). Therefore the sums
+//! equal the rows plus these tables at every commit (R3), and sketches can be rebuilt.
+//!
+//! A customer without any other order is deleted too.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::erase::{items, sale_of};
+use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
+use super::store::OrderStore;
+use super::words::delete_words;
+use crate::base::clock;
+use crate::shard::{ShardError, partition, partitions_of};
+
+/// The number of orders between two checks of the clock.
+const ORDERS_PER_CHECK: i64 = 16;
+/// The number of list entries between two checks of the clock.
+const ENTRIES_PER_CHECK: i64 = 256;
+/// The number of customers of an unlisted partition that one slice reads.
+const CUSTOMERS_PER_SLICE: i64 = 5_000;
+
+/// The customers of the partitions without lists. While they are known, new orders add their customers.
+#[derive(Debug, Default)]
+pub(super) struct Unlisted {
+    customers: HashSet<i64>,
+    /// Tables that are not read to their end, each with the last id that was read.
+    left: Vec<(String, i64)>,
+}
+
+impl Unlisted {
+    /// Lists the partitions to read. Later partitions contain only orders that are added one by one.
+    fn begin(transaction: &Connection) -> Result<Unlisted, ShardError> {
+        let partitions = partitions_of(transaction, &ORDERS)?.into_iter().filter(|info| !info.indexed);
+        let left = partitions.map(|info| (info.name, info.first_id - 1)).collect();
+        Ok(Unlisted { customers: HashSet::new(), left })
+    }
+
+    pub(super) fn add(&mut self, customer: i64) {
+        self.customers.insert(customer);
+    }
+
+    /// Reads some customers. Returns `true` once all are known.
+    fn read(&mut self, transaction: &Connection) -> Result<bool, ShardError> {
+        let Some((table, after)) = self.left.last_mut() else { return Ok(true) };
+        let sql = format!("SELECT id, customer FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2");
+        let mut statement = transaction.prepare_cached(&sql)?;
+        let mut rows = statement.query([*after, CUSTOMERS_PER_SLICE])?;
+        let before = *after;
+        while let Some(row) = rows.next()? {
+            *after = row.get(0)?;
+            self.customers.insert(row.get(1)?);
+        }
+        if *after == before {
+            self.left.pop();
+        }
+        Ok(false)
+    }
+}
+
+impl OrderStore {
+    /// Deletes rows of a dropped partition until `until_us`. Returns `true` once its tables are empty.
+    pub(super) fn free_orders(
+        &mut self,
+        transaction: &Connection,
+        table: &str,
+        until_us: u64,
+    ) -> Result<bool, ShardError> {
+        let list = by_product(table);
+        if exists(transaction, &list)? {
+            free_list(transaction, &list, "product", until_us)?;
+            return Ok(false);
+        }
+        let list = by_customer(table);
+        if exists(transaction, &list)? {
+            self.free_customers(transaction, &list, until_us)?;
+            return Ok(false);
+        }
+        self.unlisted = None;
+        let is_empty = self.fold(transaction, table, until_us)?;
+        self.sums.save_dropped(transaction, self.drops_sums)?;
+        Ok(is_empty)
+    }
+
+    /// Deletes orders with their items, and adds up their sales.
+    fn fold(&mut self, transaction: &Connection, table: &str, until_us: u64) -> Result<bool, ShardError> {
+        let sql = format!(
+            "SELECT tenant, status, currency, ordered_at_us, total, units, customer_key, customer, id FROM {table} \
+             ORDER BY id LIMIT ?1"
+        );
+        let mut statement = transaction.prepare_cached(&sql)?;
+        loop {
+            let (mut first, mut last) = (None, 0);
+            let mut rows = statement.query([ORDERS_PER_CHECK])?;
+            while let Some(row) = rows.next()? {
+                let (status, _, sale) = sale_of(row, table)?;
+                last = row.get(8)?;
+                first = first.or(Some(last));
+                if status.is_sale() {
+                    self.sums.add(&sale, items(transaction, table, last)?.into_iter());
+                }
+            }
+            drop(rows);
+            let Some(first) = first else { return Ok(true) };
+            let run = |sql: String, values: [i64; 2]| transaction.prepare_cached(&sql)?.execute(values);
+            let of_items = format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table));
+            run(of_items, item_ids(first, last))?;
+            run(format!("DELETE FROM {table} WHERE id >= ?1 AND id <= ?2"), [first, last])?;
+            let of_times = "DELETE FROM order_status_time WHERE id >= ?1 AND id <= ?2";
+            run(of_times.to_owned(), [first, last])?;
+            if clock::monotonic_us() >= until_us {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Deletes entries of a partition's list by customer, and customers that no order names any more.
+    fn free_customers(
+        &mut self,
+        transaction: &Connection,
+        list: &str,
+        until_us: u64,
+    ) -> Result<(), ShardError> {
+        let unlisted = match &mut self.unlisted {
+            Some(unlisted) => unlisted,
+            none => none.insert(Unlisted::begin(transaction)?),
+        };
+        if !unlisted.read(transaction)? {
+            return Ok(());
+        }
+        let customers = free_list(transaction, list, "customer", until_us)?;
+        let mut lists = Vec::new();
+        for info in partitions_of(transaction, &ORDERS)?.into_iter().filter(|info| info.indexed) {
+            lists.push(by_customer(&info.name));
+        }
+        let is_named = |customer: i64| -> Result<bool, ShardError> {
+            for list in &lists {
+                let sql = format!("SELECT 1 FROM {list} WHERE customer = ?1 LIMIT 1");
+                if transaction.prepare_cached(&sql)?.exists([customer])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let mut is_any_gone = false;
+        for customer in customers {
+            if unlisted.customers.contains(&customer) || is_named(customer)? {
+                continue;
+            }
+            // The deletion of the words requires the row's text.
+            delete_words(transaction, customer)?;
+            transaction.prepare_cached("DELETE FROM customer_row WHERE id = ?1")?.execute([customer])?;
+            is_any_gone = true;
+        }
+        if is_any_gone {
+            self.forget_names();
+        }
+        Ok(())
+    }
+}
+
+fn exists(transaction: &Connection, table: &str) -> Result<bool, ShardError> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    Ok(transaction.prepare_cached(sql)?.exists([table])?)
+}
+
+/// Deletes entries from the front of a list until `until_us`, and drops it once it is empty. Returns the values of
+/// the column of the deleted entries, each at least once.
+fn free_list(
+    transaction: &Connection,
+    list: &str,
+    column: &str,
+    until_us: u64,
+) -> Result<Vec<i64>, ShardError> {
+    let key = format!("{column}, ordered_at_us, id");
+    let last_sql = format!("SELECT {key} FROM {list} ORDER BY {key} LIMIT 1 OFFSET ?1");
+    let names_sql = format!("SELECT DISTINCT {column} FROM {list} WHERE ({key}) <= (?1, ?2, ?3)");
+    let delete_sql = format!("DELETE FROM {list} WHERE ({key}) <= (?1, ?2, ?3)");
+    let mut found = Vec::new();
+    loop {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let last: Option<(i64, i64, i64)> =
+            transaction.prepare_cached(&last_sql)?.query_row([ENTRIES_PER_CHECK], read).optional()?;
+        let (one, two, three) = last.unwrap_or((i64::MAX, i64::MAX, i64::MAX));
+        let mut statement = transaction.prepare_cached(&names_sql)?;
+        let names = statement.query_map(params![one, two, three], |row| row.get(0))?;
+        found.extend(names.collect::<Result<Vec<i64>, _>>()?);
+        transaction.prepare_cached(&delete_sql)?.execute(params![one, two, three])?;
+        if last.is_none() {
+            transaction.execute_batch(&format!("DROP TABLE {list}"))?;
+            return Ok(found);
+        }
+        if clock::monotonic_us() >= until_us {
+            return Ok(found);
+        }
+    }
+}
+
+/// Returns the tables of orders that retention has dropped and that are not freed yet. Their sales are still in the
+/// sums.
+pub(super) fn unfreed(connection: &Connection) -> Result<Vec<String>, ShardError> {
+    let mut statement = connection.prepare_cached("SELECT name FROM dropped_partition ORDER BY name")?;
+    let names = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    Ok(names.into_iter().filter(|name| partition::check_name(&ORDERS, name).is_ok()).collect())
+}
