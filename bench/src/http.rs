@@ -65,25 +65,36 @@ pub(crate) fn status(bytes: &[u8]) -> u16 {
     }
 }
 
+/// Opens a connection on which a read waits 10 s at most.
+pub(crate) fn connect(addr: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
+}
+
 /// Sends one request on a new connection and reads the whole response. Returns the status, the bytes of the response
 /// with its head, and the body.
 pub(crate) fn exchange(addr: SocketAddr, request: &[u8]) -> Result<(u16, usize, String)> {
-    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let (status, answer) = exchange_on(&mut connect(addr)?, request)?;
+    let body_at = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    Ok((status, answer.len(), String::from_utf8_lossy(&answer[body_at..]).into_owned()))
+}
+
+/// Sends one request and reads the whole response. Returns the status, and the response with its head.
+pub(crate) fn exchange_on(stream: &mut TcpStream, request: &[u8]) -> Result<(u16, Vec<u8>)> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
     let mut chunk = [0u8; 16 * 1024];
-    let length = loop {
+    loop {
         if let Some(length) = message_length(&answer) {
-            break length;
+            answer.truncate(length);
+            return Ok((status(&answer), answer));
         }
         let read = stream.read(&mut chunk).context("no answer")?;
         ensure!(read > 0, "connection closed before the answer was complete");
         ensure!(answer.len() < 4 << 20, "answer larger than 4 MiB");
         answer.extend_from_slice(&chunk[..read]);
-    };
-    let body_at = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(length, |at| at + 4);
-    Ok((status(&answer), length, String::from_utf8_lossy(&answer[body_at..length]).into_owned()))
+    }
 }
 
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Result<(u16, String)> {

@@ -1,7 +1,7 @@
 //! A closed-loop load with what wrk lacks: latency by 100 ms window, an exact count, a pace.
 //!
-//! One thread, one epoll, N keep-alive connections with one request in flight on each. Without a rate, every
-//! connection sends as soon as it has its response. With a rate, requests are due at fixed times, and latency counts
+//! One thread, one epoll, N keep-alive connections with one write of requests in flight on each. Without a rate, every
+//! connection sends as soon as it has its responses. With a rate, requests are due at fixed times, and latency counts
 //! from the due time, so that the stalls of a server are included.
 
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use firehose::base::clock;
 use hdrhistogram::Histogram;
 
@@ -22,6 +22,25 @@ const WINDOW_US: u64 = 100_000;
 /// Time in which responses may still arrive after the last request was sent.
 const LAST_ANSWERS_US: u64 = 5_000_000;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What the load's connections send.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) connections: usize,
+    /// Requests in one write. A connection waits for all their responses.
+    pub(crate) depth: usize,
+    /// Requests per second; `None` sends as fast as the responses arrive.
+    pub(crate) rate: Option<f64>,
+    /// A request that each connection sends first. Its response is read and not counted.
+    pub(crate) first: Option<Vec<u8>>,
+}
+
+impl Shape {
+    /// One event at a time on each connection.
+    pub(crate) fn events(connections: usize) -> Shape {
+        Shape { connections, depth: 1, rate: None, first: None }
+    }
+}
 
 struct Window {
     latency_us: Histogram<u64>,
@@ -45,6 +64,7 @@ pub(crate) struct Answers {
 pub(crate) struct Span {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
     pub(crate) answered_per_s: f64,
     pub(crate) refused: u64,
@@ -89,6 +109,7 @@ impl Answers {
         Ok(Span {
             p50_us: latency_us.value_at_quantile(0.5) as f64,
             p99_us: latency_us.value_at_quantile(0.99) as f64,
+            p999_us: latency_us.value_at_quantile(0.999) as f64,
             max_us: latency_us.max() as f64,
             answered_per_s: answered as f64 / seconds,
             refused,
@@ -103,17 +124,12 @@ pub(crate) struct RunningLoad {
 }
 
 /// Starts the load on a new thread that runs on `cores`.
-pub(crate) fn start(
-    addr: SocketAddr,
-    connections: usize,
-    rate: Option<f64>,
-    cores: &[usize],
-) -> Result<RunningLoad> {
+pub(crate) fn start(addr: SocketAddr, shape: &Shape, cores: &[usize]) -> Result<RunningLoad> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, cores) = (Arc::clone(&stop), cores.to_vec());
+    let (stopped, shape, cores) = (Arc::clone(&stop), shape.clone(), cores.to_vec());
     let work = move || {
         process::pin_here(&cores)?;
-        Loop::connect(addr, connections, rate)?.run(&stopped)
+        Loop::connect(addr, &shape)?.run(&stopped)
     };
     let thread = std::thread::Builder::new().name("load".to_owned()).spawn(work)?;
     Ok(RunningLoad { stop, thread })
@@ -132,8 +148,10 @@ impl RunningLoad {
 
 struct Connection {
     stream: TcpStream,
-    /// The due time of the request in flight; `None` while there is none.
-    due_us: Option<u64>,
+    /// The due time of the requests in flight.
+    due_us: u64,
+    /// The number of requests in flight.
+    on_the_way: usize,
     partial: Vec<u8>,
 }
 
@@ -142,27 +160,34 @@ struct Loop {
     connections: Vec<Option<Connection>>,
     /// Connections without a request in flight.
     idle: Vec<usize>,
-    request: Vec<u8>,
+    /// The requests of one write.
+    requests: Vec<u8>,
+    depth: usize,
     rate: Option<f64>,
     sent: u64,
     answers: Answers,
 }
 
 impl Loop {
-    fn connect(addr: SocketAddr, count: usize, rate: Option<f64>) -> Result<Loop> {
+    fn connect(addr: SocketAddr, shape: &Shape) -> Result<Loop> {
         let epoll = Epoll::new()?;
-        let mut connections = Vec::with_capacity(count);
-        for key in 0..count {
-            let stream = TcpStream::connect(addr)?;
+        let mut connections = Vec::with_capacity(shape.connections);
+        for key in 0..shape.connections {
+            let mut stream = http::connect(addr)?;
+            if let Some(first) = &shape.first {
+                let (status, ..) = http::exchange_on(&mut stream, first)?;
+                ensure!(status == 200, "the first request of a connection got {status}");
+            }
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             epoll.add(stream.as_raw_fd(), READABLE | EDGE, key as u64)?;
-            connections.push(Some(Connection { stream, due_us: None, partial: Vec::new() }));
+            connections.push(Some(Connection { stream, due_us: 0, on_the_way: 0, partial: Vec::new() }));
         }
-        let idle = (0..count).rev().collect();
-        let request = http::event_request(addr);
+        let idle = (0..shape.connections).rev().collect();
+        let requests = http::event_request(addr).repeat(shape.depth);
         let answers = Answers::new(clock::monotonic_us());
-        Ok(Loop { epoll, connections, idle, request, rate, sent: 0, answers })
+        let Shape { depth, rate, .. } = *shape;
+        Ok(Loop { epoll, connections, idle, requests, depth, rate, sent: 0, answers })
     }
 
     fn run(mut self, stop: &AtomicBool) -> Result<Answers> {
@@ -189,7 +214,7 @@ impl Loop {
     }
 
     fn on_the_way(&self) -> u64 {
-        self.connections.iter().flatten().filter(|connection| connection.due_us.is_some()).count() as u64
+        self.connections.iter().flatten().map(|connection| connection.on_the_way as u64).sum()
     }
 
     /// Sends the due requests on idle connections.
@@ -204,10 +229,10 @@ impl Loop {
                 return Ok(());
             }
             let Some(connection) = self.connections[key].as_mut() else { continue };
-            self.sent += 1;
-            connection.due_us = Some(due_us);
-            // One small request on an empty socket: the kernel accepts all of it or the peer is gone.
-            if !connection.stream.write(&self.request).is_ok_and(|sent| sent == self.request.len()) {
+            self.sent += self.depth as u64;
+            (connection.due_us, connection.on_the_way) = (due_us, self.depth);
+            // A few small requests on an empty socket: the kernel accepts all of them or the peer is gone.
+            if !connection.stream.write(&self.requests).is_ok_and(|sent| sent == self.requests.len()) {
                 self.give_up(key);
             }
         }
@@ -218,9 +243,8 @@ impl Loop {
     }
 
     fn give_up(&mut self, key: usize) {
-        if self.connections[key].take().is_some_and(|connection| connection.due_us.is_some()) {
-            self.answers.lost += 1;
-        }
+        self.answers.lost +=
+            self.connections[key].take().map_or(0, |connection| connection.on_the_way as u64);
     }
 
     fn read(&mut self, key: usize, bytes: &mut [u8]) -> Result<()> {
@@ -235,36 +259,37 @@ impl Loop {
             self.give_up(key);
             return Ok(());
         }
-        let Connection { due_us, partial, .. } = connection;
-        let whole = if partial.is_empty() {
-            &bytes[..read]
-        } else {
+        let Connection { due_us, on_the_way, partial, .. } = connection;
+        let joined = !partial.is_empty();
+        if joined {
             partial.extend_from_slice(&bytes[..read]);
-            partial.as_slice()
-        };
-        let status = match http::message_length(whole) {
-            // One request in flight: one response, and nothing after it.
-            Some(length) if length == whole.len() => http::status(whole),
-            None if whole.len() < ANSWER_BYTES_MAX => {
-                if partial.is_empty() {
-                    partial.extend_from_slice(&bytes[..read]);
-                }
-                return Ok(());
-            }
-            _ => {
+        }
+        let whole = if joined { partial.as_slice() } else { &bytes[..read] };
+        let now_us = clock::monotonic_us();
+        let mut used = 0;
+        while let Some(length) = http::message_length(&whole[used..]) {
+            if *on_the_way == 0 {
+                // A response without a request.
                 self.give_up(key);
                 return Ok(());
             }
-        };
-        partial.clear();
-        let Some(due_us) = due_us.take() else {
-            // A response without a request.
+            let status = http::status(&whole[used..]);
+            self.answers.record(now_us, now_us.saturating_sub(*due_us), status)?;
+            *on_the_way -= 1;
+            used += length;
+        }
+        if whole.len() - used >= ANSWER_BYTES_MAX || (*on_the_way == 0 && used < whole.len()) {
             self.give_up(key);
             return Ok(());
-        };
-        let now_us = clock::monotonic_us();
-        self.answers.record(now_us, now_us.saturating_sub(due_us), status)?;
-        self.idle.push(key);
+        }
+        if joined {
+            partial.drain(..used);
+        } else {
+            partial.extend_from_slice(&bytes[used..read]);
+        }
+        if *on_the_way == 0 {
+            self.idle.push(key);
+        }
         Ok(())
     }
 }
@@ -304,7 +329,7 @@ mod tests {
     #[test]
     fn every_answer_is_counted_by_its_status_and_a_lost_one_as_lost() -> Result<()> {
         let (addr, thread) = server(5)?;
-        let load = Loop::connect(addr, 1, None)?;
+        let load = Loop::connect(addr, &Shape::events(1))?;
         let start_us = load.answers.start_us;
         // The server closes after five responses. The sixth request is lost and ends the load.
         let stop = AtomicBool::new(false);

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use firehose::cores::executor::Runtime;
 
 use crate::report::Report;
 use crate::setup::Setup;
@@ -35,6 +36,8 @@ struct Cli {
 enum Scenario {
     /// CPU per event, throughput and latency against a bare epoll loop, may_minihttp and nginx.
     Accept(Setup),
+    /// The same event through the event loop, hyper on glommio and hyper on tokio.
+    FrontEnds(Setup),
     /// Events per second into SQLite, the queue during the load, and the time to drain it.
     Store(Setup),
     /// The same as `store`, against FastAPI + deque + aiosqlite.
@@ -86,6 +89,14 @@ enum Scenario {
         level: bool,
     },
     #[command(hide = true)]
+    PeerHyper {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// On glommio instead of on tokio.
+        #[arg(long)]
+        glommio: bool,
+    },
+    #[command(hide = true)]
     PeerMay {
         #[arg(long)]
         listen: SocketAddr,
@@ -95,6 +106,7 @@ enum Scenario {
 fn main() -> ExitCode {
     let result = match Cli::parse().scenario {
         Scenario::Accept(setup) => measure(setup, scenario::accept),
+        Scenario::FrontEnds(setup) => measure(setup, scenario::front_ends),
         Scenario::Store(setup) => measure(setup, scenario::store),
         Scenario::Seed(setup) => measure(setup, scenario::seed),
         Scenario::Ack(setup) => measure(setup, scenario::ack),
@@ -117,6 +129,10 @@ fn main() -> ExitCode {
         Scenario::Prices(setup) => measure(setup, scenario::prices),
         Scenario::Sse(setup) => measure(setup, scenario::sse),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
+        Scenario::PeerHyper { listen, glommio } => {
+            let runtime = if glommio { Runtime::IoUring } else { Runtime::Epoll };
+            peer::own_cpu().and_then(|cpu| peer::serve_hyper(listen, runtime, cpu)).map(|()| true)
+        }
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };
     match result {

@@ -2,6 +2,7 @@
 
 mod epoll;
 mod firehose;
+mod hyper;
 mod may;
 mod nginx;
 mod python;
@@ -24,6 +25,7 @@ use crate::setup::{Folder, Setup, free_address};
 
 pub(crate) use epoll::serve as serve_epoll;
 pub(crate) use firehose::{Serve, stored_orders, stored_rows};
+pub(crate) use hyper::{own_cpu, serve as serve_hyper};
 pub(crate) use may::serve as serve_may;
 pub(crate) use python::{install, program};
 
@@ -45,6 +47,10 @@ pub(crate) enum System {
     Epoll {
         level: bool,
     },
+    /// On glommio instead of on tokio.
+    Hyper {
+        glommio: bool,
+    },
     May,
     Nginx,
     Seed,
@@ -58,6 +64,8 @@ impl System {
             System::Firehose(_) => "firehose",
             System::Epoll { level: false } => "peer-epoll",
             System::Epoll { level: true } => "peer-epoll-level",
+            System::Hyper { glommio: false } => "peer-hyper-tokio",
+            System::Hyper { glommio: true } => "peer-hyper-glommio",
             System::May => "peer-may",
             System::Nginx => "nginx",
             System::Seed => "seed",
@@ -85,6 +93,8 @@ impl System {
             System::Firehose(serve) => firehose::command(serve, setup, addr, folder.path())?,
             System::Epoll { level: false } => own("peer-epoll", addr, &[])?,
             System::Epoll { level: true } => own("peer-epoll", addr, &["--level"])?,
+            System::Hyper { glommio: false } => own("peer-hyper", addr, &[])?,
+            System::Hyper { glommio: true } => own("peer-hyper", addr, &["--glommio"])?,
             System::May => own("peer-may", addr, &[])?,
             System::Nginx => nginx::command(addr, folder.path())?,
             System::Seed | System::Upsert => python::uvicorn(self.name(), addr, folder.path()),
@@ -199,7 +209,7 @@ pub(crate) fn check(systems: &[System]) -> Result<()> {
         match system {
             System::Nginx => nginx::check()?,
             System::Seed | System::Upsert | System::Django => install(system.name())?,
-            System::Firehose(_) | System::Epoll { .. } | System::May => {}
+            System::Firehose(_) | System::Epoll { .. } | System::Hyper { .. } | System::May => {}
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 
 use crate::cpu;
-use crate::load::{self, Answers};
+use crate::load::{self, Answers, Shape};
 use crate::peer::{Health, Running, Serve, System, stored_rows};
 use crate::process::{self, Process};
 use crate::report::{Limit, Report};
@@ -103,7 +103,8 @@ fn one(setup: &Setup, system: &System, connections: usize, rate: Option<f64>) ->
     let mut watch = Watch { running: &running, looks: Vec::new() };
 
     let third = Duration::from_secs(setup.seconds.max(SECONDS_MIN)) / 3;
-    let load = load::start(running.addr, connections, rate, &setup.load_cores)?;
+    let shape = Shape { rate, ..Shape::events(connections) };
+    let load = load::start(running.addr, &shape, &setup.load_cores)?;
     let start_us = clock::monotonic_us();
     watch.look_for(third)?;
     let locked_us = clock::monotonic_us();
