@@ -34,6 +34,7 @@ mod outage;
 mod people;
 mod prices;
 mod products;
+mod profiles;
 mod questions;
 mod sandbox;
 mod settings;

@@ -10,7 +10,12 @@ pub enum Media {
     OpenMetrics,
     Json,
     Problem,
+    /// A flame graph.
     Svg,
+    /// A profile as folded text.
+    Collapsed,
+    /// A profile for `pprof`.
+    Pprof,
 }
 
 impl Media {
@@ -23,12 +28,23 @@ impl Media {
     /// Returns the whole header line.
     pub(super) fn header(self) -> &'static str {
         match self {
-            Media::Text => "Content-Type: text/plain; charset=utf-8",
+            Media::Text | Media::Collapsed => "Content-Type: text/plain; charset=utf-8",
             Media::Prometheus => "Content-Type: text/plain; version=0.0.4; charset=utf-8",
             Media::OpenMetrics => "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8",
             Media::Json => "Content-Type: application/json",
             Media::Problem => "Content-Type: application/problem+json",
             Media::Svg => "Content-Type: image/svg+xml",
+            Media::Pprof => "Content-Type: application/octet-stream",
+        }
+    }
+
+    /// Returns the header line that names the file, for a response that is saved as one. A browser shows it if it can.
+    pub(super) fn disposition(self) -> Option<&'static str> {
+        match self {
+            Media::Svg => Some("Content-Disposition: inline; filename=\"firehose.svg\""),
+            Media::Collapsed => Some("Content-Disposition: inline; filename=\"firehose.collapsed.txt\""),
+            Media::Pprof => Some("Content-Disposition: attachment; filename=\"firehose.pb.gz\""),
+            Media::Text | Media::Prometheus | Media::OpenMetrics | Media::Json | Media::Problem => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The operators' listener: may_minihttp on one thread named `ops`, which responds even when the cores do not.
 //!
 //! In: GET and HEAD on a private address. Out: the pages of the given closure, and
-//! `/debug/flamegraph?seconds=5&hz=99`. Owns: the threads `ops` (an event loop and an idle timer). Never: uses
+//! `/debug/flamegraph?seconds=5&hz=99&format=svg`. Owns: the threads `ops` (an event loop and an idle timer). Never: uses
 //! anything that belongs to the cores, or waits within a coroutine, which would stop all other coroutines.
 //!
 //! The limits of may_minihttp 0.1.11, and their consequences:
@@ -34,7 +34,7 @@ use std::time::Duration;
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 use super::answer::{Media, OpsAnswer, OpsProblem, reason};
-use super::profile::{self, PROFILE_HZ, ProfileError};
+use super::profile::{self, PROFILE_HZ, ProfileError, ProfileFormat};
 use super::slots::{Slots, WORKING, shut};
 use crate::base::clock;
 
@@ -150,6 +150,9 @@ where
         self.mark(now_s());
         response.status_code(usize::from(answer.status), reason(answer.status));
         response.header(answer.media.header()).header("Cache-Control: no-store");
+        if let Some(disposition) = answer.media.disposition() {
+            response.header(disposition);
+        }
         match answer.status {
             405 => _ = response.header("Allow: GET, HEAD"),
             503 => _ = response.header("Retry-After: 5"),
@@ -224,34 +227,23 @@ fn has_body(request: &Request) -> bool {
 }
 
 /// Takes the profile on a separate thread while only this coroutine waits.
-fn flamegraph(path: &str) -> OpsAnswer {
-    let (mut seconds, mut hz) = (5, PROFILE_HZ);
-    let query = path.split_once('?').map_or("", |(_, query)| query);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let read = match pair.split_once('=') {
-            Some(("seconds", value)) => value.parse().map(|value| seconds = value).is_ok(),
-            Some(("hz", value)) => value.parse().map(|value| hz = value).is_ok(),
-            _ => false,
-        };
-        if !read {
-            return OpsAnswer::problem(
-                OpsProblem::BAD_PARAMETER,
-                "expected /debug/flamegraph?seconds=5&hz=99",
-            );
-        }
-    }
+fn flamegraph(target: &str) -> OpsAnswer {
+    let Wanted { seconds, hz, format } = match Wanted::parse(target) {
+        Ok(wanted) => wanted,
+        Err(detail) => return OpsAnswer::problem(OpsProblem::BAD_PARAMETER, &detail),
+    };
     let (done, result) = may::sync::mpsc::channel();
     let worker = std::thread::Builder::new().name("profile".to_owned());
-    if let Err(error) = worker.spawn(move || _ = done.send(profile::flamegraph(seconds, hz))) {
+    if let Err(error) = worker.spawn(move || _ = done.send(profile::profile(seconds, hz, format))) {
         return OpsAnswer::problem(OpsProblem::OVERLOADED, &format!("no thread to profile with: {error}"));
     }
     match result.recv() {
-        Ok(Ok(svg)) => OpsAnswer { status: 200, media: Media::Svg, body: svg },
+        Ok(Ok(body)) => OpsAnswer { status: 200, media: format.into(), body },
         Ok(Err(error)) => {
             let problem = match error {
                 ProfileError::Range => OpsProblem::BAD_PARAMETER,
                 ProfileError::Busy => OpsProblem::OVERLOADED,
-                ProfileError::Sampler(_) | ProfileError::Drawing(_) => OpsProblem::INTERNAL,
+                ProfileError::Sampler(_) | ProfileError::Writing(_) => OpsProblem::INTERNAL,
             };
             OpsAnswer::problem(problem, &error.to_string())
         }
@@ -260,6 +252,45 @@ fn flamegraph(path: &str) -> OpsAnswer {
             "the profiling thread ended; the log has the \
                                                             reason",
         ),
+    }
+}
+
+/// The parameters of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    seconds: u64,
+    hz: u32,
+    format: ProfileFormat,
+}
+
+impl Wanted {
+    /// Returns what is wrong with the query, if anything.
+    fn parse(target: &str) -> Result<Wanted, String> {
+        let mut wanted = Wanted { seconds: 5, hz: PROFILE_HZ, format: ProfileFormat::Svg };
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "seconds" => wanted.seconds = value.parse().map_err(|_| "seconds is not a number")?,
+                "hz" => wanted.hz = value.parse().map_err(|_| "hz is not a number")?,
+                "format" => {
+                    wanted.format = ProfileFormat::from_name(value)
+                        .ok_or_else(|| format!("format must be {}", ProfileFormat::NAMES))?;
+                }
+                _ => return Err("the parameters are seconds, hz and format".to_owned()),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+impl From<ProfileFormat> for Media {
+    fn from(format: ProfileFormat) -> Media {
+        match format {
+            ProfileFormat::Svg => Media::Svg,
+            ProfileFormat::Collapsed => Media::Collapsed,
+            ProfileFormat::Pprof => Media::Pprof,
+        }
     }
 }
 
@@ -434,25 +465,42 @@ mod tests {
         });
         let mut first = connect();
         // One of two concurrent requests is served and the other is refused. Repeat until ours is served.
-        loop {
+        let (head, svg) = loop {
             first.write_all(b"GET /debug/flamegraph?seconds=2&hz=199 HTTP/1.1\r\n\r\n").unwrap();
-            let (head, _) = ask("GET /debug/flamegraph?seconds=1 HTTP/1.1\r\n\r\n");
-            if head.starts_with("HTTP/1.1 503 ") {
-                assert!(head.contains("\r\nRetry-After: "), "{head}");
-                break;
+            let (other, _) = ask("GET /debug/flamegraph?seconds=1 HTTP/1.1\r\n\r\n");
+            assert_eq!(ask("GET /health HTTP/1.1\r\n\r\n").1, b"{}");
+            let (head, svg) = read_answer(&mut first);
+            if head.starts_with("HTTP/1.1 200 ") && other.starts_with("HTTP/1.1 503 ") {
+                assert!(other.contains("\r\nRetry-After: "), "{other}");
+                break (head, svg);
             }
-            assert!(read_answer(&mut first).0.starts_with("HTTP/1.1 503 "));
-        }
-        assert_eq!(ask("GET /health HTTP/1.1\r\n\r\n").1, b"{}");
-        let (head, svg) = read_answer(&mut first);
+            let is_refused = |head: &str| head.starts_with("HTTP/1.1 503 ");
+            assert!(is_refused(&head) || is_refused(&other), "{head}{other}");
+        };
         say_end.send_blocking(()).unwrap();
         busy.unwrap().join().unwrap();
         let svg = String::from_utf8(svg).unwrap();
         assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("image/svg+xml"), "{head}\n{svg}");
         assert!(svg.contains("<svg") && svg.contains("busy-bee"), "{svg}");
-        for query in ["seconds=0", "seconds=61", "seconds=x", "minutes=1", "hz=0&seconds=1"] {
-            let (head, _) = ask(&format!("GET /debug/flamegraph?{query} HTTP/1.1\r\n\r\n"));
+        assert!(svg.contains("truncate_text_right = true"), "the start of a name remains");
+    }
+
+    #[test]
+    fn a_refused_parameter_of_a_profile_is_named() {
+        for (query, reason) in [
+            ("seconds=0", "seconds must be 1 to 60 and hz 1 to 1000"),
+            ("seconds=61", "seconds must be 1 to 60 and hz 1 to 1000"),
+            ("hz=0&seconds=1", "seconds must be 1 to 60 and hz 1 to 1000"),
+            ("seconds=x", "seconds is not a number"),
+            ("hz=-1", "hz is not a number"),
+            ("format=png", "format must be svg, collapsed or pprof"),
+            ("format", "format must be svg, collapsed or pprof"),
+            ("minutes=1", "the parameters are seconds, hz and format"),
+        ] {
+            let (head, body) = ask(&format!("GET /debug/flamegraph?{query} HTTP/1.1\r\n\r\n"));
             assert!(head.starts_with("HTTP/1.1 400 "), "{query}: {head}");
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["detail"], reason, "{query}");
         }
     }
 }

@@ -11,7 +11,6 @@ pub mod output;
 mod process;
 mod profile;
 mod prometheus;
-mod sampler;
 mod slots;
 pub mod vitals;
 
@@ -19,5 +18,5 @@ pub use answer::{Media, OpsAnswer, OpsProblem};
 pub use listen::{OpsAsked, start};
 pub use log::{DroppedLines, LogError, LogGuard, LogSettings, init};
 pub use process::{Disk, Process, ThreadCpu, disk, threads, write_process_families};
-pub use profile::{PROFILE_HZ, PROFILE_SECONDS_MAX, ProfileError, flamegraph};
+pub use profile::{PROFILE_HZ, PROFILE_SECONDS_MAX, ProfileError, ProfileFormat, profile};
 pub use prometheus::{Format, Kind, Number, Page, negotiate};

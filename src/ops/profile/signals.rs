@@ -1,4 +1,4 @@
-//! Stack samples of the threads that use the CPU, taken by a signal handler.
+//! Call chains of the threads that use the CPU, sampled by a signal handler, where the kernel does not sample.
 //!
 //! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never: allocates,
 //! takes a lock, calls an unwinder or makes a failing system call within the handler, because the handler may have
@@ -23,6 +23,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::samples::{Chain, Samples, thread_names};
 use crate::base::clock;
 
 /// The number of frames kept per sample, innermost first. The stacks of async servers have about 40.
@@ -30,23 +31,6 @@ const FRAMES_MAX: usize = 62;
 
 /// The number of samples kept, at 512 bytes each. Sampling two CPUs for 60 s at 99 Hz yields 11,880.
 const SAMPLES_MAX: usize = 65_536;
-
-/// A call chain and its number of samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chain {
-    pub(super) thread: String,
-    /// The current address, then the return addresses outwards.
-    pub(super) addresses: Vec<usize>,
-    pub(super) count: u64,
-}
-
-/// The result of sampling.
-#[derive(Debug)]
-pub(super) struct Samples {
-    pub(super) chains: Vec<Chain>,
-    /// The number of samples for which there was no space.
-    pub(super) lost: u64,
-}
 
 /// One sample; `depth` is written last.
 struct Slot {
@@ -155,11 +139,12 @@ impl Sampling {
         }
         let chain = |((thread, addresses), count): ((&str, Vec<usize>), u64)| Chain {
             thread: thread.to_owned(),
+            kernel: Vec::new(),
             addresses,
             count,
         };
         let lost = self.taken.load(Ordering::Relaxed).saturating_sub(self.slots.len());
-        Samples { chains: counts.into_iter().map(chain).collect(), lost: lost as u64 }
+        Samples { chains: counts.into_iter().map(chain).collect(), lost: lost as u64, has_kernel: false }
     }
 }
 
@@ -247,19 +232,6 @@ fn stacks() -> io::Result<Vec<(usize, usize)>> {
     Ok(stacks)
 }
 
-fn thread_names() -> io::Result<HashMap<u32, String>> {
-    let mut names = HashMap::new();
-    for task in fs::read_dir("/proc/self/task")? {
-        let task = task?;
-        let number = task.file_name().to_str().and_then(|name| name.parse().ok());
-        // A thread may end between the listing and the reading.
-        if let (Some(number), Ok(name)) = (number, fs::read_to_string(task.path().join("comm"))) {
-            names.insert(number, name.trim_end().to_owned());
-        }
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,7 +268,8 @@ mod tests {
             // A sample for which there is no space is counted, but not stored.
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
             let samples = sampling.collect(&HashMap::from([(3, "name".to_owned())]));
-            assert_eq!(samples.chains, [Chain { thread: "name".to_owned(), addresses: expected, count: 1 }]);
+            let chain = Chain { thread: "name".to_owned(), kernel: vec![], addresses: expected, count: 1 };
+            assert_eq!(samples.chains, [chain]);
             assert_eq!(samples.lost, 1);
         }
         let sampling = Sampling { stacks: vec![(100, 200), (300, 400)], slots: vec![], taken: 0.into() };
