@@ -71,6 +71,10 @@ fn browsers_get_the_page_at_the_root_and_others_what_they_got() {
         let again = get(&mut client, file, &known);
         assert_eq!((again.status, again.body.len(), again.header("ETag")), (304, 0, Some(tag)), "{file}");
     }
+    let icon = get(&mut client, "/favicon.ico", "");
+    assert_eq!((icon.status, icon.header("Content-Type")), (200, Some("image/x-icon")));
+    assert_eq!(icon.header("Cache-Control"), Some("public, max-age=86400"));
+    assert!(icon.body.starts_with(&[0, 0, 1, 0, 1, 0, 32, 32]), "one icon of 32 by 32 pixels");
     let missing = get(&mut client, "/dashboard/nowhere.js", "");
     assert_eq!((missing.status, &missing.json()["type"]), (404, &"/docs/problems/not-found".into()));
     let answer = client.ask("POST", "/dashboard/state", "{}").expect("an answer");

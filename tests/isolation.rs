@@ -244,6 +244,7 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
         | "/docs/{file..}"
         | "/docs/problems/{slug}"
         | "/dashboard/{file..}"
+        | "/favicon.ico"
         | "/" => Vec::new(),
         NO_ENDPOINT => ["orders/search/", "orders", "", "reports/exports", "stock", "customers/c"]
             .into_iter()

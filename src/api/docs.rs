@@ -48,7 +48,9 @@ fn swagger_ui_index() -> Option<Page> {
     let index = String::from_utf8_lossy(&page.body)
         .replace("=\"./", "=\"/docs/")
         .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
-        .replace("<title>Swagger UI</title>", "<title>firehose API</title>");
+        .replace("<title>Swagger UI</title>", "<title>firehose API</title>")
+        .replace("/docs/favicon-32x32.png", "/favicon.ico")
+        .replace("/docs/favicon-16x16.png", "/favicon.ico");
     Some(html(index))
 }
 
@@ -156,8 +158,10 @@ mod tests {
         for path in ["/docs", "/docs/", "/docs/index.html"] {
             let links = links(&text(path));
             assert!(links.len() >= 6, "{links:?}");
-            for link in links {
-                assert!(!page(&link).unwrap().body.is_empty(), "{link}");
+            // The icon belongs to all pages, and `tests/dashboard.rs` requests it.
+            assert_eq!(links.iter().filter(|link| *link == "/favicon.ico").count(), 2, "{links:?}");
+            for link in links.iter().filter(|link| *link != "/favicon.ico") {
+                assert!(!page(link).unwrap().body.is_empty(), "{link}");
             }
         }
         assert_eq!(page("/docs/swagger-ui.css").unwrap().content_type, "text/css; charset=utf-8");

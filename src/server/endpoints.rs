@@ -334,6 +334,7 @@ const ROWS: &[Endpoint<Handler>] = &[
         "/dashboard/state",
         &[page(READ_ALL, |asked| status::state(asked.vitals), status::openapi::state)],
     ),
+    Endpoint::new("/favicon.ico", &[page(OPEN, status::favicon, status::openapi::get_favicon)]),
     Endpoint::new("/", &[page(OPEN, status::root, status::openapi::get_root)]),
 ];
 

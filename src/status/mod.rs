@@ -9,6 +9,6 @@ mod metrics;
 pub mod openapi;
 pub mod shapes;
 
-pub use dashboard::{file, root, state};
+pub use dashboard::{favicon, file, root, state};
 pub use health::{health, ready, receipt};
 pub use metrics::answer as metrics;

@@ -60,6 +60,16 @@ pub fn get_file() -> OperationBuilder {
 }
 
 #[must_use]
+pub fn get_favicon() -> OperationBuilder {
+    OperationBuilder::new()
+        .operation_id(Some("favicon"))
+        .tag("operations")
+        .summary(Some("The icon of all pages"))
+        .description(Some("An icon of 32 by 32 pixels. It has an `ETag` and may be kept for a day."))
+        .response("200", file(&["image/x-icon"]))
+}
+
+#[must_use]
 pub fn get_receipt() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getReceipt"))

@@ -21,12 +21,19 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
+/// A file that may change with the program. A client asks whether it has.
+const CHECKED: &str = "no-cache";
+/// A file whose name contains its version, so that it never changes.
+const FIXED: &str = "public, max-age=31536000, immutable";
+/// A file that may be old for a day.
+const A_DAY: &str = "public, max-age=86400";
+
 struct File {
     name: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
-    /// Set if the file's name contains its version, so that it never changes.
-    is_fixed: bool,
+    /// The value of `Cache-Control`.
+    kept: &'static str,
     served: OnceLock<Served>,
 }
 
@@ -39,38 +46,44 @@ struct Served {
 }
 
 macro_rules! file {
-    ($name:literal, $content_type:expr, $path:literal, $is_fixed:literal) => {
+    ($name:literal, $content_type:expr, $path:literal, $kept:expr) => {
         File {
             name: $name,
             content_type: $content_type,
             bytes: include_bytes!($path),
-            is_fixed: $is_fixed,
+            kept: $kept,
             served: OnceLock::new(),
         }
     };
 }
 
-static INDEX: File = file!("index.html", HTML, "page/index.html", false);
+static FAVICON: File = file!("favicon.ico", "image/x-icon", "page/favicon.ico", A_DAY);
+static INDEX: File = file!("index.html", HTML, "page/index.html", CHECKED);
 static FILES: [File; 14] = [
-    file!("style.css", CSS, "page/style.css", false),
-    file!("main.js", JS, "page/main.js", false),
-    file!("theme.js", JS, "page/theme.js", false),
-    file!("dom.js", JS, "page/dom.js", false),
-    file!("format.js", JS, "page/format.js", false),
-    file!("rates.js", JS, "page/rates.js", false),
-    file!("charts.js", JS, "page/charts.js", false),
-    file!("tables.js", JS, "page/tables.js", false),
-    file!("outage.js", JS, "page/outage.js", false),
-    file!("tenant.js", JS, "page/tenant.js", false),
-    file!("icon.svg", "image/svg+xml", "page/icon.svg", false),
-    file!("uPlot-1.6.32/uPlot.js", JS, "vendor/uPlot-1.6.32/uPlot.iife.min.js", true),
-    file!("uPlot-1.6.32/uPlot.css", CSS, "vendor/uPlot-1.6.32/uPlot.min.css", true),
-    file!("uPlot-1.6.32/LICENSE", TEXT, "vendor/uPlot-1.6.32/LICENSE", true),
+    file!("style.css", CSS, "page/style.css", CHECKED),
+    file!("main.js", JS, "page/main.js", CHECKED),
+    file!("theme.js", JS, "page/theme.js", CHECKED),
+    file!("dom.js", JS, "page/dom.js", CHECKED),
+    file!("format.js", JS, "page/format.js", CHECKED),
+    file!("rates.js", JS, "page/rates.js", CHECKED),
+    file!("charts.js", JS, "page/charts.js", CHECKED),
+    file!("tables.js", JS, "page/tables.js", CHECKED),
+    file!("outage.js", JS, "page/outage.js", CHECKED),
+    file!("tenant.js", JS, "page/tenant.js", CHECKED),
+    file!("icon.svg", "image/svg+xml", "page/icon.svg", CHECKED),
+    file!("uPlot-1.6.32/uPlot.js", JS, "vendor/uPlot-1.6.32/uPlot.iife.min.js", FIXED),
+    file!("uPlot-1.6.32/uPlot.css", CSS, "vendor/uPlot-1.6.32/uPlot.min.css", FIXED),
+    file!("uPlot-1.6.32/LICENSE", TEXT, "vendor/uPlot-1.6.32/LICENSE", FIXED),
 ];
 
 /// Returns the page itself, which `/` serves to clients that accept HTML.
 pub(super) fn index(wants: &Wants<'_>) -> Answer {
     INDEX.answer(wants, "Accept, Accept-Encoding")
+}
+
+/// Returns the icon that browsers request if a page names none, such as a problem's page or a JSON document.
+pub(super) fn favicon(wants: &Wants<'_>) -> Answer {
+    FAVICON.answer(wants, "Accept-Encoding")
 }
 
 /// Returns the file at `/dashboard` or below it, or `None` if there is none. `path` is the request's path without its
@@ -92,13 +105,12 @@ impl File {
             Some((tag, packed)) if wants.gzip => (tag, packed.as_slice(), Some("gzip")),
             _ => (&served.tag, self.bytes, None),
         };
-        let kept = if self.is_fixed { "public, max-age=31536000, immutable" } else { "no-cache" };
         let mut answer = match wants.known.is_some_and(|known| lists(known.as_bytes(), tag, Comparison::Weak))
         {
             true => Answer::new(304, "", Cow::default()),
             false => Answer::new(200, self.content_type, body),
         };
-        answer = answer.with("ETag", tag.as_str()).with("Cache-Control", kept).with("Vary", vary);
+        answer = answer.with("ETag", tag.as_str()).with("Cache-Control", self.kept).with("Vary", vary);
         if answer.status == 200 {
             if let Some(coding) = coding {
                 answer = answer.with("Content-Encoding", coding);
@@ -164,7 +176,7 @@ mod tests {
     #[test]
     fn k3_the_page_names_only_files_there_are_and_nothing_elsewhere() {
         let mut named = 0;
-        for file_of in FILES.iter().chain([&INDEX]).filter(|file| !file.is_fixed) {
+        for file_of in FILES.iter().chain([&INDEX]).filter(|file| file.kept == CHECKED) {
             // A namespace is only a name. It is not fetched.
             let text = std::str::from_utf8(file_of.bytes).unwrap().replace("http://www.w3.org/2000/svg", "");
             for quoted in text.split(['"', '\'', '`']).skip(1).step_by(2) {
@@ -189,7 +201,7 @@ mod tests {
     fn what_is_vendored_is_what_its_note_says() {
         use sha2::Digest as _;
         let note = include_str!("vendor/README.md");
-        for file in FILES.iter().filter(|file| file.is_fixed) {
+        for file in FILES.iter().filter(|file| file.kept == FIXED) {
             let sum: String =
                 sha2::Sha256::digest(file.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             assert!(note.contains(&sum), "{} has sha256 {sum}", file.name);

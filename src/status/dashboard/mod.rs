@@ -29,3 +29,9 @@ pub fn file(asked: &Asked<'_>) -> Answer {
     let found = files::file(asked.path, &asked.wants);
     found.unwrap_or_else(|| asked.not_found(Problem::NotFound, NO_PAGE))
 }
+
+/// Answers with the icon of all pages.
+#[must_use]
+pub fn favicon(asked: &Asked<'_>) -> Answer {
+    files::favicon(&asked.wants)
+}
