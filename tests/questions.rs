@@ -419,6 +419,29 @@ fn the_flame_graph_of_an_idle_server_is_a_picture_and_other_refusals_have_a_type
 }
 
 #[test]
+fn the_operators_pages_are_compressed_for_scrapers_that_ask() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--cores", &cpus(1), "--ops-listen", "127.0.0.1:0"]);
+    let mut ops = Client::connect(server.ops.expect("ops listens")).expect("it answers");
+    let mut scrape = |coding: &str| {
+        let head = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n\r\n");
+        ops.write(head.as_bytes()).expect("the request is sent");
+        let answer = ops.answer().expect("a response");
+        assert_eq!((answer.status, answer.header("vary")), (200, Some("Accept-Encoding")));
+        answer
+    };
+    let (plain, packed) = (scrape("gzip;q=0"), scrape("gzip"));
+    assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), (None, Some("gzip")));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_string(&mut text).expect("gzip of UTF-8");
+    assert!(packed.body.len() * 4 < text.len(), "{} bytes of {}", packed.body.len(), text.len());
+    let families = |text: &str| text.lines().filter(|line| line.starts_with("# TYPE")).count();
+    assert_eq!(families(&text), families(std::str::from_utf8(&plain.body).expect("UTF-8")));
+    let health = ops.get("/health").expect("a response");
+    assert_eq!((health.status, health.header("vary")), (200, None), "a short page stays as it is");
+}
+
+#[test]
 fn health_counts_events_and_orders_and_nothing_else() {
     let folder = Folder::new();
     let mut server = serve(&folder);

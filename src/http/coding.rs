@@ -13,6 +13,9 @@ pub enum Coding {
 /// The value of `Accept-Encoding` in a 415 response.
 pub const CODINGS: &str = "gzip, deflate, zstd, identity";
 
+/// The largest response that is not compressed. It fits into one or two TCP segments without compression.
+pub const UNPACKED_MAX: usize = 1024;
+
 /// A zstd window above 8 MiB would cost that much memory for a few input bytes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 

@@ -19,7 +19,7 @@ mod request_id;
 pub use accept::{Media, preferred, preferred_coding, takes_coding};
 pub use answer::{Answer, Cors, To, write_answer, write_answer_after, write_common};
 pub use chunked::Chunked;
-pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max, without_mark};
+pub use coding::{CODINGS, Coding, InflateError, UNPACKED_MAX, sent_bytes_max, without_mark};
 pub use connection::{Connection, Next, Wanted};
 pub use credential::Credential;
 pub use gate::{Gate, Passed, REFUSED_PATH};

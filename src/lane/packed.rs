@@ -10,10 +10,7 @@ use super::body::AnswerBody;
 use super::call::{Reply, RequestHead};
 use super::packing::{Coding, Compressor, PackedBody, STEP_BYTES};
 use super::state::Lane;
-use crate::http::{Answer, preferred_coding};
-
-/// The smallest size that is compressed. A smaller response fits into one or two TCP segments without compression.
-const PACKED_MIN: usize = 1024;
+use crate::http::{Answer, UNPACKED_MAX, preferred_coding};
 
 /// Compresses the reply if the request accepts it, the response benefits, and there is memory for an encoder.
 pub(super) fn packed(lane: &Lane, request: &RequestHead, mut reply: Reply) -> Reply {
@@ -58,8 +55,8 @@ fn is_packable(Reply { answer, body }: &Reply) -> bool {
     // one.
     const OF_THESE_BYTES: [&str; 4] = ["ETag", "Content-Range", "Repr-Digest", "Content-Encoding"];
     let is_long = match body {
-        None => answer.body.len() > PACKED_MIN,
-        Some(body) => body.may_be_packed(PACKED_MIN),
+        None => answer.body.len() > UNPACKED_MAX,
+        Some(body) => body.may_be_packed(UNPACKED_MAX),
     };
     let is_text = answer.content_type.starts_with("text/")
         || ["json", "javascript", "xml", "openmetrics"].iter().any(|kind| answer.content_type.contains(kind));

@@ -47,6 +47,11 @@ impl Media {
             Media::Text | Media::Prometheus | Media::OpenMetrics | Media::Json | Media::Problem => None,
         }
     }
+
+    /// Returns `true` for text. A `pprof` profile is compressed already.
+    pub(super) fn is_packable(self) -> bool {
+        self != Media::Pprof
+    }
 }
 
 impl From<Format> for Media {

@@ -24,19 +24,22 @@
     reason = "shutdown(2) by descriptor: the only way to end a connection that the crate owns"
 )]
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 use super::answer::{Media, OpsAnswer, OpsProblem, reason};
 use super::profile::{self, PROFILE_HZ, ProfileError, ProfileFormat};
 use super::slots::{Slots, WORKING, shut};
 use crate::base::clock;
+use crate::http::{UNPACKED_MAX, preferred_coding};
 
 /// The size of a coroutine's stack in words: 128 KiB. A page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
@@ -163,8 +166,16 @@ where
             // Bytes that are already written are still sent. The next read returns the end of the stream.
             shut(self.fd, libc::SHUT_RD);
         }
+        let mut body = answer.body;
+        if answer.media.is_packable() && body.len() > UNPACKED_MAX {
+            response.header("Vary: Accept-Encoding");
+            if takes_gzip(&request) {
+                response.header("Content-Encoding: gzip");
+                body = gzip(&body)?;
+            }
+        }
         if request.method() != "HEAD" {
-            response.body_vec(answer.body);
+            response.body_vec(body);
         }
         Ok(())
     }
@@ -219,6 +230,23 @@ where
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a [u8]> {
     request.headers().iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
+/// Returns `true` if the client accepts the only coding of this port. Every scraper that accepts one accepts gzip.
+fn takes_gzip(request: &Request) -> bool {
+    let values: Vec<&str> = request
+        .headers()
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case("accept-encoding"))
+        .filter_map(|header| std::str::from_utf8(header.value).ok())
+        .collect();
+    preferred_coding(&values, &["gzip"]).is_some()
+}
+
+fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
 }
 
 fn has_body(request: &Request) -> bool {
