@@ -57,6 +57,10 @@ impl Store for ClickStore {
         stage == Stage::Seal && self.is_seal_due()
     }
 
+    fn upkeep_waits(&self) -> bool {
+        self.seal_due
+    }
+
     fn upkeep(
         &mut self,
         _stage: Stage,

@@ -81,6 +81,10 @@ impl Store for EventStore {
         stage == Stage::Ids && self.ids.work_due()
     }
 
+    fn upkeep_waits(&self) -> bool {
+        self.ids.is_freezing()
+    }
+
     fn upkeep(
         &mut self,
         _stage: Stage,

@@ -144,6 +144,13 @@ impl Board {
         self.disk_low.load(Ordering::Relaxed)
     }
 
+    /// Returns the free bytes on the data disk, or `None` before the watcher's first check.
+    #[must_use]
+    pub fn disk_free(&self) -> Option<u64> {
+        let free_bytes = self.disk_free_bytes.get();
+        (free_bytes != u64::MAX).then_some(free_bytes)
+    }
+
     pub fn set_disk_low(&self, low: bool) {
         self.disk_low.store(low, Ordering::Relaxed);
     }

@@ -57,11 +57,6 @@ impl OrderStore {
         })
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_building(&self) -> bool {
-        self.building.is_some()
-    }
-
     /// Shortens the runs of ids, for tests.
     #[cfg(test)]
     pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {
@@ -108,6 +103,10 @@ impl Store for OrderStore {
             Stage::Seal => self.is_seal_due(),
             Stage::Erase | Stage::Retain => false,
         }
+    }
+
+    fn upkeep_waits(&self) -> bool {
+        self.seal_due || self.ids.is_freezing()
     }
 
     fn upkeep(

@@ -130,6 +130,11 @@ pub trait Store: Any + Debug + Send {
         false
     }
 
+    /// Returns `true` if there is work that [`Store::upkeep`] cannot do yet, because a sort is running.
+    fn upkeep_waits(&self) -> bool {
+        false
+    }
+
     /// Runs one slice of a stage in separate transactions. The slice takes about `budget`.
     fn upkeep(
         &mut self,

@@ -102,6 +102,8 @@ pub struct ShardStatus {
     pub wal_bytes: Cell,
     /// When an outside reader began to prevent complete checkpoints, in microseconds since 1970. 0 while none does.
     pub wal_pinned_us: Cell,
+    /// 1 while upkeep is left: ids to sort, sealed partitions to index, rows to erase or to drop.
+    pub upkeep_pending: Cell,
     /// When the last commit ended, in microseconds since 1970. 0 before the first.
     pub last_commit_us: Cell,
     /// 1 while a journal may contain data of suppressed people that no row contains.
@@ -140,6 +142,8 @@ impl ShardStatus {
             database_bytes: Cell::default(),
             wal_bytes: Cell::default(),
             wal_pinned_us: Cell::default(),
+            // Unknown until the writer has opened the shard.
+            upkeep_pending: Cell::new(1),
             last_commit_us: Cell::default(),
             suppressed: Cell::default(),
             caught_up_us: Cell::new(clock::unix_us().max(0) as u64),

@@ -17,6 +17,12 @@ impl Shard {
             || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
+    /// Returns `true` until nothing is left to do: also while [`Shard::upkeep`] waits for a sort or for another shard.
+    #[must_use]
+    pub fn upkeep_pending(&self) -> bool {
+        self.upkeep_due() || self.stores.iter().any(|store| store.upkeep_waits())
+    }
+
     /// Runs one slice of about `budget`, in short separate transactions. Call it between batches. Returns an index if
     /// the slice completed one.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {

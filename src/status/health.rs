@@ -28,6 +28,7 @@ fn shard_health(board: &ShardBoard) -> ShardHealth {
         pending: flow.pending(),
         pending_bytes: flow.pending_bytes,
         database_events: board.status.rows(),
+        upkeep_pending: board.status.upkeep_pending.get() > 0,
     }
 }
 
@@ -62,6 +63,7 @@ pub fn health(vitals: &Vitals) -> Answer {
                 AckLevel::Os => "os",
                 AckLevel::Disk => "disk",
             },
+            disk_free_bytes: vitals.board.disk_free(),
             shards,
         },
     )

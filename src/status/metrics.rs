@@ -129,6 +129,15 @@ fn flow(page: &mut Page, vitals: &Vitals) {
     by_shard(
         page,
         vitals,
+        "firehose_upkeep_pending",
+        Kind::Gauge,
+        "1 while ids are to be sorted, sealed partitions to be indexed, or rows to be erased or dropped.",
+        "",
+        |b| b.status.upkeep_pending.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
         "firehose_price_changes",
         Kind::Counter,
         "Price anomalies and decisions on them since the start.",

@@ -146,6 +146,8 @@ pub struct Health {
     /// `disk` (the event survives a power cut).
     #[schema(example = "os")]
     pub ack: &'static str,
+    /// Free bytes on the data disk, at most a second old.
+    pub disk_free_bytes: Option<u64>,
     pub shards: Vec<ShardHealth>,
 }
 
@@ -163,6 +165,9 @@ pub struct ShardHealth {
     pub pending: u64,
     pub pending_bytes: u64,
     pub database_events: u64,
+    /// `true` while upkeep is left: ids to sort, sealed partitions to index, or rows to erase or drop. Records are
+    /// stored and found meanwhile.
+    pub upkeep_pending: bool,
 }
 
 /// The server's readiness.

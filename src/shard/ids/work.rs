@@ -77,6 +77,11 @@ impl Ids {
         self.staged.is_empty() && (is_left || is_next)
     }
 
+    /// Returns `true` while a thread sorts ids, or sorted ids are not yet in a run.
+    pub fn is_freezing(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     /// Runs one slice of converting the newest ids to a run, or of deleting what a run replaced, in a separate
     /// transaction of about `budget`. Call it between batches; within a batch it does nothing. After an error, the
     /// slice has no effect. If too many new ids arrive before the thread has sorted the frozen ones (0.1 us per id),

@@ -23,7 +23,6 @@ const BUCKETS_PER_DOUBLING: f64 = 8.0;
 /// Answers with everything on the page except a tenant's rows. This takes a third of the time of `/metrics`.
 #[must_use]
 pub fn state(vitals: &Vitals) -> Answer {
-    let disk_free_bytes = vitals.board.disk_free_bytes.get();
     json(
         200,
         &DashboardState {
@@ -36,8 +35,7 @@ pub fn state(vitals: &Vitals) -> Answer {
                 AckLevel::Os => "os",
                 AckLevel::Disk => "disk",
             },
-            // The value is unknown before the watcher's first check.
-            disk_free_bytes: (disk_free_bytes != u64::MAX).then_some(disk_free_bytes),
+            disk_free_bytes: vitals.board.disk_free(),
             process: Process::read().ok().map(|process| ProcessState {
                 resident_bytes: process.resident_bytes,
                 cpu_seconds: process.cpu_seconds,
