@@ -307,6 +307,7 @@
 //! | P2 | a stream of changes neither omits nor repeats one, across cores, shards, restarts and slow readers | `tests/prices.rs` |
 //! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed generates the same bytes; the expected totals of a dataset equal a recount | `tests/dataset.rs` |
+//! | D2 | a dataset that is loaded or posted is stored once, whatever is repeated or killed, and its indexes are built when the command ends | `tests/dataset_stored.rs` |
 //! | E1 | an erased person is in no file of the data folder, and does not reappear | `tests/people.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
 //! | K1 | once there are keys, no endpoint reads or writes a tenant's rows without a key for them | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit applies at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |

@@ -8,6 +8,8 @@ mod support;
 
 mod any_sqlite;
 mod dataset;
+mod dataset_posted;
+mod dataset_stored;
 mod documented;
 mod duplicates;
 mod durability;

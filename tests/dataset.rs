@@ -1,28 +1,13 @@
-//! `firehose gen-dataset`: the same seed makes the same bytes, every format contains the same rows, `truth.json`
-//! equals a recount from the files, and posting survives a server that refuses requests for a while.
+//! `firehose gen-dataset`: the same seed makes the same bytes, every format contains the same rows, and `truth.json`
+//! equals a recount from the files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Output;
-use std::thread::JoinHandle;
 
+use crate::support::commerce::truth;
+use crate::support::datasets::{generate, generated, ndjson, text};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-fn generate(flags: &str) -> Output {
-    crate::support::command().arg("gen-dataset").args(flags.split_whitespace()).output().expect("it runs")
-}
-
-#[track_caller]
-fn generated(flags: &str) -> TempDir {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let output = generate(&format!("{flags} --out {}", dir.path().display()));
-    assert!(output.status.success(), "{flags}: {}", String::from_utf8_lossy(&output.stderr));
-    dir
-}
 
 /// Returns every file of a folder by its name.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -31,19 +16,6 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file"))
     };
     entries.map(read).collect()
-}
-
-fn truth(dir: &Path) -> Value {
-    serde_json::from_slice(&fs::read(dir.join("truth.json")).expect("the truth")).expect("JSON")
-}
-
-fn ndjson(dir: &Path, name: &str) -> Vec<Value> {
-    let text = fs::read_to_string(dir.join(name)).expect("UTF-8");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-fn text<'v>(value: &'v Value, name: &str) -> &'v str {
-    value[name].as_str().unwrap_or_else(|| panic!("no text {name} in {value}"))
 }
 
 /// Returns a decimal string in minor units and its number of fraction digits.
@@ -72,8 +44,8 @@ fn d1_the_same_seed_makes_the_same_bytes_and_another_makes_others() {
         assert_eq!(
             one.len(),
             match format {
-                "ndjson" => 6,
-                "csv" => 7,
+                "ndjson" => 7,
+                "csv" => 8,
                 _ => 2,
             }
         );
@@ -87,7 +59,8 @@ fn d1_the_same_seed_makes_the_same_bytes_and_another_makes_others() {
 /// change raises `GENERATION` in `src/gen_dataset/spec.rs`.
 #[test]
 fn d1_the_bytes_of_a_seed_never_change() {
-    let dir = generated("--preset tiny --tenants 2 --customers 300 --currencies USD,JPY --seed 42");
+    let dir =
+        generated("--preset tiny --tenants 2 --customers 150 --orders 500 --currencies USD,JPY --seed 42");
     let sums: Vec<String> = contents(dir.path())
         .into_iter()
         .map(|(name, bytes)| format!("{name} {} {:08x}", bytes.len(), crc32c::crc32c(&bytes)))
@@ -95,38 +68,54 @@ fn d1_the_bytes_of_a_seed_never_change() {
     assert_eq!(sums, PINNED);
 }
 
-const PINNED: [&str; 6] = [
+const PINNED: [&str; 7] = [
     "customers.ndjson 40035 95cad9e9",
-    "orders.ndjson 467229 61998bdc",
-    "price_samples.ndjson 154553 ceff375a",
-    "products.ndjson 27645 d4bf86a8",
-    "stock_events.ndjson 66642 8ce7c134",
-    "truth.json 153707 857bec0d",
+    "orders.ndjson 516546 59fb4f33",
+    "price_history.ndjson 311089 71b1e6d9",
+    "products.ndjson 27894 c71fabad",
+    "stock_events.ndjson 135031 1acd7ff1",
+    "tenants.ndjson 219 4137b528",
+    "truth.json 150561 d75d31ac",
 ];
 
 #[test]
 fn one_table_grows_without_touching_the_others() {
     let base = contents(generated("--preset tiny").path());
-    let more = contents(generated("--preset tiny --price-samples 2000 --stock-events 10").path());
-    for name in ["customers.ndjson", "products.ndjson", "orders.ndjson"] {
+    let more = contents(generated("--preset tiny --price-samples 20 --stock-events 10").path());
+    for name in ["tenants.ndjson", "customers.ndjson", "products.ndjson", "orders.ndjson"] {
         assert!(base[name] == more[name], "{name}");
     }
-    assert_ne!(base["price_samples.ndjson"], more["price_samples.ndjson"]);
+    assert_ne!(base["price_history.ndjson"], more["price_history.ndjson"]);
+    assert_ne!(base["stock_events.ndjson"], more["stock_events.ndjson"]);
 }
 
+/// Counts are those of each tenant, and price samples those of each product.
 #[test]
 fn rows_are_as_many_as_were_asked_for() {
-    let dir =
-        generated("--preset tiny --tenants 3 --products 40 --orders 500 --items-mean 4 --stock-events 7");
-    let rows = &truth(dir.path())["rows"];
-    for (table, wanted) in
-        [("customers", 300), ("products", 120), ("orders", 500), ("price_samples", 1000), ("stock_events", 7)]
-    {
-        assert_eq!(rows[table], wanted, "{table}");
-        assert_eq!(ndjson(dir.path(), &format!("{table}.ndjson")).len(), wanted, "{table}");
+    let flags = "--preset tiny --tenants 3 --products 40 --price-samples 7 --customers 90 --orders 500 --items-mean 4 \
+                 --stock-events 70";
+    for (scale, wanted) in [
+        ("1", [3, 270, 120, 1_500, 840, 210]),
+        ("0.1", [3, 27, 12, 150, 84, 21]),
+        ("0.001", [3, 3, 3, 3, 21, 3]),
+    ] {
+        let dir = generated(&format!("{flags} --scale {scale}"));
+        let rows = &truth(dir.path())["rows"];
+        let tables = ["tenants", "customers", "products", "orders", "price_history", "stock_events"];
+        for (table, wanted) in tables.into_iter().zip(wanted) {
+            assert_eq!(rows[table], wanted, "{table} at {scale}");
+            let of = ndjson(dir.path(), &format!("{table}.ndjson"));
+            assert_eq!(of.len(), wanted, "{table} at {scale}");
+            let tenants: HashSet<_> = of.iter().map(|row| text(row, "tenant_id")).collect();
+            assert_eq!(tenants.len(), 3, "{table} at {scale}");
+        }
     }
-    let items = rows["order_items"].as_f64().expect("a number");
-    assert!((3.5..4.5).contains(&(items / 500.0)), "{items}");
+    let mean = |flags: &str| {
+        let rows = &truth(generated(&format!("--preset tiny --orders 5000 {flags}")).path())["rows"];
+        rows["order_items"].as_f64().expect("a number") / 5_000.0
+    };
+    let (usual, larger) = (mean(""), mean("--items-mean 4"));
+    assert!((2.9..3.1).contains(&usual) && (3.85..4.15).contains(&larger), "{usual} {larger}");
 }
 
 #[test]
@@ -144,9 +133,10 @@ fn a_folder_with_a_dataset_is_left_alone_without_force() {
         [
             "customers.ndjson",
             "orders.ndjson",
-            "price_samples.ndjson",
+            "price_history.ndjson",
             "products.ndjson",
             "stock_events.ndjson",
+            "tenants.ndjson",
             "truth.json"
         ]
     );
@@ -159,11 +149,13 @@ fn nonsense_is_refused_before_any_file() {
     for flags in [
         "--tenants 0",
         "--items-mean 21",
+        "--scale 0",
         "--currencies XXX",
         "--post https://example.com",
         "--post localhost",
         "--post http:///x",
         "--post http://localhost --key schl\u{fc}ssel",
+        "--post http://localhost --start 9990-01-01",
         "--force --chunk 5",
     ] {
         let refused = generate(&format!("{flags} --out {}", out.display()));
@@ -279,10 +271,38 @@ fn recount(orders: &[&Value]) -> Value {
     report
 }
 
+/// Returns the rows of a tenant by product, in the order of the file.
+fn by_product<'r>(rows: &'r [Value], tenant: &str) -> BTreeMap<&'r str, Vec<&'r Value>> {
+    let mut found: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| text(row, "tenant_id") == tenant) {
+        found.entry(text(row, "product_id")).or_default().push(row);
+    }
+    found
+}
+
+/// Returns what `truth.json` should contain on the price history and the stock of one tenant.
+fn recount_products(dir: &Path, tenant: &str) -> (Value, Value) {
+    let (samples, events) = (ndjson(dir, "price_history.ndjson"), ndjson(dir, "stock_events.ndjson"));
+    let (prices, stock) = (by_product(&samples, tenant), by_product(&events, tenant));
+    let count = |rows: &BTreeMap<&str, Vec<&Value>>| rows.values().map(Vec::len).sum::<usize>();
+    let newest = prices.values().map(|rows| minor(text(rows.last().expect("a sample"), "price")));
+    let (totals, digits): (Vec<u64>, Vec<usize>) = newest.unzip();
+    let fold = |level: i64, row: &&Value| match row["quantity"].as_i64() {
+        Some(quantity) => quantity,
+        None => level + row["delta"].as_i64().expect("a delta"),
+    };
+    let levels = stock.values().map(|rows| rows.iter().fold(0, fold)).sum::<i64>();
+    (
+        json!({"samples": count(&prices), "products": prices.len(),
+            "newest_total": decimal(totals.iter().sum(), digits[0])}),
+        json!({"events": count(&stock), "products": stock.len(), "units": levels}),
+    )
+}
+
 #[test]
 fn d1_the_truth_equals_a_recount() {
     let dir =
-        generated("--preset tiny --tenants 4 --orders 6000 --days 60 --currencies USD,JPY,KWD --seed 3");
+        generated("--preset tiny --tenants 4 --orders 1500 --days 60 --currencies USD,JPY,KWD --seed 3");
     let orders = ndjson(dir.path(), "orders.ndjson");
     let truth = truth(dir.path());
     assert_eq!(truth["seed"], 3);
@@ -292,7 +312,8 @@ fn d1_the_truth_equals_a_recount() {
     assert_eq!(tenants.keys().collect::<Vec<_>>(), ["tenant_1", "tenant_2", "tenant_3", "tenant_4"]);
     for (tenant, told) in tenants {
         let own: Vec<&Value> = orders.iter().filter(|order| text(order, "tenant_id") == tenant).collect();
-        let recounted = recount(&own);
+        let mut recounted = recount(&own);
+        (recounted["price_history"], recounted["stock_events"]) = recount_products(dir.path(), tenant);
         for (name, value) in recounted.as_object().expect("an object") {
             assert_eq!(told[name], *value, "{tenant} {name}");
         }
@@ -313,7 +334,7 @@ fn d1_the_truth_equals_a_recount() {
 
 #[test]
 fn orders_come_in_order_of_time_with_ids_that_are_unique_and_refer_to_rows_that_are_there() {
-    let dir = generated("--preset tiny --tenants 3 --customers 600 --orders 3000");
+    let dir = generated("--preset tiny --tenants 3 --customers 200 --orders 1000 --start 2026-01-01");
     let key = |row: &Value, name: &str| (text(row, "tenant_id").to_owned(), text(row, name).to_owned());
     let customers: HashMap<_, _> = ndjson(dir.path(), "customers.ndjson")
         .into_iter()
@@ -342,15 +363,56 @@ fn orders_come_in_order_of_time_with_ids_that_are_unique_and_refer_to_rows_that_
             assert!((1..=5).contains(&item["quantity"].as_u64().expect("a quantity")));
         }
     }
-    for name in ["price_samples", "stock_events"] {
+    // Samples and events are sorted by tenant, product and time.
+    for (name, at) in [("price_history", "observed_at"), ("stock_events", "occurred_at")] {
         let rows = ndjson(dir.path(), &format!("{name}.ndjson"));
-        let at = if name == "price_samples" { "observed_at" } else { "occurred_at" };
-        assert!(rows.is_sorted_by_key(|row| text(row, at).to_owned()));
+        assert!(rows.is_sorted_by_key(|row| (key(row, "product_id"), text(row, at).to_owned())));
         assert_eq!(rows.iter().map(|row| key(row, "event_id")).collect::<HashSet<_>>().len(), rows.len());
         assert!(rows.iter().all(|row| products.contains_key(&key(row, "product_id"))));
-        let stock = rows.iter().all(|row| row.get("delta").is_some() != row.get("quantity").is_some());
-        assert!(stock || name == "price_samples");
     }
+}
+
+#[test]
+fn tenants_have_a_name_a_currency_and_a_place() {
+    let dir = generated("--preset tiny --tenants 5 --scale 0.01 --currencies EUR,JPY");
+    let tenants = ndjson(dir.path(), "tenants.ndjson");
+    let told = |name: &str| tenants.iter().map(|row| text(row, name)).collect::<Vec<_>>();
+    assert_eq!(told("tenant_id"), ["tenant_1", "tenant_2", "tenant_3", "tenant_4", "tenant_5"]);
+    assert_eq!(told("currency"), ["EUR", "JPY", "EUR", "JPY", "EUR"]);
+    assert_eq!(told("country")[..2], ["DE", "JP"]);
+    assert_eq!(told("time_zone")[..2], ["Europe/Berlin", "Asia/Tokyo"]);
+    assert_eq!(told("name").into_iter().collect::<HashSet<_>>().len(), 5);
+}
+
+#[test]
+fn stock_is_counted_first_and_never_below_zero_and_prices_slip_seldom() {
+    let dir = generated("--preset tiny --price-samples 40 --stock-events 8000");
+    let events = ndjson(dir.path(), "stock_events.ndjson");
+    let stock = by_product(&events, "tenant_1");
+    let mut most = 0;
+    for rows in stock.values() {
+        assert!(rows[0]["quantity"].is_u64(), "{}", rows[0]);
+        most = most.max(rows.len());
+        let mut level = 0;
+        for row in rows {
+            assert!(row.get("delta").is_some() != row.get("quantity").is_some(), "{row}");
+            level =
+                row["quantity"].as_i64().unwrap_or_else(|| level + row["delta"].as_i64().expect("a delta"));
+            assert!(level >= 0, "{row}");
+        }
+    }
+    // A popular product has more events than others.
+    assert!(most > 20 * 8_000 / 100 / 4 && stock.len() > 80, "{most} {}", stock.len());
+    let samples = ndjson(dir.path(), "price_history.ndjson");
+    let products = by_product(&samples, "tenant_1");
+    assert!(products.len() == 100 && products.values().all(|rows| rows.len() == 40));
+    let slips = products.values().flat_map(|rows| {
+        let mut prices: Vec<u64> = rows.iter().map(|row| minor(text(row, "price")).0).collect();
+        prices.sort_unstable();
+        let median = prices[20];
+        prices.into_iter().filter(move |price| price.abs_diff(median) * 10 > median)
+    });
+    assert!((5..50).contains(&slips.count()));
 }
 
 #[test]
@@ -383,7 +445,7 @@ fn sales_are_skewed_and_seasonal() {
 
 // ── other formats ───────────────────────────────────────────────────────────────────────────────────
 
-const MIXED: &str = "--preset tiny --tenants 2 --orders 1500 --currencies EUR,JPY --seed 5";
+const MIXED: &str = "--preset tiny --tenants 2 --orders 750 --currencies EUR,JPY --seed 5";
 
 #[test]
 fn csv_holds_the_same_rows() {
@@ -393,7 +455,7 @@ fn csv_holds_the_same_rows() {
         let mut reader = csv::Reader::from_path(tables.path().join(name)).expect("a file");
         reader.deserialize().map(|row| row.expect("a row")).collect()
     };
-    for name in ["customers", "products", "price_samples", "stock_events"] {
+    for name in ["tenants", "customers", "products", "price_history", "stock_events"] {
         let (rows, wanted) = (read(&format!("{name}.csv")), ndjson(lines.path(), &format!("{name}.ndjson")));
         assert_eq!(rows.len(), wanted.len(), "{name}");
         for (row, wanted) in rows.iter().zip(&wanted) {
@@ -443,7 +505,9 @@ fn the_script_makes_a_database_with_the_same_totals() {
     let script = fs::read_to_string(dir.path().join("dataset.sql")).expect("UTF-8");
     database.execute_batch(&script).expect("SQLite reads it");
     let number = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect(sql) as u64;
-    for table in ["customers", "products", "orders", "order_items", "price_samples", "stock_events"] {
+    for table in
+        ["tenants", "customers", "products", "orders", "order_items", "price_history", "stock_events"]
+    {
         assert_eq!(truth["rows"][table], number(&format!("SELECT count(*) FROM {table}")), "{table}");
     }
     for (tenant, digits) in [("tenant_1", 2), ("tenant_2", 0)] {
@@ -468,174 +532,4 @@ fn the_script_makes_a_database_with_the_same_totals() {
     let names = names.query_map([], |row| row.get(0)).expect("rows");
     assert_eq!(names.map(|name| name.expect("a name")).collect::<BTreeSet<String>>(), wanted);
     assert!(wanted.iter().any(|name| name.contains('\'')), "apostrophes are there");
-}
-
-// ── posting ─────────────────────────────────────────────────────────────────────────────────────────
-
-/// The server's reaction to one request.
-#[derive(Clone, Copy)]
-enum Turn {
-    /// Counts the rows and reports all as inserted.
-    Store,
-    /// Reads the whole request and closes without a response.
-    Hang,
-    /// Refuses with this status and `Retry-After: 0`.
-    Refuse(u16),
-    /// Counts the rows and reports the first as failed.
-    Fail,
-}
-
-/// One request as the server received it, with its body decoded.
-struct Seen {
-    head: HashMap<String, String>,
-    start: String,
-    body: Vec<u8>,
-}
-
-/// Starts a server that follows the turns, one request per connection, and returns what it received.
-fn serve(turns: Vec<Turn>) -> (String, JoinHandle<Vec<Seen>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let serving = std::thread::spawn(move || {
-        turns
-            .into_iter()
-            .map(|turn| {
-                let (stream, _) = listener.accept().expect("a connection");
-                answer(stream, turn)
-            })
-            .collect()
-    });
-    (url, serving)
-}
-
-fn answer(mut stream: TcpStream, turn: Turn) -> Seen {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-    let line = |reader: &mut BufReader<TcpStream>| {
-        let mut line = String::new();
-        reader.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    };
-    let start = line(&mut reader);
-    let mut head = HashMap::new();
-    loop {
-        let field = line(&mut reader);
-        let Some((name, value)) = field.split_once(": ") else { break };
-        head.insert(name.to_ascii_lowercase(), value.to_owned());
-    }
-    assert_eq!(head["transfer-encoding"], "chunked");
-    let mut coded = Vec::new();
-    loop {
-        let length = usize::from_str_radix(&line(&mut reader), 16).expect("a chunk's length");
-        let start = coded.len();
-        coded.resize(start + length, 0);
-        reader.read_exact(&mut coded[start..]).expect("a chunk");
-        assert_eq!(line(&mut reader), "");
-        if length == 0 {
-            break;
-        }
-    }
-    let mut body = coded;
-    if head.get("content-encoding").is_some_and(|coding| coding == "gzip") {
-        let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("gzip");
-        body = plain;
-    }
-    let rows = body.iter().filter(|byte| **byte == b'\n').count();
-    let (status, text) = match turn {
-        Turn::Hang => return Seen { head, start, body },
-        Turn::Store => {
-            let text = json!({"rows_received": rows, "rows_inserted": rows, "rows_duplicate": 0,
-                "rows_failed": 0, "processing_time": 0.1, "errors": []});
-            (200, text)
-        }
-        Turn::Fail => {
-            let text = json!({"rows_received": rows, "rows_inserted": rows - 1, "rows_duplicate": 0,
-                "rows_failed": 1, "errors": [{"line": 1, "code": "invalid_price"}]});
-            (200, text)
-        }
-        Turn::Refuse(status) => (status, json!({"title": "No", "detail": "not now, not ever"})),
-    };
-    let text = text.to_string();
-    write!(
-        stream,
-        "HTTP/1.1 {status} Whatever\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
-        text.len()
-    )
-    .expect("an answer");
-    Seen { head, start, body }
-}
-
-fn post(flags: &str, turns: Vec<Turn>) -> (Output, Vec<Seen>) {
-    let (url, serving) = serve(turns);
-    let output = generate(&format!("--preset tiny --post {url} {flags}"));
-    let seen = serving.join().expect("the server's thread");
-    (output, seen)
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-#[test]
-fn posting_tries_again_under_the_same_key_and_sends_the_orders_of_the_file() {
-    let turns = vec![
-        Turn::Store,
-        Turn::Refuse(503),
-        Turn::Hang,
-        Turn::Refuse(409),
-        Turn::Store,
-        Turn::Refuse(429),
-        Turn::Store,
-    ];
-    let (output, seen) = post("--chunk 400 --key secret-1", turns);
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(
-        said(&output)
-            .contains("3 chunks, 4 retries: 1000 orders sent, 1000 inserted, 0 duplicates, 0 failed"),
-        "{}",
-        said(&output)
-    );
-    let mut keys = Vec::new();
-    for request in &seen {
-        assert_eq!(request.start, "POST /api/v1/ingest/orders/ HTTP/1.1");
-        assert_eq!(request.head["content-type"], "application/x-ndjson");
-        assert_eq!(request.head["authorization"], "Bearer secret-1");
-        keys.push(request.head["idempotency-key"].as_str());
-    }
-    let stem = keys[0].strip_suffix("-1").expect("the first chunk");
-    assert!(stem.starts_with("gen-1-") && stem.len() == "gen-1-".len() + 16, "{stem}");
-    let numbers = keys.iter().map(|key| key[stem.len() + 1..].to_owned()).collect::<Vec<_>>();
-    assert_eq!(numbers, ["1", "2", "2", "2", "2", "3", "3"]);
-    assert!(seen[1].body == seen[4].body, "a second try has the same bytes");
-    let sent: Vec<u8> = [0, 4, 6].iter().flat_map(|at: &usize| seen[*at].body.clone()).collect();
-    let dir = generated("--preset tiny");
-    assert!(sent == fs::read(dir.path().join("orders.ndjson")).expect("the orders"));
-}
-
-#[test]
-fn posting_packed_sends_the_same_orders_under_other_keys() {
-    let (plain, plain_seen) = post("", vec![Turn::Store]);
-    let (packed, packed_seen) = post("--gzip", vec![Turn::Store]);
-    assert!(plain.status.success() && packed.status.success());
-    assert_eq!(packed_seen[0].head["content-encoding"], "gzip");
-    assert!(plain_seen[0].body == packed_seen[0].body);
-    assert_ne!(plain_seen[0].head["idempotency-key"], packed_seen[0].head["idempotency-key"]);
-    assert!(!plain_seen[0].head.contains_key("authorization"));
-}
-
-#[test]
-fn failed_rows_and_refusals_fail_the_command_and_say_why() {
-    let (output, _) = post("--chunk 500", vec![Turn::Fail, Turn::Store]);
-    assert_eq!(output.status.code(), Some(1));
-    let text = said(&output);
-    assert!(text.contains("999 inserted, 0 duplicates, 1 failed"), "{text}");
-    assert!(text.contains("1 of 1000 orders failed") && text.contains("invalid_price"), "{text}");
-
-    let (output, seen) = post("", vec![Turn::Refuse(403)]);
-    assert_eq!((output.status.code(), seen.len()), (Some(1), 1));
-    assert!(said(&output).contains("status 403: not now, not ever"), "{}", said(&output));
-
-    let (output, seen) = post("", (0..10).map(|_| Turn::Refuse(503)).collect());
-    assert_eq!((output.status.code(), seen.len()), (Some(1), 10));
-    assert!(said(&output).contains("gave up after 10 attempts"), "{}", said(&output));
 }

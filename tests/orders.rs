@@ -20,9 +20,9 @@ const DATASET: [&str; 14] = [
     "--products",
     "60",
     "--customers",
-    "500",
+    "250",
     "--orders",
-    "3000",
+    "1500",
     "--days",
     "40",
     "--currencies",
@@ -176,7 +176,8 @@ fn change_statuses(server: &Server, tenants: &mut ByTenant, chance: &mut Chance,
 fn posted(server: &Server) {
     let url = format!("http://{}", server.address);
     let words = ["gen-dataset", "--chunk", "900", "--gzip", "--post", &url];
-    let output = command().args(words).args(DATASET).output().expect("the program runs");
+    let orders = ["--start", "2026-01-01", "--price-samples", "0", "--stock-events", "0"];
+    let output = command().args(words).args(orders).args(DATASET).output().expect("the program runs");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("3000 orders sent, 3000 inserted, 0 duplicates, 0 failed"), "{said}");

@@ -33,12 +33,24 @@ struct Line {
     spec: SpecArgs,
 }
 
-/// Returns the dataset of these flags of `gen-dataset`, with about three items per order.
+/// The flags of the dataset of most scenarios, without its orders.
+pub(crate) const MEDIUM: &str = "--preset 1m --tenants 5 --products 20000 --customers 40000";
+/// The number of tenants in [`MEDIUM`].
+pub(crate) const TENANTS: usize = 5;
+/// The flags of a dataset of one large tenant.
+pub(crate) const ONE_TENANT: &str = "--preset 1m --tenants 1 --products 20000 --customers 333333";
+
+/// Returns the dataset of these flags of `gen-dataset`, with `orders` orders of all tenants together, and about three
+/// items per order.
 pub(crate) fn world(flags: &str, orders: usize) -> Result<World> {
-    let orders = format!("--items-mean 3 --price-samples 0 --stock-events 0 --orders {orders}");
-    let words = ["gen-dataset"].into_iter().chain(flags.split_whitespace()).chain(orders.split_whitespace());
-    let spec: Spec = Line::try_parse_from(words)?.spec.check()?;
-    Ok(World::new(spec))
+    let spec = |orders: &str| -> Result<Spec> {
+        let words = ["gen-dataset"].into_iter().chain(flags.split_whitespace());
+        Ok(Line::try_parse_from(words.chain(orders.split_whitespace()))?.spec.check()?)
+    };
+    let tenants = spec("")?.tenants as usize;
+    ensure!(orders.is_multiple_of(tenants), "{orders} orders cannot be divided among {tenants} tenants");
+    let orders = orders / tenants;
+    Ok(World::new(spec(&format!("--price-samples 0 --stock-events 0 --orders {orders}"))?))
 }
 
 /// Records of orders as in a journal, numbered without gaps.
@@ -335,6 +347,14 @@ mod tests {
             seen += 1;
         }
         assert_eq!(seen, 50);
+        Ok(())
+    }
+
+    #[test]
+    fn the_datasets_of_the_scenarios_have_their_tenants() -> Result<()> {
+        assert_eq!(world(MEDIUM, 10)?.spec().tenants as usize, TENANTS);
+        assert_eq!(world(ONE_TENANT, 7)?.spec().orders, 7);
+        assert!(world(MEDIUM, 7).is_err());
         Ok(())
     }
 

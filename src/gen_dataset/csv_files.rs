@@ -5,17 +5,18 @@ use csv::{Terminator, Writer, WriterBuilder};
 use super::currency::Currency;
 use super::error::GenError;
 use super::folder::{Draft, Folder};
-use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent};
+use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent, Tenant};
 use super::text::{Clockface, push_number};
 
-/// The six files, in the order their tables are generated.
+/// The seven files, in the order their tables are generated.
 #[derive(Debug)]
 pub(super) struct CsvFiles {
+    tenants: Table,
     customers: Table,
     products: Table,
     orders: Table,
     items: Table,
-    price_samples: Table,
+    price_history: Table,
     stock_events: Table,
     clock: Clockface,
 }
@@ -23,6 +24,7 @@ pub(super) struct CsvFiles {
 impl CsvFiles {
     pub(super) fn new(folder: &Folder) -> Result<CsvFiles, GenError> {
         let table = |name, head: &[&str]| Table::new(folder.file(name)?, head);
+        let tenants = ["tenant_id", "name", "currency", "country", "time_zone"];
         let people = ["customer_id", "tenant_id", "name", "email", "country"];
         let things = ["product_id", "tenant_id", "name", "category", "unit_price", "currency"];
         let orders = [
@@ -39,24 +41,37 @@ impl CsvFiles {
         let prices = ["event_id", "tenant_id", "product_id", "price", "currency", "observed_at"];
         let stock = ["event_id", "tenant_id", "product_id", "delta", "quantity", "occurred_at"];
         Ok(CsvFiles {
+            tenants: table("tenants.csv", &tenants)?,
             customers: table("customers.csv", &people)?,
             products: table("products.csv", &things)?,
             orders: table("orders.csv", &orders)?,
             items: table("order_items.csv", &items)?,
-            price_samples: table("price_samples.csv", &prices)?,
+            price_history: table("price_history.csv", &prices)?,
             stock_events: table("stock_events.csv", &stock)?,
             clock: Clockface::new(),
         })
     }
 
     pub(super) fn into_drafts(self) -> Result<Vec<Draft>, GenError> {
-        let tables =
-            [self.customers, self.products, self.orders, self.items, self.price_samples, self.stock_events];
+        let tables = [
+            self.tenants,
+            self.customers,
+            self.products,
+            self.orders,
+            self.items,
+            self.price_history,
+            self.stock_events,
+        ];
         tables.into_iter().map(Table::into_draft).collect()
     }
 }
 
 impl Sink for CsvFiles {
+    fn tenant(&mut self, row: &Tenant<'_>) -> Result<(), GenError> {
+        let of = row.currency;
+        self.tenants.texts(&[row.tenant_id, row.name, of.code, of.country, of.time_zone])?.end()
+    }
+
     fn customer(&mut self, row: &Customer<'_>) -> Result<(), GenError> {
         let text = [row.customer_id.as_str(), row.tenant_id, row.name, row.email, row.country];
         self.customers.texts(&text)?.end()
@@ -89,8 +104,8 @@ impl Sink for CsvFiles {
 
     fn price_sample(&mut self, row: &PriceSample<'_>) -> Result<(), GenError> {
         let text = [row.event_id.as_str(), row.tenant_id, row.product_id.as_str()];
-        self.price_samples.texts(&text)?.amount(row.currency, row.price_minor)?;
-        self.price_samples.texts(&[row.currency.code])?.field(self.clock.text(row.observed_at_ms))?.end()
+        self.price_history.texts(&text)?.amount(row.currency, row.price_minor)?;
+        self.price_history.texts(&[row.currency.code])?.field(self.clock.text(row.observed_at_ms))?.end()
     }
 
     fn stock_event(&mut self, row: &StockEvent<'_>) -> Result<(), GenError> {
@@ -105,11 +120,12 @@ impl Sink for CsvFiles {
 
     fn table_end(&mut self) -> Result<(), GenError> {
         for table in [
+            &mut self.tenants,
             &mut self.customers,
             &mut self.products,
             &mut self.orders,
             &mut self.items,
-            &mut self.price_samples,
+            &mut self.price_history,
             &mut self.stock_events,
         ] {
             table.writer.flush().map_err(|error| table.failed(error.into()))?;
@@ -119,11 +135,12 @@ impl Sink for CsvFiles {
 
     fn bytes(&self) -> u64 {
         let tables = [
+            &self.tenants,
             &self.customers,
             &self.products,
             &self.orders,
             &self.items,
-            &self.price_samples,
+            &self.price_history,
             &self.stock_events,
         ];
         tables.into_iter().map(|table| table.writer.get_ref().bytes()).sum()

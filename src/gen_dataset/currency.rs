@@ -11,25 +11,39 @@ pub struct Currency {
     pub digits: u8,
     /// Minor units per 100 US cents, approximately, so that prices have a typical size for the currency.
     minor_for_usd: u32,
+    /// The country of a tenant with this currency, as two letters (ISO 3166).
+    pub country: &'static str,
+    /// An IANA time zone of that country.
+    pub time_zone: &'static str,
+}
+
+const fn known(
+    code: &'static str,
+    digits: u8,
+    minor_for_usd: u32,
+    country: &'static str,
+    time_zone: &'static str,
+) -> Currency {
+    Currency { code, digits, minor_for_usd, country, time_zone }
 }
 
 const KNOWN: &[Currency] = &[
-    Currency { code: "USD", digits: 2, minor_for_usd: 100 },
-    Currency { code: "EUR", digits: 2, minor_for_usd: 92 },
-    Currency { code: "GBP", digits: 2, minor_for_usd: 79 },
-    Currency { code: "CHF", digits: 2, minor_for_usd: 88 },
-    Currency { code: "CAD", digits: 2, minor_for_usd: 137 },
-    Currency { code: "AUD", digits: 2, minor_for_usd: 152 },
-    Currency { code: "CNY", digits: 2, minor_for_usd: 720 },
-    Currency { code: "INR", digits: 2, minor_for_usd: 8_400 },
-    Currency { code: "BRL", digits: 2, minor_for_usd: 550 },
-    Currency { code: "MXN", digits: 2, minor_for_usd: 1_800 },
-    Currency { code: "PLN", digits: 2, minor_for_usd: 400 },
-    Currency { code: "SEK", digits: 2, minor_for_usd: 1_050 },
-    Currency { code: "JPY", digits: 0, minor_for_usd: 150 },
-    Currency { code: "KRW", digits: 0, minor_for_usd: 1_350 },
-    Currency { code: "KWD", digits: 3, minor_for_usd: 307 },
-    Currency { code: "BHD", digits: 3, minor_for_usd: 377 },
+    known("USD", 2, 100, "US", "America/New_York"),
+    known("EUR", 2, 92, "DE", "Europe/Berlin"),
+    known("GBP", 2, 79, "GB", "Europe/London"),
+    known("CHF", 2, 88, "CH", "Europe/Zurich"),
+    known("CAD", 2, 137, "CA", "America/Toronto"),
+    known("AUD", 2, 152, "AU", "Australia/Sydney"),
+    known("CNY", 2, 720, "CN", "Asia/Shanghai"),
+    known("INR", 2, 8_400, "IN", "Asia/Kolkata"),
+    known("BRL", 2, 550, "BR", "America/Sao_Paulo"),
+    known("MXN", 2, 1_800, "MX", "America/Mexico_City"),
+    known("PLN", 2, 400, "PL", "Europe/Warsaw"),
+    known("SEK", 2, 1_050, "SE", "Europe/Stockholm"),
+    known("JPY", 0, 150, "JP", "Asia/Tokyo"),
+    known("KRW", 0, 1_350, "KR", "Asia/Seoul"),
+    known("KWD", 3, 307, "KW", "Asia/Kuwait"),
+    known("BHD", 3, 377, "BH", "Asia/Bahrain"),
 ];
 
 impl Currency {
@@ -75,5 +89,13 @@ mod tests {
         assert_eq!(["0.001", "0.120", "12.345"], [1, 120, 12_345].map(|m| text("KWD", m)));
         assert_eq!(text("USD", u64::MAX), "184467440737095516.15");
         assert_eq!(Currency::of("usd"), None);
+    }
+
+    #[test]
+    fn every_time_zone_exists() {
+        for known in KNOWN {
+            assert!(jiff::tz::TimeZone::get(known.time_zone).is_ok(), "{}", known.time_zone);
+            assert!(crate::base::money::Currency::parse(known.code).is_some(), "{}", known.code);
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::units::bytes_text;
+
 /// Why no dataset was generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenError {
@@ -16,21 +18,31 @@ pub enum GenError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
 
+    /// A file system has less space than the dataset is expected to take.
+    #[error(
+        "{place} has {} free, and the dataset needs about {}; free some space, generate less, or add --force",
+        bytes_text(*free_bytes), bytes_text(*needed_bytes)
+    )]
+    NoSpace { place: String, needed_bytes: u64, free_bytes: u64 },
+
     /// The server did not respond to any attempt.
-    #[error("chunk {chunk}: {reason}; gave up after {tries} attempts")]
-    GivenUp { chunk: u64, tries: u32, reason: String },
+    #[error("{request}: {reason}; gave up after {tries} attempts")]
+    GivenUp { request: String, tries: u32, reason: String },
 
     /// The server refused the request, and would refuse it again.
-    #[error("chunk {chunk} was refused with status {status}: {detail}")]
-    Refused { chunk: u64, status: u16, detail: String },
+    #[error("{request} was refused with status {status}: {detail}")]
+    Refused { request: String, status: u16, detail: String },
 
-    /// The response is not the summary of an ingest.
-    #[error("chunk {chunk}: the response is not a summary ({reason})")]
-    Answer { chunk: u64, reason: String },
+    /// The response is not what a client may expect.
+    #[error("{request}: the response is not a summary ({reason})")]
+    Answer { request: String, reason: String },
 
     /// Everything was sent, but some rows failed.
-    #[error("{failed} of {sent} orders failed; the first: {first}")]
-    RowsFailed { failed: u64, sent: u64, first: String },
+    #[error("{failed} of {sent} {what} failed; the first: {first}")]
+    RowsFailed { failed: u64, sent: u64, what: &'static str, first: String },
+
+    #[error("a thread that sends rows panicked")]
+    Panicked,
 
     #[error("a chunk could not be compressed: {0}")]
     Packing(std::io::Error),

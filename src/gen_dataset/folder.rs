@@ -11,16 +11,18 @@ pub(super) const TRUTH: &str = "truth.json";
 /// Every file name in a dataset. `truth.json` is first, because its presence means that the dataset is complete.
 const NAMES: &[&str] = &[
     TRUTH,
+    "tenants.ndjson",
     "customers.ndjson",
     "products.ndjson",
     "orders.ndjson",
-    "price_samples.ndjson",
+    "price_history.ndjson",
     "stock_events.ndjson",
+    "tenants.csv",
     "customers.csv",
     "products.csv",
     "orders.csv",
     "order_items.csv",
-    "price_samples.csv",
+    "price_history.csv",
     "stock_events.csv",
     "dataset.sql",
 ];

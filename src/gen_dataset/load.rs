@@ -1,7 +1,15 @@
 //! Stores rows directly in a data folder, through the code that stores journal records, in chunks of one transaction
 //! each. The loader holds the folder's lock, so no server can use the folder in the meantime.
+//!
+//! One thread feeds the rows; each shard has a writer thread. Two chunks of a shard are in memory at most: the one
+//! that is filled and the one that is stored. A loader that is killed leaves whole chunks, and a second run finds
+//! their rows and adds the others.
 
 use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender, bounded};
 
 use super::error::GenError;
 use super::row::{Order, PriceSample, Sink, StockChange, StockEvent};
@@ -16,25 +24,34 @@ use crate::families::FAMILIES;
 use crate::orders::{ItemRow, ORDER, OrderParts, encode_order};
 use crate::prices::{PRICE, PriceRow};
 use crate::shard::{
-    CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardOptions, restrict_new_files,
+    CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardFolder, ShardOptions,
+    restrict_new_files,
 };
 use crate::stock::{STOCK, StockRow};
 
 /// No core writes a journal with this number, so the load does not change other journals' positions.
 const LANE: LaneId = LaneId(63);
-/// The number of rows of a shard that are stored together.
-const CHUNK_ROWS: usize = 20_000;
+/// The maximum number of rows of a shard that are stored together. More are hardly faster.
+const CHUNK_ROWS_MAX: usize = 20_000;
+/// The number of rows in all chunks that are being filled, so that many shards take no more memory than two: about
+/// 300 bytes per row, twice.
+const FILLED_ROWS_MAX: usize = 40_000;
 /// The duration of one upkeep slice.
-const UPKEEP_SLICE: std::time::Duration = std::time::Duration::from_millis(50);
+const UPKEEP_SLICE: Duration = Duration::from_millis(50);
+/// The pause while a thread sorts, or another shard's entries are in memory.
+const SORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Loads rows into a data folder, which it creates if it is missing.
 pub(super) struct Loader {
-    _folder: DataFolder,
     keys: KeyHasher,
-    shards: Vec<(Shard, Chunk)>,
+    shards: Vec<ShardFeed>,
+    chunk_rows: usize,
     received_us: i64,
     bytes: u64,
-    pub(super) loaded: Loaded,
+    /// The outcomes of the current table's rows.
+    loaded: Loaded,
+    /// Dropped last, because it holds the lock.
+    _folder: DataFolder,
 }
 
 /// The number of rows by outcome.
@@ -42,6 +59,22 @@ pub(super) struct Loader {
 pub(super) struct Loaded {
     pub(super) inserted: u64,
     pub(super) duplicate: u64,
+}
+
+/// The rows of one shard, and its writer.
+struct ShardFeed {
+    chunk: Chunk,
+    to_writer: Sender<Work>,
+    writer: Option<JoinHandle<Result<(), ShardError>>>,
+}
+
+/// What a writer does.
+enum Work {
+    Store(Chunk),
+    /// Reports the outcomes since the last report, once everything before is stored.
+    Report(Sender<Loaded>),
+    /// Does all upkeep and writes everything to the file.
+    Complete,
 }
 
 /// Collected records for one shard.
@@ -77,20 +110,23 @@ impl Loader {
         restrict_new_files(DataMode::Owner.folder_mode());
         let folder = DataFolder::open(path, None, shards).map_err(failed)?;
         let folder_id = folder.manifest().folder_id();
-        let options = ShardOptions { folder_id, ..ShardOptions::default() };
-        let opened = folder
-            .shards()
-            .map(|(_, of)| Ok((Shard::open(&of, &options, &FAMILIES)?, Chunk::default())))
-            .collect::<Result<Vec<_>, ShardError>>()
-            .map_err(failed)?;
+        let opened =
+            folder.shards().map(|(_, of)| ShardFeed::begin(of, folder_id)).collect::<Result<Vec<_>, _>>();
+        let shards = opened.map_err(failed)?;
         Ok(Loader {
-            _folder: folder,
             keys: KeyHasher::new(&folder_id),
-            shards: opened,
+            chunk_rows: (FILLED_ROWS_MAX / shards.len().max(1)).clamp(100, CHUNK_ROWS_MAX),
+            shards,
             received_us: clock::unix_us(),
             bytes: 0,
             loaded: Loaded::default(),
+            _folder: folder,
         })
+    }
+
+    /// Returns the outcomes of the last table's rows.
+    pub(super) fn loaded(&self) -> Loaded {
+        self.loaded
     }
 
     fn push(
@@ -100,53 +136,126 @@ impl Loader {
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), GenError> {
         let place = self.keys.hash(tenant, key).shard(self.shards.len() as u16);
-        let Some((_, chunk)) = self.shards.get_mut(usize::from(place.0)) else { return Ok(()) };
+        let Some(ShardFeed { chunk, .. }) = self.shards.get_mut(usize::from(place.0)) else { return Ok(()) };
         let before = chunk.bytes.len();
         encode(&mut chunk.bytes);
         self.bytes += (chunk.bytes.len() - before) as u64;
         chunk.kinds.push(kind);
         chunk.ends.push(chunk.bytes.len());
-        if chunk.kinds.len() >= CHUNK_ROWS { self.flush(usize::from(place.0)) } else { Ok(()) }
+        if chunk.kinds.len() >= self.chunk_rows { self.shards[usize::from(place.0)].flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self, place: usize) -> Result<(), GenError> {
-        let Some((shard, chunk)) = self.shards.get_mut(place) else { return Ok(()) };
-        chunk.first = shard.position(LANE).next().0;
-        let loaded = &mut self.loaded;
-        let mut wrong = 0;
-        shard
-            .apply(&[(LANE, &*chunk)], &mut |_, _, outcome| match outcome {
-                Outcome::Inserted => loaded.inserted += 1,
-                Outcome::Duplicate | Outcome::Repeated => loaded.duplicate += 1,
-                _ => wrong += 1,
-            })
-            .map_err(failed)?;
-        if wrong > 0 {
-            let reason = format!("{wrong} rows conflict with rows of the folder that have the same ids");
-            return Err(failed(ShardError::Other(reason)));
+    /// Builds the indexes of full partitions, merges the runs of ids, and writes everything to the files. Afterwards
+    /// no upkeep is left.
+    pub(super) fn complete(&mut self) -> Result<(), GenError> {
+        self.shards.iter_mut().try_for_each(|shard| shard.send(Work::Complete))?;
+        self.shards.iter_mut().try_for_each(ShardFeed::end)
+    }
+}
+
+impl ShardFeed {
+    fn begin(of: ShardFolder, folder_id: [u8; 16]) -> Result<ShardFeed, ShardError> {
+        let options = ShardOptions { folder_id, ..ShardOptions::default() };
+        let shard = Shard::open(&of, &options, &FAMILIES)?;
+        let (to_writer, work) = bounded(1);
+        let named = std::thread::Builder::new().name("load".to_owned());
+        let writer = Some(named.spawn(move || write(shard, &work))?);
+        Ok(ShardFeed { chunk: Chunk::default(), to_writer, writer })
+    }
+
+    fn flush(&mut self) -> Result<(), GenError> {
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.kinds.is_empty() { Ok(()) } else { self.send(Work::Store(chunk)) }
+    }
+
+    /// Waits until the writer accepts the work. A writer that has ended has failed.
+    fn send(&mut self, work: Work) -> Result<(), GenError> {
+        self.to_writer.send_blocking(work).or_else(|_| self.end())
+    }
+
+    /// Returns the writer's outcomes since the last report.
+    fn report(&mut self) -> Result<Loaded, GenError> {
+        let (to, from) = bounded(1);
+        self.send(Work::Report(to))?;
+        match from.recv_blocking() {
+            Ok(loaded) => Ok(loaded),
+            Err(_) => self.end().map(|()| Loaded::default()),
         }
-        chunk.kinds.clear();
-        chunk.ends.clear();
-        chunk.bytes.clear();
+    }
+
+    /// Ends the writer and returns its error.
+    fn end(&mut self) -> Result<(), GenError> {
+        self.to_writer.close();
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let panicked = |_| Err(ShardError::Other("the shard's writer panicked".to_owned()));
+        writer.join().unwrap_or_else(panicked).map_err(failed)
+    }
+}
+
+impl Drop for ShardFeed {
+    /// The folder's lock is released after this, and no writer may outlive it.
+    fn drop(&mut self) {
+        _ = self.end();
+    }
+}
+
+/// A writer's thread.
+fn write(shard: Shard, work: &Receiver<Work>) -> Result<(), ShardError> {
+    let outcome = work_through(shard, work);
+    // A feed that waits for the report of a failed writer stops waiting when the request is dropped.
+    work.close();
+    while work.try_recv().is_ok() {}
+    outcome
+}
+
+/// Does the work until the feed closes.
+fn work_through(mut shard: Shard, work: &Receiver<Work>) -> Result<(), ShardError> {
+    let mut loaded = Loaded::default();
+    while let Ok(next) = work.recv_blocking() {
+        match next {
+            Work::Store(chunk) => store(&mut shard, chunk, &mut loaded)?,
+            // The feed may have failed meanwhile; then nobody waits.
+            Work::Report(to) => _ = to.try_send(std::mem::take(&mut loaded)),
+            Work::Complete => complete(&mut shard)?,
+        }
+    }
+    Ok(())
+}
+
+fn store(shard: &mut Shard, mut chunk: Chunk, loaded: &mut Loaded) -> Result<(), ShardError> {
+    chunk.first = shard.position(LANE).next().0;
+    let mut wrong = 0;
+    shard.apply(&[(LANE, &chunk)], &mut |_, _, outcome| match outcome {
+        Outcome::Inserted => loaded.inserted += 1,
+        Outcome::Duplicate | Outcome::Repeated => loaded.duplicate += 1,
+        _ => wrong += 1,
+    })?;
+    if wrong > 0 {
+        let reason = format!("{wrong} rows conflict with rows of the folder that have the same ids");
+        return Err(ShardError::Other(reason));
+    }
+    if shard.upkeep_due() {
+        shard.upkeep(UPKEEP_SLICE)?;
+    }
+    if shard.checkpoint_due().is_some() {
+        shard.checkpoint(CheckpointMode::Passive)?;
+    }
+    Ok(())
+}
+
+fn complete(shard: &mut Shard) -> Result<(), ShardError> {
+    while shard.upkeep_pending() {
         if shard.upkeep_due() {
-            shard.upkeep(UPKEEP_SLICE).map_err(failed)?;
+            shard.upkeep(UPKEEP_SLICE)?;
+        } else {
+            clock::pause(SORT_PAUSE);
         }
         if shard.checkpoint_due().is_some() {
-            shard.checkpoint(CheckpointMode::Passive).map_err(failed)?;
+            shard.checkpoint(CheckpointMode::Passive)?;
         }
-        Ok(())
     }
-
-    /// Builds the indexes of full partitions, and writes everything to the files.
-    pub(super) fn finish(&mut self) -> Result<(), GenError> {
-        for (shard, _) in &mut self.shards {
-            while shard.upkeep_due() {
-                shard.upkeep(UPKEEP_SLICE).map_err(failed)?;
-            }
-            shard.checkpoint(CheckpointMode::Truncate).map_err(failed)?;
-        }
-        Ok(())
-    }
+    shard.checkpoint(CheckpointMode::Truncate)?;
+    Ok(())
 }
 
 impl Sink for Loader {
@@ -204,8 +313,16 @@ impl Sink for Loader {
         self.push(place, STOCK, |bytes| stock.encode(bytes))
     }
 
+    /// Waits until every row of the table is stored.
     fn table_end(&mut self) -> Result<(), GenError> {
-        (0..self.shards.len()).try_for_each(|place| self.flush(place))
+        self.shards.iter_mut().try_for_each(ShardFeed::flush)?;
+        self.loaded = Loaded::default();
+        for shard in &mut self.shards {
+            let Loaded { inserted, duplicate } = shard.report()?;
+            self.loaded.inserted += inserted;
+            self.loaded.duplicate += duplicate;
+        }
+        Ok(())
     }
 
     fn bytes(&self) -> u64 {

@@ -12,6 +12,7 @@ mod catalogue;
 mod csv_files;
 mod currency;
 mod error;
+mod estimate;
 mod folder;
 mod generate;
 mod load;
@@ -28,8 +29,10 @@ mod season;
 mod spec;
 mod sql_file;
 mod tally;
+mod tenants;
 mod text;
 mod truth;
+mod units;
 mod world;
 mod zipf;
 
@@ -39,13 +42,16 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use self::csv_files::CsvFiles;
+use self::estimate::{Estimate, Form};
 use self::folder::{Draft, Folder, TRUTH};
 use self::generate::CountedSink;
 use self::load::Loader;
 use self::ndjson_files::NdjsonFiles;
+use self::post::Settled;
 use self::progress::{Figure, Progress};
 use self::sql_file::SqlFile;
-use self::truth::{Rows, Truth};
+use self::truth::RowCounts;
+use crate::base::clock;
 use crate::ops::output::{EXIT_FAILED, EXIT_USAGE, say};
 
 pub use currency::Currency;
@@ -53,7 +59,7 @@ pub use error::GenError;
 pub use generate::{Table, feed};
 pub use orders::Orders;
 pub use post::{Posted, Poster, Target};
-pub use row::{Customer, Id, Item, Order, PriceSample, Product, Sink, StockChange, StockEvent};
+pub use row::{Customer, Id, Item, Order, PriceSample, Product, Sink, StockChange, StockEvent, Tenant};
 pub use spec::{Preset, Spec, SpecArgs};
 pub use world::World;
 
@@ -71,12 +77,12 @@ pub struct GenArgs {
     #[arg(long, value_name = "DIR", required_unless_present_any = ["post", "load"])]
     pub out: Option<PathBuf>,
 
-    /// Replaces the dataset in DIR.
-    #[arg(long, requires = "out")]
+    /// Replaces the dataset in DIR, and continues where less disk space is free than the dataset is expected to need.
+    #[arg(long)]
     pub force: bool,
 
-    /// Stores orders, price samples and stock events directly in this data folder, which no server may be serving. It
-    /// is created if it does not exist.
+    /// Stores orders, price history and stock events directly in this data folder, which no server may be serving. It
+    /// is created if it does not exist. The command ends when every index is built.
     #[arg(long, value_name = "DATA")]
     pub load: Option<PathBuf>,
 
@@ -84,7 +90,8 @@ pub struct GenArgs {
     #[arg(long, value_name = "N", requires = "load", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: u16,
 
-    /// Sends the orders to the server at this address (http://host:port).
+    /// Sends orders, price history and stock events to the server at this address (http://host:port). The command
+    /// ends when the server has stored everything and built every index.
     #[arg(long, value_name = "URL")]
     pub post: Option<String>,
 
@@ -99,9 +106,16 @@ pub struct GenArgs {
     )]
     pub chunk: u32,
 
-    /// Compresses the request bodies.
+    /// Compresses the requests with orders.
     #[arg(long, requires = "post")]
     pub gzip: bool,
+
+    /// The number of connections that send the price history, one price per request.
+    #[arg(
+        long, value_name = "N", default_value_t = 16, requires = "post",
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub connections: u16,
 }
 
 /// A dataset's file format.
@@ -129,13 +143,19 @@ pub fn gen_dataset(args: &GenArgs) -> ExitCode {
 
 fn run(args: &GenArgs) -> Result<(), GenError> {
     let spec = args.spec.check()?;
-    // These checks precede any work, so that an invalid address or an occupied folder is reported at once.
+    // These checks precede any work, so that an invalid address, a full disk or an occupied folder is reported at once.
     let poster = args.post.as_ref().map(|url| {
-        let target =
-            Target { url: url.clone(), key: args.key.clone(), chunk_rows: args.chunk, gzip: args.gzip };
+        let target = Target {
+            url: url.clone(),
+            key: args.key.clone(),
+            chunk_rows: args.chunk,
+            gzip: args.gzip,
+            connections: args.connections,
+        };
         Poster::new(target, &spec)
     });
     let poster = poster.transpose()?;
+    announce(args, &spec, poster.as_ref())?;
     let loader = args.load.as_ref().map(|path| Loader::open(path, args.shards)).transpose()?;
     let folder = args.out.as_ref().map(|path| Folder::prepare(path, args.force)).transpose()?;
     let world = World::new(spec);
@@ -146,30 +166,53 @@ fn run(args: &GenArgs) -> Result<(), GenError> {
         load_folder(&world, loader)?;
     }
     if let Some(poster) = poster {
-        post_orders(&world, poster)?;
+        post_tables(&world, poster)?;
     }
     Ok(())
 }
 
+/// Reports what is about to be generated, and fails if a disk is too small for it.
+fn announce(args: &GenArgs, spec: &Spec, poster: Option<&Poster>) -> Result<(), GenError> {
+    eprint!("{}", estimate::rows_text(spec));
+    let mut disks = estimate::Disks::default();
+    if let Some(path) = &args.out {
+        let form = match args.format {
+            Format::Ndjson => Form::Ndjson,
+            Format::Csv => Form::Csv,
+            Format::Sql => Form::Sql,
+        };
+        disks.add(path, Estimate::of(spec, form, 1));
+    }
+    if let Some(path) = &args.load {
+        disks.add(path, Estimate::of(spec, Form::Load, args.shards));
+    }
+    if let Some(poster) = poster {
+        let place = args.post.as_deref().unwrap_or_default();
+        disks.add_server(place, poster.disk_free_bytes(), Estimate::of(spec, Form::Post, 2));
+    }
+    eprint!("{}", disks.text());
+    if args.force { Ok(()) } else { disks.check() }
+}
+
 fn write_files(world: &World, folder: &Folder, path: &Path, format: Format) -> Result<(), GenError> {
-    let mut truth = Truth::new(world);
+    let mut counts = RowCounts::new(world.spec().tenants);
     let (figures, mut drafts) = match format {
         Format::Ndjson => {
             let mut files = NdjsonFiles::new(folder)?;
-            (write_tables(world, &mut files, &mut truth)?, files.into_drafts())
+            (write_tables(world, &mut files, &mut counts)?, files.into_drafts())
         }
         Format::Csv => {
             let mut files = CsvFiles::new(folder)?;
-            (write_tables(world, &mut files, &mut truth)?, files.into_drafts()?)
+            (write_tables(world, &mut files, &mut counts)?, files.into_drafts()?)
         }
         Format::Sql => {
             let mut file = SqlFile::new(folder)?;
-            (write_tables(world, &mut file, &mut truth)?, file.into_drafts())
+            (write_tables(world, &mut file, &mut counts)?, file.into_drafts())
         }
     };
-    drafts.push(write_truth(world, folder, &mut truth, &figures)?);
+    drafts.push(write_truth(world, folder, &counts)?);
     folder.keep(drafts)?;
-    let items = truth.items;
+    let items = counts.order_items;
     say(&format!(
         "{}{items} items in the orders; dataset in {}\n",
         progress::table(&figures),
@@ -178,11 +221,9 @@ fn write_files(world: &World, folder: &Folder, path: &Path, format: Format) -> R
     Ok(())
 }
 
-fn write_tables(world: &World, sink: &mut dyn Sink, truth: &mut Truth) -> Result<Vec<Figure>, GenError> {
-    let mut witnessed = CountedSink { sink, truth };
-    let figures = Table::ALL.into_iter().map(|table| watch(world, table, &mut witnessed)).collect();
-    truth.finish();
-    figures
+fn write_tables(world: &World, sink: &mut dyn Sink, counts: &mut RowCounts) -> Result<Vec<Figure>, GenError> {
+    let mut counted = CountedSink { sink, counts };
+    Table::ALL.into_iter().map(|table| watch(world, table, &mut counted)).collect()
 }
 
 /// Feeds one table to the sink and shows the progress.
@@ -193,53 +234,64 @@ fn watch(world: &World, table: Table, sink: &mut dyn Sink) -> Result<Figure, Gen
     Ok(progress.finish(sink.bytes() - before))
 }
 
-fn write_truth(
-    world: &World,
-    folder: &Folder,
-    truth: &mut Truth,
-    figures: &[Figure],
-) -> Result<Draft, GenError> {
-    let rows = |table: Table| {
-        figures.iter().find(|figure| figure.table == table.name()).map_or(0, |figure| figure.rows)
-    };
-    let rows = Rows {
-        customers: rows(Table::Customers),
-        products: rows(Table::Products),
-        orders: rows(Table::Orders),
-        order_items: truth.items,
-        price_samples: rows(Table::PriceSamples),
-        stock_events: rows(Table::StockEvents),
-    };
+fn write_truth(world: &World, folder: &Folder, counts: &RowCounts) -> Result<Draft, GenError> {
     let mut draft = folder.file(TRUTH)?;
-    truth::write(truth, world, rows, draft.buffer());
+    let mut progress = Progress::new("truth", Table::Orders.rows(world.spec()));
+    truth::write(counts, world, &mut draft, &mut || progress.row())?;
+    progress.finish(draft.bytes());
     Ok(draft)
 }
 
 fn load_folder(world: &World, mut loader: Loader) -> Result<(), GenError> {
-    let tables = [Table::Orders, Table::PriceSamples, Table::StockEvents];
-    let figures =
-        tables.into_iter().map(|table| watch(world, table, &mut loader)).collect::<Result<Vec<_>, _>>()?;
-    loader.finish()?;
-    let load::Loaded { inserted, duplicate } = loader.loaded;
-    say(&format!("{}{inserted} rows loaded, {duplicate} already existed\n", progress::table(&figures)));
+    let mut text = String::new();
+    let mut figures = Vec::new();
+    for table in Table::STORED {
+        figures.push(watch(world, table, &mut loader)?);
+        let load::Loaded { inserted, duplicate } = loader.loaded();
+        text += &format!("{}: {inserted} rows loaded, {duplicate} already existed\n", table.name());
+    }
+    eprintln!("building the indexes of full partitions");
+    let started_us = clock::monotonic_us();
+    loader.complete()?;
+    let seconds = (clock::monotonic_us() - started_us) as f64 / 1e6;
+    say(&format!(
+        "{}{text}every index built in {seconds:.2} s; no upkeep is left\n",
+        progress::table(&figures)
+    ));
     Ok(())
 }
 
-fn post_orders(world: &World, mut poster: Poster) -> Result<(), GenError> {
-    let outcome = watch(world, Table::Orders, &mut poster);
-    // The sums are also reported after an interruption, because the server has stored rows by then.
-    let Posted { chunks, rows_sent, rows_inserted, rows_duplicate, rows_failed, retries, first_error } =
-        poster.posted().clone();
-    if let Ok(figure) = &outcome {
-        say(&progress::table(&[Figure { table: "posted", ..*figure }]));
+fn post_tables(world: &World, mut poster: Poster) -> Result<(), GenError> {
+    let (mut figures, mut failed) = (Vec::new(), None);
+    for table in Table::STORED {
+        let outcome = watch(world, table, &mut poster);
+        let posted = poster.take_posted();
+        if let Ok(figure) = &outcome {
+            figures.push(*figure);
+        }
+        // The sums are also reported after an interruption, because the server has stored rows by then.
+        let (requests, what) = match table {
+            Table::PriceHistory => ("requests", "price samples"),
+            Table::StockEvents => ("requests", "stock events"),
+            _ => ("chunks", "orders"),
+        };
+        let Posted { requests: count, rows_sent: sent, rows_inserted, rows_duplicate, .. } = posted;
+        say(&format!(
+            "{count} {requests}, {} retries: {sent} {what} sent, {rows_inserted} inserted, {rows_duplicate} \
+             duplicates, {} failed\n",
+            posted.retries, posted.rows_failed
+        ));
+        outcome?;
+        if let Some(first) = posted.first_error {
+            let error = GenError::RowsFailed { failed: posted.rows_failed, sent, what, first };
+            failed.get_or_insert(error);
+        }
     }
-    say(&format!(
-        "{chunks} chunks, {retries} retries: {rows_sent} orders sent, {rows_inserted} inserted, \
-         {rows_duplicate} duplicates, {rows_failed} failed\n"
-    ));
-    outcome?;
-    match first_error {
-        Some(first) => Err(GenError::RowsFailed { failed: rows_failed, sent: rows_sent, first }),
-        None => Ok(()),
-    }
+    say(&progress::table(&figures));
+    eprintln!("waiting until the server has built every index");
+    say(match poster.settle() {
+        Settled::Quiet => "the server has stored everything, and no upkeep is left\n",
+        Settled::Unknown => "the server does not report whether upkeep is left\n",
+    });
+    failed.map_or(Ok(()), Err)
 }

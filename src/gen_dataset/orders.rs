@@ -33,10 +33,20 @@ struct Source {
 }
 
 impl<'w> Orders<'w> {
+    /// The orders of all tenants.
     #[must_use]
     pub fn new(world: &'w World) -> Orders<'w> {
+        Orders::with(world, |_| true)
+    }
+
+    /// The orders of one tenant, which are the same as among those of all.
+    pub(super) fn of_tenant(world: &'w World, tenant: u32) -> Orders<'w> {
+        Orders::with(world, |other| other == tenant)
+    }
+
+    fn with(world: &'w World, is_wanted: impl Fn(u32) -> bool) -> Orders<'w> {
         let spec = &world.spec;
-        let counts = (0..spec.tenants).map(|tenant| spec.share(spec.orders, tenant));
+        let counts = (0..spec.tenants).map(|tenant| if is_wanted(tenant) { spec.orders } else { 0 });
         let source = |tenant| Source { random: Random::new(key(spec.seed, Use::Orders, tenant)), orders: 0 };
         Orders {
             world,
@@ -57,7 +67,7 @@ impl<'w> Orders<'w> {
         let source = &mut self.tenants[index as usize];
         source.orders += 1;
         let random = &mut source.random;
-        let customer = tenant.some_customer(random);
+        let customer = self.world.some_customer(tenant, random);
         let status = status(random);
         self.items.clear();
         loop {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::base::clock;
 
 /// The number of rows between two reads of the clock.
-const STEP_ROWS: u64 = 4096;
+const STEP_ROWS: u64 = 256;
 /// The time between two progress lines if there is no terminal.
 const LINE_EVERY_US: u64 = 5_000_000;
 

@@ -18,6 +18,7 @@ pub(super) enum Use {
     StockTimes = 7,
     Stock = 8,
     Ranks = 9,
+    Names = 10,
 }
 
 /// Applies the finaliser of splitmix64: every input bit affects every output bit.
@@ -33,6 +34,12 @@ pub(super) fn mix(value: u64) -> u64 {
 #[must_use]
 pub(super) fn key(seed: u64, for_use: Use, tenant: u32) -> u64 {
     mix(mix(mix(seed) ^ for_use as u64) ^ u64::from(tenant))
+}
+
+/// Returns the random numbers of one product, derived from the key of its tenant's stream.
+#[must_use]
+pub(super) fn of_product(key: u64, number: u32) -> Random {
+    Random::new(mix(key ^ u64::from(number) << 20))
 }
 
 /// xoshiro256++: 32 bytes of state.

@@ -89,6 +89,14 @@ impl Order<'_> {
 }
 
 #[derive(Clone, Copy, Debug)]
+pub struct Tenant<'a> {
+    pub tenant_id: &'a str,
+    pub name: &'a str,
+    /// The currency of the tenant's prices, with its country and time zone.
+    pub currency: Currency,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub struct Customer<'a> {
     pub tenant_id: &'a str,
     pub customer_id: Id,
@@ -108,9 +116,13 @@ pub struct Product<'a> {
     pub currency: Currency,
 }
 
-/// A product's price at some time. Price samples are sorted by time, like the orders.
+/// A product's price at some time. Price samples are sorted by tenant, product and time.
 #[derive(Clone, Copy, Debug)]
 pub struct PriceSample<'a> {
+    /// The tenant's number, from 0.
+    pub tenant: u32,
+    /// The product's number, from 0.
+    pub product: u32,
     pub event_id: Id,
     pub tenant_id: &'a str,
     pub product_id: Id,
@@ -128,9 +140,13 @@ pub enum StockChange {
     Quantity(u32),
 }
 
-/// A change in a product's stock. Stock events are sorted by time, like the orders.
+/// A change in a product's stock. Stock events are sorted by tenant, product and time.
 #[derive(Clone, Copy, Debug)]
 pub struct StockEvent<'a> {
+    /// The tenant's number, from 0.
+    pub tenant: u32,
+    /// The product's number, from 0.
+    pub product: u32,
     pub event_id: Id,
     pub tenant_id: &'a str,
     pub product_id: Id,
@@ -145,6 +161,10 @@ pub struct StockEvent<'a> {
 /// Returns the reason why a row was not accepted. Generation stops at that row. A sink outside this crate wraps its
 /// own errors in [`GenError::Sink`].
 pub trait Sink {
+    fn tenant(&mut self, _row: &Tenant<'_>) -> Result<(), GenError> {
+        Ok(())
+    }
+
     fn customer(&mut self, _row: &Customer<'_>) -> Result<(), GenError> {
         Ok(())
     }
@@ -178,8 +198,8 @@ mod tests {
 
     #[test]
     fn ids_are_padded_and_grow() {
-        assert_eq!(Id::new("prod-", 1, 5).as_str(), "prod-00001");
-        assert_eq!(Id::new("prod-", 100_000, 5).as_str(), "prod-100000");
+        assert_eq!(Id::new("prod-", 1, 6).as_str(), "prod-000001");
+        assert_eq!(Id::new("prod-", 1_000_000, 6).as_str(), "prod-1000000");
         assert_eq!(Id::new("ord-4294967295-", 10_000_000_000, 8).as_str(), "ord-4294967295-10000000000");
     }
 }

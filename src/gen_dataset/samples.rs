@@ -1,96 +1,155 @@
-//! The streams of price samples and stock events, sorted by time like the orders.
+//! The price history and the stock events, product by product, and sorted by time within a product.
+//!
+//! A product's rows follow each other, so that nothing is remembered about any other product, whatever the number of
+//! products, and a database that stores them by product only appends.
 
 use super::error::GenError;
-use super::random::{Random, Use, key};
+use super::random::{Random, Use, key, of_product};
 use super::row::{Id, PriceSample, Sink, StockChange, StockEvent};
-use super::season::Timeline;
-use super::world::{World, product_id};
+use super::season::Arrivals;
+use super::world::{Tenant, World, product_id};
 
 /// The number of price samples per thousand that are far off, as if the decimal point had slipped or the currency
 /// were wrong.
 const PRICE_SLIPS_PER_MILLE: u64 = 5;
+/// A counted stock is below this number.
+const COUNT_BELOW: u64 = 2_000;
 
 impl World {
     /// Generates every price sample. Prices are within 3 % of the product's price, and sometimes far off.
-    pub(super) fn price_samples(
+    pub(super) fn price_history(
         &self,
         sink: &mut dyn Sink,
         row_done: &mut dyn FnMut(),
     ) -> Result<(), GenError> {
-        self.events(Use::PriceTimes, Use::Prices, self.spec.price_samples, &mut |at, random| {
-            let tenant = &self.tenants[at.tenant as usize];
-            let number = self.some_product(tenant, random);
-            let price = tenant.product(number).price_minor;
-            let price_minor = match random.per_mille(PRICE_SLIPS_PER_MILLE) {
-                true => [price / 10, price / 2, price * 2, price * 10][random.below(4) as usize],
-                false => price * (970 + random.below(61)) / 1000,
-            };
-            sink.price_sample(&PriceSample {
-                event_id: Id::new(&tenant.price_prefix, at.number, 8),
-                tenant_id: &tenant.id,
-                product_id: product_id(number),
-                price_minor: price_minor.max(1),
-                currency: tenant.currency,
-                observed_at_ms: at.time_ms,
-            })?;
-            row_done();
-            Ok(())
-        })
+        let (seed, samples) = (self.spec.seed, self.spec.price_samples);
+        for (index, tenant) in (0..).zip(&self.tenants) {
+            let keys = [Use::PriceTimes, Use::Prices].map(|of| key(seed, of, index));
+            for product in 0..self.spec.products {
+                let [times, mut random] = keys.map(|key| of_product(key, product));
+                let mut times = Arrivals::new(samples, times);
+                let usual_minor = tenant.product(product).price_minor;
+                let mut number = u64::from(product) * samples;
+                while let Some(observed_at_ms) = times.next(&self.season) {
+                    number += 1;
+                    sink.price_sample(&PriceSample {
+                        tenant: index,
+                        product,
+                        event_id: Id::new(&tenant.price_prefix, number, 8),
+                        tenant_id: &tenant.id,
+                        product_id: product_id(product),
+                        price_minor: price(usual_minor, &mut random),
+                        currency: tenant.currency,
+                        observed_at_ms,
+                    })?;
+                    row_done();
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// Generates every stock event: sales of a few units, deliveries of many, and sometimes a count.
+    /// Generates every stock event: an opening count, sales of a few units, deliveries of many, and sometimes another
+    /// count. A stock never falls below zero. A popular product has more events than others, and some have none.
     pub(super) fn stock_events(
         &self,
         sink: &mut dyn Sink,
         row_done: &mut dyn FnMut(),
     ) -> Result<(), GenError> {
-        self.events(Use::StockTimes, Use::Stock, self.spec.stock_events, &mut |at, random| {
-            let tenant = &self.tenants[at.tenant as usize];
-            let number = self.some_product(tenant, random);
-            let change = match random.below(100) {
-                0..=4 => StockChange::Quantity(random.below(2_000) as u32),
-                5..=12 => StockChange::Delta(20 + random.below(200) as i32),
-                _ => StockChange::Delta(-1 - random.below(5) as i32),
-            };
-            sink.stock_event(&StockEvent {
-                event_id: Id::new(&tenant.stock_prefix, at.number, 8),
-                tenant_id: &tenant.id,
-                product_id: product_id(number),
-                change,
-                occurred_at_ms: at.time_ms,
-            })?;
-            row_done();
-            Ok(())
-        })
-    }
-
-    /// Calls `each` with the sorted times of `total` events over all tenants, and with the random numbers of each
-    /// event's tenant.
-    fn events(
-        &self,
-        times: Use,
-        numbers: Use,
-        total: u64,
-        each: &mut dyn FnMut(At, &mut Random) -> Result<(), GenError>,
-    ) -> Result<(), GenError> {
-        let spec = &self.spec;
-        let counts = (0..spec.tenants).map(|tenant| spec.share(total, tenant));
-        let mut timeline = Timeline::new(&self.season, spec.seed, times, counts);
-        let source = |tenant| (Random::new(key(spec.seed, numbers, tenant)), 0_u64);
-        let mut sources: Vec<_> = (0..spec.tenants).map(source).collect();
-        while let Some((time_ms, tenant)) = timeline.next() {
-            let (random, number) = &mut sources[tenant as usize];
-            *number += 1;
-            each(At { time_ms, tenant, number: *number }, random)?;
+        let (seed, total) = (self.spec.seed, self.spec.stock_events);
+        let whole = self.product_weights();
+        for (index, tenant) in (0..).zip(&self.tenants) {
+            let keys = [Use::StockTimes, Use::Stock].map(|of| key(seed, of, index));
+            let (mut weight, mut number) = (0.0, 0);
+            for product in 0..self.spec.products {
+                weight += self.product_weight(tenant, product);
+                let is_last = product + 1 == self.spec.products;
+                // The number of events up to this product, so that rounding neither adds nor loses one.
+                let upto = if is_last { total } else { (weight / whole * total as f64) as u64 };
+                let [times, mut random] = keys.map(|key| of_product(key, product));
+                let mut times = Arrivals::new(upto.min(total).saturating_sub(number), times);
+                let mut stock = None;
+                while let Some(occurred_at_ms) = times.next(&self.season) {
+                    number += 1;
+                    sink.stock_event(&StockEvent {
+                        tenant: index,
+                        product,
+                        event_id: Id::new(&tenant.stock_prefix, number, 8),
+                        tenant_id: &tenant.id,
+                        product_id: product_id(product),
+                        change: change(&mut stock, &mut random),
+                        occurred_at_ms,
+                    })?;
+                    row_done();
+                }
+            }
         }
         Ok(())
     }
+
+    /// Returns the sum of all products' weights, which is the same for each tenant.
+    fn product_weights(&self) -> f64 {
+        (1..=self.spec.products).map(|rank| self.product_popularity.share(rank.into())).sum()
+    }
+
+    /// Returns a product's weight by its popularity.
+    fn product_weight(&self, tenant: &Tenant, product: u32) -> f64 {
+        let rank = tenant.product_ranks.index_of(product) + 1;
+        self.product_popularity.share(rank.into())
+    }
 }
 
-/// One event: its time, its tenant, and its number within the tenant, from 1.
-#[derive(Clone, Copy, Debug)]
-struct At {
-    time_ms: i64,
-    tenant: u32,
-    number: u64,
+fn price(usual_minor: u64, random: &mut Random) -> u64 {
+    let price_minor = match random.per_mille(PRICE_SLIPS_PER_MILLE) {
+        true => {
+            [usual_minor / 10, usual_minor / 2, usual_minor * 2, usual_minor * 10][random.below(4) as usize]
+        }
+        false => usual_minor * (970 + random.below(61)) / 1000,
+    };
+    price_minor.max(1)
+}
+
+/// Draws the next change of a stock, which is `None` before the first, and applies it.
+fn change(stock: &mut Option<u32>, random: &mut Random) -> StockChange {
+    let drawn = random.below(100);
+    let amount = random.below(COUNT_BELOW) as u32;
+    let sold = 1 + amount % 5;
+    match *stock {
+        Some(before) if drawn >= 13 && sold <= before => {
+            *stock = Some(before - sold);
+            StockChange::Delta(-(sold as i32))
+        }
+        // The stock is too low for the sale, or a delivery was drawn.
+        Some(before) if drawn >= 5 => {
+            let delivered = 20 + amount % 40;
+            *stock = Some(before.saturating_add(delivered));
+            StockChange::Delta(delivered as i32)
+        }
+        _ => {
+            *stock = Some(amount);
+            StockChange::Quantity(amount)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stock_begins_with_a_count_and_never_falls_below_zero() {
+        for seed in 0..50 {
+            let (mut stock, mut random) = (None, Random::new(seed));
+            let mut level = None;
+            for _ in 0..2_000 {
+                level = match (change(&mut stock, &mut random), level) {
+                    (StockChange::Quantity(counted), _) => Some(i64::from(counted)),
+                    (StockChange::Delta(delta), Some(level)) => Some(level + i64::from(delta)),
+                    (StockChange::Delta(_), None) => panic!("a stock begins with a count"),
+                };
+                assert_eq!(level, stock.map(i64::from));
+                assert!(level >= Some(0));
+            }
+        }
+    }
 }

@@ -64,9 +64,9 @@ pub(super) fn start_ms(date: Date) -> i64 {
     i64::from((date - Date::constant(1970, 1, 1)).get_days()) * DAY_MS
 }
 
-/// One tenant's times, ascending.
+/// The times of one tenant or product, ascending.
 #[derive(Debug)]
-struct Arrivals {
+pub(super) struct Arrivals {
     random: Random,
     left: u64,
     /// The logarithm of the remaining part of the unit interval.
@@ -77,12 +77,12 @@ struct Arrivals {
 }
 
 impl Arrivals {
-    fn new(count: u64, random: Random) -> Arrivals {
+    pub(super) fn new(count: u64, random: Random) -> Arrivals {
         Arrivals { random, left: count, log_rest: 0.0, hour: 0, last_ms: i64::MIN }
     }
 
     /// Returns the next time in milliseconds since 1970.
-    fn next(&mut self, season: &Season) -> Option<i64> {
+    pub(super) fn next(&mut self, season: &Season) -> Option<i64> {
         if self.left == 0 {
             return None;
         }

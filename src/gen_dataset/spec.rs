@@ -8,31 +8,65 @@ use super::error::GenError;
 use super::orders::ITEMS_MEAN_MAX;
 
 /// Incremented when the same parameters produce other bytes, so that no two datasets share a hash.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 const TENANTS_MAX: u32 = 10_000;
-/// The maximum number of products over all tenants. Each takes 16 bytes, and another 24 bytes in the expected totals.
-const PRODUCTS_MAX: u64 = 50_000_000;
-/// The maximum number of customers over all tenants. Each takes 8 bytes in the expected totals.
-const CUSTOMERS_MAX: u64 = 500_000_000;
+/// The maximum number of products of a tenant. Each takes 24 bytes while its tenant's expected totals are computed.
+const PRODUCTS_MAX: u64 = 5_000_000;
+/// The maximum number of customers of a tenant. Each takes 8 bytes while its tenant's expected totals are computed.
+const CUSTOMERS_MAX: u64 = 20_000_000;
 /// The maximum number of rows in one table. Ids have enough digits for this number.
 const ROWS_MAX: u64 = 10_000_000_000;
 const DAYS_MAX: u32 = 3_660;
+/// The maximum scale. The limits above are reached long before it.
+const SCALE_MAX: f64 = 1_000_000.0;
 
-/// A dataset's size.
+/// A dataset's size. Products, customers, orders and stock events are those of each tenant, price samples those of
+/// each product.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Preset {
-    /// 1 tenant, 100 products, 300 customers, 1,000 orders.
+    /// 1 tenant: 100 products, 10 price samples, 300 customers, 1,000 orders, 500 stock events.
     Tiny,
-    /// 2 tenants, 1,000 products each, 10,000 customers, 50,000 orders.
+    /// 2 tenants: 1,000 products, 12 price samples, 5,000 customers, 25,000 orders, 6,250 stock events.
     Small,
-    /// 5 tenants, 20,000 products each, 200,000 customers, 1 M orders.
-    Medium,
-    /// 10 tenants, 100,000 products each, 1 M customers, 20 M orders.
+    /// 10 tenants: 10,000 products, 10 price samples, 20,000 customers, 100,000 orders, 100,000 stock events.
+    #[value(name = "1m")]
+    OneMillion,
+    /// 10 tenants: 500,000 products, 100 price samples, 400,000 customers, 2 M orders, 5 M stock events.
     Full,
 }
 
-/// The flags that determine a dataset's content. All counts are totals over all tenants, except products.
+/// The counts of a preset.
+struct Counts {
+    tenants: u32,
+    products: u64,
+    price_samples: u64,
+    customers: u64,
+    orders: u64,
+    stock_events: u64,
+}
+
+impl Preset {
+    fn counts(self) -> Counts {
+        let of = |tenants, [products, price_samples, customers, orders, stock_events]: [u64; 5]| Counts {
+            tenants,
+            products,
+            price_samples,
+            customers,
+            orders,
+            stock_events,
+        };
+        match self {
+            Preset::Tiny => of(1, [100, 10, 300, 1_000, 500]),
+            Preset::Small => of(2, [1_000, 12, 5_000, 25_000, 6_250]),
+            Preset::OneMillion => of(10, [10_000, 10, 20_000, 100_000, 100_000]),
+            // A customer has five orders on average.
+            Preset::Full => of(10, [500_000, 100, 400_000, 2_000_000, 5_000_000]),
+        }
+    }
+}
+
+/// The flags that determine a dataset's content.
 #[derive(Clone, Debug, Args)]
 pub struct SpecArgs {
     /// The size of the dataset. Other flags override its values.
@@ -45,41 +79,46 @@ pub struct SpecArgs {
 
     /// Number of products of each tenant.
     #[arg(long, value_name = "N")]
-    pub products: Option<u32>,
+    pub products: Option<u64>,
 
-    /// Number of orders, all tenants together.
+    /// Number of price samples of each product.
+    #[arg(long, value_name = "N")]
+    pub price_samples: Option<u64>,
+
+    /// Number of customers of each tenant.
+    #[arg(long, value_name = "N")]
+    pub customers: Option<u64>,
+
+    /// Number of orders of each tenant.
     #[arg(long, value_name = "N")]
     pub orders: Option<u64>,
 
     /// Average number of items in an order, 1 to 20.
-    #[arg(long, value_name = "N", default_value_t = 2.5)]
+    #[arg(long, value_name = "N", default_value_t = 3.0)]
     pub items_mean: f64,
 
-    /// Number of price samples, all tenants together.
-    #[arg(long, value_name = "N")]
-    pub price_samples: Option<u64>,
-
-    /// Number of stock events, all tenants together.
+    /// Number of stock events of each tenant.
     #[arg(long, value_name = "N")]
     pub stock_events: Option<u64>,
 
-    /// Number of customers, all tenants together.
-    #[arg(long, value_name = "N")]
-    pub customers: Option<u64>,
+    /// Multiplies the products, customers, orders and stock events of each tenant, whether the preset or a flag gives
+    /// them. At least one row remains. The numbers of tenants and of price samples of a product do not change.
+    #[arg(long, value_name = "F", default_value_t = 1.0)]
+    pub scale: f64,
 
     /// Seed of the random generator. The same seed and parameters generate the same bytes.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
     /// First day (UTC).
-    #[arg(long, value_name = "DATE", default_value = "2026-01-01")]
+    #[arg(long, value_name = "DATE", default_value = "2025-01-01")]
     pub start: Date,
 
     /// Number of days.
     #[arg(long, value_name = "N", default_value_t = 365)]
     pub days: u32,
 
-    /// Currencies, assigned to tenants in rotation.
+    /// Currencies, assigned to tenants in rotation. A tenant's country and time zone follow from its currency.
     #[arg(long, value_name = "CODES", value_delimiter = ',', default_value = "USD")]
     pub currencies: Vec<String>,
 }
@@ -89,12 +128,16 @@ pub struct SpecArgs {
 pub struct Spec {
     pub seed: u64,
     pub tenants: u32,
-    /// The number of products per tenant.
+    /// The number of products of each tenant.
     pub products: u32,
-    pub customers: u64,
+    /// The number of price samples of each product.
+    pub price_samples: u64,
+    /// The number of customers of each tenant.
+    pub customers: u32,
+    /// The number of orders of each tenant.
     pub orders: u64,
     pub items_mean: f64,
-    pub price_samples: u64,
+    /// The number of stock events of each tenant.
     pub stock_events: u64,
     pub start: Date,
     pub days: u32,
@@ -107,25 +150,36 @@ impl SpecArgs {
     /// # Errors
     /// Returns the first invalid parameter.
     pub fn check(&self) -> Result<Spec, GenError> {
-        let (tenants, products, customers, orders, price_samples, stock_events) = match self.preset {
-            Preset::Tiny => (1, 100, 300, 1_000, 1_000, 500),
-            Preset::Small => (2, 1_000, 10_000, 50_000, 25_000, 12_500),
-            Preset::Medium => (5, 20_000, 200_000, 1_000_000, 500_000, 250_000),
-            Preset::Full => (10, 100_000, 1_000_000, 20_000_000, 10_000_000, 5_000_000),
+        if !(self.scale > 0.0 && self.scale <= SCALE_MAX) {
+            return no(format!("--scale: above 0, at most {SCALE_MAX}"));
+        }
+        let counts = self.preset.counts();
+        let scaled = |count: u64| match count {
+            0 => 0,
+            // A count is at most 10^10 where it is valid, which a float represents exactly.
+            count => ((count as f64 * self.scale).round() as u64).max(1),
         };
+        let products = scaled(self.products.unwrap_or(counts.products));
+        let customers = scaled(self.customers.unwrap_or(counts.customers));
+        if !(1..=PRODUCTS_MAX).contains(&products) {
+            return no(format!("--products: 1 to {PRODUCTS_MAX} for each tenant, not {products}"));
+        }
+        if !(1..=CUSTOMERS_MAX).contains(&customers) {
+            return no(format!("--customers: 1 to {CUSTOMERS_MAX} for each tenant, not {customers}"));
+        }
         let mut currencies = Vec::new();
         for code in &self.currencies {
             currencies.push(Currency::of(code).ok_or_else(|| unknown(code))?);
         }
         let spec = Spec {
             seed: self.seed,
-            tenants: self.tenants.unwrap_or(tenants),
-            products: self.products.unwrap_or(products),
-            customers: self.customers.unwrap_or(customers),
-            orders: self.orders.unwrap_or(orders),
+            tenants: self.tenants.unwrap_or(counts.tenants),
+            products: products as u32,
+            price_samples: self.price_samples.unwrap_or(counts.price_samples),
+            customers: customers as u32,
+            orders: scaled(self.orders.unwrap_or(counts.orders)),
             items_mean: self.items_mean,
-            price_samples: self.price_samples.unwrap_or(price_samples),
-            stock_events: self.stock_events.unwrap_or(stock_events),
+            stock_events: scaled(self.stock_events.unwrap_or(counts.stock_events)),
             start: self.start,
             days: self.days,
             currencies,
@@ -135,6 +189,10 @@ impl SpecArgs {
     }
 }
 
+fn no<T>(text: String) -> Result<T, GenError> {
+    Err(GenError::Parameters(text))
+}
+
 fn unknown(code: &str) -> GenError {
     let known = Currency::codes().collect::<Vec<_>>().join(", ");
     GenError::Parameters(format!("--currencies: {code} is not one of {known}"))
@@ -142,25 +200,18 @@ fn unknown(code: &str) -> GenError {
 
 impl Spec {
     fn check(&self) -> Result<(), GenError> {
-        let no = |text: String| Err(GenError::Parameters(text));
-        let products = u64::from(self.tenants) * u64::from(self.products);
         if !(1..=TENANTS_MAX).contains(&self.tenants) {
             return no(format!("--tenants: 1 to {TENANTS_MAX}"));
         }
-        if self.products == 0 || products > PRODUCTS_MAX {
-            return no(format!("--products: 1 to {PRODUCTS_MAX} over all tenants, not {products}"));
-        }
-        if self.customers < u64::from(self.tenants) || self.customers > CUSTOMERS_MAX {
-            return no(format!("--customers: at least one per tenant, at most {CUSTOMERS_MAX}"));
-        }
         let tables = [
             ("--orders", self.orders),
-            ("--price-samples", self.price_samples),
+            ("--price-samples", u64::from(self.products).saturating_mul(self.price_samples)),
             ("--stock-events", self.stock_events),
         ];
-        for (flag, rows) in tables {
+        for (flag, of_tenant) in tables {
+            let rows = of_tenant.saturating_mul(self.tenants.into());
             if rows > ROWS_MAX {
-                return no(format!("{flag}: at most {ROWS_MAX}"));
+                return no(format!("{flag}: at most {ROWS_MAX} rows over all tenants, not {rows}"));
             }
         }
         if !(1.0..=ITEMS_MEAN_MAX).contains(&self.items_mean) {
@@ -181,13 +232,6 @@ impl Spec {
             return no("--currencies: at least one is required".to_owned());
         }
         Ok(())
-    }
-
-    /// Returns a tenant's part of a count: equal parts, with the remainder going to the first tenants.
-    #[must_use]
-    pub(super) fn share(&self, total: u64, tenant: u32) -> u64 {
-        let tenants = u64::from(self.tenants);
-        total / tenants + u64::from(u64::from(tenant) < total % tenants)
     }
 
     /// Returns the hash of `more` and of all parameters except the seed (FNV-1a, 64 bits), in sixteen hexadecimal
@@ -232,20 +276,38 @@ mod tests {
         Line::try_parse_from(line).unwrap().spec.check()
     }
 
+    fn counts(spec: &Spec) -> (u32, [u64; 5]) {
+        let Spec { products, price_samples, customers, orders, stock_events, .. } = *spec;
+        (spec.tenants, [products.into(), price_samples, customers.into(), orders, stock_events])
+    }
+
     #[test]
     fn presets_are_what_they_say_and_flags_outdo_them() {
-        let of = |flags| {
-            let spec = spec(flags).unwrap();
-            (spec.tenants, spec.products, spec.customers, spec.orders, spec.price_samples, spec.stock_events)
-        };
-        assert_eq!(of("--preset tiny"), (1, 100, 300, 1_000, 1_000, 500));
-        assert_eq!(of(""), (2, 1_000, 10_000, 50_000, 25_000, 12_500));
-        assert_eq!(of("--preset medium"), (5, 20_000, 200_000, 1_000_000, 500_000, 250_000));
-        assert_eq!(of("--preset full"), (10, 100_000, 1_000_000, 20_000_000, 10_000_000, 5_000_000));
-        assert_eq!(of("--preset full --tenants 2 --orders 7").0, 2);
-        assert_eq!(of("--preset full --tenants 2 --orders 7").3, 7);
+        let of = |flags| counts(&spec(flags).unwrap());
+        assert_eq!(of("--preset tiny"), (1, [100, 10, 300, 1_000, 500]));
+        assert_eq!(of(""), (2, [1_000, 12, 5_000, 25_000, 6_250]));
+        assert_eq!(of("--preset 1m"), (10, [10_000, 10, 20_000, 100_000, 100_000]));
+        assert_eq!(of("--preset full"), (10, [500_000, 100, 400_000, 2_000_000, 5_000_000]));
+        assert_eq!(
+            of("--preset full --tenants 2 --orders 7 --price-samples 3"),
+            (2, [500_000, 3, 400_000, 7, 5_000_000])
+        );
+        assert_eq!(spec("").unwrap().items_mean, 3.0);
         let dates = spec("--start 2024-02-01 --days 29 --currencies USD,JPY").unwrap();
         assert_eq!((dates.days, dates.currencies[1].digits), (29, 0));
+    }
+
+    #[test]
+    fn a_scale_multiplies_the_rows_of_a_tenant_and_keeps_one_of_each() {
+        let of = |flags| counts(&spec(flags).unwrap());
+        assert_eq!(of("--preset full --scale 0.01"), (10, [5_000, 100, 4_000, 20_000, 50_000]));
+        assert_eq!(of("--preset tiny --scale 0.0001"), (1, [1, 10, 1, 1, 1]));
+        assert_eq!(of("--preset tiny --scale 2.5 --orders 3"), (1, [250, 10, 750, 8, 1_250]));
+        // A table that was switched off remains empty.
+        assert_eq!(
+            of("--preset tiny --scale 9 --stock-events 0 --price-samples 0").1,
+            [900, 0, 2_700, 9_000, 0]
+        );
     }
 
     #[test]
@@ -253,26 +315,32 @@ mod tests {
         for flags in [
             "--tenants 0",
             "--products 0",
-            "--tenants 11 --customers 10",
+            "--products 5000001",
+            "--customers 0",
             "--items-mean 0.5",
             "--items-mean NaN",
+            "--scale 0",
+            "--scale=-1",
+            "--scale NaN",
+            "--scale inf",
             "--days 0",
             "--start 9999-12-01",
             "--start 1969-12-31",
             "--currencies USD,XXX",
             "--orders 99999999999",
-            "--tenants 10000 --products 4000000",
+            "--orders 18446744073709551615",
+            "--price-samples 18446744073709551615",
+            "--tenants 10000 --stock-events 4000000",
         ] {
             let said = spec(flags).unwrap_err().to_string();
-            let named = flags.split_whitespace().filter(|word| word.starts_with("--"));
+            let named = flags.split(' ').filter(|word| word.starts_with("--"));
+            let named = named.map(|word| word.split('=').next().unwrap_or(word));
             assert!(named.clone().any(|flag| said.contains(flag)), "{flags}: {said}");
         }
     }
 
     #[test]
-    fn shares_add_up_and_the_hash_sees_every_parameter_but_the_seed() {
-        let spec_7 = spec("--tenants 7 --orders 100").unwrap();
-        assert_eq!((0..7).map(|tenant| spec_7.share(100, tenant)).sum::<u64>(), 100);
+    fn the_hash_sees_every_parameter_but_the_seed() {
         let base = spec("").unwrap().hash("");
         assert_ne!(spec("").unwrap().hash("chunk 7"), base);
         assert_eq!(spec("--seed 9").unwrap().hash(""), base);
@@ -280,11 +348,12 @@ mod tests {
             "--tenants 3",
             "--products 5",
             "--orders 5",
-            "--items-mean 3",
+            "--items-mean 2.5",
             "--price-samples 5",
             "--stock-events 5",
             "--customers 5",
-            "--start 2025-01-01",
+            "--scale 0.5",
+            "--start 2024-01-01",
             "--days 5",
             "--currencies EUR",
         ] {

@@ -4,13 +4,15 @@
 
 use super::error::GenError;
 use super::folder::{Draft, Folder};
-use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent};
+use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent, Tenant};
 use super::text::{Clockface, push_number};
 
 /// The number of rows per INSERT.
 const ROWS_MAX: u32 = 500;
 
 const TABLES: &str = "\
+CREATE TABLE tenants (tenant_id TEXT NOT NULL, name TEXT NOT NULL, currency TEXT NOT NULL, \
+country TEXT NOT NULL, time_zone TEXT NOT NULL, PRIMARY KEY (tenant_id)) WITHOUT ROWID;
 CREATE TABLE customers (tenant_id TEXT NOT NULL, customer_id TEXT NOT NULL, name TEXT NOT NULL, \
 email TEXT NOT NULL, country TEXT NOT NULL, PRIMARY KEY (tenant_id, customer_id)) WITHOUT ROWID;
 CREATE TABLE products (tenant_id TEXT NOT NULL, product_id TEXT NOT NULL, name TEXT NOT NULL, \
@@ -22,7 +24,7 @@ ordered_at TEXT NOT NULL, PRIMARY KEY (tenant_id, order_id)) WITHOUT ROWID;
 CREATE TABLE order_items (tenant_id TEXT NOT NULL, order_id TEXT NOT NULL, line INTEGER NOT NULL, \
 product_id TEXT NOT NULL, category TEXT NOT NULL, quantity INTEGER NOT NULL, \
 unit_price_minor INTEGER NOT NULL, PRIMARY KEY (tenant_id, order_id, line)) WITHOUT ROWID;
-CREATE TABLE price_samples (tenant_id TEXT NOT NULL, event_id TEXT NOT NULL, product_id TEXT NOT NULL, \
+CREATE TABLE price_history (tenant_id TEXT NOT NULL, event_id TEXT NOT NULL, product_id TEXT NOT NULL, \
 price_minor INTEGER NOT NULL, currency TEXT NOT NULL, observed_at TEXT NOT NULL, \
 PRIMARY KEY (tenant_id, event_id)) WITHOUT ROWID;
 CREATE TABLE stock_events (tenant_id TEXT NOT NULL, event_id TEXT NOT NULL, product_id TEXT NOT NULL, \
@@ -77,6 +79,12 @@ impl SqlFile {
 }
 
 impl Sink for SqlFile {
+    fn tenant(&mut self, row: &Tenant<'_>) -> Result<(), GenError> {
+        let of = row.currency;
+        self.rows.row("tenants").texts(&[row.tenant_id, row.name, of.code, of.country, of.time_zone]);
+        self.row_done()
+    }
+
     fn customer(&mut self, row: &Customer<'_>) -> Result<(), GenError> {
         let text = [row.tenant_id, row.customer_id.as_str(), row.name, row.email, row.country];
         self.rows.row("customers").texts(&text);
@@ -114,7 +122,7 @@ impl Sink for SqlFile {
 
     fn price_sample(&mut self, row: &PriceSample<'_>) -> Result<(), GenError> {
         self.rows
-            .row("price_samples")
+            .row("price_history")
             .texts(&[row.tenant_id, row.event_id.as_str(), row.product_id.as_str()])
             .number(row.price_minor)
             .texts(&[row.currency.code])

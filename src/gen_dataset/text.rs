@@ -1,6 +1,6 @@
 //! Rows as text: JSON strings, numbers and times, written to reused buffers.
 
-use super::row::{Customer, Order, PriceSample, Product, StockChange, StockEvent};
+use super::row::{Customer, Order, PriceSample, Product, StockChange, StockEvent, Tenant};
 use super::season::DAY_MS;
 
 /// Appends a JSON string with its quotes. Control characters do not occur, but would be escaped.
@@ -72,7 +72,7 @@ fn two_digits(value: u32, to: &mut [u8]) {
     to[1] = b'0' + (value % 10) as u8;
 }
 
-/// Appends an order as one line of NDJSON, about 460 bytes at 2.5 items.
+/// Appends an order as one line of NDJSON, about 510 bytes at 3 items.
 pub(super) fn push_order(order: &Order<'_>, clock: &mut Clockface, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"order_id\":\"");
     out.extend_from_slice(order.order_id.as_bytes());
@@ -105,29 +105,49 @@ pub(super) fn push_order(order: &Order<'_>, clock: &mut Clockface, out: &mut Vec
     out.extend_from_slice(b"]}\n");
 }
 
+/// Appends the start of an object with these strings.
+fn push_texts(members: &[(&str, &str)], out: &mut Vec<u8>) {
+    for (index, (name, text)) in members.iter().enumerate() {
+        out.push(if index == 0 { b'{' } else { b',' });
+        push_text(name, out);
+        out.push(b':');
+        push_text(text, out);
+    }
+}
+
+pub(super) fn push_tenant(row: &Tenant<'_>, out: &mut Vec<u8>) {
+    let of = row.currency;
+    let members = [
+        ("tenant_id", row.tenant_id),
+        ("name", row.name),
+        ("currency", of.code),
+        ("country", of.country),
+        ("time_zone", of.time_zone),
+    ];
+    push_texts(&members, out);
+    out.extend_from_slice(b"}\n");
+}
+
 pub(super) fn push_customer(row: &Customer<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"customer_id\":\"");
-    out.extend_from_slice(row.customer_id.as_bytes());
-    out.extend_from_slice(b"\",\"tenant_id\":\"");
-    out.extend_from_slice(row.tenant_id.as_bytes());
-    out.extend_from_slice(b"\",\"name\":");
-    push_text(row.name, out);
-    out.extend_from_slice(b",\"email\":");
-    push_text(row.email, out);
-    out.extend_from_slice(b",\"country\":\"");
-    out.extend_from_slice(row.country.as_bytes());
-    out.extend_from_slice(b"\"}\n");
+    let members = [
+        ("customer_id", row.customer_id.as_str()),
+        ("tenant_id", row.tenant_id),
+        ("name", row.name),
+        ("email", row.email),
+        ("country", row.country),
+    ];
+    push_texts(&members, out);
+    out.extend_from_slice(b"}\n");
 }
 
 pub(super) fn push_product(row: &Product<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"product_id\":\"");
-    out.extend_from_slice(row.product_id.as_bytes());
-    out.extend_from_slice(b"\",\"tenant_id\":\"");
-    out.extend_from_slice(row.tenant_id.as_bytes());
-    out.extend_from_slice(b"\",\"name\":");
-    push_text(row.name, out);
-    out.extend_from_slice(b",\"category\":");
-    push_text(row.category, out);
+    let members = [
+        ("product_id", row.product_id.as_str()),
+        ("tenant_id", row.tenant_id),
+        ("name", row.name),
+        ("category", row.category),
+    ];
+    push_texts(&members, out);
     out.extend_from_slice(b",\"unit_price\":\"");
     row.currency.push(row.unit_price_minor, out);
     out.extend_from_slice(b"\",\"currency\":\"");

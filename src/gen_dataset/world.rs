@@ -1,13 +1,15 @@
-//! The fixed data: tenants with their products, and the popularity of products and customers.
+//! The fixed data: tenants, products and customers, and the popularity of products and customers. Products and
+//! customers are derived from their numbers whenever they are needed, so none is stored.
 
 use super::catalogue::{self, CATEGORIES};
 use super::currency::Currency;
 use super::error::GenError;
 use super::people::Person;
 use super::random::{Random, Use, key};
-use super::row::{Customer, Id, Product, Sink};
+use super::row::{self, Customer, Id, Product, Sink};
 use super::season::Season;
 use super::spec::Spec;
+use super::tenants;
 use super::zipf::{Shuffle, Zipf};
 
 /// The Zipf exponent for products: a few products make most of the sales.
@@ -19,27 +21,26 @@ const CUSTOMERS_EXPONENT: f64 = 0.7;
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) id: String,
+    name: String,
     /// The prefix of the tenant's order ids, such as `ord-3-`.
     pub(super) order_prefix: String,
     pub(super) price_prefix: String,
     pub(super) stock_prefix: String,
     pub(super) currency: Currency,
-    pub(super) customers: u32,
     pub(super) people_key: u64,
     catalogue_key: u64,
-    products: Vec<catalogue::Product>,
-    product_ranks: Shuffle,
-    customer_popularity: Zipf,
+    pub(super) product_ranks: Shuffle,
     customer_ranks: Shuffle,
 }
 
-/// Everything that the streams of rows draw from. It takes 16 bytes per product and 8 per hour.
+/// Everything that the streams of rows draw from. It takes 300 bytes per tenant and 8 per hour.
 #[derive(Debug)]
 pub struct World {
     pub(super) spec: Spec,
     pub(super) season: Season,
     pub(super) tenants: Vec<Tenant>,
-    product_popularity: Zipf,
+    pub(super) product_popularity: Zipf,
+    customer_popularity: Zipf,
 }
 
 impl World {
@@ -50,6 +51,7 @@ impl World {
         World {
             season: Season::new(spec.start, spec.days),
             product_popularity: Zipf::new(spec.products, PRODUCTS_EXPONENT),
+            customer_popularity: Zipf::new(spec.customers, CUSTOMERS_EXPONENT),
             tenants,
             spec,
         }
@@ -66,11 +68,25 @@ impl World {
         tenant.product_ranks.at(self.product_popularity.rank(random) - 1)
     }
 
+    /// Returns a random customer of a tenant, weighted by loyalty.
+    pub(super) fn some_customer(&self, tenant: &Tenant, random: &mut Random) -> u32 {
+        tenant.customer_ranks.at(self.customer_popularity.rank(random) - 1)
+    }
+
+    /// Passes every tenant to the sink.
+    pub(super) fn tenants(&self, sink: &mut dyn Sink, row_done: &mut dyn FnMut()) -> Result<(), GenError> {
+        for Tenant { id, name, currency, .. } in &self.tenants {
+            sink.tenant(&row::Tenant { tenant_id: id, name, currency: *currency })?;
+            row_done();
+        }
+        Ok(())
+    }
+
     /// Passes every customer to the sink, tenant by tenant.
     pub(super) fn customers(&self, sink: &mut dyn Sink, row_done: &mut dyn FnMut()) -> Result<(), GenError> {
         let mut person = Person::default();
         for tenant in &self.tenants {
-            for number in 0..tenant.customers {
+            for number in 0..self.spec.customers {
                 person.become_number(tenant.people_key, number);
                 sink.customer(&Customer {
                     tenant_id: &tenant.id,
@@ -111,31 +127,23 @@ impl Tenant {
     fn new(spec: &Spec, tenant: u32) -> Tenant {
         let number = tenant + 1;
         let currency = spec.currencies[tenant as usize % spec.currencies.len()];
-        let customers = spec.share(spec.customers, tenant) as u32;
         let mut ranks = Random::new(key(spec.seed, Use::Ranks, tenant));
         Tenant {
             id: format!("tenant_{number}"),
+            name: tenants::name(spec.seed, tenant),
             order_prefix: format!("ord-{number}-"),
             price_prefix: format!("price-{number}-"),
             stock_prefix: format!("stock-{number}-"),
             currency,
-            customers,
             people_key: key(spec.seed, Use::People, tenant),
             catalogue_key: key(spec.seed, Use::Catalogue, tenant),
-            products: catalogue::products(spec.seed, tenant, spec.products, currency),
             product_ranks: Shuffle::new(spec.products, &mut ranks),
-            customer_popularity: Zipf::new(customers, CUSTOMERS_EXPONENT),
-            customer_ranks: Shuffle::new(customers, &mut ranks),
+            customer_ranks: Shuffle::new(spec.customers, &mut ranks),
         }
     }
 
     pub(super) fn product(&self, number: u32) -> catalogue::Product {
-        self.products[number as usize]
-    }
-
-    /// Returns a random customer, weighted by loyalty.
-    pub(super) fn some_customer(&self, random: &mut Random) -> u32 {
-        self.customer_ranks.at(self.customer_popularity.rank(random) - 1)
+        catalogue::product(self.catalogue_key, number, self.currency)
     }
 }
 
@@ -144,7 +152,7 @@ pub(super) fn customer_id(number: u32) -> Id {
     Id::new("cust-", u64::from(number) + 1, 7)
 }
 
-/// Returns a product's id. For the number 0, this is `prod-00001`.
+/// Returns a product's id. For the number 0, this is `prod-000001`.
 pub(super) fn product_id(number: u32) -> Id {
-    Id::new("prod-", u64::from(number) + 1, 5)
+    Id::new("prod-", u64::from(number) + 1, 6)
 }

@@ -51,7 +51,7 @@ impl Zipf {
     }
 
     /// Returns the weight x^-s.
-    fn share(&self, x: f64) -> f64 {
+    pub(super) fn share(&self, x: f64) -> f64 {
         exp(-self.exponent * ln(x))
     }
 
@@ -76,6 +76,8 @@ pub(super) struct Shuffle {
     count: u64,
     factor: u64,
     offset: u64,
+    /// The inverse of `factor` modulo `count`.
+    inverse: u64,
 }
 
 impl Shuffle {
@@ -85,7 +87,13 @@ impl Shuffle {
         while gcd(factor, count) != 1 {
             factor = factor % count + 1;
         }
-        Shuffle { count, factor, offset: random.below(count) }
+        Shuffle { count, factor, offset: random.below(count), inverse: inverse(factor, count) }
+    }
+
+    /// Returns the index that [`Shuffle::at`] maps to this position.
+    pub(super) fn index_of(&self, position: u32) -> u32 {
+        let distance = (u64::from(position) + self.count - self.offset) % self.count;
+        (distance * self.inverse % self.count) as u32
     }
 
     /// Returns the position of `index` (0 ≤ `index` < count).
@@ -100,6 +108,16 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
         (a, b) = (b, a % b);
     }
     a
+}
+
+/// Returns the inverse of a factor modulo a count that has no divisor in common with it (Euclid's extended algorithm).
+fn inverse(factor: u64, count: u64) -> u64 {
+    let (mut before, mut rest) = ((count as i64, 0), (factor as i64, 1));
+    while rest.0 != 0 {
+        let times = before.0 / rest.0;
+        (before, rest) = (rest, (before.0 - times * rest.0, before.1 - times * rest.1));
+    }
+    before.1.rem_euclid(count as i64) as u64
 }
 
 #[cfg(test)]
@@ -143,6 +161,7 @@ mod tests {
             let mut seen: Vec<u32> = (0..count).map(|index| shuffle.at(index)).collect();
             seen.sort_unstable();
             assert!(seen.into_iter().eq(0..count), "{count}");
+            assert!((0..count).all(|index| shuffle.index_of(shuffle.at(index)) == index), "{count}");
         }
     }
 }

@@ -120,7 +120,8 @@ pub fn patch(client: &mut Client, tenant: &str, order: &str, status: &str) -> bo
 #[track_caller]
 pub fn dataset(folder: &Folder, flags: &[&str]) -> PathBuf {
     let path = folder.beside("dataset");
-    let words = ["gen-dataset", "--price-samples", "0", "--stock-events", "0", "--out"];
+    let words =
+        ["gen-dataset", "--start", "2026-01-01", "--price-samples", "0", "--stock-events", "0", "--out"];
     let output = command().args(words).arg(&path).args(flags).output().expect("the program runs");
     assert!(output.status.success(), "{output:?}");
     path

@@ -3,6 +3,7 @@
 
 mod client;
 pub mod commerce;
+pub mod datasets;
 mod disk;
 mod load;
 pub mod oracle;

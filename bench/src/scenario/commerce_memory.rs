@@ -12,7 +12,7 @@ use firehose::base::clock;
 
 use super::{ingest_orders, sales, search};
 use crate::cpu;
-use crate::orders::{self, Lines, Loaded};
+use crate::orders::{self, Lines, Loaded, TENANTS};
 use crate::peer::{Running, Serve, System};
 use crate::process;
 use crate::report::{Limit, Report};
@@ -20,7 +20,6 @@ use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
 
 const SHARDS: usize = 8;
-const TENANTS: usize = 5;
 /// Rows of the tenant that is queried.
 const ROWS: usize = 100_000;
 const AT_ONCE: usize = 4;
@@ -64,11 +63,11 @@ struct Given {
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("commerce-memory");
     let all = setup.orders.unwrap_or(TENANTS * ROWS);
-    let world = orders::world(&format!("--preset medium --tenants {TENANTS}"), all)?;
+    let world = orders::world(orders::MEDIUM, all)?;
     let loaded = Loaded::new(&setup.data_root, SHARDS, &world, |_| Ok(()))?;
     eprintln!("{all} orders loaded into {SHARDS} shards in {:.1} s", loaded.seconds);
     // The same orders, sent to tenants that have none yet, so that all of them are new.
-    let world = orders::world(&format!("--preset medium --tenants {TENANTS}"), all.min(INGESTED))?;
+    let world = orders::world(orders::MEDIUM, all.min(INGESTED))?;
     let mut lines = Lines::new(&world, CHUNK)?;
     lines.replace(b"\"tenant_id\":\"tenant_", b"\"tenant_id\":\"ingest_");
     let given = Given { loaded, lines, rows: (all / TENANTS).min(ROWS) };

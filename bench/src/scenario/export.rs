@@ -52,8 +52,7 @@ struct ToldFormat {
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
     peer::install("duckdb")?;
     let mut report = Report::new("export");
-    let world =
-        orders::world("--preset medium --tenants 1 --customers 333333", setup.orders.unwrap_or(ORDERS))?;
+    let world = orders::world(orders::ONE_TENANT, setup.orders.unwrap_or(ORDERS))?;
     let loaded = Loaded::new(&setup.data_root, SHARDS, &world, |_| Ok(()))?;
     eprintln!("[export] loaded in {:.1} s", loaded.seconds);
     for round in 0..setup.rounds {

@@ -35,7 +35,7 @@ const ROLES: [(&str, &str); 3] =
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("ingest-orders");
-    let world = orders::world("--preset medium", setup.orders.unwrap_or(ORDERS))?;
+    let world = orders::world(orders::MEDIUM, setup.orders.unwrap_or(ORDERS))?;
     over_http(setup, &mut report, &world)?;
     let records = orders::records(&world)?;
     let case = "in-process, 10,000 orders a transaction";
@@ -55,7 +55,7 @@ fn over_http(setup: &Setup, report: &mut Report, world: &firehose::gen_dataset::
     let systems = [System::Firehose(Serve::new(setup)), System::Django];
     peer::check(&systems)?;
     let lines = Lines::new(world, CHUNK)?;
-    let few = orders::world("--preset medium", setup.orders.unwrap_or(ORDERS).min(DJANGO_ORDERS))?;
+    let few = orders::world(orders::MEDIUM, setup.orders.unwrap_or(ORDERS).min(DJANGO_ORDERS))?;
     let few = Lines::new(&few, DJANGO_CHUNK)?;
     for clients in setup.connection_counts(&[1, 2]) {
         let case = format!("{clients} clients, {CHUNK} orders a request");

@@ -59,8 +59,7 @@ type Answer = BTreeMap<String, Group>;
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
     peer::install("duckdb")?;
     let mut report = Report::new("sales");
-    let world =
-        orders::world("--preset medium --tenants 1 --customers 333333", setup.orders.unwrap_or(ORDERS))?;
+    let world = orders::world(orders::ONE_TENANT, setup.orders.unwrap_or(ORDERS))?;
     let (loaded, items) = load(setup, &world)?;
     let case = |group: &str, precision: &str| {
         let counts = format!("{} orders of {items} items", world.spec().orders);

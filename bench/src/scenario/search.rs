@@ -12,7 +12,7 @@ use firehose::base::clock;
 
 use super::ingest_orders::median;
 use super::merge::Peak;
-use crate::orders::{self, Loaded};
+use crate::orders::{self, Loaded, TENANTS};
 use crate::peer::{Running, Serve, System};
 use crate::report::{Limit, Report};
 use crate::run::{Figures, Round};
@@ -20,7 +20,6 @@ use crate::setup::Setup;
 use crate::{http, process};
 
 const SHARDS: usize = 8;
-const TENANTS: usize = 5;
 const ROWS: usize = 100_000;
 /// Streams that a round reads one after the other, of which the median counts; and concurrently.
 const STREAMS: usize = 5;
@@ -34,7 +33,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("search");
     let all = setup.orders.unwrap_or(TENANTS * ROWS);
     let rows = (all / TENANTS).min(ROWS);
-    let world = orders::world(&format!("--preset medium --tenants {TENANTS}"), all)?;
+    let world = orders::world(orders::MEDIUM, all)?;
     let loaded = Loaded::new(&setup.data_root, SHARDS, &world, |_| Ok(()))?;
     eprintln!("{all} orders loaded into {SHARDS} shards in {:.1} s", loaded.seconds);
     let case = |fields: &str| format!("{rows} orders, {SHARDS} shards, {fields}");

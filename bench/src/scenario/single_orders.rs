@@ -25,7 +25,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("single-orders");
     let levels = ["os", "disk"].map(|ack| System::Firehose(Serve { ack, ..Serve::new(setup) }));
     peer::check(&levels)?;
-    let world = orders::world("--preset medium", setup.orders.unwrap_or(ORDERS))?;
+    let world = orders::world(orders::MEDIUM, setup.orders.unwrap_or(ORDERS))?;
     let lines = Lines::new(&world, 1)?;
     for clients in setup.connection_counts(&[1, BAR_CLIENTS]) {
         let case = format!("{clients} clients, an order an ingest");

@@ -1,4 +1,4 @@
-//! `truth.json`: the totals with their names. Amounts are decimal strings.
+//! `truth.json`: the totals with their names, written tenant by tenant. Amounts are decimal strings.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,19 @@ use serde::Serialize;
 
 use super::super::catalogue::CATEGORIES;
 use super::super::currency::Currency;
+use super::super::error::GenError;
+use super::super::folder::Draft;
+use super::super::generate::Table;
 use super::super::tally::Quantiles;
 use super::super::text::date;
 use super::super::world::{World, product_id};
-use super::{Day, Sum, TenantTruth, Truth};
+use super::counts::{RowCounts, TenantCounts};
+use super::{Day, Sum, TenantTruth};
 use crate::orders::OrderStatus;
 
 /// The number of products in `by_product_top`: those with the most revenue. If the revenue is equal, the lower
 /// product number is first.
 const TOP: usize = 20;
-
-/// The number of rows in each table.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(in super::super) struct Rows {
-    pub(in super::super) customers: u64,
-    pub(in super::super) products: u64,
-    pub(in super::super) orders: u64,
-    pub(in super::super) order_items: u64,
-    pub(in super::super) price_samples: u64,
-    pub(in super::super) stock_events: u64,
-}
-
-#[derive(Serialize)]
-struct Report {
-    seed: u64,
-    rows: Rows,
-    tenants: BTreeMap<String, TenantReport>,
-}
 
 #[derive(Serialize)]
 struct TenantReport {
@@ -46,6 +32,24 @@ struct TenantReport {
     by_day: BTreeMap<String, DayReport>,
     by_category: BTreeMap<&'static str, CategoryReport>,
     by_product_top: Vec<ProductReport>,
+    price_history: PriceReport,
+    stock_events: StockReport,
+}
+
+/// The price history: its samples, the products that have some, and the sum of their newest prices.
+#[derive(Serialize)]
+struct PriceReport {
+    samples: u64,
+    products: u64,
+    newest_total: String,
+}
+
+/// The stock: its events, the products that have some, and the sum of their levels after the last event.
+#[derive(Serialize)]
+struct StockReport {
+    events: u64,
+    products: u64,
+    units: u64,
 }
 
 #[derive(Serialize)]
@@ -84,18 +88,42 @@ struct ProductReport {
     sales: SumReport,
 }
 
-/// Appends the report on finished totals as indented JSON.
-pub(in super::super) fn write(truth: &mut Truth, world: &World, rows: Rows, out: &mut Vec<u8>) {
-    let tenants = world.tenants.iter().zip(&mut truth.tenants);
-    let tenants = tenants.map(|(tenant, truth)| (tenant.id.clone(), of_tenant(truth, tenant.currency)));
-    let report = Report { seed: world.spec.seed, rows, tenants: tenants.collect() };
-    // The report consists of strings and integers under string keys, which JSON can always represent.
-    let text = serde_json::to_string_pretty(&report).unwrap_or_default();
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'\n');
+/// Writes the report as indented JSON. `row_done` is called after each order that is counted.
+pub(in super::super) fn write(
+    counts: &RowCounts,
+    world: &World,
+    draft: &mut Draft,
+    row_done: &mut dyn FnMut(),
+) -> Result<(), GenError> {
+    let rows = Table::ALL.into_iter().map(|table| (table.name(), table.rows(&world.spec)));
+    let rows: BTreeMap<_, _> = rows.chain([("order_items", counts.order_items)]).collect();
+    let out = draft.buffer();
+    out.extend_from_slice(format!("{{\n  \"seed\": {},\n  \"rows\": ", world.spec.seed).as_bytes());
+    push_json(&rows, "\n  ", out);
+    out.extend_from_slice(b",\n  \"tenants\": {");
+    for (index, (tenant, counted)) in (0..).zip(world.tenants.iter().zip(&counts.tenants)) {
+        let mut truth = TenantTruth::of(world, index, row_done);
+        let report = of_tenant(&mut truth, *counted, tenant.currency);
+        let out = draft.buffer();
+        out.extend_from_slice(if index == 0 { b"\n    " } else { b",\n    " });
+        push_json(&tenant.id, "\n    ", out);
+        out.extend_from_slice(b": ");
+        push_json(&report, "\n    ", out);
+        draft.row_done()?;
+    }
+    draft.buffer().extend_from_slice(b"\n  }\n}\n");
+    draft.row_done()
 }
 
-fn of_tenant(truth: &mut TenantTruth, currency: Currency) -> TenantReport {
+/// Appends a value as indented JSON. Each of its lines but the first begins with `indent`.
+fn push_json(value: &impl Serialize, indent: &str, out: &mut Vec<u8>) {
+    // The report consists of strings and integers under string keys, which JSON can always represent. A line break
+    // within a string is escaped, so every other one begins a line.
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    out.extend_from_slice(text.replace('\n', indent).as_bytes());
+}
+
+fn of_tenant(truth: &mut TenantTruth, counted: TenantCounts, currency: Currency) -> TenantReport {
     let order_value = of_value(truth.order_value(), currency);
     let by_day = |day: &Day| {
         let report = DayReport {
@@ -126,6 +154,16 @@ fn of_tenant(truth: &mut TenantTruth, currency: Currency) -> TenantReport {
         by_day: truth.days.iter().map(by_day).collect(),
         by_category: by_category.collect(),
         by_product_top: top.collect(),
+        price_history: PriceReport {
+            samples: counted.prices.rows,
+            products: counted.prices.products,
+            newest_total: currency.text(counted.prices.last_sum),
+        },
+        stock_events: StockReport {
+            events: counted.stock.rows,
+            products: counted.stock.products,
+            units: counted.stock.last_sum,
+        },
     }
 }
 
