@@ -161,7 +161,9 @@
 //!
 //! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
 //! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`,
-//! `orders/seal.rs`), and deletes what retention drops. No slice delays writing for longer.
+//! `orders/seal.rs`), and deletes what retention drops (`shard/retain.rs`). Streams lose whole partitions, and those of
+//! orders leave their sums behind (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`,
+//! `stock/dropped.rs`). No slice delays writing for longer.
 //!
 //! # Families
 //!
@@ -299,8 +301,8 @@
 //! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs`, `tests/products.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of an event plan requires a tenant |
-//! | R3 | buckets and sums of sales equal a recount at every commit, after any status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `firehose verify --aggregates` |
-//! | T1 | stock equals the result of its events; a product's change is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
+//! | R3 | buckets equal a recount of the rows, and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `firehose verify --aggregates` |
+//! | T1 | stock equals the result of its events, or of those that retention left on the level before them; a product's change is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
 //! | T2 | a serial order of each product explains every response, even across kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | P1 | a price event is stored once and always has the same response | `tests/prices.rs`, `src/families/tests/prices.rs` |
@@ -336,6 +338,7 @@
 //! | *key* | a client's credential, `fh_<id>_<secret>`; also the tenant and an id of an event, order or product, which select a shard |
 //! | *lease* | a slice of a tenant's budget that one lane took in advance |
 //! | *stream* | clicks, service events or orders, each in separate partitions |
+//! | *ledger* | rows of one kind in tables without partitions, which retention deletes one by one |
 //! | *partial* | one shard's share of an answer |
 //! | *pin* | the highest row id of a shard that a query sees |
 //! | *bucket* | a count over a period |

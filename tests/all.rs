@@ -38,6 +38,7 @@ mod prices;
 mod products;
 mod profiles;
 mod questions;
+mod retention;
 mod sandbox;
 mod settings;
 mod sketches;

@@ -16,6 +16,7 @@ pub static CLICKS: Stream = Stream {
     time_column: "timestamp_us",
     create_sql,
     side_tables: &[],
+    tables: |partition| vec![partition.to_owned()],
     has_sealed_index: true,
     partition_rows_max: None,
 };

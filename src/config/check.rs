@@ -68,6 +68,17 @@ impl Rules<'_> {
                 self.time(name, value, ms(60_000), ms(1_000 * 86_400_000 * 100));
             }
         }
+        for (name, value) in [
+            ("retention_clicks_bytes", config.retention_clicks_bytes),
+            ("retention_events_bytes", config.retention_events_bytes),
+            ("retention_orders_bytes", config.retention_orders_bytes),
+            ("retention_prices_bytes", config.retention_prices_bytes),
+            ("retention_stock_bytes", config.retention_stock_bytes),
+        ] {
+            if let Some(value) = value {
+                self.bytes(name, value, MIB, 1024 * 1024 * GIB);
+            }
+        }
         let change = (1..=PriceRules::CHANGE_BP_MAX).contains(&config.price_change_percent);
         self.rule("price_change_percent", &[], change, "expected 0.01 to 1000000");
         let score = (1..=PriceRules::SCORE_MILLI_MAX).contains(&config.price_score);

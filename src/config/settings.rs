@@ -211,6 +211,17 @@ settings! {
         /// Time for which stock events are kept after their arrival, or "off" to keep them indefinitely.
         /// Levels stay, and a repeated event is still recognised.
         retention_stock: Option<Duration> as TimeOrOff = "off";
+        /// Maximum size of all clicks with their indexes, or "off". Above it, the oldest partitions are deleted.
+        /// Each shard has an equal share of this and the next four. The files do not shrink: freed space is reused.
+        retention_clicks_bytes: Option<u64> as BytesOrOff = "off";
+        /// Maximum size of the events of /events with their indexes, or "off".
+        retention_events_bytes: Option<u64> as BytesOrOff = "off";
+        /// Maximum size of all orders with their items, indexes and lists, or "off".
+        retention_orders_bytes: Option<u64> as BytesOrOff = "off";
+        /// Maximum size of all price events with their anomalies and indexes, or "off".
+        retention_prices_bytes: Option<u64> as BytesOrOff = "off";
+        /// Maximum size of all stock events, or "off". The hashes of deleted events do not count.
+        retention_stock_bytes: Option<u64> as BytesOrOff = "off";
         /// Whether the sales figures of deleted orders remain: "keep" or "drop".
         /// With "drop", a day's figures are deleted once all its orders are.
         retention_orders_sums: SumsPolicy as Sums = "keep";

@@ -335,6 +335,7 @@ optional! {
     FileOrNone = "none" or PathBuf, "a path, or \"none\"", Folder::read, Folder::write;
     OriginOrNone = "none" or WebOrigin, "a URL without a path such as https://events.example.com, or \"none\"",
         WebOrigin::parse, |origin: &WebOrigin| origin.as_str().to_owned();
+    BytesOrOff = "off" or u64, "bytes such as 64MiB or 2GB, or \"off\"", Bytes::read, Bytes::write;
     BytesOrAuto = "auto" or u64, "bytes such as 64MiB or 2GB, or \"auto\"", Bytes::read, Bytes::write;
     CountOrOff = "off" or u64, "a whole number from 1 to 1000000000, or \"off\"",
         |text| digits(text).filter(|count| (1..=1_000_000_000).contains(count)), ToString::to_string;

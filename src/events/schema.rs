@@ -18,6 +18,7 @@ pub static EVENTS: Stream = Stream {
     time_column: "timestamp_us",
     create_sql,
     side_tables: &[],
+    tables: |partition| vec![partition.to_owned()],
     has_sealed_index: false,
     partition_rows_max: None,
 };

@@ -61,6 +61,8 @@ pub enum ExportFailure {
     Query(#[from] QueryError),
     #[error("the shards changed since the export began")]
     OtherShards,
+    #[error("retention deleted orders while they were selected; create the export again")]
+    Dropped,
 }
 
 impl From<std::io::Error> for ExportFailure {
@@ -192,6 +194,7 @@ async fn choose(
     let mut spare = Vec::new();
     for (shard, pin) in shards.iter().zip(&export.pins) {
         let (mut count, mut choosing) = (0, Some(SelectionCursor::default()));
+        let oldest = retry(|| query::oldest_order(readers, *shard)).await?;
         while let Some(from) = choosing.take() {
             may_go_on()?;
             let step = || {
@@ -207,6 +210,9 @@ async fn choose(
                 Ok((file, chosen))
             })
             .await?;
+        }
+        if retry(|| query::oldest_order(readers, *shard)).await? != oldest {
+            return Err(ExportFailure::Dropped);
         }
         counts.push(count);
         query::forget(readers, *shard).await;

@@ -60,6 +60,14 @@ pub(super) async fn choose(
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
 }
 
+/// Returns the lowest row id that an order of a shard may have. It increases when retention deletes orders.
+pub(super) async fn oldest_order(readers: &Readers, shard: ShardId) -> Result<Option<i64>, QueryError> {
+    let step = |connection: &rusqlite::Connection| {
+        Ok(shard::partitions_of(connection, &ORDERS)?.first().map(|partition| partition.first_id))
+    };
+    received(readers.ask(shard, None, step)?.recv().await)
+}
+
 /// Releases what a reader caches for a shard. After the whole shard has been read, the cache would only occupy
 /// memory.
 pub(super) async fn forget(readers: &Readers, shard: ShardId) {

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::erase::{items, sale_of};
 use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
@@ -70,7 +70,7 @@ impl OrderStore {
     ) -> Result<bool, ShardError> {
         let list = by_product(table);
         if exists(transaction, &list)? {
-            free_list(transaction, &list, "product", until_us)?;
+            free_list(transaction, &list, until_us)?;
             return Ok(false);
         }
         let list = by_customer(table);
@@ -94,12 +94,18 @@ impl OrderStore {
         loop {
             let (mut first, mut last) = (None, 0);
             let mut rows = statement.query([ORDERS_PER_CHECK])?;
+            let mut is_time_over = false;
             while let Some(row) = rows.next()? {
                 let (status, _, sale) = sale_of(row, table)?;
                 last = row.get(8)?;
                 first = first.or(Some(last));
                 if status.is_sale() {
                     self.sums.add(&sale, items(transaction, table, last)?.into_iter());
+                }
+                // An order may have a thousand items.
+                is_time_over = clock::monotonic_us() >= until_us;
+                if is_time_over {
+                    break;
                 }
             }
             drop(rows);
@@ -110,13 +116,13 @@ impl OrderStore {
             run(format!("DELETE FROM {table} WHERE id >= ?1 AND id <= ?2"), [first, last])?;
             let of_times = "DELETE FROM order_status_time WHERE id >= ?1 AND id <= ?2";
             run(of_times.to_owned(), [first, last])?;
-            if clock::monotonic_us() >= until_us {
+            if is_time_over {
                 return Ok(false);
             }
         }
     }
 
-    /// Deletes entries of a partition's list by customer, and customers that no order names any more.
+    /// Deletes entries of a partition's list by customer until `until_us`, and customers that no order names any more.
     fn free_customers(
         &mut self,
         transaction: &Connection,
@@ -130,29 +136,37 @@ impl OrderStore {
         if !unlisted.read(transaction)? {
             return Ok(());
         }
-        let customers = free_list(transaction, list, "customer", until_us)?;
-        let mut lists = Vec::new();
-        for info in partitions_of(transaction, &ORDERS)?.into_iter().filter(|info| info.indexed) {
-            lists.push(by_customer(&info.name));
-        }
-        let is_named = |customer: i64| -> Result<bool, ShardError> {
-            for list in &lists {
-                let sql = format!("SELECT 1 FROM {list} WHERE customer = ?1 LIMIT 1");
-                if transaction.prepare_cached(&sql)?.exists([customer])? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
+        let lists: Vec<String> = partitions_of(transaction, &ORDERS)?
+            .iter()
+            .filter(|info| info.indexed)
+            .map(|info| by_customer(&info.name))
+            .collect();
+        let first_sql = format!("SELECT customer FROM {list} ORDER BY customer LIMIT 1");
+        let mut first = transaction.prepare_cached(&first_sql)?;
+        let delete_sql = format!(
+            "DELETE FROM {list} WHERE customer = ?1 AND (ordered_at_us, id) IN \
+             (SELECT ordered_at_us, id FROM {list} WHERE customer = ?1 ORDER BY ordered_at_us, id LIMIT ?2)"
+        );
         let mut is_any_gone = false;
-        for customer in customers {
-            if unlisted.customers.contains(&customer) || is_named(customer)? {
-                continue;
+        loop {
+            let Some(customer) = first.query_row([], |row| row.get(0)).optional()? else {
+                drop(first);
+                transaction.execute_batch(&format!("DROP TABLE {list}"))?;
+                break;
+            };
+            transaction.prepare_cached(&delete_sql)?.execute([customer, ENTRIES_PER_CHECK])?;
+            if !is_named(transaction, std::slice::from_ref(&list.to_owned()), customer)?
+                && !unlisted.customers.contains(&customer)
+                && !is_named(transaction, &lists, customer)?
+            {
+                // The deletion of the words requires the row's text.
+                delete_words(transaction, customer)?;
+                transaction.prepare_cached("DELETE FROM customer_row WHERE id = ?1")?.execute([customer])?;
+                is_any_gone = true;
             }
-            // The deletion of the words requires the row's text.
-            delete_words(transaction, customer)?;
-            transaction.prepare_cached("DELETE FROM customer_row WHERE id = ?1")?.execute([customer])?;
-            is_any_gone = true;
+            if clock::monotonic_us() >= until_us {
+                break;
+            }
         }
         if is_any_gone {
             self.forget_names();
@@ -161,39 +175,34 @@ impl OrderStore {
     }
 }
 
+/// Returns `true` if one of the lists has an order of the customer.
+fn is_named(transaction: &Connection, lists: &[String], customer: i64) -> Result<bool, ShardError> {
+    for list in lists {
+        let sql = format!("SELECT 1 FROM {list} WHERE customer = ?1 LIMIT 1");
+        if transaction.prepare_cached(&sql)?.exists([customer])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn exists(transaction: &Connection, table: &str) -> Result<bool, ShardError> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
     Ok(transaction.prepare_cached(sql)?.exists([table])?)
 }
 
-/// Deletes entries from the front of a list until `until_us`, and drops it once it is empty. Returns the values of
-/// the column of the deleted entries, each at least once.
-fn free_list(
-    transaction: &Connection,
-    list: &str,
-    column: &str,
-    until_us: u64,
-) -> Result<Vec<i64>, ShardError> {
-    let key = format!("{column}, ordered_at_us, id");
-    let last_sql = format!("SELECT {key} FROM {list} ORDER BY {key} LIMIT 1 OFFSET ?1");
-    let names_sql = format!("SELECT DISTINCT {column} FROM {list} WHERE ({key}) <= (?1, ?2, ?3)");
-    let delete_sql = format!("DELETE FROM {list} WHERE ({key}) <= (?1, ?2, ?3)");
-    let mut found = Vec::new();
+/// Deletes entries from the front of a list by product until `until_us`, and drops it once it is empty.
+fn free_list(transaction: &Connection, list: &str, until_us: u64) -> Result<(), ShardError> {
+    let key = "product, ordered_at_us, id";
+    let sql =
+        format!("DELETE FROM {list} WHERE ({key}) IN (SELECT {key} FROM {list} ORDER BY {key} LIMIT ?1)");
     loop {
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        let last: Option<(i64, i64, i64)> =
-            transaction.prepare_cached(&last_sql)?.query_row([ENTRIES_PER_CHECK], read).optional()?;
-        let (one, two, three) = last.unwrap_or((i64::MAX, i64::MAX, i64::MAX));
-        let mut statement = transaction.prepare_cached(&names_sql)?;
-        let names = statement.query_map(params![one, two, three], |row| row.get(0))?;
-        found.extend(names.collect::<Result<Vec<i64>, _>>()?);
-        transaction.prepare_cached(&delete_sql)?.execute(params![one, two, three])?;
-        if last.is_none() {
+        if transaction.prepare_cached(&sql)?.execute([ENTRIES_PER_CHECK])? == 0 {
             transaction.execute_batch(&format!("DROP TABLE {list}"))?;
-            return Ok(found);
+            return Ok(());
         }
         if clock::monotonic_us() >= until_us {
-            return Ok(found);
+            return Ok(());
         }
     }
 }

@@ -28,7 +28,12 @@ pub fn currencies(
     if let Some(currency) = of.currency {
         return Ok(vec![currency]);
     }
-    let mut statement = connection.prepare_cached(CURRENCY_SQL)?;
+    currencies_by(connection, CURRENCY_SQL, tenant)
+}
+
+/// Returns every currency, with SQL that returns the next one.
+fn currencies_by(connection: &Connection, sql: &str, tenant: i64) -> Result<Vec<Currency>, ShardError> {
+    let mut statement = connection.prepare_cached(sql)?;
     let mut found = Vec::new();
     let mut last = String::new();
     loop {
@@ -80,11 +85,9 @@ pub fn dropped_until(
     let mut last: Option<i64> =
         connection.prepare_cached(GONE_SQL)?.query_row(params![tenant, from_us, to_us], |row| row.get(0))?;
     if of_rows {
-        let mut statement = connection.prepare_cached(DROPPED_CURRENCIES_SQL)?;
-        let currencies = statement.query_map([tenant], |row| row.get::<_, String>(0))?;
-        for currency in currencies.collect::<Result<Vec<_>, _>>()? {
-            if of.currency.is_none_or(|only| only.as_str() == currency) {
-                let day = params![tenant, currency, from_us, to_us];
+        for currency in currencies_by(connection, DROPPED_CURRENCY_SQL, tenant)? {
+            if of.currency.is_none_or(|only| only == currency) {
+                let day = params![tenant, currency.as_str(), from_us, to_us];
                 last = last.max(connection.prepare_cached(DROPPED_SQL)?.query_row(day, |row| row.get(0))?);
             }
         }
@@ -102,12 +105,12 @@ pub fn dropped_until(
 
 pub(super) const GONE_SQL: &str =
     "SELECT max(start_us) FROM sales_gone WHERE tenant = ?1 AND start_us >= ?2 AND start_us < ?3";
-pub(super) const DROPPED_CURRENCIES_SQL: &str =
-    "SELECT DISTINCT currency FROM dropped_sales_day WHERE tenant = ?1";
+pub(super) const DROPPED_CURRENCY_SQL: &str =
+    "SELECT min(currency) FROM dropped_sales_day WHERE tenant = ?1 AND currency > ?2";
 pub(super) const DROPPED_SQL: &str = "SELECT max(start_us) FROM dropped_sales_day WHERE tenant = ?1 \
                                       AND currency = ?2 AND start_us >= ?3 AND start_us < ?4";
 
-fn unfreed_sql(table: &str) -> String {
+pub(super) fn unfreed_sql(table: &str) -> String {
     format!(
         "SELECT max(ordered_at_us) FROM {table} INDEXED BY {table}_time WHERE tenant = ?1 \
          AND ordered_at_us >= ?2 AND ordered_at_us < ?3"

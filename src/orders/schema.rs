@@ -20,6 +20,10 @@ pub static ORDERS: Stream = Stream {
     time_column: "ordered_at_us",
     create_sql: partition_sql,
     side_tables: &[SideTable { view: "sales_item", columns: ITEM_COLUMNS, table: items_of }],
+    tables: |partition| {
+        let side = [items_of(partition), by_product(partition), by_customer(partition)];
+        [&[partition.to_owned()][..], &side].concat()
+    },
     has_sealed_index: true,
     partition_rows_max: Some(100_000),
 };

@@ -17,13 +17,16 @@ const HISTORY_WINDOW: i64 = 20;
 /// The key of a price: tenant, product, time and event.
 type Key = (i64, String, i64, String);
 
+/// The prices of a tenant's product in a currency.
+type PricesOf = (i64, String, String);
+
 /// Where a pass over all prices is.
 #[derive(Debug, Default)]
 pub(super) struct PricePass {
     after: Key,
     /// The product and currency whose prices were checked last, and the oldest of the accepted prices that stay. All
     /// stay if it is `None`.
-    oldest_kept: Option<((i64, String, String), Option<(i64, String)>)>,
+    oldest_kept: Option<(PricesOf, Option<(i64, String)>)>,
 }
 
 /// One price.
@@ -96,19 +99,19 @@ impl PricePass {
 }
 
 /// The SQL that reads the next prices of a pass.
-pub(super) const READ_SQL: &str = "SELECT tenant, product_id, observed_at_us, event_id, currency, received_us, \
+const READ_SQL: &str = "SELECT tenant, product_id, observed_at_us, event_id, currency, received_us, \
     accepted FROM price_row WHERE (tenant, product_id, observed_at_us, event_id) > (?1, ?2, ?3, ?4) \
     ORDER BY tenant, product_id, observed_at_us, event_id LIMIT ?5";
 
 /// The SQL that finds the n-th newest accepted price.
-pub(super) const NEWEST_SQL: &str = "SELECT observed_at_us, event_id FROM price_row INDEXED BY price_accepted \
+const NEWEST_SQL: &str = "SELECT observed_at_us, event_id FROM price_row INDEXED BY price_accepted \
     WHERE tenant = ?1 AND product_id = ?2 AND currency = ?3 AND accepted = 1 \
     ORDER BY observed_at_us DESC, event_id DESC LIMIT 1 OFFSET ?4";
 
 /// Returns the time and id of the oldest accepted price that stays, or `None` if all stay.
 fn oldest_kept(
     transaction: &Connection,
-    (tenant, product_id, currency): &(i64, String, String),
+    (tenant, product_id, currency): &PricesOf,
 ) -> Result<Option<(i64, String)>, ShardError> {
     let accepted = |at: i64| -> Result<Option<(i64, String)>, ShardError> {
         let values = params![tenant, product_id, currency, at];

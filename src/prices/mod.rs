@@ -46,7 +46,11 @@ use crate::base::observed::Observed;
 use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
 
 /// The observed prices, with their events and anomalies.
-pub static PRICE_ROWS: Ledger = Ledger { place: 3, name: "price_row" };
+pub static PRICE_ROWS: Ledger = Ledger {
+    place: 3,
+    name: "price_row",
+    tables: &["price_row", "price_event", "price_anomaly", "price_change"],
+};
 
 /// The family of price records.
 #[derive(Clone, Copy, Debug)]

@@ -177,7 +177,8 @@ pub fn list(of_product: bool) -> OperationBuilder {
              that `Last-Event-ID` names, also across restarts of the server. It neither omits nor repeats \
              an event. A comment is sent every 15 seconds; it has its own id if other changes have passed \
              in the meantime. A reader that is too slow gets an event `lagged`, then the events that it \
-             missed. The stream ends when the server stops; reconnect with the last id. It also ends when \
+             missed. If retention has deleted changes after the named event, an event `dropped` precedes the \
+             remaining ones. The stream ends when the server stops; reconnect with the last id. It also ends when \
              its key becomes invalid. An id from before a reshard is refused; reconnect without an id.",
         ))
         .parameter(tenant());

@@ -34,8 +34,9 @@ impl Writers {
         let stop = Arc::new(Stop::new());
         let mut threads = Vec::new();
         let cache_bytes = config.shard_cache.min(config.shard_caches / shards.len().max(1) as u64);
+        let shard_count = shards.len().max(1) as u64;
         for parts in shards {
-            let (stop, settings) = (stop.clone(), settings(config, folder_id, cache_bytes));
+            let (stop, settings) = (stop.clone(), settings(config, folder_id, cache_bytes, shard_count));
             let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
             let thread = super::thread(&format!("write-{}", parts.shard), move || {
@@ -62,7 +63,7 @@ impl Writers {
     }
 }
 
-fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64) -> WriteSettings {
+fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64, shard_count: u64) -> WriteSettings {
     WriteSettings {
         flush_interval: config.flush_interval,
         batch_rows_max: config.batch_rows_max as usize,
@@ -89,6 +90,21 @@ fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64) -> WriteSett
             ]
             .into_iter()
             .filter_map(|(ledger, keep)| Some((ledger, keep?)))
+            .collect(),
+            retention_bytes: [
+                (&CLICKS, config.retention_clicks_bytes),
+                (&EVENTS, config.retention_events_bytes),
+                (&ORDERS, config.retention_orders_bytes),
+            ]
+            .into_iter()
+            .filter_map(|(stream, bytes)| Some((stream, bytes? / shard_count)))
+            .collect(),
+            ledger_bytes: [
+                (&PRICE_ROWS, config.retention_prices_bytes),
+                (&STOCK_EVENTS, config.retention_stock_bytes),
+            ]
+            .into_iter()
+            .filter_map(|(ledger, bytes)| Some((ledger, bytes? / shard_count)))
             .collect(),
             drops_sums: config.retention_orders_sums == SumsPolicy::Drop,
             without_aggregates: false,

@@ -45,6 +45,7 @@ mod retain_clock;
 mod retention;
 mod schema;
 mod scrub;
+mod size;
 mod stages;
 mod status;
 mod stores;

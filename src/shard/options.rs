@@ -25,6 +25,10 @@ pub struct ShardOptions {
     pub retention: Vec<(&'static Stream, std::time::Duration)>,
     /// How long rows of a ledger are kept after their arrival. Ledgers that are not listed are kept permanently.
     pub ledger_retention: Vec<(&'static Ledger, std::time::Duration)>,
+    /// The maximum bytes of a stream in this shard, with its indexes. Streams that are not listed have no limit.
+    pub retention_bytes: Vec<(&'static Stream, u64)>,
+    /// The maximum bytes of a ledger in this shard, with its indexes. Ledgers that are not listed have no limit.
+    pub ledger_bytes: Vec<(&'static Ledger, u64)>,
     /// Whether the sums of a period are deleted once no row of the period is left. Otherwise they are kept.
     pub drops_sums: bool,
     /// If true, families that can do so write no derived tables, to measure their cost. Such a file fails
@@ -44,6 +48,8 @@ impl Default for ShardOptions {
             folder_id: [0; 16],
             retention: Vec::new(),
             ledger_retention: Vec::new(),
+            retention_bytes: Vec::new(),
+            ledger_bytes: Vec::new(),
             drops_sums: false,
             without_aggregates: false,
         }
@@ -51,6 +57,14 @@ impl Default for ShardOptions {
 }
 
 impl ShardOptions {
+    /// Returns `true` if any kind of row is not kept permanently.
+    pub(super) fn retains(&self) -> bool {
+        !(self.retention.is_empty()
+            && self.ledger_retention.is_empty()
+            && self.retention_bytes.is_empty()
+            && self.ledger_bytes.is_empty())
+    }
+
     pub(super) fn partition_rows_max(&self, stream: &'static Stream) -> u64 {
         let own = self.partition_rows_max_of.iter().find(|(of, _)| *of == stream).map(|(_, rows)| *rows);
         own.or(stream.partition_rows_max).unwrap_or(self.partition_rows_max)

@@ -13,7 +13,7 @@ use std::any::Any;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
 use super::dropped::{self, DropReason};
 use super::error::ShardError;
@@ -28,14 +28,15 @@ use super::view;
 use crate::base::clock;
 
 /// The time between two searches for old partitions.
-const LOOK_EVERY_US: u64 = 10_000_000;
+pub(super) const LOOK_EVERY_US: u64 = 10_000_000;
 /// An open partition is sealed after 1/`OPEN_SHARE` of the retention.
-const OPEN_SHARE: u32 = 8;
+pub(super) const OPEN_SHARE: u32 = 8;
+
 impl Shard {
     /// Returns `true` if [`Shard::retain`] has work now.
     pub(super) fn retain_due(&self) -> bool {
         let is_counted = |leaving: &Leaving| leaving.count.as_ref().is_none_or(JoinHandle::is_finished);
-        let is_set = !(self.options.retention.is_empty() && self.options.ledger_retention.is_empty());
+        let is_set = self.options.retains();
         self.retention.freeing
             || self.retention.pass.is_some()
             || match &self.retention.leaving {
@@ -64,7 +65,11 @@ impl Shard {
         if may_drop && self.begin_pass() {
             return Ok(());
         }
-        self.retention.look_at_us = clock::monotonic_us() + LOOK_EVERY_US;
+        if self.keep_size()? {
+            return Ok(());
+        }
+        let next_us = clock::monotonic_us() + LOOK_EVERY_US;
+        self.retention.look_at_us = self.next_poll_us().unwrap_or(next_us);
         Ok(())
     }
 
@@ -110,6 +115,8 @@ impl Shard {
         if is_done {
             if pass.rows > 0 {
                 self.report(ledger.name, pass.rows, cutoff_us, reason);
+            } else if reason == DropReason::Size {
+                self.pass_was_fruitless(ledger);
             }
         } else {
             self.retention.pass = Some(pass);
@@ -149,49 +156,67 @@ impl Shard {
     fn seal_old(&mut self, stream: &'static Stream, age: Duration) -> Result<bool, ShardError> {
         let old_us = clock::unix_us().saturating_sub(age.as_micros() as i64);
         let open = self.streams.get(stream).open.as_ref();
-        let Some(open) = open.filter(|open| open.rows > 0 && open.created_us <= old_us) else {
+        if open.is_none_or(|open| open.rows == 0 || open.created_us > old_us) {
             return Ok(false);
-        };
+        }
+        self.seal_open(stream)?;
+        Ok(true)
+    }
+
+    pub(super) fn seal_open(&mut self, stream: &'static Stream) -> Result<(), ShardError> {
+        let Some(open) = self.streams.get(stream).open.as_ref() else { return Ok(()) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let next = Partition::create(&transaction, stream, Some(open))?;
         transaction.commit()?;
         self.streams.get_mut(stream).opened(next);
         self.stores.sealed(self.families.family_of(stream));
-        Ok(true)
+        Ok(())
     }
 
     /// Drops the oldest partition of a stream if it was sealed long enough ago and has its index.
     fn drop_old(&mut self, stream: &'static Stream, keep: Duration) -> Result<bool, ShardError> {
-        let cutoff = clock::unix_us().saturating_sub(keep.as_micros() as i64);
-        let oldest = self
-            .connection
-            .query_row(
-                "SELECT name, sealed_at FROM partition WHERE stream = ?1 AND indexed_at IS NOT NULL \
-                 ORDER BY first_id LIMIT 1",
-                [stream.name],
-                |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
-            )
-            .optional()?;
-        let Some((name, sealed_at)) = oldest else { return Ok(false) };
+        let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
+        let Some((name, _)) = self.oldest_indexed(stream)?.filter(|(_, sealed_us)| *sealed_us <= cutoff_us)
+        else {
+            return Ok(false);
+        };
+        self.begin_drop(stream, name, cutoff_us, DropReason::Age)?;
+        Ok(true)
+    }
+
+    /// Returns the oldest partition of a stream that has its index, and the time when it was sealed.
+    pub(super) fn oldest_indexed(
+        &self,
+        stream: &'static Stream,
+    ) -> Result<Option<(String, i64)>, ShardError> {
+        let sql = "SELECT name, sealed_at FROM partition WHERE stream = ?1 AND indexed_at IS NOT NULL \
+                   ORDER BY first_id LIMIT 1";
+        let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+        let oldest = self.connection.query_row(sql, [stream.name], read).optional()?;
+        let Some((name, sealed_at)) = oldest else { return Ok(None) };
+        check_name(stream, &name)?;
         let sealed_us =
             sealed_at.parse::<jiff::Timestamp>().map_or(i64::MAX, jiff::Timestamp::as_microsecond);
-        if sealed_us > cutoff {
-            return Ok(false);
-        }
-        check_name(stream, &name)?;
+        Ok(Some((name, sealed_us)))
+    }
+
+    /// Drops a partition, or begins to count what it contributes to the tables of its family.
+    pub(super) fn begin_drop(
+        &mut self,
+        stream: &'static Stream,
+        partition: String,
+        cutoff_us: i64,
+        reason: DropReason,
+    ) -> Result<(), ShardError> {
         let family = self.families.family_of(stream);
         let counting = self.stores.at(family).and_then(|store| store.count_leaving(stream));
-        let mut leaving =
-            Leaving { stream, partition: name, cutoff_us: cutoff, reason: DropReason::Age, count: None };
-        let Some(counted) = counting else {
-            self.drop_partition(&leaving, None)?;
-            return Ok(true);
-        };
+        let mut leaving = Leaving { stream, partition, cutoff_us, reason, count: None };
+        let Some(counted) = counting else { return self.drop_partition(&leaving, None) };
         let (path, partition) = (self.path.clone(), leaving.partition.clone());
         let count = std::thread::Builder::new().name("retain".to_owned());
         leaving.count = Some(count.spawn(move || counted(&path, &partition))?);
         self.retention.leaving = Some(leaving);
-        Ok(true)
+        Ok(())
     }
 
     fn drop_counted(&mut self, mut leaving: Leaving) -> Result<(), ShardError> {
@@ -229,6 +254,7 @@ impl Shard {
         state.firsts = left;
         state.rows = state.rows.saturating_sub(rows);
         self.retention.freeing = true;
+        self.retention.sizes.forget(partition);
         self.retention.count_dropped(stream.name, *reason, rows, *cutoff_us);
         self.report(stream.name, rows, *cutoff_us, *reason);
         Ok(())
@@ -240,6 +266,7 @@ fn leave(transaction: &Connection, stream: &'static Stream, name: &str) -> Resul
     let rows: i64 =
         transaction.query_row("SELECT rows FROM partition WHERE name = ?1", [name], |row| row.get(0))?;
     transaction.execute("DELETE FROM partition WHERE name = ?1", [name])?;
+    transaction.execute("DELETE FROM partition_bytes WHERE name = ?1", [name])?;
     transaction.execute("INSERT INTO dropped_partition (name) VALUES (?1)", [name])?;
     transaction
         .execute("UPDATE total SET value = value - ?2 WHERE name = ?1", params![stream.total, rows])?;
@@ -253,6 +280,7 @@ impl Shard {
     pub(crate) fn retain_now(&mut self) {
         self.retention.look_at_us = 0;
         self.retention.next_passes.clear();
+        self.retention.sizes.measure_now();
     }
 
     pub(crate) fn wall_moves(&mut self, by_us: i64) {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::retain_clock::RetainClock;
+use super::size::Sizes;
 use super::stream::{Ledger, Stream};
 
 /// The state of retention.
@@ -24,6 +25,7 @@ pub(super) struct Retention {
     pub(super) pass: Option<Pass>,
     /// The monotonic time of the next pass over each ledger. A ledger that is not listed is due.
     pub(super) next_passes: Vec<(&'static Ledger, u64)>,
+    pub(super) sizes: Sizes,
     /// What was dropped so far, as committed.
     pub(super) dropped: Vec<DroppedRows>,
 }
@@ -98,6 +100,7 @@ impl Retention {
             leaving: None,
             pass: None,
             next_passes: Vec::new(),
+            sizes: Sizes::load(connection)?,
             dropped: dropped_rows(connection)?,
         })
     }

@@ -115,9 +115,10 @@ ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows tha
     super::suppressed::create_tables(connection)
 }
 
-/// Adds the counters of what retention drops.
+/// Adds the counters of what retention drops, and the sizes of partitions.
 fn version_7(connection: &Connection) -> Result<(), ShardError> {
-    super::dropped::create_table(connection)
+    super::dropped::create_table(connection)?;
+    super::size::create_table(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

@@ -34,6 +34,8 @@ pub struct Stream {
     /// roughly in time order, so nearly every insert changes the same page of the index as the previous insert.
     pub create_sql: fn(&str) -> String,
     pub side_tables: &'static [SideTable],
+    /// Returns the names of all tables that a sealed partition may have.
+    pub tables: fn(&str) -> Vec<String>,
     /// Whether a sealed partition gets an additional index.
     pub has_sealed_index: bool,
     /// The maximum number of rows of a partition, if it differs from the number in `ShardOptions` for all streams.
@@ -57,8 +59,10 @@ impl Stream {
 pub struct Ledger {
     /// Its index, unique among all streams and ledgers and below [`STREAMS_MAX`].
     pub place: usize,
-    /// The name of its main table.
+    /// The name of its main table, which has the column `received_us`.
     pub name: &'static str,
+    /// The tables whose rows leave.
+    pub tables: &'static [&'static str],
 }
 
 impl PartialEq for Ledger {

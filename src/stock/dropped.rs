@@ -43,8 +43,7 @@ pub(super) fn find(
 }
 
 /// The SQL that finds a deleted event.
-pub(super) const FIND_SQL: &str =
-    "SELECT content, version, stock FROM stock_dropped WHERE product = ?1 AND event = ?2";
+const FIND_SQL: &str = "SELECT content, version, stock FROM stock_dropped WHERE product = ?1 AND event = ?2";
 
 /// Returns the level after the deleted events of a product.
 pub(super) fn base(connection: &Connection, product: i64) -> Result<Option<Level>, ShardError> {
@@ -263,5 +262,5 @@ impl StockPass {
 }
 
 /// The SQL that reads the next events of a pass.
-pub(super) const LOOK_SQL: &str = "SELECT product, event_id, version, received_us FROM stock_event \
+const LOOK_SQL: &str = "SELECT product, event_id, version, received_us FROM stock_event \
                                    WHERE (product, event_id) > (?1, ?2) ORDER BY product, event_id LIMIT ?3";

@@ -7,11 +7,17 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::orders::{Model, Order, apply, order, settle};
-use super::{Lane, options, sound};
+use super::{HOT, KEYED, Lane, clicks, options, sound};
 use crate::base::ids::Sequence;
+use crate::base::money::Currency;
+use crate::base::observed::Observed;
+use crate::clicks::CLICKS;
 use crate::families::FAMILIES;
-use crate::orders::{ORDER_STATUS, ORDERS, OrderStatus, OrderStore, StatusRow};
+use crate::orders::{
+    ItemRow, ORDER, ORDER_STATUS, ORDERS, OrderParts, OrderStatus, OrderStore, StatusRow, encode_order,
+};
 use crate::shard::{Outcome, Shard, ShardOptions, verify_aggregates};
+use crate::stock::{STOCK, STOCK_EVENTS, StockChange, StockRow, verify_stock};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -241,4 +247,86 @@ proptest! {
     fn r3_orders_leave_and_their_sums_leave_with_the_day(steps in prop::collection::vec(any_step(), 1..24)) {
         run(steps, true);
     }
+}
+
+/// The oldest partitions of clicks and orders and the oldest stock events leave while their kind is too large, even if
+/// the clock is not trusted. Less is left than the limit, and not much less.
+#[test]
+fn what_is_too_large_loses_its_oldest_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 64 << 10;
+    let options = ShardOptions {
+        partition_rows_max: 100,
+        partition_rows_max_of: vec![(&ORDERS, 50)],
+        retention_bytes: vec![(&CLICKS, limit), (&ORDERS, limit)],
+        ledger_bytes: vec![(&STOCK_EVENTS, limit)],
+        page_bytes: 1_024,
+        ..options()
+    };
+    let mut shard = super::reopen(dir.path(), &options);
+    shard.wall_moves(365 * DAY_US);
+    let mut applied = 0;
+    for batch in 0..60_u64 {
+        let from = shard.position(HOT).0 + 1;
+        shard.apply(&[(HOT, &clicks(from..=from + 99))], &mut |_, _, _| {}).unwrap();
+        let mut lane = Lane::default();
+        for n in batch * 30..batch * 30 + 30 {
+            let (tenant_id, product_id) = ("t", &*format!("p{}", n % 3));
+            let event_id = &*format!("a rather long name of an event {n}");
+            let observed =
+                Observed { at_us: n as i64, received_us: n as i64, tenant_id, product_id, event_id };
+            let mut bytes = Vec::new();
+            StockRow { observed, change: StockChange::Delta(1) }.encode(&mut bytes);
+            applied += 1;
+            lane.0.push((Sequence(applied), STOCK.number(), bytes));
+            let parts = OrderParts {
+                tenant_id,
+                order_id: event_id,
+                customer_id: "c",
+                customer_name: "",
+                customer_email: "",
+                status: OrderStatus::Paid,
+                currency: Currency::parse("USD").unwrap(),
+                ordered_at_us: n as i64 * 3_600_000_000,
+            };
+            let item = ItemRow { product_id, category: "tea", quantity: 1, unit_price: 5 };
+            let mut bytes = Vec::new();
+            encode_order(&parts, (0, 0, 1), [item].into_iter(), &mut bytes);
+            applied += 1;
+            lane.0.push((Sequence(applied), ORDER.number(), bytes));
+        }
+        shard.apply(&[(KEYED, &lane)], &mut |_, _, _| {}).unwrap();
+    }
+    let size = |shard: &mut Shard, names: &str| {
+        let sql = format!("SELECT coalesce(sum(pgsize - unused), 0) FROM dbstat WHERE name GLOB '{names}'");
+        number(shard, &sql) as u64
+    };
+    let kinds = ["click_0*", "sales_[opic]*_0*", "stock_event*"];
+    assert!(
+        kinds.iter().all(|names| size(&mut shard, names) > limit + limit / 4),
+        "there is too much at first"
+    );
+    for turn in 0.. {
+        if turn % 50 == 0 {
+            shard.retain_now();
+        }
+        shard.upkeep(Duration::ZERO).unwrap();
+        std::thread::yield_now();
+        let is_small = kinds.iter().all(|names| size(&mut shard, names) <= limit + limit / 8);
+        if turn % 200 == 199 && is_small && !shard.is_retaining() {
+            break;
+        }
+        assert!(turn < 1_000_000, "{:?}", kinds.map(|names| size(&mut shard, names)));
+    }
+    for names in kinds {
+        assert!(size(&mut shard, names) > limit / 2, "{names}");
+    }
+    assert_eq!(number(&mut shard, "SELECT min(received_us) > 0 FROM stock_event"), 1);
+    assert_eq!(number(&mut shard, "SELECT max(received_us) FROM stock_event"), 1_799);
+    assert_eq!(number(&mut shard, "SELECT max(user_id) FROM events"), 6_000);
+    let reasons = "SELECT count(*) FROM retention_dropped WHERE reason = 'size' AND rows > 0";
+    assert_eq!(number(&mut shard, reasons), 3);
+    sound(shard.path());
+    assert_eq!(verify_aggregates(shard.path(), &FAMILIES).unwrap().problems, Vec::<String>::new());
+    assert_eq!(verify_stock(shard.path()).unwrap().problems, Vec::<String>::new());
 }

@@ -185,7 +185,7 @@ impl Model {
                     let row = StockUpdateRow {
                         // Some changes are too young to be deleted, and keep those after them.
                         received_us: clock::unix_us()
-                            + if self.applied % 5 == 0 { 3_600_000_000 } else { -9 },
+                            + if self.applied.is_multiple_of(5) { 3_600_000_000 } else { -9 },
                         request,
                         place: place as u32,
                         mode,

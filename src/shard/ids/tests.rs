@@ -23,6 +23,7 @@ static ROWS: Stream = Stream {
     time_column: "id",
     create_sql: |_| String::new(),
     side_tables: &[],
+    tables: |_| Vec::new(),
     has_sealed_index: false,
     partition_rows_max: None,
 };
