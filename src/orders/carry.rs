@@ -8,7 +8,7 @@ use super::record::{
 };
 use super::schema::{ORDERS, item_ids, items_of};
 use super::status::OrderStatus;
-use super::sums::SumsBy;
+use super::sums_by::SumsBy;
 use crate::base::money::Currency;
 use crate::shard::{Carried, ShardError, partition};
 

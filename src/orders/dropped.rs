@@ -13,7 +13,7 @@ use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
 use super::store::OrderStore;
 use super::words::delete_words;
 use crate::base::clock;
-use crate::shard::{ShardError, partition, partitions_of};
+use crate::shard::{ShardError, partitions_of};
 
 /// The number of orders between two checks of the clock.
 const ORDERS_PER_CHECK: i64 = 16;
@@ -205,12 +205,4 @@ fn free_list(transaction: &Connection, list: &str, until_us: u64) -> Result<(), 
             return Ok(());
         }
     }
-}
-
-/// Returns the tables of orders that retention has dropped and that are not freed yet. Their sales are still in the
-/// sums.
-pub(super) fn unfreed(connection: &Connection) -> Result<Vec<String>, ShardError> {
-    let mut statement = connection.prepare_cached("SELECT name FROM dropped_partition ORDER BY name")?;
-    let names = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-    Ok(names.into_iter().filter(|name| partition::check_name(&ORDERS, name).is_ok()).collect())
 }

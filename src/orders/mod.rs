@@ -30,6 +30,7 @@ pub mod shapes;
 mod status;
 mod store;
 mod sums;
+mod sums_by;
 mod verify;
 mod words;
 
@@ -60,7 +61,7 @@ pub use self::search_stream::Search;
 pub use self::shapes::{IngestFault, IngestSummary, OrderState};
 pub use self::status::OrderStatus;
 pub use self::store::OrderStore;
-pub use self::sums::SumsBy;
+pub use self::sums_by::SumsBy;
 pub(crate) use self::words::{delete_words, merge_words};
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};

@@ -1,7 +1,7 @@
 //! The journal record format of an order, a status change and a finished ingest.
 
 use super::status::OrderStatus;
-use super::sums::SumsBy;
+use super::sums_by::SumsBy;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;

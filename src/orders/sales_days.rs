@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use super::dropped::unfreed;
+use super::schema::unfreed;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
 use crate::shard::{ShardError, tenant_number};

@@ -3,9 +3,10 @@
 use rusqlite::Connection;
 
 use super::record::ITEM_IDS;
-use super::sums::SumsBy;
+use super::sums_by::SumsBy;
 use super::words::make_words;
 use crate::shard::ids::{self, IdsOf, Sizes};
+use crate::shard::partition::check_name;
 use crate::shard::{ShardError, SideTable, Stream, view};
 
 /// The stream of orders, in order of arrival. Each partition has a second table for the items.
@@ -309,3 +310,11 @@ FROM product_row p JOIN tenant_row t ON t.id = p.tenant JOIN category_row g ON g
 
 /// The columns of the item tables.
 pub(crate) const ITEM_COLUMNS: &str = "id, tenant, product, quantity, unit_price";
+
+/// Returns the tables of orders that retention has dropped and that are not freed yet. Their sales are still in the
+/// sums.
+pub(super) fn unfreed(connection: &Connection) -> Result<Vec<String>, ShardError> {
+    let mut statement = connection.prepare_cached("SELECT name FROM dropped_partition ORDER BY name")?;
+    let names = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    Ok(names.into_iter().filter(|name| check_name(&ORDERS, name).is_ok()).collect())
+}

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
-use super::dropped::unfreed;
 use super::names::Product;
 use super::record::DroppedSumRow;
-use super::schema::items_of;
+use super::schema::{items_of, unfreed};
+use super::sums_by::SumsBy;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
@@ -18,58 +18,6 @@ use crate::sketch::{HyperLogLog, TDigest};
 
 /// The maximum capacity for product counts that is kept from one batch to the next.
 const PRODUCTS_KEPT: usize = 1 << 15;
-
-/// The grouping of sums. Each grouping has its own table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SumsBy {
-    Hour,
-    Day,
-    Category,
-    Product,
-}
-
-impl SumsBy {
-    pub const ALL: [SumsBy; 4] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category, SumsBy::Product];
-    pub const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
-
-    pub const fn table(self) -> &'static str {
-        match self {
-            SumsBy::Hour => "sales_hour",
-            SumsBy::Day => "sales_day",
-            SumsBy::Category => "sales_category",
-            SumsBy::Product => "sales_by_product",
-        }
-    }
-
-    /// Returns the table of the sums of dropped orders.
-    pub(super) const fn dropped_table(self) -> &'static str {
-        match self {
-            SumsBy::Hour => "dropped_sales_hour",
-            SumsBy::Day => "dropped_sales_day",
-            SumsBy::Category => "dropped_sales_category",
-            SumsBy::Product => "dropped_sales_by_product",
-        }
-    }
-
-    /// Returns the category or product column, if the sums are grouped by one in addition to the time.
-    pub const fn column(self) -> Option<&'static str> {
-        match self {
-            SumsBy::Hour | SumsBy::Day => None,
-            SumsBy::Category => Some("category"),
-            SumsBy::Product => Some("product"),
-        }
-    }
-
-    pub(super) const fn size(self) -> BucketSize {
-        if matches!(self, SumsBy::Hour) { BucketSize::Hour } else { BucketSize::Day }
-    }
-
-    /// Returns the length of a sum's period in microseconds.
-    #[must_use]
-    pub const fn us(self) -> i64 {
-        self.size().us()
-    }
-}
 
 /// What an order contributes to the sums.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, Row};
 
-use super::dropped::unfreed;
-use super::schema::ORDERS;
-use super::sums::{SumsBy, recount};
+use super::schema::{ORDERS, unfreed};
+use super::sums::recount;
+use super::sums_by::SumsBy;
 use crate::base::money::Currency;
 use crate::shard::partition::names;
 use crate::shard::{Problems, ShardError, differences};

@@ -4,7 +4,6 @@ use rusqlite::{Connection, params};
 
 use super::error::ShardError;
 use super::partition::now;
-use super::schema;
 
 /// Why retention dropped rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +39,8 @@ pub struct DroppedRows {
     pub cutoff_us: i64,
 }
 
-/// Creates the table of the counters.
-pub(super) fn create_table(connection: &Connection) -> Result<(), ShardError> {
+/// Creates the tables of the counters and of the sizes of partitions.
+pub(super) fn create_tables(connection: &Connection) -> Result<(), ShardError> {
     Ok(connection.execute_batch(
         "
 CREATE TABLE retention_dropped (
@@ -52,6 +51,11 @@ CREATE TABLE retention_dropped (
   cutoff_us INTEGER NOT NULL,  -- only rows that arrived before this time, in microseconds since 1970 UTC
   dropped_at TEXT NOT NULL,    -- the last time
   PRIMARY KEY (kind, reason)
+) WITHOUT ROWID;
+CREATE TABLE partition_bytes (
+  -- The size of sealed partitions with their indexes, if retention limits the size of their stream.
+  name TEXT PRIMARY KEY,  -- partition.name
+  bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
 ",
     )?)
@@ -75,7 +79,7 @@ pub(super) fn count(
 
 /// Returns the counters. A file of an older schema has none.
 pub fn dropped_rows(connection: &Connection) -> Result<Vec<DroppedRows>, ShardError> {
-    if schema::version_of(connection)? < 7 {
+    if connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? < 7 {
         return Ok(Vec::new());
     }
     let sql = "SELECT kind, reason, rows, cutoff_us FROM retention_dropped ORDER BY kind, reason";

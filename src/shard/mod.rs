@@ -46,6 +46,7 @@ mod retention;
 mod schema;
 mod scrub;
 mod size;
+mod sizes;
 mod stages;
 mod status;
 mod stores;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::retain_clock::RetainClock;
-use super::size::Sizes;
+use super::sizes::Sizes;
 use super::stream::{Ledger, Stream};
 
 /// The state of retention.

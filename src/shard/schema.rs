@@ -117,8 +117,7 @@ ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows tha
 
 /// Adds the counters of what retention drops, and the sizes of partitions.
 fn version_7(connection: &Connection) -> Result<(), ShardError> {
-    super::dropped::create_table(connection)?;
-    super::size::create_table(connection)
+    super::dropped::create_tables(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.
@@ -179,7 +178,7 @@ pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), S
     Ok(())
 }
 
-pub(super) fn version_of(connection: &Connection) -> Result<u32, ShardError> {
+fn version_of(connection: &Connection) -> Result<u32, ShardError> {
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     u32::try_from(version).map_err(|_| ShardError::Corrupt(format!("schema version {version}")))
 }

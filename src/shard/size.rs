@@ -6,9 +6,8 @@
 //! because free space within pages is reused.
 
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::dropped::DropReason;
 use super::error::ShardError;
@@ -17,6 +16,7 @@ use super::open::open_reader;
 use super::partitions::{PartitionInfo, partitions_of};
 use super::retain::{LOOK_EVERY_US, OPEN_SHARE};
 use super::retention::Pass;
+use super::sizes::Measured;
 use super::stream::{Ledger, Stream};
 use crate::base::clock;
 
@@ -31,73 +31,6 @@ const SAMPLE_MAX: usize = 1 << 16;
 /// A ledger over its limit loses this part of its rows in addition, so that passes are not too frequent.
 const SLACK: f64 = 1.0 / 16.0;
 
-/// What is known about sizes.
-#[derive(Debug, Default)]
-pub(super) struct Sizes {
-    measuring: Option<JoinHandle<Result<Measured, ShardError>>>,
-    /// The bytes of sealed partitions, as in the table `partition_bytes`.
-    partitions: Vec<(String, u64)>,
-    /// The rows and bytes of an open partition when it was measured.
-    open: Option<(String, u64, u64)>,
-    /// The monotonic time of the next measurement of each ledger.
-    next: Vec<(&'static Ledger, u64)>,
-}
-
-#[derive(Debug)]
-enum Measured {
-    Sealed { name: String, bytes: u64 },
-    Open { name: String, rows: u64, bytes: u64 },
-    Ledger { ledger: &'static Ledger, bytes: u64, arrivals: Vec<i64>, took_us: u64 },
-}
-
-/// Creates the table of measured partitions.
-pub(super) fn create_table(connection: &Connection) -> Result<(), ShardError> {
-    Ok(connection.execute_batch(
-        "
-CREATE TABLE partition_bytes (
-  -- The size of sealed partitions with their indexes, if retention limits the size of their stream.
-  name TEXT PRIMARY KEY,  -- partition.name
-  bytes INTEGER NOT NULL
-) WITHOUT ROWID;
-",
-    )?)
-}
-
-impl Sizes {
-    pub(super) fn load(connection: &Connection) -> Result<Sizes, ShardError> {
-        let mut statement = connection.prepare("SELECT name, bytes FROM partition_bytes")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
-        Ok(Sizes { partitions: rows.collect::<Result<_, _>>()?, ..Sizes::default() })
-    }
-
-    fn of(&self, partition: &str) -> Option<u64> {
-        self.partitions.iter().find(|(name, _)| name == partition).map(|(_, bytes)| *bytes)
-    }
-
-    /// Estimates the bytes of a partition that was not measured.
-    fn estimate(&self, infos: &[PartitionInfo], rows: u64) -> u64 {
-        let sealed = infos.iter().rev().find_map(|info| Some((info.rows, self.of(&info.name)?)));
-        let open = || self.open.as_ref().map(|(_, rows, bytes)| (*rows, *bytes));
-        let (of_rows, bytes) = sealed.or_else(open).unwrap_or((1, 0));
-        (u128::from(bytes) * u128::from(rows) / u128::from(of_rows.max(1))) as u64
-    }
-
-    pub(super) fn forget(&mut self, partition: &str) {
-        self.partitions.retain(|(name, _)| name != partition);
-    }
-
-    fn postpone(&mut self, ledger: &'static Ledger, at_us: u64) {
-        self.next.retain(|(known, _)| *known != ledger);
-        self.next.push((ledger, at_us));
-    }
-
-    /// Makes every ledger due, for tests.
-    #[cfg(test)]
-    pub(super) fn measure_now(&mut self) {
-        self.next.clear();
-    }
-}
-
 impl Shard {
     /// Runs one step: measures, seals a large partition, or drops the oldest rows of a kind that is too large. Returns
     /// `true` if it did something.
@@ -106,8 +39,14 @@ impl Shard {
             None => {}
             Some(measuring) if measuring.is_finished() => {
                 let gone = |_| ShardError::Other("a measurement panicked".to_owned());
-                let measured = measuring.join().map_err(gone)??;
-                self.measured(measured)?;
+                match measuring.join().map_err(gone)? {
+                    Ok(measured) => self.measured(measured)?,
+                    // Rows are stored without sizes too.
+                    Err(error) => {
+                        tracing::warn!(path = %self.path.display(), %error, "sizes could not be measured");
+                        return Ok(false);
+                    }
+                }
                 return Ok(true);
             }
             running => {
@@ -167,7 +106,7 @@ impl Shard {
                     self.retention.sizes.partitions.push((name, bytes));
                 }
             }
-            Measured::Open { name, rows, bytes } => self.retention.sizes.open = Some((name, rows, bytes)),
+            Measured::Open { name, rows, bytes } => self.retention.sizes.set_open(name, rows, bytes),
             Measured::Ledger { ledger, bytes, mut arrivals, took_us } => {
                 let pause_us = LOOK_EVERY_US.max(took_us.saturating_mul(MEASURE_SHARE));
                 let now_us = clock::monotonic_us();
@@ -207,15 +146,14 @@ impl Shard {
         }
         let open = infos.iter().find(|info| !info.sealed && info.rows > 0);
         let is_any_measured = infos.iter().any(|info| sizes.of(&info.name).is_some());
-        if let Some(open) = open.filter(|_| !is_any_measured) {
-            let known = sizes.open.as_ref().filter(|(name, ..)| *name == open.name);
-            if known.is_none_or(|(_, rows, _)| open.rows >= rows * 2) {
-                let (name, rows, tables) = (open.name.clone(), open.rows, (stream.tables)(&open.name));
-                self.measure(move |path| {
-                    Ok(Measured::Open { bytes: bytes_of(&open_reader(path)?, &tables)?, rows, name })
-                })?;
-                return Ok(true);
-            }
+        if let Some(open) = open.filter(|_| !is_any_measured)
+            && sizes.open_of(&open.name).is_none_or(|(rows, _)| open.rows >= rows * 2)
+        {
+            let (name, rows, tables) = (open.name.clone(), open.rows, (stream.tables)(&open.name));
+            self.measure(move |path| {
+                Ok(Measured::Open { bytes: bytes_of(&open_reader(path)?, &tables)?, rows, name })
+            })?;
+            return Ok(true);
         }
         if open.is_some_and(|open| sizes.estimate(&infos, open.rows) >= limit / u64::from(OPEN_SHARE)) {
             self.seal_open(stream)?;
@@ -242,7 +180,9 @@ fn bytes_of(reader: &Connection, tables: &[String]) -> Result<u64, ShardError> {
     for table in tables {
         let names = trees.query_map([table], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
         for name in names {
-            bytes += size.query_row([name], |row| row.get::<_, i64>(0))?.unsigned_abs();
+            // An index may have been dropped in the meantime.
+            let found: Option<i64> = size.query_row([name], |row| row.get(0)).optional()?;
+            bytes += found.unwrap_or_default().unsigned_abs();
         }
     }
     Ok(bytes)
