@@ -150,6 +150,13 @@
 //! `GET …/products` and `GET …/stock` are lists ([`query::List`]): each shard's entries in order of product id, joined
 //! by id.
 //!
+//! # The life of a question in SQL
+//!
+//! `firehose sql` runs in a process of its own ([`sql`], whose `mod.rs` has the walk). A private database in memory has a
+//! virtual table for each view of `docs/sql.md`. SQLite offers the conditions of a statement to these tables, and they
+//! become one statement for each shard and partition that may have rows. A new column of a shard's view is also a column
+//! in `src/sql/views`; `tests/sql/views.rs` compares both.
+//!
 //! # The life of a figure
 //!
 //! Threads count in their own cells ([`ops::vitals`]), and the writer reports the state of its shard
@@ -284,6 +291,7 @@
 //! | 10 | [`families`] | the list of the features with records, handed to every shard that is opened |
 //! | 11 | [`server`] | assembly; the table of endpoints; the loop of each core |
 //! | 11 | [`gen_dataset`] | datasets generated from a seed, for `cli` alone |
+//! | 11 | [`sql`] | SQL over all shards as one read-only database, for `cli` alone |
 //! | 12 | [`cli`] | commands |
 //!
 //! A folder imports only lower ranks, through their `mod.rs`. No import cycle has more than five files, and no file
@@ -400,6 +408,7 @@ pub mod sales;
 pub mod server;
 pub mod shard;
 pub mod sketch;
+pub mod sql;
 pub mod status;
 pub mod stock;
 pub mod tenants;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Config(flags) => cli::config(&flags),
         Command::Shards(args) => cli::shards(&args),
         Command::Verify { folder, aggregates, stock } => cli::verify(&folder, aggregates, stock),
+        Command::Sql(args) => cli::sql(&args),
         Command::Backup { folder, dest } => cli::backup(&folder, &dest),
         Command::Reshard { folder, to } => cli::reshard(&folder, to),
         Command::Tenant(command) => cli::tenant(&command),

@@ -42,6 +42,7 @@ mod retention;
 mod sandbox;
 mod settings;
 mod sketches;
+mod sql;
 mod stock;
 mod stock_history;
 mod stop;

@@ -31,7 +31,7 @@ const RANKS: &[&[&str]] = &[
     &["clicks", "events", "orders", "prices", "sales", "stock", "uploads", "exports"],
     &["people", "products", "status"],
     &["families"],
-    &["server", "gen_dataset"],
+    &["server", "gen_dataset", "sql"],
     &["cli"],
 ];
 
@@ -42,7 +42,7 @@ const FEATURES: &[&str] = &[
 ];
 
 /// Folders that only one other folder imports.
-const ONLY_FOR: &[(&str, &str)] = &[("gen_dataset", "cli")];
+const ONLY_FOR: &[(&str, &str)] = &[("gen_dataset", "cli"), ("sql", "cli")];
 
 /// Imports between folders of one rank, each with its reason.
 const SIDEWAYS: &[(&str, &str, &str)] = &[

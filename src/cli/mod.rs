@@ -9,6 +9,7 @@ mod key;
 mod reshard;
 mod serve;
 mod shards;
+mod sql;
 mod suggestions;
 mod tenant;
 mod tenant_prices;
@@ -27,6 +28,7 @@ pub use key::{KeyCommand, key};
 pub use reshard::reshard;
 pub use serve::{config, serve};
 pub use shards::{drill_lock, shards, verify};
+pub use sql::{SqlArgs, sql};
 pub use tenant::{LimitArgs, TenantCommand, tenant};
 
 /// Accepts clickstream events over HTTP on every core, acknowledges each with a durability promise, and
@@ -81,6 +83,13 @@ pub enum Command {
         #[arg(long)]
         stock: bool,
     },
+
+    /// Answers SQL over all shards of a data folder, as if they were one read-only database.
+    ///
+    /// Works while a server runs on the folder. Without -c, it reads statements from standard input; on a terminal, it
+    /// is a prompt with history and completion. `.tables` and `.schema` show the views. Exits with 1 if a statement
+    /// fails, and with 130 after Ctrl-C.
+    Sql(SqlArgs),
 
     /// Copies a data folder while its server runs, and verifies the copy.
     ///

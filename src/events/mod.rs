@@ -29,6 +29,7 @@ pub use self::count::{Bucket, bucket_counts, bucket_statements};
 pub use self::query::{BucketsPlan, rows_plan};
 pub use self::read::{EventFilter, event_statements};
 pub use self::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};
+pub(crate) use self::schema::EVENT_IDS;
 pub use self::schema::EVENTS;
 pub use self::shapes::{Metric, Metrics};
 pub use self::store::EventStore;

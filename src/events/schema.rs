@@ -24,7 +24,7 @@ pub static EVENTS: Stream = Stream {
 };
 
 /// The events' ids.
-pub(super) static EVENT_IDS: IdsOf = IdsOf {
+pub(crate) static EVENT_IDS: IdsOf = IdsOf {
     stream: &EVENTS,
     prefix: "",
     what: "event",

@@ -54,7 +54,7 @@ pub use self::record::{
 };
 pub(crate) use self::redact::without_order_ids;
 pub use self::sales_days::{SalesFilter, currencies, day_of, dropped_until, sales_days};
-pub(crate) use self::schema::items_of;
+pub(crate) use self::schema::{ORDER_IDS, by_customer, items_of};
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;
 pub use self::search_stream::Search;

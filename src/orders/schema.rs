@@ -31,7 +31,7 @@ pub static ORDERS: Stream = Stream {
 
 /// The index of order ids. Storing an order costs ten times as much as storing an event, so orders arrive at a tenth
 /// of the rate. Keeping fewer recent ids is therefore sufficient, and saves 3 to 6 MB.
-pub(super) static ORDER_IDS: IdsOf = IdsOf {
+pub(crate) static ORDER_IDS: IdsOf = IdsOf {
     stream: &ORDERS,
     prefix: "order_",
     what: "order",
@@ -46,9 +46,9 @@ pub(super) static ORDER_IDS: IdsOf = IdsOf {
 };
 
 /// Creates this family's tables for a schema version. Version 3 added orders, version 5 the status times, version 6 a
-/// new word index, version 7 the sums of dropped orders. The earlier index was a kind of table that SQLite before 3.43 does not support, so programs with
-/// such a SQLite refused the whole file. Version 6 builds the new index from scratch, so version 3 no longer creates
-/// the old one.
+/// new word index, version 7 the sums of dropped orders and the order ids of items. The earlier index was a kind of
+/// table that SQLite before 3.43 does not support, so programs with such a SQLite refused the whole file. Version 6
+/// builds the new index from scratch, so version 3 no longer creates the old one.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => {
@@ -59,7 +59,10 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
         // newer.
         5 => connection.execute_batch(status_times_sql())?,
         6 => make_words(connection)?,
-        7 => connection.execute_batch(&dropped_sql())?,
+        7 => {
+            connection.execute_batch(&dropped_sql())?;
+            connection.execute_batch(items_view_sql())?;
+        }
         _ => {}
     }
     Ok(())
@@ -172,6 +175,18 @@ fn dropped_sql() -> String {
   PRIMARY KEY (tenant, start_us)
 ) WITHOUT ROWID;";
     tables.concat() + gone
+}
+
+/// Returns the SQL that adds `order_id` to the view of items. It is a subquery, so that a query without this column does
+/// not pay for it. With it, a row costs a search by id in each of the shard's partitions up to that of its order.
+fn items_view_sql() -> &'static str {
+    "DROP VIEW order_items;
+CREATE VIEW order_items AS
+  -- One line an item; `order_row` is the `id` of its order.
+SELECT i.id / 1024 AS order_row, i.id % 1024 + 1 AS line, t.tenant_id, p.product_id, g.name AS category,
+  i.quantity, i.unit_price, (SELECT o.order_id FROM sales_order o WHERE o.id = i.id / 1024) AS order_id
+FROM sales_item i JOIN tenant_row t ON t.id = i.tenant JOIN product_row p ON p.id = i.product
+  JOIN category_row g ON g.id = p.category;"
 }
 
 /// Returns the SQL that creates all tables except the partitions and the word index. The views have no partition yet.

@@ -10,6 +10,8 @@ use crate::base::durable;
 use crate::base::ids::{LaneId, ShardId};
 use crate::base::limits::SHARD_COUNT_MAX;
 
+/// The file that a serving process locks.
+const LOCK_FILE: &str = "lock";
 /// A file that exists next to the manifest while `firehose reshard` is in progress.
 const RESHARD_MARKER: &str = "reshard.json";
 
@@ -134,6 +136,16 @@ impl DataFolder {
         Ok(DataFolder { dir: dir.to_owned(), manifest, _lock: None })
     }
 
+    /// Returns `true` if another process serves or changes the folder. If it cannot be checked, the answer is `true`,
+    /// too. For a moment, the check holds the lock in shared mode.
+    #[must_use]
+    pub fn is_served(dir: &Path) -> bool {
+        match File::open(dir.join(LOCK_FILE)) {
+            Ok(file) => file.try_lock_shared().is_err(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -162,7 +174,7 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let ours = [
-            "lock",
+            LOCK_FILE,
             "manifest.json.new",
             "manifest.json.tmp",
             "lost+found",
@@ -177,7 +189,7 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
 }
 
 fn lock(dir: &Path) -> Result<File, FolderError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK_FILE);
     let io = |error| FolderError::io(&path, error);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;

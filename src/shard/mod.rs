@@ -75,7 +75,7 @@ pub use inspect::{Inspection, Problems, Verified, differences, inspect, verify, 
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use names::{RecentNumbers, TENANT_SQL, TenantNumbers, tenant_number};
-pub use open::{open_reader, open_small, try_temporary_file};
+pub use open::{open_private, open_reader, open_small, try_temporary_file};
 pub use options::ShardOptions;
 pub use outcome::Outcome;
 pub use partitions::{PartitionInfo, partitions_of};

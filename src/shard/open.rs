@@ -104,6 +104,16 @@ pub fn try_temporary_file(folder: &Path) -> Result<(), ShardError> {
         .execute_batch("CREATE TABLE scratch (x); INSERT INTO scratch VALUES (zeroblob(1000000))")?)
 }
 
+/// Opens a private database in memory, for queries over virtual tables. Its sorts use SQLite's own folder for temporary
+/// files (`SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/tmp`), not the shard that was opened last, because a query must not
+/// fill the disk of the data. Call it after the shards are open.
+pub fn open_private() -> Result<Connection, ShardError> {
+    let connection = Connection::open_in_memory()?;
+    connection.pragma_update(None, TEMPORARY_FOLDER, "")?;
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    Ok(connection)
+}
+
 /// Opens a small file next to the shards, for the layer that owns its tables. The connection syncs the file at every
 /// commit, uses a rollback journal (one file to copy, nothing to checkpoint), and waits up to a second for a lock. A
 /// commit survives a power cut: `EXTRA` also syncs the folder after the journal is unlinked. Otherwise the journal

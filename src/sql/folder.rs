@@ -1,0 +1,219 @@
+//! The shards of a data folder, open for reading, and the snapshot that one query sees.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::plan::Sizes;
+use super::stop::{STEPS, Stop};
+use super::view::View;
+use crate::base::ids::ShardId;
+use crate::base::keys::KeyHasher;
+use crate::shard::{
+    DataFolder, FolderError, Identity, PartitionInfo, ShardError, Stream, check_current, is_made,
+    open_reader, partitions_of,
+};
+
+/// Memory for the pages of all shards together.
+const CACHE_KIB: i64 = 64 * 1024;
+/// Compiled statements of all shards together, each about 8 KB. A shard has at least 16.
+const STATEMENTS: usize = 2_048;
+
+/// Why a folder cannot be queried. An answer from a part of the shards would be wrong, so one shard is enough.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("shard {}: {} does not exist; start the server once, or restore it from a backup", .0.0, .1.display())]
+    Missing(ShardId, PathBuf),
+    #[error("shard {}: {}: {why}", id.0, path.display())]
+    Shard { id: ShardId, path: PathBuf, why: String },
+}
+
+/// The partitions of one stream.
+type OfStream = (&'static Stream, Rc<Vec<PartitionInfo>>);
+
+/// One open shard.
+pub(super) struct Reader {
+    pub(super) id: ShardId,
+    path: PathBuf,
+    identity: Option<Identity>,
+    pub(super) connection: Rc<Connection>,
+    /// The partitions by stream, as of the snapshot.
+    partitions: RefCell<Vec<OfStream>>,
+}
+
+/// All shards of a folder.
+pub(super) struct Folder {
+    pub(super) readers: RefCell<Vec<Rc<Reader>>>,
+    pub(super) keys: KeyHasher,
+    stop: Arc<Stop>,
+    tenants: Cell<f64>,
+    /// Sizes by view, as of the snapshot: SQLite asks for them many times for one statement.
+    sizes: RefCell<Vec<(&'static str, Sizes)>>,
+}
+
+impl Folder {
+    /// Opens every shard.
+    pub(super) fn open(data: &Path, stop: Arc<Stop>) -> Result<Folder, OpenError> {
+        let found = DataFolder::read_only(data)?;
+        if found.reshard_marker().exists() {
+            return Err(FolderError::Resharding(data.to_owned()).into());
+        }
+        // Each shard has up to four open files.
+        let files = 4 * u64::from(found.manifest().shards) + 64;
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        if limit.current.is_some_and(|current| current < files) {
+            limit.current = limit.maximum.map_or(Some(files), |maximum| Some(files.min(maximum)));
+            // If it is refused and too low, opening a shard reports it.
+            let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+        }
+        let count = usize::from(found.manifest().shards);
+        let readers = found
+            .shards()
+            .map(|(id, folder)| Reader::open(id, folder.database(), count, &stop).map(Rc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let keys = KeyHasher::new(&found.manifest().folder_id());
+        let folder = Folder {
+            readers: RefCell::new(readers),
+            keys,
+            stop,
+            tenants: Cell::new(1.0),
+            sizes: RefCell::default(),
+        };
+        folder.begin()?;
+        let tenants = folder.each(|reader| count_of(reader, "SELECT count(*) FROM tenant_row"))?;
+        folder.tenants.set(tenants.into_iter().fold(1.0, f64::max));
+        folder.end();
+        Ok(folder)
+    }
+
+    fn each<T>(&self, read: impl Fn(&Reader) -> Result<T, ShardError>) -> Result<Vec<T>, OpenError> {
+        let readers = self.readers.borrow();
+        readers.iter().map(|reader| read(reader).map_err(|error| reader.failed(&error))).collect()
+    }
+
+    pub(super) fn shards(&self) -> u16 {
+        self.readers.borrow().len() as u16
+    }
+
+    /// Begins a read transaction in every shard, one directly after the other. A shard whose file was replaced is
+    /// opened again.
+    pub(super) fn begin(&self) -> Result<(), OpenError> {
+        let count = usize::from(self.shards());
+        self.sizes.borrow_mut().clear();
+        for reader in self.readers.borrow_mut().iter_mut() {
+            let now = Identity::of(&reader.path).map_err(|error| reader.failed(&error.into()))?;
+            if now.is_none() || now != reader.identity {
+                *reader = Rc::new(Reader::open(reader.id, reader.path.clone(), count, &self.stop)?);
+            }
+        }
+        let begun = self.each(|reader| {
+            reader.partitions.borrow_mut().clear();
+            // Only the first read begins the transaction.
+            reader.connection.execute_batch("BEGIN; SELECT 1 FROM partition LIMIT 1")?;
+            check_current(&reader.connection)
+        });
+        if begun.is_err() {
+            self.end();
+        }
+        begun.map(drop)
+    }
+
+    /// Ends the read transactions.
+    pub(super) fn end(&self) {
+        for reader in self.readers.borrow().iter().filter(|reader| !reader.connection.is_autocommit()) {
+            // A read transaction that cannot be ended ends with the connection.
+            let _ = reader.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    /// Estimates the size of a view.
+    pub(super) fn sizes(&self, view: &View) -> Result<Sizes, ShardError> {
+        let known = self.sizes.borrow().iter().find(|(name, _)| *name == view.name).map(|(_, sizes)| *sizes);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let readers = self.readers.borrow();
+        let (mut rows, mut partitions) = (0.0, 0.0);
+        for reader in readers.iter() {
+            rows += count_of(reader, view.size)?;
+            if let Some(stream) = view.stream() {
+                partitions += reader.partitions(stream)?.len() as f64;
+            }
+        }
+        let sizes = Sizes { rows, partitions, shards: readers.len() as f64, tenants: self.tenants.get() };
+        self.sizes.borrow_mut().push((view.name, sizes));
+        Ok(sizes)
+    }
+}
+
+fn count_of(reader: &Reader, sql: &str) -> Result<f64, ShardError> {
+    let count: i64 = reader.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(count as f64)
+}
+
+impl Reader {
+    fn open(id: ShardId, path: PathBuf, shards: usize, stop: &Arc<Stop>) -> Result<Reader, OpenError> {
+        let failed = |error: ShardError| OpenError::Shard { id, path: path.clone(), why: remedy(&error) };
+        let identity = Identity::of(&path).map_err(|error| failed(error.into()))?;
+        if identity.is_none() {
+            return Err(OpenError::Missing(id, path));
+        }
+        let mut connection = open_reader(&path).map_err(failed)?;
+        let set = |connection: &mut Connection| {
+            connection.pragma_update(None, "cache_size", -(CACHE_KIB / shards as i64).max(256))?;
+            connection.set_prepared_statement_cache_capacity((STATEMENTS / shards).clamp(16, 256));
+            let stop = Arc::clone(stop);
+            connection.progress_handler(STEPS, Some(move || stop.reason().is_some()))?;
+            match is_made(connection)? {
+                true => check_current(connection),
+                false => {
+                    Err(ShardError::Other("the server is still creating it; repeat in a moment".to_owned()))
+                }
+            }
+        };
+        set(&mut connection).map_err(failed)?;
+        Ok(Reader { id, path, identity, connection: Rc::new(connection), partitions: RefCell::default() })
+    }
+
+    /// Returns the partitions of a stream, as of the snapshot.
+    pub(super) fn partitions(&self, stream: &'static Stream) -> Result<Rc<Vec<PartitionInfo>>, ShardError> {
+        let known =
+            self.partitions.borrow().iter().find(|(of, _)| *of == stream).map(|(_, found)| Rc::clone(found));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = Rc::new(partitions_of(&self.connection, stream)?);
+        // Outside of a snapshot, the partitions may change.
+        if !self.connection.is_autocommit() {
+            self.partitions.borrow_mut().push((stream, Rc::clone(&found)));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn failed(&self, error: &ShardError) -> OpenError {
+        OpenError::Shard { id: self.id, path: self.path.clone(), why: remedy(error) }
+    }
+}
+
+/// Returns an error with what a reader can do about it. The texts of [`ShardError`] are the writer's.
+fn remedy(error: &ShardError) -> String {
+    match error {
+        ShardError::Busy => {
+            "another program holds an exclusive lock on it; end that program and repeat".to_owned()
+        }
+        ShardError::Corrupt(why) => {
+            format!("it is damaged ({why}); `firehose verify` shows the extent, and a backup has the rows")
+        }
+        ShardError::Foreign(why) => format!("another program created it ({why}); restore it from a backup"),
+        ShardError::Other(why) if why.contains("unable to open") => format!(
+            "{why}; reading a database in WAL mode requires permission to write to its folder, unless a server has it open"
+        ),
+        ShardError::Other(why) => why.clone(),
+        other => other.to_string(),
+    }
+}

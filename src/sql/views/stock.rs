@@ -1,0 +1,56 @@
+//! The views of stock.
+
+use crate::sql::view::{From, Kind, Test, View, joined, own, shard};
+
+pub(super) static STOCK: View = View {
+    name: "stock",
+    about: "The stock of each product.",
+    columns: &[
+        joined("tenant_id", "t.tenant_id", Kind::Text, &[0], Test::Tenant("l.tenant")),
+        own("product_id", "l.product_id", Kind::Text),
+        own("quantity", "l.quantity", Kind::Integer),
+        own("version", "l.version", Kind::Integer),
+        own("updated_at", "l.updated_us", Kind::Time),
+        shard(),
+    ],
+    key: "tenant_id, product_id",
+    from: From::Table("stock_level l"),
+    joins: &["CROSS JOIN tenant_row t ON t.id = l.tenant"],
+    indexes: &[&["tenant_id", "product_id"]],
+    time: None,
+    row: None,
+    route: Some(["tenant_id", "product_id"]),
+    lookup: None,
+    merged: &[],
+    size: "SELECT coalesce(max(id), 0) FROM stock_level",
+};
+
+const MODE: &str =
+    "CASE e.mode WHEN 1 THEN 'last_write_wins' WHEN 2 THEN 'merge' WHEN 3 THEN 'reject' ELSE 'history' END";
+
+pub(super) static STOCK_EVENTS: View = View {
+    name: "stock_events",
+    about: "The stock events of each product; in order of version they are its history.",
+    columns: &[
+        joined("tenant_id", "t.tenant_id", Kind::Text, &[0], Test::Tenant("l.tenant")),
+        own("product_id", "l.product_id", Kind::Text),
+        own("event_id", "e.event_id", Kind::Text),
+        own("kind", "e.kind", Kind::Text),
+        own("number", "e.number", Kind::Integer),
+        own("occurred_at", "e.occurred_at_us", Kind::Time),
+        own("version", "e.version", Kind::Integer),
+        own("mode", MODE, Kind::Label),
+        own("stock", "e.stock", Kind::Integer),
+        shard(),
+    ],
+    key: "tenant_id, product_id, event_id",
+    from: From::Table("stock_level l CROSS JOIN stock_event e ON e.product = l.id"),
+    joins: &["CROSS JOIN tenant_row t ON t.id = l.tenant"],
+    indexes: &[&["tenant_id", "product_id", "event_id"]],
+    time: None,
+    row: None,
+    route: Some(["tenant_id", "product_id"]),
+    lookup: None,
+    merged: &[],
+    size: "SELECT 10 * coalesce(max(id), 0) FROM stock_level",
+};
