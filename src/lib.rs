@@ -110,15 +110,23 @@
 //!
 //! # The life of an erasure
 //!
-//! 1. `DELETE …/customers/{customer}` (`people/endpoints.rs`) writes a first record to every shard's `keyed`
-//!    journal, which adds the customer to the list of suppressed people. Next, uploads with lines of the customer are
-//!    deleted (`people/endpoints/forget.rs`), and exports lose the customer's orders or are deleted (`exports/erase.rs`).
-//! 2. A second record starts the work in every shard (`people/store.rs`). It waits until all lanes have passed their
-//!    positions at that moment, and then runs in slices of upkeep (`people/active.rs` has its phases): orders, names and
-//!    their words, events, rejected records, stored responses. Every unused byte of the file is overwritten
-//!    (`shard/scrub.rs`).
-//! 3. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
-//!    segments. The progress is stored in the shard, so a crash changes nothing.
+//! `people/places.rs` lists every place that holds data of people: how it is erased, how it is read, and what a
+//! certificate counts there. The steps below, the certificate and the export of a customer (`people/access`) follow from
+//! this list.
+//!
+//! 1. `DELETE …/customers/{customer}` or `POST …/customers/erase` (`people/endpoints/begin.rs`) writes a first record for
+//!    each customer to every shard's `keyed` journal, which adds the customer to the list of suppressed people. Next,
+//!    uploads with lines of the customers are deleted, and exports lose the customers' orders or are deleted
+//!    (`people/forget.rs`, `exports/erase.rs`).
+//! 2. The request's records are written to a file (`people/endpoints/pending.rs`). From here on the erasure finishes: a
+//!    start after a kill sends the records again and completes the rest.
+//! 3. These records start the work in every shard (`people/store.rs`), for all customers of the request at once
+//!    (`people/active.rs`; `people/many.rs` finds whom a text refers to). It waits until all lanes have passed their
+//!    positions at that moment, and then runs in slices of upkeep (`people/rows`): orders, names and their words, events,
+//!    rejected records, stored responses. Every unused byte of the file is overwritten (`shard/scrub.rs`).
+//! 4. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
+//!    segments. The progress is stored in the shard, so a crash changes nothing. Last, exports that were created in
+//!    between and filter by a customer are removed, and with them the file.
 //!
 //! # Where these walks lead
 //!
@@ -217,8 +225,8 @@
 //!    `docs/data-model.md`.
 //! 3. Its outcome is an arm in the family's `store.rs`. Until then records of the kind are rejected.
 //! 4. Its key goes into `key_of` in the family's `mod.rs`. Its rows, as records, go into the output of the family's
-//!    `carry`; a reshard loses everything else. Personal data goes into `people/rows`, with a phase in `people/active.rs`
-//!    and a count in `people/report.rs`.
+//!    `carry`; a reshard loses everything else. Personal data is a place in `people/places.rs`, with a step in
+//!    `people/rows`, a reader in `people/access` and a count in `people/report.rs`.
 //! 5. A valid record and the kind's number go into `families/tests/kinds.rs`, which compares the row, its outcome and
 //!    its carry with what a shard does. Tests of the store are in `families/tests`, because they need every family.
 //!
@@ -318,7 +326,7 @@
 //! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed generates the same bytes; the expected totals of a dataset equal a recount | `tests/dataset.rs` |
 //! | D2 | a dataset that is loaded or posted is stored once, whatever is repeated or killed, and its indexes are built when the command ends | `tests/dataset_stored.rs` |
-//! | E1 | an erased person is in no file of the data folder, and does not reappear | `tests/people.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
+//! | E1 | an erased person is in no file of the data folder, and does not reappear; an export of a person contains what an erasure removes | `tests/people.rs`, `tests/people_many.rs`, `tests/people_access.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
 //! | K1 | once there are keys, no endpoint reads or writes a tenant's rows without a key for them | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit applies at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from other hosts, and shows only the data of `/health` without a required key | `tests/dashboard.rs`, `src/status/dashboard/files.rs` |
@@ -367,6 +375,7 @@
 //! | *suppress* | to refuse later records of an erased person |
 //! | *token* | replaces the name of a pseudonymised customer |
 //! | *outage* | a period in which a shard was not written |
+//! | *place* | a table, journal or folder that holds data of people |
 //! | *chosen* | the selected orders of an export, with their statuses |
 //!
 //! # Surprising decisions

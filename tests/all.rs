@@ -34,6 +34,8 @@ mod orders_search;
 mod orders_status;
 mod outage;
 mod people;
+mod people_access;
+mod people_many;
 mod prices;
 mod products;
 mod profiles;

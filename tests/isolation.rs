@@ -197,6 +197,22 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
             .iter()
             .flat_map(|mode| each(&format!("customers/{}?mode={mode}", other.orders[0].customer)))
             .map(|target| ("DELETE", target, String::new()))
+            .chain(
+                each(&format!("customers/{}", other.orders[0].customer))
+                    .into_iter()
+                    .map(|target| ("GET", target, String::new())),
+            )
+            .collect(),
+        "/api/v1/tenants/{tenant}/customers/{customer}/export" => {
+            each(&format!("customers/{}/export", other.orders[0].customer)).into_iter().map(get).collect()
+        }
+        "/api/v1/tenants/{tenant}/customers/erase" => each("customers/erase")
+            .into_iter()
+            .map(|target| {
+                let body =
+                    format!("{{\"mode\":\"erase\",\"customers\":[{:?},\"x\"]}}", other.orders[0].customer);
+                ("POST", target, body)
+            })
             .collect(),
         "/api/v1/tenants/{tenant}/erasures/{erasure}" => each("erasures/00").into_iter().map(get).collect(),
         "/clicks/users/{user_id}" => vec![("DELETE", "/clicks/users/1".to_owned(), String::new())],

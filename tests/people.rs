@@ -12,15 +12,15 @@ use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-const TENANT: &str = "acme";
-const ID: &str = "cust-Zq7x9";
-const NAMES: [&str; 2] = ["Zaphodius Beeblebroxley", "Z. Beeblebroxley"];
-const EMAIL: &str = "zaphodius@heartofgold.example";
+pub(crate) const TENANT: &str = "acme";
+pub(crate) const ID: &str = "cust-Zq7x9";
+pub(crate) const NAMES: [&str; 2] = ["Zaphodius Beeblebroxley", "Z. Beeblebroxley"];
+pub(crate) const EMAIL: &str = "zaphodius@heartofgold.example";
 /// Texts that would show the person in a file, in any spelling.
 const TRACES: [&str; 5] = ["Zq7x9", "aphodius", "eeblebrox", "heartofgold", "zq7x9"];
-const ORDERS: usize = 260;
+pub(crate) const ORDERS: usize = 260;
 
-fn serve(folder: &Folder) -> Server {
+pub(crate) fn serve(folder: &Folder) -> Server {
     folder.serve(&[
         "--shards",
         "2",
@@ -34,7 +34,7 @@ fn serve(folder: &Folder) -> Server {
 }
 
 /// Returns orders of one tenant. Every seventh is the person's, under one of two names.
-fn orders(tenant: &str) -> Vec<Order> {
+pub(crate) fn orders(tenant: &str) -> Vec<Order> {
     let order = |number: usize| {
         let is_theirs = number % 7 == 3;
         let other = number % 11;
@@ -60,11 +60,11 @@ fn orders(tenant: &str) -> Vec<Order> {
     (0..ORDERS).map(order).collect()
 }
 
-fn is_theirs(order: &&Order) -> bool {
+pub(crate) fn is_theirs(order: &&Order) -> bool {
     order.customer == ID
 }
 
-fn others(orders: &[Order]) -> Vec<Order> {
+pub(crate) fn others(orders: &[Order]) -> Vec<Order> {
     orders.iter().filter(|order| !is_theirs(order)).cloned().collect()
 }
 
@@ -90,14 +90,14 @@ fn events() -> Vec<String> {
 }
 
 #[track_caller]
-fn post(client: &mut Client, target: &str, body: &str) -> Value {
+pub(crate) fn post(client: &mut Client, target: &str, body: &str) -> Value {
     let answer = client.ask("POST", target, body).expect("the server answers");
     assert!(answer.status < 300, "{} {}", answer.status, String::from_utf8_lossy(&answer.body));
     answer.json()
 }
 
 /// Fills shards, partitions and journals with orders and events, and returns the orders of [`TENANT`].
-fn fill(server: &Server) -> Vec<Order> {
+pub(crate) fn fill(server: &Server) -> Vec<Order> {
     let all = orders(TENANT);
     assert_eq!(counts(&ingested(server, "first", &oracle::body(&all))), [ORDERS as u64, ORDERS as u64, 0, 0]);
     // Conflicts: the kept response contains their ids.
@@ -115,7 +115,7 @@ fn fill(server: &Server) -> Vec<Order> {
     all
 }
 
-fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() { walk(&path, found) } else { found.push(path) }
@@ -123,7 +123,7 @@ fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
 }
 
 /// Returns the files of the data folder that show the person.
-fn traces(folder: &Folder) -> Vec<String> {
+pub(crate) fn traces(folder: &Folder) -> Vec<String> {
     let mut files = Vec::new();
     walk(&folder.data(), &mut files);
     assert!(files.len() > 4);
@@ -142,18 +142,18 @@ fn traces(folder: &Folder) -> Vec<String> {
     found
 }
 
-fn customer(tenant: &str, mode: &str) -> String {
+pub(crate) fn customer(tenant: &str, mode: &str) -> String {
     format!("/api/v1/tenants/{tenant}/customers/{ID}?mode={mode}")
 }
 
 #[track_caller]
-fn erased(server: &Server, target: &str) -> Value {
+pub(crate) fn erased(server: &Server, target: &str) -> Value {
     let answer = server.client().ask("DELETE", target, "").expect("the server answers");
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     answer.json()
 }
 
-fn sum(certificate: &Value, name: &str) -> u64 {
+pub(crate) fn sum(certificate: &Value, name: &str) -> u64 {
     let shards = certificate["shards"].as_array().expect("shards");
     shards.iter().map(|shard| shard[name].as_u64().unwrap_or_else(|| panic!("{name} in {shard}"))).sum()
 }
@@ -213,7 +213,7 @@ fn check_erased(folder: &Folder, server: &Server, all: &[Order], before: &[Vec<C
 }
 
 /// Returns the ids of the orders in a new export.
-fn exported(server: &Server, wish: &Value) -> BTreeSet<String> {
+pub(crate) fn exported(server: &Server, wish: &Value) -> BTreeSet<String> {
     let exports = format!("/api/v1/tenants/{TENANT}/reports/export");
     let export = post(&mut server.client(), &exports, &wish.to_string());
     let answer = server.get(export["download_url"].as_str().expect("a path"));
@@ -332,7 +332,7 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
 }
 
 /// Starts an upload of `length` bytes and sends these.
-fn upload(client: &mut Client, bytes: &[u8], length: usize) -> String {
+pub(crate) fn upload(client: &mut Client, bytes: &[u8], length: usize) -> String {
     let head = format!(
         "POST /api/v1/ingest/orders/uploads HTTP/1.1\r\nHost: test\r\nTus-Resumable: 1.0.0\r\nUpload-Length: {length}\r\n\
          Content-Type: application/offset+octet-stream\r\nContent-Length: {}\r\n\r\n",

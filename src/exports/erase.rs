@@ -1,4 +1,4 @@
-//! Removes a person from a tenant's exports.
+//! Removes people from a tenant's exports.
 //!
 //! A file that contains none of the person's orders remains. A finished file that contains some is deleted, and its
 //! export reports the reason. An unfinished file omits those orders that it does not contain yet. If it already
@@ -34,84 +34,153 @@ const CHOSEN_NEW: &str = "chosen.new";
 /// The error that the export of a deleted file reports to clients.
 const REASON: &str = "it contained a person who was erased";
 
+/// The people whose data is searched for in exports, or removed from them.
+pub struct PeopleInExports<'p> {
+    /// The sorted ids of their orders in each shard, each with its person.
+    pub rows: &'p [Vec<(i64, usize)>],
+    /// Returns the people to whom a text refers.
+    pub who_is: &'p dyn Fn(&str) -> Vec<usize>,
+    /// The number of people.
+    pub count: usize,
+}
+
+/// What an export holds of people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportHolds {
+    Nothing,
+    /// Its filters or its key refer to these people.
+    Named(Vec<usize>),
+    /// Its selection has orders of people: their indexes in it, each with its person.
+    Orders(Vec<(u64, usize)>),
+    /// Its orders can no longer be determined. It may contain anyone.
+    MayBeAnyone,
+}
+
+/// The members of an export's filters that are words of the server's own, times, amounts, or names of goods. They
+/// equal the id of a person only by chance.
+const NOT_OF_PEOPLE: [&str; 13] = [
+    "from",
+    "to",
+    "start_date",
+    "end_date",
+    "tz",
+    "product_id",
+    "category",
+    "min_price",
+    "max_price",
+    "currency",
+    "status",
+    "min_total",
+    "max_total",
+];
+
 impl ExportStore {
-    /// Removes a person from the tenant's exports. `rows` are the sorted ids of the person's orders in each shard. If
-    /// `are_kept`, these orders remain under another name; otherwise, they are deleted. Returns the number of
-    /// affected exports. Reads 8 bytes for each order in the tenant's exports.
+    /// Removes people from the tenant's exports. If `are_kept`, their orders remain under another name; otherwise,
+    /// they are deleted. Returns the number of affected exports for each person. Reads 8 bytes for each order in the
+    /// tenant's exports.
     ///
     /// # Errors
     /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
-    pub fn erase_person(
+    pub fn erase_people(
         &self,
         tenant: &str,
-        (rows, are_kept): (&[Vec<i64>], bool),
-        is_of_person: &dyn Fn(&[u8]) -> bool,
-    ) -> io::Result<u64> {
-        let (mut count, mut outcome) = (0, Ok(()));
-        for export in self.all().iter().filter(|export| export.tenant == tenant) {
-            match self.erase_from(export, (rows, are_kept), is_of_person) {
-                Ok(is_touched) => count += u64::from(is_touched),
-                Err(error) => outcome = outcome.and(Err(error)),
+        people: &PeopleInExports<'_>,
+        are_kept: bool,
+    ) -> io::Result<Vec<u64>> {
+        let mut counts = vec![0; people.count];
+        self.each_of(tenant, |export| {
+            for person in self.erase_from(export, people, are_kept)? {
+                counts[person] += 1;
             }
-        }
-        outcome.and(self.sweep())?;
-        Ok(count)
+            Ok(())
+        })?;
+        Ok(counts)
     }
 
-    /// Removes the tenant's exports whose filters or key identify a person. Jobs may be running. Returns the number
+    /// Removes the tenant's exports whose filters or key refer to a person. Jobs may be running. Returns the number
     /// of removed exports.
     ///
     /// # Errors
     /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
-    pub fn remove_identifying(&self, tenant: &str, is_of_person: &dyn Fn(&[u8]) -> bool) -> io::Result<u64> {
-        let (mut count, mut outcome) = (0, Ok(()));
-        for export in self.all().iter().filter(|export| export.tenant == tenant) {
-            match identifies(export, is_of_person) {
-                Ok(false) => {}
-                Ok(true) => {
-                    count += 1;
-                    outcome = outcome.and(self.remove(export));
-                }
-                Err(error) => outcome = outcome.and(Err(error)),
+    pub fn remove_identifying(&self, tenant: &str, who_is: &dyn Fn(&str) -> Vec<usize>) -> io::Result<u64> {
+        let mut count = 0;
+        self.each_of(tenant, |export| {
+            if named_in(export, who_is)?.is_empty() {
+                return Ok(());
             }
-        }
-        if count > 0 {
-            outcome = outcome.and(self.sweep());
-        }
-        outcome.map(|()| count)
+            count += 1;
+            self.remove(export)
+        })?;
+        Ok(count)
     }
 
+    /// Calls the function for each of the tenant's exports, also after errors, and then deletes the files of removed
+    /// exports. Returns the first error.
+    fn each_of(&self, tenant: &str, mut change: impl FnMut(&Export) -> io::Result<()>) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for export in self.all().iter().filter(|export| export.tenant == tenant) {
+            outcome = outcome.and(change(export));
+        }
+        outcome.and(self.sweep())
+    }
+
+    /// Returns what an export holds of people.
+    ///
+    /// # Errors
+    /// Returns I/O errors.
+    pub fn holds(&self, export: &Export, people: &PeopleInExports<'_>) -> io::Result<ExportHolds> {
+        let named = named_in(export, people.who_is)?;
+        if !named.is_empty() {
+            return Ok(ExportHolds::Named(named));
+        }
+        let progress = export.progress();
+        if !has_selection(&progress) {
+            return Ok(ExportHolds::Nothing);
+        }
+        Ok(match self.places(export, &progress, people.rows)? {
+            None => ExportHolds::MayBeAnyone,
+            Some(places) if places.is_empty() => ExportHolds::Nothing,
+            Some(places) => ExportHolds::Orders(places),
+        })
+    }
+
+    /// Removes people from an export. Returns those whom it held.
     fn erase_from(
         &self,
         export: &Export,
-        (rows, are_kept): (&[Vec<i64>], bool),
-        is_of_person: &dyn Fn(&[u8]) -> bool,
-    ) -> io::Result<bool> {
+        people: &PeopleInExports<'_>,
+        are_kept: bool,
+    ) -> io::Result<Vec<usize>> {
         let progress = export.progress();
-        if identifies(export, is_of_person)? {
-            self.remove(export)?;
-            return Ok(true);
-        }
-        match (progress.state, &progress.chosen) {
-            (ExportState::Done, _) => {
-                let places = self.places(export, &progress, rows)?;
-                let is_in = places.is_none_or(|places| !places.is_empty());
-                if is_in {
-                    self.take_away(export)?;
-                }
-                Ok(is_in)
+        let is_done = progress.state == ExportState::Done;
+        let who = match self.holds(export, people)? {
+            // Without a selection, or without a file any more. A crash may still have left files.
+            ExportHolds::Nothing if !has_selection(&progress) => {
+                return self.drop_files(export).map(|()| Vec::new());
             }
-            (ExportState::Queued | ExportState::Running, Some(counts)) => {
-                match self.places(export, &progress, rows)? {
-                    Some(places) if places.is_empty() => return Ok(false),
-                    Some(places) => self.take_out(export, &places, counts, are_kept)?,
-                    None => self.begin_again(export)?,
-                }
-                Ok(true)
+            ExportHolds::Nothing => return Ok(Vec::new()),
+            ExportHolds::Named(who) => {
+                self.remove(export)?;
+                return Ok(who);
             }
-            // The export has no selection yet, or no longer has a file. A crash may still have left files.
-            _ => self.drop_files(export).map(|()| false),
+            ExportHolds::MayBeAnyone => {
+                if is_done {
+                    self.take_away(export)?
+                } else {
+                    self.begin_again(export)?
+                }
+                return Ok((0..people.count).collect());
+            }
+            ExportHolds::Orders(orders) => orders,
+        };
+        let (places, mut who): (Vec<u64>, Vec<usize>) = who.into_iter().unzip();
+        match &progress.chosen {
+            Some(counts) if !is_done => self.take_out(export, &places, counts, are_kept)?,
+            _ => self.take_away(export)?,
         }
+        who.sort_unstable();
+        who.dedup();
+        Ok(who)
     }
 
     /// Removes the orders at these indexes of the selection, or makes them wait for their pseudonym.
@@ -180,13 +249,14 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Returns the indexes of these rows in the selection, or `None` if they can no longer be determined.
+    /// Returns the indexes of these rows in the selection, each with its person, or `None` if they can no longer be
+    /// determined.
     fn places(
         &self,
         export: &Export,
         progress: &Progress,
-        rows: &[Vec<i64>],
-    ) -> io::Result<Option<Vec<u64>>> {
+        rows: &[Vec<(i64, usize)>],
+    ) -> io::Result<Option<Vec<(u64, usize)>>> {
         let folder = self.folder_of(&export.id);
         let counts = progress.chosen.as_deref().filter(|counts| counts.len() == rows.len());
         let (Some(counts), Some(orders)) = (counts, progress.orders()) else { return Ok(None) };
@@ -242,29 +312,46 @@ impl ExportStore {
     }
 }
 
-/// Returns `true` if an export's filters or its key identify a person.
-fn identifies(export: &Export, is_of_person: &dyn Fn(&[u8]) -> bool) -> io::Result<bool> {
-    let progress = Progress::clone(&export.progress());
-    let state = serde_json::to_vec(&export.record(progress)).map_err(io::Error::other)?;
-    Ok(is_of_person(&state))
+/// Returns `true` if an export has selected its orders, and still has a file or will have one.
+fn has_selection(progress: &Progress) -> bool {
+    match progress.state {
+        ExportState::Done => true,
+        ExportState::Queued | ExportState::Running => progress.chosen.is_some(),
+        ExportState::Failed | ExportState::Expired | ExportState::Erased => false,
+    }
 }
 
-/// A search of the selection for a person's orders.
+/// Returns the people to whom an export's filters or its key refer.
+fn named_in(export: &Export, who_is: &dyn Fn(&str) -> Vec<usize>) -> io::Result<Vec<usize>> {
+    let mut who: Vec<usize> = export.key.as_deref().map(who_is).unwrap_or_default();
+    let filters = serde_json::to_value(&export.spec.filters).map_err(io::Error::other)?;
+    let members = filters.as_object().into_iter().flatten();
+    for (_, value) in members.filter(|(name, _)| !NOT_OF_PEOPLE.contains(&name.as_str())) {
+        let one = std::slice::from_ref(value);
+        let values = value.as_array().map_or(one, Vec::as_slice);
+        who.extend(values.iter().filter_map(|value| value.as_str()).flat_map(who_is));
+    }
+    who.sort_unstable();
+    who.dedup();
+    Ok(who)
+}
+
+/// A search of the selection for people's orders.
 struct SelectionSearch {
     chosen: BufReader<File>,
     at: u64,
-    places: Vec<u64>,
+    places: Vec<(u64, usize)>,
 }
 
 impl SelectionSearch {
-    /// Searches the next `count` orders, which all belong to one shard. `rows` are the person's orders in that shard.
-    fn search(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
+    /// Searches the next `count` orders, which all belong to one shard. `rows` are the people's orders in that shard.
+    fn search(&mut self, count: u64, rows: &[(i64, usize)]) -> io::Result<()> {
         for place in self.at..self.at + count {
             let mut word = [0; CHOSEN_BYTES as usize];
             self.chosen.read_exact(&mut word)?;
             let id = (u64::from_le_bytes(word) >> 3) as i64;
-            if rows.binary_search(&id).is_ok() {
-                self.places.push(place);
+            if let Ok(row) = rows.binary_search_by_key(&id, |(row, _)| *row) {
+                self.places.push((place, rows[row].1));
             }
         }
         self.at += count;
@@ -294,8 +381,16 @@ mod tests {
     use super::*;
     use crate::people::PersonMatcher;
 
-    fn is_of_person(bytes: &[u8]) -> bool {
-        PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []).matches(bytes)
+    fn who_is(text: &str) -> Vec<usize> {
+        let person = PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []);
+        if person.matches_name(text) { vec![0] } else { Vec::new() }
+    }
+
+    /// Erases one person with these orders in the two shards.
+    fn erase(store: &ExportStore, tenant: &str, rows: [&[i64]; 2]) -> u64 {
+        let rows = rows.map(|ids| ids.iter().map(|id| (*id, 0)).collect::<Vec<_>>());
+        let people = PeopleInExports { rows: &rows, who_is: &who_is, count: 1 };
+        store.erase_people(tenant, &people, false).unwrap()[0]
     }
 
     /// Returns an export of two shards with orders 10 to 14 and 20 to 24. The first `told` of them are written.
@@ -322,34 +417,52 @@ mod tests {
         let tenant = record(r#"{"format":"csv"}"#).tenant;
         let done = export(&store, ExportState::Done, 10);
         // Row ids that only the other shard's orders have, and a row id that is in no export.
-        assert_eq!(
-            store.erase_person(&tenant, (&[vec![20, 99], vec![10, 11]], false), &is_of_person).unwrap(),
-            0
-        );
-        assert_eq!(store.erase_person("other", (&[vec![10], vec![]], false), &is_of_person).unwrap(), 0);
+        assert_eq!(erase(&store, &tenant, [&[20, 99], &[10, 11]]), 0);
+        assert_eq!(erase(&store, "other", [&[10], &[]]), 0);
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Done, true));
-        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![24]], false), &is_of_person).unwrap(), 1);
+        assert_eq!(erase(&store, &tenant, [&[], &[24]]), 1);
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Erased, false));
         assert_eq!(done.to_json()["error"], REASON);
         assert!(store.find(&tenant, done.id.as_str()).is_some(), "it still says why");
         // An export whose orders are unknown.
         let unknown = export(&store, ExportState::Done, 10);
         fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
-        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
+        assert_eq!(erase(&store, &tenant, [&[], &[]]), 1);
         assert_eq!(unknown.progress().state, ExportState::Erased);
         // An export that filters by the person's e-mail address.
         let named =
             store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
-        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
+        assert_eq!(erase(&store, &tenant, [&[], &[]]), 1);
         assert!(store.find(&tenant, named.id.as_str()).is_none());
         // This removal also works while jobs may be running. An export that does not identify the person remains
         // unchanged.
         let named = store.create(record(r#"{"format":"csv","filters":{"customer_id":"c-17"}}"#)).unwrap();
         let running = export(&store, ExportState::Running, 3);
-        assert_eq!(store.remove_identifying("other", &is_of_person).unwrap(), 0);
-        assert_eq!(store.remove_identifying(&tenant, &is_of_person).unwrap(), 1);
+        assert_eq!(store.remove_identifying("other", &who_is).unwrap(), 0);
+        assert_eq!(store.remove_identifying(&tenant, &who_is).unwrap(), 1);
         assert!(store.find(&tenant, named.id.as_str()).is_none());
         assert_eq!(ids(&store, &running).len(), 10);
+    }
+
+    /// A customer's id may equal a word of the server, or the id of a product.
+    #[test]
+    fn an_export_that_has_the_id_as_another_word_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
+        let spec = r#"{"format":"csv","filters":{"status":["paid"],"category":"toys","product_id":["p-1"],"q":"ann"}}"#;
+        let tenant = record(spec).tenant;
+        let export = store.create(record(spec)).unwrap();
+        for id in ["csv", "orders", "paid", "toys", "p-1", "queued", "none", "status", "order_id"] {
+            let person = PersonMatcher::new([id], [], []);
+            let who_is = |text: &str| if person.matches_name(text) { vec![0] } else { Vec::new() };
+            assert_eq!(store.remove_identifying(&tenant, &who_is).unwrap(), 0, "{id}");
+            let people = PeopleInExports { rows: &[vec![], vec![]], who_is: &who_is, count: 1 };
+            assert_eq!(store.erase_people(&tenant, &people, false).unwrap(), [0], "{id}");
+        }
+        assert!(store.find(&tenant, export.id.as_str()).is_some());
+        let ann = PersonMatcher::new(["ann"], [], []);
+        let who_is = |text: &str| if ann.matches_name(text) { vec![0] } else { Vec::new() };
+        assert_eq!(store.remove_identifying(&tenant, &who_is).unwrap(), 1);
     }
 
     #[test]
@@ -359,15 +472,12 @@ mod tests {
         let tenant = record(r#"{"format":"csv"}"#).tenant;
         let running = export(&store, ExportState::Running, 3);
         let etag = running.etag(&running.progress());
-        assert_eq!(
-            store.erase_person(&tenant, (&[vec![14], vec![20, 23, 99]], false), &is_of_person).unwrap(),
-            1
-        );
+        assert_eq!(erase(&store, &tenant, [&[14], &[20, 23, 99]]), 1);
         assert_eq!(ids(&store, &running), [10, 11, 12, 13, 21, 22, 24]);
         let progress = running.progress();
         assert_eq!((progress.chosen.clone(), progress.checkpoint.orders), (Some(vec![4, 3]), 3));
         assert_eq!(running.etag(&progress), etag, "nothing that was told has changed");
-        assert_eq!(store.erase_person(&tenant, (&[vec![12], vec![]], false), &is_of_person).unwrap(), 1);
+        assert_eq!(erase(&store, &tenant, [&[12], &[]]), 1);
         let progress = running.progress();
         assert_eq!((progress.state, &progress.chosen, progress.generation), (ExportState::Queued, &None, 1));
         assert_ne!(running.etag(&progress), etag);
@@ -375,7 +485,7 @@ mod tests {
         assert_eq!(store.find(&tenant, running.id.as_str()).unwrap().id, running.id);
         // The export has not started, so there is nothing to remove.
         let queued = store.create(record(r#"{"format":"csv"}"#)).unwrap();
-        assert_eq!(store.erase_person(&tenant, (&[vec![10], vec![]], false), &is_of_person).unwrap(), 0);
+        assert_eq!(erase(&store, &tenant, [&[10], &[]]), 0);
         assert_eq!(queued.progress().generation, 0);
     }
 }

@@ -39,6 +39,7 @@ mod text;
 pub use body::{Compression, ExportFault, ExportFormat, ExportRows, ExportSpec, SPEC_BYTES_MAX};
 pub use columns::Column;
 pub use endpoints::{Exports, export_store};
+pub use erase::{ExportHolds, PeopleInExports};
 pub use job::{ExportFailure, run_export};
 pub use record::{Export, ExportId, ExportRecord, ExportState, Progress, location as export_location};
 pub use store::{ExportError, ExportStore};

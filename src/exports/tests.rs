@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::body::{Compression, ExportFormat};
+use super::erase::PeopleInExports;
 use super::file::{ChosenFile, ExportFile, Remaining};
 use super::record::tests::record;
 use super::record::{Export, ExportId, ExportState, Progress};
@@ -118,9 +119,10 @@ impl Made {
         false
     }
 
-    fn rows(ids: &[u64]) -> Vec<Vec<i64>> {
+    fn rows(ids: &[u64]) -> Vec<Vec<(i64, usize)>> {
         let of = |shard: &std::ops::Range<u64>| {
-            let mut ids: Vec<i64> = ids.iter().filter(|id| shard.contains(id)).map(|id| *id as i64).collect();
+            let ids = ids.iter().filter(|id| shard.contains(id));
+            let mut ids: Vec<(i64, usize)> = ids.map(|id| (*id as i64, 0)).collect();
             ids.sort_unstable();
             ids
         };
@@ -129,8 +131,9 @@ impl Made {
 
     fn erase(&self, ids: &[u64], are_kept: bool) -> u64 {
         let matcher = PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []);
-        let is_of_person = |bytes: &[u8]| matcher.matches(bytes);
-        self.store.erase_person(&self.tenant, (&Made::rows(ids), are_kept), &is_of_person).unwrap()
+        let who_is = |text: &str| if matcher.matches_name(text) { vec![0] } else { Vec::new() };
+        let people = PeopleInExports { rows: &Made::rows(ids), who_is: &who_is, count: 1 };
+        self.store.erase_people(&self.tenant, &people, are_kept).unwrap()[0]
     }
 
     /// Returns the orders before the file's checkpoint, in file order.

@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::io;
 
-use super::batch::read_up_to;
 use super::error::JournalError;
 use super::read::Reader;
-use super::segment;
+use super::{scan, segment};
 use crate::base::ids::Sequence;
 
 impl Reader {
@@ -61,15 +60,9 @@ impl Reader {
     /// function is called with overlapping sections of each file. Returns the number of deleted files. A file may be
     /// as large as a segment, and is searched at 1 GB/s.
     pub fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
-        let folder = self.state.dir().join(segment::QUARANTINE);
-        let entries = match std::fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            entries => entries.map_err(JournalError::io(&folder))?,
-        };
         let mut gone = 0;
-        for entry in entries {
-            let path = entry.map_err(JournalError::io(&folder))?.path();
-            if holds(&path, is_wanted).map_err(JournalError::io(&path))? {
+        for path in scan::quarantined(self.state.dir())? {
+            if scan::has_section(&path, &mut |section| is_wanted(section))? {
                 std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
                 gone += 1;
             }
@@ -117,25 +110,5 @@ impl Reader {
             }
             JournalError::io(&path)(error)
         })
-    }
-}
-
-/// Bytes of a quarantined file that are examined at once.
-const LOOK_BYTES: usize = 1024 * 1024;
-/// Bytes that two consecutive sections share.
-const OVERLAP_BYTES: usize = 4 * 1024;
-
-fn holds(path: &std::path::Path, is_wanted: &dyn Fn(&[u8]) -> bool) -> io::Result<bool> {
-    let file = File::open(path)?;
-    let (mut buffer, mut at) = (vec![0; LOOK_BYTES], 0);
-    loop {
-        let filled = read_up_to(&file, &mut buffer, at)?;
-        if is_wanted(&buffer[..filled]) {
-            return Ok(true);
-        }
-        if filled < LOOK_BYTES {
-            return Ok(false);
-        }
-        at += (LOOK_BYTES - OVERLAP_BYTES) as u64;
     }
 }

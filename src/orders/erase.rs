@@ -11,7 +11,6 @@ use super::status::OrderStatus;
 use super::store::OrderStore;
 use super::sums::Sale;
 use crate::base::money::Currency;
-use crate::shard::partition::widened;
 use crate::shard::{ShardError, tenant_number};
 
 /// The effect of an erasure on an order.
@@ -24,14 +23,14 @@ pub(crate) enum ErasureEffect {
     },
 }
 
-/// The numbers of rows changed in one partition.
+/// The numbers of rows changed for one order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) orders: u64,
     pub(crate) items: u64,
     pub(crate) index_entries: u64,
-    /// The earliest and latest time of the deleted orders.
-    pub(crate) times: Option<(i64, i64)>,
+    /// The time of the order, if it was deleted.
+    pub(crate) deleted_us: Option<i64>,
 }
 
 pub(super) const CUSTOMER_SQL: &str =
@@ -49,7 +48,7 @@ pub(crate) fn customers_of(
     Ok(Some((tenant, found.collect::<Result<_, _>>()?)))
 }
 
-/// Returns these customers' orders in one partition. Reads them from the partition's list if it has one. Otherwise,
+/// Returns these customers' orders in one partition, each with its customer. Reads them from the partition's list if it has one. Otherwise,
 /// reads all of the tenant's orders from the time index (0.2 us each).
 pub(crate) fn orders_of(
     connection: &Connection,
@@ -57,14 +56,14 @@ pub(crate) fn orders_of(
     is_listed: bool,
     tenant: i64,
     customers: &[i64],
-) -> Result<Vec<i64>, ShardError> {
+) -> Result<Vec<(i64, i64)>, ShardError> {
     let mut found = Vec::new();
     if is_listed {
         let sql = format!("SELECT id FROM {} WHERE customer = ?1", by_customer(table));
         let mut statement = connection.prepare_cached(&sql)?;
         for customer in customers {
             for id in statement.query_map([customer], |row| row.get(0))? {
-                found.push(id?);
+                found.push((id?, *customer));
             }
         }
         return Ok(found);
@@ -74,8 +73,9 @@ pub(crate) fn orders_of(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([tenant])?;
     while let Some(row) = rows.next()? {
-        if wanted.contains(&row.get(1)?) {
-            found.push(row.get(0)?);
+        let customer = row.get(1)?;
+        if wanted.contains(&customer) {
+            found.push((row.get(0)?, customer));
         }
     }
     Ok(found)
@@ -105,7 +105,8 @@ impl OrderStore {
         self.names = super::names::Names::default();
     }
 
-    /// Changes the given orders of a partition and everything derived from them. `tables` are the tables of all
+    /// Changes the given orders of a partition and everything derived from them. Returns what was changed for each.
+    /// `tables` are the tables of all
     /// partitions. The caller must call [`Store::committed`](crate::shard::Store::committed) or `rolled_back`
     /// afterwards.
     pub(crate) fn change(
@@ -113,13 +114,12 @@ impl OrderStore {
         transaction: &Connection,
         table: &str,
         is_listed: bool,
-        ids: &[i64],
-        becomes: ErasureEffect,
+        changes: &[(i64, ErasureEffect)],
         tables: &[&str],
-    ) -> Result<Touched, ShardError> {
-        let mut touched = Touched::default();
-        for id in ids {
-            self.change_one(transaction, table, is_listed, *id, becomes, &mut touched)?;
+    ) -> Result<Vec<Touched>, ShardError> {
+        let mut touched = Vec::with_capacity(changes.len());
+        for (id, becomes) in changes {
+            touched.push(self.change_one(transaction, table, is_listed, *id, *becomes)?);
         }
         self.sums.save(transaction, tables)?;
         Ok(touched)
@@ -132,12 +132,12 @@ impl OrderStore {
         is_listed: bool,
         id: i64,
         becomes: ErasureEffect,
-        touched: &mut Touched,
-    ) -> Result<(), ShardError> {
-        let Some((status, customer, sale)) = sale(transaction, table, id)? else { return Ok(()) };
+    ) -> Result<Touched, ShardError> {
+        let mut touched = Touched::default();
+        let Some((status, customer, sale)) = sale(transaction, table, id)? else { return Ok(touched) };
         if (becomes == ErasureEffect::Reassign { customer_key: sale.customer_key }) {
             // A slice that ran before a crash has already changed this order.
-            return Ok(());
+            return Ok(touched);
         }
         let items = items(transaction, table, id)?;
         self.sums.touch(sale.tenant);
@@ -153,7 +153,7 @@ impl OrderStore {
                 self.sums.add(&Sale { customer_key, ..sale }, items.iter().copied());
             }
             touched.index_entries += 1;
-            return Ok(());
+            return Ok(touched);
         }
         let run = |sql: String, values: &[i64]| -> Result<u64, ShardError> {
             let mut statement: CachedStatement<'_> = transaction.prepare_cached(&sql)?;
@@ -173,8 +173,8 @@ impl OrderStore {
         touched.items += run(of_items, &item_ids(id, id))?;
         touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
         run("DELETE FROM order_status_time WHERE id = ?1".to_owned(), &[id])?;
-        touched.times = Some(widened(touched.times, at));
-        Ok(())
+        touched.deleted_us = Some(at);
+        Ok(touched)
     }
 }
 

@@ -46,7 +46,8 @@ pub use self::query::{finished_ingest, last_sale};
 pub use self::read::{
     BatchBounds, BatchItem, BatchOrder, ChosenOrder, FinishedIngest, NameCache, ORDER_FIELDS, OneOrder,
     OrderBatch, OrderFilter, OrderSource, ProductSale, SelectionCursor, Span, choose_orders, find_ingest,
-    forget_pages, known_products, order_statements, read_orders, sales_version, statements,
+    forget_pages, held_customer, held_order, known_products, order_statements, read_orders, sales_version,
+    statements,
 };
 pub use self::record::{
     DroppedSumRow, INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow,

@@ -8,6 +8,7 @@ mod cache;
 mod customers;
 mod export;
 mod filter;
+mod held;
 mod indexed;
 mod ingest;
 mod last_sale;
@@ -26,6 +27,7 @@ pub use self::export::{
 };
 pub(super) use self::filter::OneCustomer;
 pub use self::filter::{ORDER_FIELDS, OneOrder, OrderFilter};
+pub use self::held::{held_customer, held_order};
 use self::indexed::{IndexedOrder, by_id_sql, found, scan_sql};
 use self::ingest::INGEST_SQL;
 pub use self::ingest::{FinishedIngest, find_ingest};
@@ -226,6 +228,7 @@ pub fn order_statements() -> Vec<(String, String)> {
         ("runs of order ids".to_owned(), runs_sql(&ORDER_IDS)),
         ("the newest order ids".to_owned(), recent_sql(&ORDER_IDS)),
         ("customers with words".to_owned(), customers::SQL.to_owned()),
+        ("when an order changed its status".to_owned(), held::STATUS_TIME_SQL.to_owned()),
     ];
     found.push(("sales of days".to_owned(), super::sales_days::DAYS_SQL.to_owned()));
     for (name, sql) in [
@@ -251,6 +254,7 @@ pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
         ("an order by its row".to_owned(), by_id_sql(name)),
         ("items of orders".to_owned(), items_sql(name)),
         ("the last order of a dropped partition".to_owned(), super::sales_days::unfreed_sql(name)),
+        ("items of an order, counted".to_owned(), held::count_sql(name)),
     ];
     found.extend(render::statements(name));
     found.extend(export::statements(name));

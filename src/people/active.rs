@@ -1,127 +1,267 @@
-//! The running erasure and its current step.
+//! The running erasure: one person, or the people of one request, and the current step.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use std::collections::HashMap;
 
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+
+use super::many::PeopleMatcher;
 use super::matcher::{self, PersonMatcher};
 use super::record::{ErasureRecord, Subject};
 use super::report::{self, ErasureReport};
+use super::rows::Walk;
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{ErasureMode, Scrub, ShardError};
 
-/// The steps, in execution order. The steps up to `Journals` require the subject, which is deleted at the end of
-/// `Journals`. The bytes that it leaves in the file are overwritten together with all other unused bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ErasurePhase {
-    /// Waits for the records that were in the journals when the erasure started.
-    Waiting,
-    Orders,
-    Customers,
-    /// Merges the word index until no segment contains a deleted entry.
-    Words,
-    Events,
-    Clicks,
-    Rejected,
-    Answers,
-    /// The writer makes each journal start a new segment, and searches quarantined segments.
-    Journals,
-    /// Overwrites the unused bytes of every page.
-    Pages,
-    /// The writer truncates the WAL, which contains earlier versions of pages.
-    Wal,
+/// One person who is being erased.
+#[derive(Debug)]
+pub(super) struct ErasedSubject {
+    number: i64,
+    /// The subject, or `None` once it is deleted.
+    pub(super) subject: Option<Subject>,
+    report: ErasureReport,
+    /// Set if the stored report is older.
+    is_changed: bool,
 }
 
-impl ErasurePhase {
-    const ALL: [ErasurePhase; 11] = [
-        ErasurePhase::Waiting,
-        ErasurePhase::Orders,
-        ErasurePhase::Customers,
-        ErasurePhase::Words,
-        ErasurePhase::Events,
-        ErasurePhase::Clicks,
-        ErasurePhase::Rejected,
-        ErasurePhase::Answers,
-        ErasurePhase::Journals,
-        ErasurePhase::Pages,
-        ErasurePhase::Wal,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            ErasurePhase::Waiting => "waiting",
-            ErasurePhase::Orders => "orders",
-            ErasurePhase::Customers => "customers",
-            ErasurePhase::Words => "words",
-            ErasurePhase::Events => "events",
-            ErasurePhase::Clicks => "clicks",
-            ErasurePhase::Rejected => "rejected",
-            ErasurePhase::Answers => "answers",
-            ErasurePhase::Journals => "journals",
-            ErasurePhase::Pages => "pages",
-            ErasurePhase::Wal => "wal",
-        }
-    }
-
-    /// Returns the next step for the same kind of subject.
-    fn next(self, is_user: bool) -> ErasurePhase {
-        match self {
-            ErasurePhase::Waiting if is_user => ErasurePhase::Clicks,
-            ErasurePhase::Events => ErasurePhase::Rejected,
-            ErasurePhase::Rejected if is_user => ErasurePhase::Journals,
-            _ => {
-                let at = ErasurePhase::ALL.iter().position(|step| *step == self).unwrap_or_default();
-                ErasurePhase::ALL.get(at + 1).copied().unwrap_or(ErasurePhase::Wal)
-            }
-        }
-    }
+/// The numbers of the customers under which a shard has orders of the people.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    pub(super) tenant: Option<i64>,
+    pub(super) people: HashMap<i64, usize>,
+    /// The number of people whose numbers were looked up.
+    pub(super) looked_up: usize,
 }
 
 /// The running erasure.
 #[derive(Debug)]
 pub(super) struct ActiveErasure {
-    pub(super) number: i64,
+    /// The people, in the order of their numbers. The progress is stored with the first.
+    pub(super) people: Vec<ErasedSubject>,
+    batch: Option<String>,
     pub(super) mode: ErasureMode,
-    /// The subject, or `None` once it is deleted.
-    pub(super) subject: Option<Subject>,
-    pub(super) matcher: PersonMatcher,
-    pub(super) step: ErasurePhase,
-    pub(super) place: String,
-    pub(super) at: i64,
-    pub(super) report: ErasureReport,
+    /// Finds the people by their positions in `people`.
+    pub(super) matcher: PeopleMatcher,
+    /// The name of the current step.
+    pub(super) step: String,
+    pub(super) walk: Walk,
     /// The positions that the lanes must reach.
     pub(super) lanes: Option<Vec<(LaneId, Sequence)>>,
-    /// The orders in the current partition that are still to be changed.
-    pub(super) orders: Option<Vec<i64>>,
+    /// The tenant's number, and the customers found so far, each with its person. They are found once for all
+    /// partitions.
+    pub(super) owners: Owners,
+    /// The orders in one partition that are still to be changed, each with its person.
+    pub(super) orders: Option<(String, Vec<(i64, usize)>)>,
+    /// The last stored response that was searched.
+    pub(super) answers: Option<(String, String)>,
     /// The level of the word index that the merge reads from, once it has started.
     pub(super) merging: Option<usize>,
     /// The scrub of unused bytes, and what it knows about the file.
     pub(super) scrub: Option<Scrub>,
 }
 
+fn damaged() -> ShardError {
+    ShardError::Corrupt("an erasure cannot be read".to_owned())
+}
+
+type Progress = (i64, String, String, i64, String, Option<String>);
+
+fn progress(row: &Row<'_>) -> rusqlite::Result<Progress> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+}
+
 impl ActiveErasure {
+    /// Loads the oldest unfinished erasure, with all people of its request that are at the same step. People whose
+    /// records arrived later follow in an erasure of their own.
     pub(super) fn load(connection: &Connection) -> Result<Option<ActiveErasure>, ShardError> {
-        let sql = "SELECT number, step, place, at, subject, report, mode FROM erasure WHERE finished_us IS NULL \
+        let sql = "SELECT number, step, place, at, mode, batch FROM erasure WHERE finished_us IS NULL \
                    ORDER BY number LIMIT 1";
-        let read = |row: &rusqlite::Row<'_>| {
-            let of: (i64, String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            Ok((of, row.get::<_, Option<Vec<u8>>>(4)?, row.get::<_, String>(5)?, row.get::<_, String>(6)?))
-        };
-        let Some(((number, step, place, at), subject, report, mode)) =
-            connection.query_row(sql, [], read).optional()?
+        let Some((number, step, place, at, mode, batch)) =
+            connection.query_row(sql, [], progress).optional()?
         else {
             return Ok(None);
         };
-        let damaged = || ShardError::Corrupt("an erasure cannot be read".to_owned());
-        let subject = match subject.as_deref().map(ErasureRecord::decode) {
-            None => None,
-            Some(Some(ErasureRecord::Erase { subject, .. })) => Some(subject),
-            Some(_) => return Err(damaged()),
+        let mut erasing = ActiveErasure {
+            people: Vec::new(),
+            batch,
+            mode: ErasureMode::parse(&mode).ok_or_else(damaged)?,
+            matcher: PeopleMatcher::default(),
+            // The positions that the first step waits for are not stored. An erasure that is loaded in this step
+            // requests them again.
+            step,
+            walk: Walk { place, at },
+            lanes: None,
+            owners: Owners::default(),
+            orders: None,
+            answers: None,
+            merging: None,
+            scrub: None,
         };
-        let mode = ErasureMode::parse(&mode).ok_or_else(damaged)?;
-        let step = ErasurePhase::ALL.into_iter().find(|known| known.name() == step).ok_or_else(damaged)?;
-        if subject.is_none() && !matches!(step, ErasurePhase::Pages | ErasurePhase::Wal) {
-            return Err(damaged());
+        erasing.load_people(connection, number)?;
+        Ok(Some(erasing))
+    }
+
+    /// Loads the people at the current step.
+    fn load_people(&mut self, connection: &Connection, first: i64) -> Result<(), ShardError> {
+        let mut statement = connection.prepare(
+            "SELECT number, subject, report FROM erasure WHERE number = ?1 \
+             OR (batch = ?2 AND step = ?3 AND mode = ?4 AND finished_us IS NULL) ORDER BY number",
+        )?;
+        let mut rows = statement.query(params![first, self.batch, self.step, self.mode.as_str()])?;
+        self.people.clear();
+        while let Some(row) = rows.next()? {
+            let subject = match row.get::<_, Option<Vec<u8>>>(1)?.as_deref().map(ErasureRecord::decode) {
+                None => None,
+                Some(Some(ErasureRecord::Erase { subject, .. })) => Some(subject),
+                Some(_) => return Err(damaged()),
+            };
+            let report = report::parse(&row.get::<_, String>(2)?)?;
+            self.people.push(ErasedSubject { number: row.get(0)?, subject, report, is_changed: false });
         }
-        let matcher = match &subject {
+        let mode = self.mode;
+        self.matcher = PeopleMatcher::new(self.people.iter().map(|person| person.matcher(mode)).collect());
+        Ok(())
+    }
+
+    /// Returns `true` if a person is no longer known.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.people.iter().any(|person| person.subject.is_none())
+    }
+
+    pub(super) fn is_user(&self) -> bool {
+        self.user_id().is_some()
+    }
+
+    pub(super) fn user_id(&self) -> Option<i64> {
+        match self.people.first()?.subject {
+            Some(Subject::User { user_id }) => Some(user_id),
+            _ => None,
+        }
+    }
+
+    /// Returns the tenant of the customers, who all have the same.
+    pub(super) fn tenant_id(&self) -> Option<&str> {
+        match self.people.first()?.subject.as_ref()? {
+            Subject::Customer { tenant_id, .. } => Some(tenant_id),
+            Subject::User { .. } => None,
+        }
+    }
+
+    /// Returns the ids under which a person may have orders, and the token.
+    pub(super) fn customer(&self, person: usize) -> Option<(Vec<&str>, &str)> {
+        let Some(Subject::Customer { customer_id, token, .. }) = self.people.get(person)?.subject.as_ref()
+        else {
+            return None;
+        };
+        let mut ids = vec![customer_id.as_str()];
+        if self.mode == ErasureMode::Erase {
+            ids.push(token);
+        }
+        Some((ids, token))
+    }
+
+    /// Returns the people whom bytes that cannot be parsed may contain.
+    pub(super) fn who_may(&self, bytes: &[u8]) -> Vec<usize> {
+        match self.user_id() {
+            // Searches for the id as stored in a row, and as written by a client.
+            Some(user_id) => {
+                let is_in = memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
+                    || matcher::has_number(bytes, user_id);
+                if is_in { vec![0] } else { Vec::new() }
+            }
+            None => self.matcher.who_may(bytes),
+        }
+    }
+
+    /// Changes the counts of one person.
+    pub(super) fn count(&mut self, person: usize, change: impl FnOnce(&mut ErasureReport)) {
+        if let Some(person) = self.people.get_mut(person) {
+            change(&mut person.report);
+            person.is_changed = true;
+        }
+    }
+
+    /// Changes the counts of everyone, for what the people share.
+    pub(super) fn count_all(&mut self, change: impl Fn(&mut ErasureReport)) {
+        for person in 0..self.people.len() {
+            self.count(person, &change);
+        }
+    }
+
+    /// Saves the progress, in the transaction of the work itself.
+    pub(super) fn save(&mut self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
+        for person in self.people.iter_mut().filter(|person| person.is_changed) {
+            let report = serde_json::to_string(&person.report)
+                .map_err(|error| ShardError::Other(error.to_string()))?;
+            transaction
+                .prepare_cached("UPDATE erasure SET report = ?2 WHERE number = ?1")?
+                .execute(params![person.number, report])?;
+            person.is_changed = false;
+        }
+        let Some(first) = self.people.first() else { return Ok(()) };
+        transaction
+            .prepare_cached("UPDATE erasure SET place = ?2, at = ?3 WHERE number = ?1")?
+            .execute(params![first.number, self.walk.place, self.walk.at])?;
+        Ok(())
+    }
+
+    /// Starts the next step for everyone. The first step ends with everyone whose record has arrived by then.
+    pub(super) fn advance(
+        &mut self,
+        transaction: &Transaction<'_>,
+        is_first: bool,
+        step: &str,
+    ) -> Result<(), ShardError> {
+        if is_first && let Some(first) = self.people.first().map(|person| person.number) {
+            self.load_people(transaction, first)?;
+        }
+        step.clone_into(&mut self.step);
+        (self.walk, self.orders, self.answers) = (Walk::default(), None, None);
+        for person in &self.people {
+            transaction
+                .prepare_cached("UPDATE erasure SET step = ?2, place = '', at = 0 WHERE number = ?1")?
+                .execute(params![person.number, step])?;
+        }
+        self.save(transaction)
+    }
+
+    /// Deletes the subjects.
+    pub(super) fn forget_subjects(&mut self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
+        self.matcher = PeopleMatcher::default();
+        for person in &mut self.people {
+            person.subject = None;
+            transaction
+                .prepare_cached("UPDATE erasure SET subject = NULL WHERE number = ?1")?
+                .execute([person.number])?;
+        }
+        Ok(())
+    }
+
+    /// Ends the erasure of everyone at this time. Removes the oldest finished erasures beyond `kept_max`.
+    pub(super) fn finish(
+        &self,
+        transaction: &Transaction<'_>,
+        now_us: i64,
+        kept_max: i64,
+    ) -> Result<(), ShardError> {
+        for person in &self.people {
+            transaction
+                .prepare_cached(
+                    "UPDATE erasure SET step = 'finished', finished_us = ?2, place = '', at = 0 WHERE number = ?1",
+                )?
+                .execute(params![person.number, now_us])?;
+        }
+        let first = self.people.first().map_or(0, |person| person.number);
+        transaction.execute(
+            "DELETE FROM erasure WHERE finished_us IS NOT NULL AND number <= ?1",
+            [first - kept_max],
+        )?;
+        Ok(())
+    }
+}
+
+impl ErasedSubject {
+    fn matcher(&self, mode: ErasureMode) -> PersonMatcher {
+        match &self.subject {
             Some(Subject::Customer { customer_id, token, names, emails, .. }) => PersonMatcher::new(
                 // An erasure also removes the token of an earlier pseudonymisation.
                 [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
@@ -131,57 +271,6 @@ impl ActiveErasure {
                 names.iter().map(String::as_str),
             ),
             Some(Subject::User { .. }) | None => PersonMatcher::default(),
-        };
-        Ok(Some(ActiveErasure {
-            number,
-            mode,
-            subject,
-            matcher,
-            // The positions that `Waiting` waits for are not stored. An erasure that is loaded in this step requests
-            // them again.
-            step,
-            place,
-            at,
-            report: report::parse(&report)?,
-            lanes: None,
-            orders: None,
-            merging: None,
-            scrub: None,
-        }))
-    }
-
-    /// Returns `true` if bytes that cannot be parsed may belong to the person.
-    pub(super) fn may_match(&self, bytes: &[u8]) -> bool {
-        match self.subject {
-            // Searches for the id as stored in a row, and as written by a client.
-            Some(Subject::User { user_id }) => {
-                memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
-                    || matcher::has_number(bytes, user_id)
-            }
-            Some(Subject::Customer { .. }) | None => self.matcher.may_match(bytes),
         }
-    }
-
-    pub(super) fn is_user(&self) -> bool {
-        matches!(self.subject, Some(Subject::User { .. }))
-    }
-
-    /// Saves the progress, in the transaction of the work itself.
-    pub(super) fn save(&self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
-        let report =
-            serde_json::to_string(&self.report).map_err(|error| ShardError::Other(error.to_string()))?;
-        transaction
-            .prepare_cached(
-                "UPDATE erasure SET step = ?2, place = ?3, at = ?4, report = ?5 WHERE number = ?1",
-            )?
-            .execute(params![self.number, self.step.name(), self.place, self.at, report])?;
-        Ok(())
-    }
-
-    /// Starts the next step.
-    pub(super) fn advance(&mut self) {
-        self.step = self.step.next(self.is_user());
-        (self.place, self.at) = (String::new(), 0);
-        self.orders = None;
     }
 }

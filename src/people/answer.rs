@@ -1,60 +1,18 @@
-//! Erasures: request parsing, the certificate, and refusals.
+//! Erasures: the query parameters, the certificate, and the responses.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::report::ErasureState;
-use crate::api::Problem;
-use crate::api::error::{Asker, Refuse, problem};
+use super::places;
+use super::report::{ErasureState, KnownCustomer};
+use crate::api;
 use crate::api::reads::json as json_answer;
-use crate::api::write::{self, WriteRefused};
 use crate::base::clock;
-use crate::base::counters::Cell;
 use crate::base::ids::hex;
 use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::query::{Parameters, QueryError};
 use crate::shard::ErasureMode;
-use crate::tenants::Denied;
-use crate::uploads::{UploadRefused, refused as upload_refused};
-
-/// The reason why an erasure is not started, or why its state is not returned.
-#[derive(Debug, thiserror::Error)]
-pub enum PeopleRefused {
-    #[error(
-        "a customer id must have 1 to 200 bytes without control characters; a user id must be a 64-bit \
-             integer"
-    )]
-    NoSuchPerson,
-    #[error("there is no erasure with this id")]
-    NoSuchErasure,
-    #[error("{0} in the data folder contains rows that the server cannot erase; remove it first")]
-    InTheWay(String),
-    #[error("another request is starting an erasure of this person")]
-    Beginning,
-    #[error("the task ended without a response; a retry is safe")]
-    Lost,
-    #[error("disk error: {0}")]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Query(#[from] QueryError),
-    #[error(transparent)]
-    Ingest(#[from] WriteRefused),
-    #[error(transparent)]
-    Upload(#[from] UploadRefused),
-}
-
-impl From<Denied> for PeopleRefused {
-    fn from(denied: Denied) -> PeopleRefused {
-        PeopleRefused::Ingest(WriteRefused::Denied(denied))
-    }
-}
-
-impl Refuse for PeopleRefused {
-    fn answer(&self, asker: &Asker<'_>) -> Answer {
-        refused(self, asker.request_id, asker.problems)
-    }
-}
 
 const MODE: &[&str] = &["mode", "ack"];
 
@@ -73,12 +31,15 @@ pub(super) struct Erasure<'e> {
     pub id: &'e str,
     /// The states in shard order. An entry is `None` if the shard does not know the erasure.
     pub shards: &'e [Option<ErasureState>],
+    /// Set if files next to the shards may still have to be removed.
+    pub is_pending: bool,
 }
 
 impl Erasure<'_> {
     #[must_use]
     pub(super) fn is_finished(&self) -> bool {
-        self.shards.iter().all(|shard| shard.as_ref().is_some_and(|shard| shard.finished_us.is_some()))
+        !self.is_pending
+            && self.shards.iter().all(|shard| shard.as_ref().is_some_and(|shard| shard.finished_us.is_some()))
     }
 
     fn first(&self) -> Option<&ErasureState> {
@@ -94,7 +55,7 @@ impl Erasure<'_> {
             .iter()
             .enumerate()
             .filter_map(|(number, shard)| {
-                let mut told = serde_json::to_value(shard.as_ref()?.report).ok()?;
+                let mut told = Value::Object(places::counts(&shard.as_ref()?.report));
                 told["shard"] = json!(number);
                 Some(told)
             })
@@ -170,44 +131,83 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// Returns the response to a request that waited until the erasure was finished.
-#[must_use]
-pub(super) fn erased(erasure: &Erasure<'_>, level: AckLevel) -> Answer {
-    json_answer(200, &erasure.certificate()).with("Firehose-Ack", level.word())
+/// Returns the path of a customer's erasure.
+pub(super) fn location(tenant_id: &str, id: &str) -> String {
+    format!("/api/v1/tenants/{}/erasures/{id}", api::request::encoded(tenant_id))
 }
 
-/// Returns the response to a request whose erasure continues in the background.
+/// Returns the response to a request that erased one person. If the erasure is not finished, it continues in the
+/// background.
 #[must_use]
-pub(super) fn accepted(erasure: &Erasure<'_>, location: String, level: AckLevel) -> Answer {
-    let answer = json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5");
+pub(super) fn one(erasure: &Erasure<'_>, location: String, level: AckLevel) -> Answer {
+    let answer = match erasure.is_finished() {
+        true => json_answer(200, &erasure.certificate()),
+        false => json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5"),
+    };
     answer.with("Firehose-Ack", level.word())
+}
+
+/// Returns the response to a request that erased several customers.
+#[must_use]
+pub(super) fn several(
+    tenant_id: &str,
+    customers: &[String],
+    erasures: &[Erasure<'_>],
+    level: AckLevel,
+) -> Answer {
+    let all: Vec<Value> = customers
+        .iter()
+        .zip(erasures)
+        .map(|(customer, erasure)| {
+            let is_finished = erasure.is_finished();
+            let mut told = json!({
+                "customer": customer,
+                "id": erasure.id,
+                "state": if is_finished { "finished" } else { "running" },
+                "url": location(tenant_id, erasure.id),
+            });
+            if is_finished {
+                told["certificate"] = erasure.certificate();
+            }
+            told
+        })
+        .collect();
+    let body = json!({"erasures": all});
+    let answer = match erasures.iter().all(Erasure::is_finished) {
+        true => json_answer(200, &body),
+        false => json_answer(202, &body).with("Retry-After", "5"),
+    };
+    answer.with("Firehose-Ack", level.word())
+}
+
+/// Returns a customer, with the number of rows by place. `unfinished` are the places that were not searched to their
+/// end.
+#[must_use]
+pub(super) fn customer(
+    customer_id: &str,
+    known: &KnownCustomer,
+    rows: &[(&'static str, u64)],
+    unfinished: &[&'static str],
+) -> Answer {
+    let held: Vec<Value> = rows.iter().map(|(place, rows)| json!({"place": place, "rows": rows})).collect();
+    json_answer(
+        200,
+        &json!({
+            "id": customer_id,
+            "names": known.names,
+            "emails": known.emails,
+            "names_truncated": known.is_truncated,
+            "suppressed": known.suppression.as_ref().map(|suppression| suppression.mode.as_str()),
+            "held": held,
+            "unfinished": unfinished,
+        }),
+    )
 }
 
 /// Returns the response to a later request for the state.
 #[must_use]
 pub(super) fn status(erasure: &Erasure<'_>) -> Answer {
     json_answer(200, &erasure.json())
-}
-
-/// Returns the response if nothing, or not everything, was erased. A retry is safe.
-#[must_use]
-pub(super) fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> Answer {
-    let kind = match error {
-        PeopleRefused::NoSuchPerson => Problem::NotFound,
-        PeopleRefused::NoSuchErasure => Problem::NoSuchErasure,
-        PeopleRefused::InTheWay(_) | PeopleRefused::Beginning => Problem::ErasureBlocked,
-        PeopleRefused::Lost | PeopleRefused::Io(_) => Problem::Internal,
-        PeopleRefused::Query(error) => return crate::api::reads::refused(error, request_id, problems),
-        PeopleRefused::Ingest(error) => {
-            return Answer { close: false, ..write::refused(error, request_id, problems) };
-        }
-        PeopleRefused::Upload(error) => return upload_refused(error, request_id, problems),
-    };
-    let answer = problem(kind, &error.to_string(), request_id, &[], &[], problems);
-    match error {
-        PeopleRefused::Beginning => answer.with("Retry-After", "2"),
-        _ => answer,
-    }
 }
 
 #[cfg(test)]
@@ -226,13 +226,14 @@ mod tests {
             exports: 0,
             names_truncated: false,
             report: ErasureReport { orders: 3, ..ErasureReport::default() },
+            batch: None,
         })
     }
 
     #[test]
     fn a_certificate_has_the_digest_of_all_the_rest() {
         let shards = [state(Some(5)), state(Some(9))];
-        let erasure = Erasure { id: "0a", shards: &shards };
+        let erasure = Erasure { id: "0a", shards: &shards, is_pending: false };
         let mut told = erasure.certificate();
         assert_eq!(
             (&told["finished_at"], &told["shards"][1]["orders"]),
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn it_is_finished_when_every_shard_is() {
         for shards in [[state(Some(1)), state(None)], [state(Some(1)), None]] {
-            let erasure = Erasure { id: "0a", shards: &shards };
+            let erasure = Erasure { id: "0a", shards: &shards, is_pending: false };
             assert!(!erasure.is_finished() && erasure.json()["certificate"].is_null());
         }
         assert!(matches!(mode(None, false), Ok(ErasureMode::Erase)));

@@ -47,6 +47,21 @@ impl PersonMatcher {
         }
     }
 
+    pub(super) fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// Returns strings of which at least one occurs in every text that [`PersonMatcher::matches`], in any case.
+    pub(super) fn text_patterns(&self) -> Vec<String> {
+        let id = |id: &String| if may_be_free(id) { id.clone() } else { format!("\"{id}\"") };
+        self.ids.iter().map(id).chain(self.emails.iter().cloned()).collect()
+    }
+
+    /// Returns strings of which at least one occurs in all bytes that [`PersonMatcher::may_match`], in any case.
+    pub(super) fn byte_patterns(&self) -> Vec<String> {
+        self.ids.iter().chain(&self.emails).cloned().collect()
+    }
+
     /// Returns `true` if the text refers to the person. The text need not be JSON.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
@@ -228,11 +243,15 @@ fn is_word(text: &[u8], at: usize, length: usize) -> bool {
     !goes_on(before, b"") && !goes_on(behind, b"")
 }
 
+/// Returns `true` if the id also matches as a word.
+fn may_be_free(id: &str) -> bool {
+    id.len() >= FREE_ID_BYTES_MIN && !id.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn is_id(text: &[u8], at: usize, id: &str) -> bool {
     let (before, behind) = around(text, at, id.len());
     let is_whole = before == Some(&b'"') && behind == Some(&b'"');
-    let may_be_free = id.len() >= FREE_ID_BYTES_MIN && !id.bytes().all(|byte| byte.is_ascii_digit());
-    is_whole || may_be_free && !goes_on(before, b"-_") && !goes_on(behind, b"-_")
+    is_whole || may_be_free(id) && !goes_on(before, b"-_") && !goes_on(behind, b"-_")
 }
 
 fn is_address(text: &[u8], at: usize, email: &str) -> bool {
@@ -244,7 +263,7 @@ fn is_address(text: &[u8], at: usize, email: &str) -> bool {
 }
 
 /// Returns the text with its JSON escapes resolved, for searching only. An unpaired surrogate becomes U+FFFD.
-fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', text).is_none() {
         return Cow::Borrowed(text);
     }

@@ -1,11 +1,14 @@
-//! Erasure of people: deletes people's rows, and maintains a list that suppresses their later rows.
+//! People: what is held of a customer, and the erasure of customers and users. An erasure deletes people's rows, and
+//! maintains a list that suppresses their later rows.
 //!
-//! In: requests to erase a customer or a user. Out: deleted rows, or rows that have a token instead of the person's
-//! data; pages whose unused bytes are overwritten; uploads and exports without the person; a certificate. Owns: the
-//! running erasure and its steps (the kernel stores the lists of suppressed people and events, see
-//! `shard::suppressed`). Never: blocks other people's rows.
+//! In: requests about customers or users. Out: every row of a person, as lines; deleted rows, or rows that have a token
+//! instead of the person's data; pages whose unused bytes are overwritten; uploads and exports without the person; a
+//! certificate. Owns: the list of places that hold data of people (`places.rs`), the running erasure and its steps, and
+//! `DATA/erasures` (the kernel stores the lists of suppressed people and events, see `shard::suppressed`). Never: blocks
+//! other people's rows.
 //!
-//! Every step in a shard runs in slices of upkeep. After a crash, the step continues where it stopped.
+//! Every step in a shard runs in slices of upkeep, for all people of a request at once. After a crash, the step continues
+//! where it stopped.
 //!
 //! ```text
 //! suppress ─► erase ─► wait for the journals ─► orders ─► customers ─► words ─► events │ clicks ─► rejected records,
@@ -15,14 +18,21 @@
 //! `Suppress` comes first and goes to every shard. From then on, no new data about the person is stored, so the rows
 //! that later steps have processed remain clean.
 
+mod access;
 mod active;
 mod answer;
+mod body;
 mod carry;
 pub mod endpoints;
+mod forget;
+mod many;
 mod matcher;
 pub mod openapi;
+mod place;
+mod places;
 mod query;
 mod record;
+mod refused;
 mod report;
 mod rows;
 pub mod shapes;
@@ -31,15 +41,32 @@ mod uploads;
 
 use rusqlite::Connection;
 
+pub use self::body::ERASE_BYTES_MAX;
+pub use self::endpoints::PendingErasures;
 pub use self::matcher::PersonMatcher;
 pub use self::record::{ERASURE, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
-    ErasureReport, ErasureState, KnownCustomer, erasure, known_customer, orders_of_customer,
+    ErasureReport, ErasureState, KnownCustomer, erasure, known_customer, orders_of_customers,
 };
 pub use self::store::PeopleStore;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
-use crate::shard::{Carried, Family, Opening, ShardError, Store};
+use crate::shard::{Carried, Family, Opening, PartitionInfo, ShardError, Store};
+
+/// Returns every statement that finds a person outside of orders, with its name, for checking query plans.
+#[must_use]
+pub fn person_statements() -> Vec<(String, String)> {
+    vec![
+        ("rejected records".to_owned(), rows::REJECTED_SQL.to_owned()),
+        ("responses of finished ingests".to_owned(), rows::ANSWERS_SQL.to_owned()),
+    ]
+}
+
+/// Returns the statement that searches a partition of events for a person, with its name.
+#[must_use]
+pub fn person_events_statement(partition: &PartitionInfo) -> (String, String) {
+    ("events, searched for a person".to_owned(), rows::events_sql(&partition.name))
+}
 
 /// The record family of erasures.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +81,12 @@ impl Family for People {
         None
     }
 
-    /// Does nothing: the kernel creates the tables, because other families query them.
-    fn migrate(&self, _connection: &Connection, _version: u32) -> Result<(), ShardError> {
+    /// The kernel creates the tables, because other families query them.
+    fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError> {
+        if version == 7 {
+            // The request that erases several people at once; NULL for one person.
+            connection.execute_batch("ALTER TABLE erasure ADD COLUMN batch TEXT")?;
+        }
         Ok(())
     }
 

@@ -1,13 +1,20 @@
 //! Erasures in the OpenAPI document.
 
 use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{AnyOfBuilder, ComponentsBuilder, Schema};
+use utoipa::openapi::{ContentBuilder, Ref, Required};
 
-use super::shapes::{ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep};
+use super::place::Read;
+use super::places;
+use super::shapes::{
+    CustomerErasure, EndOfHeldRows, ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep,
+    Erasures, HeldCustomer, HeldRow, HeldRows, NewErasures,
+};
 use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{ack, id_in_path, identifier, in_path, number, parameter, words};
 use crate::api::openapi::{READING, answer, json_of, with_problems};
 use crate::api::problem::Problem;
-use utoipa::openapi::schema::ComponentsBuilder;
 
 /// Adds the erasure schemas.
 pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
@@ -16,6 +23,13 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<ErasedInShard>()
         .schema_from::<ErasureProgress>()
         .schema_from::<ErasureStep>()
+        .schema_from::<NewErasures>()
+        .schema_from::<Erasures>()
+        .schema_from::<CustomerErasure>()
+        .schema_from::<HeldCustomer>()
+        .schema_from::<HeldRows>()
+        .schema_from::<HeldRow>()
+        .schema_from::<EndOfHeldRows>()
 }
 
 const ERASING: &[Problem] = &[
@@ -73,6 +87,103 @@ pub fn erase_customer() -> OperationBuilder {
 }
 
 #[must_use]
+pub fn erase_customers() -> OperationBuilder {
+    let erased = |description| answer(description, json_of("Erasures"), "application/json");
+    let operation = OperationBuilder::new()
+        .operation_id(Some("eraseCustomers"))
+        .tag("people")
+        .summary(Some("Erase several customers"))
+        .description(Some(
+            "Erases up to 1,000 customers in one pass over everything that is held, which takes far less \
+             time than one request for each. The effect on each customer is that of `eraseCustomer`, and each \
+             has a certificate. An invalid id is refused, and then no one is erased. A customer of whom \
+             nothing is held gets a certificate without rows. Repeating a request is safe.",
+        ))
+        .parameter(in_path("tenant", "The tenant that owns the customers.", identifier()))
+        .parameter(ack())
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", json_of("NewErasures"))
+                .build(),
+        ))
+        .response("200", erased("All erasures are finished. Each has its certificate."))
+        .response(
+            "202",
+            erased(
+                "The erasures take longer than ten seconds and continue in the background, also after a crash. \
+                 Each has the `url` of its progress.",
+            ),
+        );
+    let problems = [Problem::PayloadTooLarge, Problem::InvalidErasure];
+    with_problems(operation, &[READING, ERASING, &problems].concat())
+}
+
+fn held(operation: OperationBuilder) -> OperationBuilder {
+    operation
+        .tag("people")
+        .parameter(in_path("tenant", "The tenant that owns the customer.", identifier()))
+        .parameter(in_path("customer", "The customer's id, percent-encoded.", identifier()))
+}
+
+#[must_use]
+pub fn customer() -> OperationBuilder {
+    let operation = held(OperationBuilder::new())
+        .operation_id(Some("getCustomer"))
+        .summary(Some("A customer, and what is held of them"))
+        .description(Some(
+            "Counts the rows of the customer in every place that an erasure would change. The server searches \
+             everything that is held, for at most ten seconds; `unfinished` lists the places that it did not \
+             search to their end. A customer of whom nothing is held is 404. For an erased or pseudonymised \
+             customer, `suppressed` is the mode. The orders of a pseudonymised customer are not counted, \
+             because the response would link them to the customer.",
+        ))
+        .response("200", answer("The customer.", json_of("HeldCustomer"), "application/json"));
+    with_problems(operation, &[READING, &[Problem::NotFound]].concat())
+}
+
+#[must_use]
+pub fn export() -> OperationBuilder {
+    let line = AnyOfBuilder::new()
+        .item(Ref::from_schema_name("HeldRow"))
+        .item(Ref::from_schema_name("EndOfHeldRows"))
+        .description(Some("A line."));
+    let line = ContentBuilder::new().schema(Some(Schema::AnyOf(line.build()))).build();
+    let lines = answer(
+        "One row per line, and a last line with `\"_end\":true`. A response without that last line is incomplete.",
+        line,
+        "application/x-ndjson",
+    );
+    let operation = held(OperationBuilder::new())
+        .operation_id(Some("exportCustomer"))
+        .summary(Some("Export everything that is held of a customer"))
+        .description(Some(export_description()))
+        .response("200", lines);
+    with_problems(operation, &[READING, &[Problem::NotFound, Problem::ErasureBlocked]].concat())
+}
+
+/// Returns the description of the export, with every place.
+fn export_description() -> String {
+    let read: Vec<String> = places::readable().iter().map(|place| format!("`{}`", place.name)).collect();
+    let never = places::PLACES.iter().filter_map(|place| match place.read {
+        Read::Never(reason) => Some(format!("`{}` ({reason})", place.name)),
+        _ => None,
+    });
+    format!(
+        "Streams every row of the customer, from every place that an erasure would change: {}. Orders contain \
+         their items and the time of their last status change. `upload_lines` are the lines of an upload. A \
+         row with `\"match\":\"possible\"` cannot be distinguished from other people's: a record that could not be \
+         stored, an ingest's response with order ids, an upload that cannot be searched. Bytes that cannot be \
+         decoded are in base64 with a reason. A record in `journals` with `\"stored\":true` is a copy of a row, \
+         or was refused, and is removed with its segment. Data that moves during the export may be listed \
+         twice. Not listed: {}. If the customer is erased during the export, the connection breaks before the \
+         end of the response.",
+        read.join(", "),
+        never.collect::<Vec<_>>().join(", "),
+    )
+}
+
+#[must_use]
 pub fn erase_user() -> OperationBuilder {
     erasing(
         OperationBuilder::new()
@@ -119,9 +230,10 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::answer::{Erasure, status};
-    use super::super::report::{ErasureReport, ErasureState};
+    use super::super::answer::{Erasure, customer, several, status};
+    use super::super::report::{ErasureReport, ErasureState, KnownCustomer};
     use crate::api::openapi::document_of;
+    use crate::config::AckLevel;
 
     #[test]
     fn shapes_are_described_as_they_are_sent() {
@@ -138,12 +250,23 @@ mod tests {
             exports: 0,
             names_truncated: false,
             report: ErasureReport::default(),
+            batch: None,
         };
-        let answer = status(&Erasure { id: "0", shards: &[Some(state)] });
+        let answer = status(&Erasure { id: "0", shards: &[Some(state.clone())], is_pending: false });
         let said: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(keys(&said), described("ErasureProgress"));
         assert_eq!(keys(&said["shards"][0]), described("ErasureStep"));
         assert_eq!(keys(&said["certificate"]), described("ErasureCertificate"));
         assert_eq!(keys(&said["certificate"]["shards"][0]), described("ErasedInShard"));
+        let names = ["c-7".to_owned()];
+        let erasures = [Erasure { id: "0", shards: &[Some(state)], is_pending: false }];
+        let answer = several("acme", &names, &erasures, AckLevel::Os);
+        let said: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, keys(&said)), (200, described("Erasures")));
+        assert_eq!(keys(&said["erasures"][0]), described("CustomerErasure"));
+        let answer = customer("c-7", &KnownCustomer::default(), &[("orders", 1)], &["events"]);
+        let said: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(keys(&said), described("HeldCustomer"));
+        assert_eq!(keys(&said["held"][0]), described("HeldRows"));
     }
 }

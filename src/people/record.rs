@@ -44,6 +44,17 @@ pub struct RemovedOutside {
     pub exports: u64,
 }
 
+impl RemovedOutside {
+    /// Counts files of a place, by its name.
+    pub(super) fn add(&mut self, place: &str, files: u64) {
+        match place {
+            "uploads" => self.uploads += files,
+            "exports" => self.exports += files,
+            _ => debug_assert!(false, "{place} has no count of files"),
+        }
+    }
+}
+
 /// A record of the kind [`ERASURE`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +71,9 @@ pub enum ErasureRecord {
         /// Set if the person has more names and addresses than the subject contains.
         names_truncated: bool,
         removed: RemovedOutside,
+        /// The request that erases this person together with others, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch: Option<String>,
     },
     /// An entry of the list of suppressed people, which is being copied to another shard.
     Suppression { key: [u8; 16], mode: ErasureMode, token: String },
@@ -125,6 +139,7 @@ mod tests {
             subject,
             names_truncated: true,
             removed: RemovedOutside { uploads: 1, exports: 2 },
+            batch: Some("1".repeat(32)),
         };
         let (mut bytes, mut other) = (Vec::new(), Vec::new());
         record.encode(&mut bytes).unwrap();
@@ -135,5 +150,25 @@ mod tests {
             assert!(!bytes.windows(word.len()).any(|window| window == word.as_bytes()), "{word}");
         }
         assert!((0..bytes.len()).all(|cut| ErasureRecord::decode(&bytes[..cut]).is_none()));
+    }
+
+    /// A record of a version that erased one person at a time.
+    #[test]
+    fn a_record_without_a_batch_is_one_person() {
+        let old = r#"{"erase":{"id":"0","began_us":7,"mode":"erase","subject":{"user":{"user_id":5}},"names_truncated":false,"removed":{"uploads":1,"exports":2}}}"#;
+        let record = ErasureRecord::Erase {
+            id: "0".to_owned(),
+            began_us: 7,
+            mode: ErasureMode::Erase,
+            subject: Subject::User { user_id: 5 },
+            names_truncated: false,
+            removed: RemovedOutside { uploads: 1, exports: 2 },
+            batch: None,
+        };
+        assert_eq!(serde_json::to_string(&record).unwrap(), old);
+        let mut bytes = vec![7; SECRET_BYTES];
+        bytes.extend_from_slice(old.as_bytes());
+        mask(&[7; SECRET_BYTES], &mut bytes[SECRET_BYTES..]);
+        assert_eq!(ErasureRecord::decode(&bytes), Some(record));
     }
 }

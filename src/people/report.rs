@@ -1,11 +1,14 @@
 //! The progress of an erasure in one shard, as stored there and as read by requests.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 
 use crate::base::keys::KeyHasher;
 use crate::orders::{ORDERS, customers_of, orders_of};
-use crate::shard::{ShardError, partitions_of, suppressed};
+use crate::shard::suppressed::{self, Suppression};
+use crate::shard::{ShardError, partitions_of};
 
 /// The maximum number of names, and of addresses, that are read from each shard for one customer. Additional ones
 /// only set [`KnownCustomer::is_truncated`].
@@ -50,11 +53,13 @@ pub struct ErasureState {
     /// Set if the customer has more names and addresses than were searched for.
     pub names_truncated: bool,
     pub report: ErasureReport,
+    /// The request that erases this person together with others, if it does.
+    pub batch: Option<String>,
 }
 
 /// Returns an erasure by its id, or `None` if the shard does not have it.
 pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>, ShardError> {
-    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated \
+    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated, batch \
                FROM erasure WHERE id = ?1";
     let read = |row: &rusqlite::Row<'_>| {
         let state = ErasureState {
@@ -67,6 +72,7 @@ pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>
             exports: row.get::<_, i64>(6)?.unsigned_abs(),
             names_truncated: row.get(8)?,
             report: ErasureReport::default(),
+            batch: row.get(9)?,
         };
         Ok((state, row.get::<_, String>(7)?))
     };
@@ -86,8 +92,8 @@ pub struct KnownCustomer {
     pub emails: Vec<String>,
     /// Set if there are more names or addresses.
     pub is_truncated: bool,
-    /// The token of an earlier erasure.
-    pub token: Option<String>,
+    /// The effect of an earlier erasure, with its token.
+    pub suppression: Option<Suppression>,
 }
 
 /// Returns the names and addresses that orders in this shard contain for a customer.
@@ -98,8 +104,8 @@ pub fn known_customer(
     customer_id: &str,
 ) -> Result<KnownCustomer, ShardError> {
     let key = keys.hash(tenant_id, customer_id);
-    let token = suppressed::find(connection, key)?.map(|forgotten| forgotten.token);
-    let mut known = KnownCustomer { token, ..KnownCustomer::default() };
+    let suppression = suppressed::find(connection, key)?;
+    let mut known = KnownCustomer { suppression, ..KnownCustomer::default() };
     let mut statement = connection.prepare_cached(
         "SELECT c.name, c.email FROM customer_row c JOIN tenant_row t ON t.id = c.tenant \
          WHERE c.key = ?1 AND t.tenant_id = ?2 AND c.customer_id = ?3",
@@ -117,23 +123,44 @@ pub fn known_customer(
     Ok(known)
 }
 
-/// Returns the row ids of one customer's orders, sorted. In sealed partitions, reads them from the lists. In other
-/// partitions, reads all of the tenant's orders (0.2 us each).
-pub fn orders_of_customer(
+/// Returns the sorted row ids of customers' orders, each with the position of its customer. In sealed partitions, reads
+/// them from the lists. In other partitions, reads all of the tenant's orders once (0.2 us each).
+pub fn orders_of_customers(
     connection: &Connection,
     keys: &KeyHasher,
     tenant_id: &str,
-    customer_id: &str,
-) -> Result<Vec<i64>, ShardError> {
-    let key = keys.hash(tenant_id, customer_id).0 as i64;
-    let (tenant, customers) = match customers_of(connection, tenant_id, (customer_id, key))? {
-        Some((tenant, customers)) if !customers.is_empty() => (tenant, customers),
-        _ => return Ok(Vec::new()),
-    };
+    customer_ids: &[String],
+) -> Result<Vec<(i64, usize)>, ShardError> {
+    let (mut owners, mut number) = (HashMap::new(), None);
+    for (at, id) in customer_ids.iter().enumerate() {
+        let key = keys.hash(tenant_id, id).0 as i64;
+        let Some((tenant, customers)) = customers_of(connection, tenant_id, (id, key))? else { break };
+        number = Some(tenant);
+        owners.extend(customers.into_iter().map(|customer| (customer, at)));
+    }
+    let wanted: Vec<i64> = owners.keys().copied().collect();
+    let (Some(tenant), false) = (number, wanted.is_empty()) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for info in partitions_of(connection, &ORDERS)? {
-        found.extend(orders_of(connection, &info.name, info.indexed, tenant, &customers)?);
+        for (order, customer) in orders_of(connection, &info.name, info.indexed, tenant, &wanted)? {
+            found.extend(owners.get(&customer).map(|owner| (order, *owner)));
+        }
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// The progress of one request's erasures in one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BatchProgress {
+    pub(super) known: u64,
+    pub(super) finished: u64,
+}
+
+/// Returns the progress of the erasures of one request. `name` is the id of its batch, or of its only erasure.
+pub(super) fn progress(connection: &Connection, name: &str) -> Result<BatchProgress, ShardError> {
+    let sql = "SELECT count(*), count(finished_us) FROM erasure WHERE batch = ?1 OR id = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let (known, finished) = connection.prepare_cached(sql)?.query_row([name], read)?;
+    Ok(BatchProgress { known: known.unsigned_abs(), finished: finished.unsigned_abs() })
 }

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::schema::texts::Identifier;
+
 /// The report of an erasure. It contains no data about the erased person.
 #[derive(Serialize, ToSchema)]
 pub struct ErasureCertificate {
@@ -84,4 +86,95 @@ pub struct ErasureStep {
     pub shard: u64,
     #[schema(example = "orders")]
     pub step: String,
+}
+
+/// The customers to erase.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewErasures {
+    /// `erase` or `pseudonymise`.
+    #[schema(example = "erase", pattern = "^(erase|pseudonymise)$")]
+    pub mode: String,
+    /// Ids of 1 to 200 bytes without control characters. A customer who is listed twice is erased once.
+    #[schema(value_type = Vec<Identifier>, min_items = 1, max_items = 1000, example = json!(["c-7", "c-8"]))]
+    pub customers: Vec<String>,
+}
+
+/// The erasures of one request, one for each customer.
+#[derive(Serialize, ToSchema)]
+pub struct Erasures {
+    pub erasures: Vec<CustomerErasure>,
+}
+
+/// The erasure of one of several customers.
+#[derive(Serialize, ToSchema)]
+pub struct CustomerErasure {
+    #[schema(example = "c-7")]
+    pub customer: String,
+    /// The erasure's id.
+    pub id: String,
+    /// `running` or `finished`.
+    #[schema(example = "finished")]
+    pub state: String,
+    /// The path of the erasure's progress.
+    #[schema(example = "/api/v1/tenants/acme/erasures/00000000000000000000000000000000")]
+    pub url: String,
+    /// The certificate. It is present once the erasure is finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ErasureCertificate>,
+}
+
+/// A customer, and the number of rows that are held of them.
+#[derive(Serialize, ToSchema)]
+pub struct HeldCustomer {
+    #[schema(example = "c-7")]
+    pub id: String,
+    /// Every name with which an order arrived.
+    #[schema(example = json!(["Ann Smith"]))]
+    pub names: Vec<String>,
+    #[schema(example = json!(["ann@example.com"]))]
+    pub emails: Vec<String>,
+    /// `true` if there are more names and addresses than the server searches for: 64 of each in a shard, half a
+    /// megabyte in total.
+    pub names_truncated: bool,
+    /// `erase` or `pseudonymise` if the customer was erased and later records are suppressed, or `null`.
+    pub suppressed: Option<String>,
+    pub held: Vec<HeldRows>,
+    /// Places that were not searched to their end within ten seconds. More rows may be held there.
+    #[schema(example = json!([]))]
+    pub unfinished: Vec<String>,
+}
+
+/// The number of rows in one place.
+#[derive(Serialize, ToSchema)]
+pub struct HeldRows {
+    #[schema(example = "orders")]
+    pub place: String,
+    #[schema(example = 12)]
+    pub rows: u64,
+}
+
+/// One row that is held of a customer. The other members depend on the place.
+#[derive(Serialize, ToSchema)]
+pub struct HeldRow {
+    /// The place, such as `orders`.
+    #[schema(example = "orders")]
+    pub place: String,
+    /// The shard, if the place is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u64>,
+    /// `certain`, or `possible` for data that may also be someone else's. Absent for rows of the customer's own.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "match")]
+    pub certainty: Option<String>,
+}
+
+/// The last line of an export of a customer's data.
+#[derive(Serialize, ToSchema)]
+pub struct EndOfHeldRows {
+    pub _end: bool,
+    /// The number of lines before this one.
+    #[schema(example = 12)]
+    pub rows: u64,
+    /// The number of rows by place. Items are part of the lines of their orders.
+    pub held: Vec<HeldRows>,
 }

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::active::{ActiveErasure, ErasurePhase};
-use super::matcher::PersonMatcher;
+use super::active::ActiveErasure;
+use super::place::Erase;
+use super::places::{self, WAITING};
 use super::record::{ErasureRecord, Subject};
 use super::report::ErasureReport;
-use super::rows::{
-    erase_answers, erase_clicks, erase_customers, erase_events, erase_orders, erase_rejected, merge_words,
-};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, EachRecord, Outcome, Record, Renewed, Scrub, Shard, ShardError, Stage,
-    Store, WriterTask, suppressed, unfinished_erasures,
+    Batch, BatchWriter, BuiltIndex, EachRecord, Outcome, Record, Renewed, Shard, ShardError, Stage, Store,
+    WriterTask, suppressed, unfinished_erasures,
 };
 
 /// The maximum number of finished erasures that remain stored. Their reports contain no personal data.
@@ -37,59 +35,45 @@ impl PeopleStore {
     }
 
     fn is_slice_due(&self, shard: &Shard) -> bool {
-        match &self.active {
-            None => self.is_due,
-            Some(erasing) => match erasing.step {
-                ErasurePhase::Waiting => {
-                    let is_there = |(lane, upto): &(LaneId, Sequence)| shard.position(*lane) >= *upto;
-                    erasing.lanes.as_ref().is_some_and(|lanes| lanes.iter().all(is_there))
-                }
-                ErasurePhase::Journals | ErasurePhase::Wal => false,
-                _ => true,
-            },
+        let Some(erasing) = &self.active else { return self.is_due };
+        match places::of_step(&erasing.step).map(|place| &place.erase) {
+            Some(Erase::Slices(..)) => true,
+            Some(_) => false,
+            None => {
+                let is_there = |(lane, upto): &(LaneId, Sequence)| shard.position(*lane) >= *upto;
+                erasing.lanes.as_ref().is_some_and(|lanes| lanes.iter().all(is_there))
+            }
         }
+    }
+
+    /// Loads the next erasure, in the state of its last transaction.
+    fn load(&mut self, connection: &Connection) -> Result<(), ShardError> {
+        self.active = ActiveErasure::load(connection)?.map(Box::new);
+        self.is_due = self.active.is_some();
+        let Some(erasing) = &self.active else { return Ok(()) };
+        let is_known = erasing.step == WAITING || places::of_step(&erasing.step).is_some();
+        if !is_known || erasing.has_forgotten() && places::knows_subject(&erasing.step) {
+            return Err(ShardError::Corrupt("an erasure cannot be read".to_owned()));
+        }
+        Ok(())
     }
 
     /// Runs one slice of about `budget`.
     fn erase_slice(&mut self, shard: &mut Shard, budget: Duration) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
-        let Some(mut erasing) = self.active.take() else {
-            self.active = ActiveErasure::load(shard.connection())?.map(Box::new);
-            self.is_due = self.active.is_some();
-            return Ok(());
-        };
+        let Some(mut erasing) = self.active.take() else { return self.load(shard.connection()) };
         // Stops running index builds. Deleted rows that a build has already read or counted would otherwise reappear
         // in its index.
         shard.stop_building();
-        let is_done = match erasing.step {
-            ErasurePhase::Waiting => true,
-            ErasurePhase::Orders => erase_orders(shard, &mut erasing, until_us)?,
-            ErasurePhase::Customers => erase_customers(shard, &mut erasing, until_us)?,
-            ErasurePhase::Words => merge_words(shard, &mut erasing)?,
-            ErasurePhase::Events => erase_events(shard, &mut erasing, until_us)?,
-            ErasurePhase::Clicks => erase_clicks(shard, &mut erasing, until_us)?,
-            ErasurePhase::Rejected => erase_rejected(shard, &mut erasing, until_us)?,
-            ErasurePhase::Answers => erase_answers(shard, &mut erasing, until_us)?,
-            // Rows that retention has removed from the views are still in their tables, which are freed first.
-            ErasurePhase::Pages if shard.free_dropped(budget)? => false,
-            ErasurePhase::Pages => {
-                let transaction =
-                    shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let scrub = erasing.scrub.get_or_insert_with(|| Scrub::at((&erasing.place, erasing.at)));
-                let (pages, is_done) = scrub.slice(&transaction, until_us)?;
-                let (direction, next) = scrub.place();
-                (erasing.place, erasing.at) = (direction.to_owned(), next);
-                erasing.report.pages += pages;
-                erasing.save(&transaction)?;
-                transaction.commit()?;
-                is_done
-            }
-            ErasurePhase::Journals | ErasurePhase::Wal => false,
+        let is_done = match places::of_step(&erasing.step).map(|place| &place.erase) {
+            Some(Erase::Slices(_, slice)) => slice(shard, &mut erasing, until_us)?,
+            Some(_) => false,
+            // The journals have been read.
+            None => true,
         };
         if is_done {
-            erasing.advance();
             let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
-            erasing.save(&transaction)?;
+            advance(&mut erasing, &transaction)?;
             transaction.commit()?;
         }
         // This line is not reached after an error. The erasure is then loaded again, in the state of the last
@@ -97,6 +81,12 @@ impl PeopleStore {
         self.active = Some(erasing);
         Ok(())
     }
+}
+
+fn advance(erasing: &mut ActiveErasure, transaction: &Transaction<'_>) -> Result<(), ShardError> {
+    let next = places::next_step(&erasing.step, erasing.is_user());
+    let is_first = erasing.step == WAITING;
+    erasing.advance(transaction, is_first, next)
 }
 
 impl Store for PeopleStore {
@@ -132,12 +122,10 @@ impl Store for PeopleStore {
     }
 
     fn writer_task(&self) -> WriterTask {
-        match &self.active {
-            Some(erasing) if erasing.step == ErasurePhase::Waiting && erasing.lanes.is_none() => {
-                WriterTask::ReportLanes
-            }
-            Some(erasing) if erasing.step == ErasurePhase::Journals => WriterTask::RotateJournals,
-            Some(erasing) if erasing.step == ErasurePhase::Wal => WriterTask::TruncateWal,
+        let Some(erasing) = &self.active else { return WriterTask::Nothing };
+        match places::of_step(&erasing.step).map(|place| &place.erase) {
+            Some(Erase::Writer(_, task)) => *task,
+            None if erasing.lanes.is_none() => WriterTask::ReportLanes,
             _ => WriterTask::Nothing,
         }
     }
@@ -150,37 +138,30 @@ impl Store for PeopleStore {
     }
 
     fn may_contain_erased(&self, bytes: &[u8]) -> bool {
-        self.active.as_ref().is_some_and(|erasing| erasing.may_match(bytes))
+        self.active.as_ref().is_some_and(|erasing| !erasing.who_may(bytes).is_empty())
     }
 
-    /// Deletes the subject. From then on, only unused bytes may still identify the person.
+    /// Deletes the subjects. From then on, only unused bytes may still identify the people.
     fn journals_renewed(&mut self, connection: &mut Connection, renewed: Renewed) -> Result<(), ShardError> {
         let Some(mut erasing) = self.active.take() else { return Ok(()) };
-        erasing.report.journals = renewed.journals;
-        erasing.report.journal_bytes = renewed.bytes;
-        erasing.report.quarantined_segments = renewed.quarantined;
-        erasing.advance();
-        (erasing.subject, erasing.matcher) = (None, PersonMatcher::default());
+        erasing.count_all(|report| {
+            report.journals = renewed.journals;
+            report.journal_bytes = renewed.bytes;
+            report.quarantined_segments = renewed.quarantined;
+        });
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        erasing.save(&transaction)?;
-        transaction.execute("UPDATE erasure SET subject = NULL WHERE number = ?1", [erasing.number])?;
+        advance(&mut erasing, &transaction)?;
+        erasing.forget_subjects(&transaction)?;
         transaction.commit()?;
         self.active = Some(erasing);
         Ok(())
     }
 
-    /// Finishes the erasure. No file contains the person's data any more.
+    /// Finishes the erasure. No file contains the people's data any more.
     fn wal_truncated(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
         let Some(erasing) = self.active.take() else { return Ok(()) };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute(
-            "UPDATE erasure SET step = 'finished', finished_us = ?2, place = '', at = 0 WHERE number = ?1",
-            params![erasing.number, clock::unix_us()],
-        )?;
-        transaction.execute(
-            "DELETE FROM erasure WHERE finished_us IS NOT NULL AND number <= ?1",
-            [erasing.number - FINISHED_MAX],
-        )?;
+        erasing.finish(&transaction, clock::unix_us(), FINISHED_MAX)?;
         transaction.commit()?;
         self.is_due = unfinished_erasures(connection)? > 0;
         Ok(())
@@ -210,7 +191,7 @@ fn store(batch: &Batch<'_>, payload: &[u8], record: ErasureRecord) -> Result<(),
         ErasureRecord::Suppress { subject: Subject::User { .. }, .. } => {}
         ErasureRecord::Suppression { key, mode, token } => suppressed::add(connection, key, mode, &token)?,
         ErasureRecord::ErasedEvent { key } => suppressed::add_event(connection, key)?,
-        ErasureRecord::Erase { id, began_us, mode, subject, names_truncated, removed } => {
+        ErasureRecord::Erase { id, began_us, mode, subject, names_truncated, removed, batch: together } => {
             let tenant_id = match &subject {
                 Subject::Customer { tenant_id, .. } => Some(tenant_id),
                 Subject::User { .. } => None,
@@ -220,9 +201,12 @@ fn store(batch: &Batch<'_>, payload: &[u8], record: ErasureRecord) -> Result<(),
             connection
                 .prepare_cached(
                     "INSERT OR IGNORE INTO erasure (id, tenant_id, mode, began_us, step, place, at, uploads, exports, \
-                     names_truncated, subject, report) VALUES (?1, ?2, ?3, ?4, 'waiting', '', 0, ?5, ?6, ?7, ?8, ?9)",
+                     names_truncated, subject, report, batch) VALUES (?1, ?2, ?3, ?4, ?5, '', 0, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?
-                .execute(params![id, tenant_id, mode.as_str(), began_us, uploads, exports, names_truncated, payload, report])?;
+                .execute(params![
+                    id, tenant_id, mode.as_str(), began_us, WAITING, uploads, exports, names_truncated, payload, report,
+                    together
+                ])?;
         }
     }
     Ok(())

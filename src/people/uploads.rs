@@ -1,23 +1,72 @@
-//! Searches uploads for a person, and the data folder for copies of rows that prevent an erasure.
+//! Searches uploads for people, and the data folder for copies of rows that prevent an erasure.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::many::PeopleMatcher;
 use super::matcher::PersonMatcher;
 use crate::orders::OrderDecoder;
+use crate::shard::ErasureMode;
 use crate::unpack::{Encoding, Limits, Next, Unpacker};
-use crate::uploads::{State, Upload, UploadStore};
+use crate::uploads::{Body, State, Upload, UploadStore};
 
 /// The number of body bytes searched at once.
 const SLICE_BYTES: usize = 64 * 1024;
 
-/// A person whose lines an upload may contain.
-#[derive(Clone, Debug)]
-pub(super) struct ErasedPerson {
-    pub tenant_id: String,
-    pub customer_id: String,
-    pub matcher: PersonMatcher,
+/// The people of one request, whose lines an upload may contain.
+#[derive(Debug)]
+pub(super) struct ErasedPeople {
+    pub(super) tenant_id: String,
+    pub(super) mode: ErasureMode,
+    pub(super) customer_ids: Vec<String>,
+    /// Finds the people by their positions in `customer_ids`.
+    pub(super) matcher: PeopleMatcher,
+    by_id: HashMap<String, usize>,
+}
+
+impl ErasedPeople {
+    /// Creates the list from each customer's id and matcher.
+    pub(super) fn new(
+        tenant_id: String,
+        mode: ErasureMode,
+        people: Vec<(String, PersonMatcher)>,
+    ) -> ErasedPeople {
+        let (customer_ids, matchers): (Vec<String>, Vec<PersonMatcher>) = people.into_iter().unzip();
+        let by_id = customer_ids.iter().cloned().enumerate().map(|(at, id)| (id, at)).collect();
+        ErasedPeople { tenant_id, mode, customer_ids, matcher: PeopleMatcher::new(matchers), by_id }
+    }
+
+    /// Returns `true` if the upload may contain orders of the tenant.
+    pub(super) fn may_be_in(&self, upload: &Upload) -> bool {
+        upload.tenant.as_ref().is_none_or(|tenant| *tenant == self.tenant_id)
+    }
+
+    /// Returns everyone, for data that may be anyone's.
+    fn everyone(&self) -> Vec<usize> {
+        (0..self.customer_ids.len()).collect()
+    }
+
+    /// Returns the people to whom a line of an upload refers, or may refer if it is not an order.
+    fn who_in(&self, decoder: &mut OrderDecoder, line: &[u8]) -> Vec<usize> {
+        let mut who = self.matcher.who(line);
+        match decoder.order(line) {
+            Ok(order) if order.tenant_id == self.tenant_id => {
+                who.extend(self.by_id.get(order.customer_id));
+            }
+            Ok(_) => {}
+            // The last line may be incomplete.
+            Err(_) => who.extend(self.matcher.who_may(line)),
+        }
+        who.sort_unstable();
+        who.dedup();
+        who
+    }
 }
 
 /// Returns the name of a file or folder in the data folder that has rows but is not maintained by the server: a copy
@@ -44,89 +93,164 @@ pub(super) fn unmanaged_copy(data: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Returns `true` if the upload must be deleted. This is the case if its body contains or may contain one of the
-/// person's lines, or if its metadata, key or failure identifies the person. Reads the whole body, at 400 MB of lines
-/// per second. An incomplete compressed body cannot be searched to its end, so it counts as a match.
+/// What the search of an upload has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The metadata, the key or the reason for the failure refers to the people.
+    Info(Vec<usize>),
+    /// A line that refers, or may refer, to the people: its number and its bytes.
+    Line(Vec<usize>, u64, Vec<u8>),
+    /// The rest of the body cannot be searched, for this reason. It may contain anyone.
+    Unsearchable(Vec<usize>, &'static str),
+}
+
+impl Finding {
+    /// Returns the people, by their positions.
+    pub(super) fn who(&self) -> &[usize] {
+        match self {
+            Finding::Info(who) | Finding::Line(who, ..) | Finding::Unsearchable(who, _) => who,
+        }
+    }
+}
+
+/// A search of one upload, at 400 MB of lines per second, in steps of a few milliseconds. An upload with a finding is
+/// deleted when these people are erased.
+pub(super) struct UploadSearch {
+    upload: Upload,
+    /// The open body, once the info has been searched. `None` if there is no body to search.
+    body: Option<Body>,
+    unpacker: Unpacker,
+    decoder: OrderDecoder,
+    at: u64,
+    is_begun: bool,
+}
+
+impl UploadSearch {
+    pub(super) fn new(upload: Upload) -> UploadSearch {
+        let (unpacker, decoder) = (Unpacker::new(Limits::default()), OrderDecoder::new());
+        UploadSearch { upload, body: None, unpacker, decoder, at: 0, is_begun: false }
+    }
+
+    pub(super) fn upload(&self) -> &Upload {
+        &self.upload
+    }
+
+    /// Searches the info, or the next part of the body. Returns `true` at the end.
+    ///
+    /// # Errors
+    /// Returns file system errors.
+    pub(super) fn step(
+        &mut self,
+        store: &UploadStore,
+        people: &ErasedPeople,
+        found: &mut Vec<Finding>,
+    ) -> io::Result<bool> {
+        if !self.is_begun {
+            self.is_begun = true;
+            return self.begin(store, people, found);
+        }
+        let Some(body) = &self.body else { return Ok(true) };
+        let is_last = self.at >= body.length();
+        if is_last {
+            self.unpacker.finish();
+        } else {
+            let bytes = body.read(self.at, SLICE_BYTES)?;
+            self.at += bytes.len() as u64;
+            self.unpacker.feed(bytes);
+        }
+        let unsearchable = loop {
+            match self.unpacker.next() {
+                Ok(Next::Line(line)) if line.is_too_long => break Some("a line is too long"),
+                Ok(Next::Line(line)) => {
+                    let who = people.who_in(&mut self.decoder, line.bytes);
+                    if !who.is_empty() {
+                        found.push(Finding::Line(who, line.number, line.bytes.to_vec()));
+                    }
+                }
+                Ok(Next::Hungry | Next::End) => break None,
+                Err(_) => break Some("the body is truncated or damaged"),
+            }
+        };
+        let is_packed = self.unpacker.encoding().is_some_and(|encoding| encoding != Encoding::Plain);
+        let is_partial = is_packed && body.length() < self.upload.length;
+        let unsearchable = unsearchable.or(is_partial.then_some("the body is packed and incomplete"));
+        if let Some(reason) = unsearchable {
+            found.push(Finding::Unsearchable(people.everyone(), reason));
+        }
+        Ok(is_last || unsearchable.is_some())
+    }
+
+    /// Searches the info, and opens the body.
+    fn begin(
+        &mut self,
+        store: &UploadStore,
+        people: &ErasedPeople,
+        found: &mut Vec<Finding>,
+    ) -> io::Result<bool> {
+        let who = in_info(&self.upload, people);
+        if !who.is_empty() {
+            found.push(Finding::Info(who));
+        }
+        if self.upload.state != State::Receiving {
+            return Ok(true);
+        }
+        self.body = match store.body(&self.upload) {
+            // The file was removed by hand. The upload can never be resumed, and must not prevent an erasure.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                found.push(Finding::Unsearchable(people.everyone(), "the body is missing"));
+                return Ok(true);
+            }
+            body => Some(body?),
+        };
+        Ok(false)
+    }
+}
+
+/// Returns the people because of whom the upload must be deleted. An incomplete compressed body cannot be searched to
+/// its end, so it counts for everyone.
 ///
 /// # Errors
 /// Returns file system errors.
-pub(super) fn must_be_deleted(
+pub(super) fn who_is_in(
     store: &UploadStore,
-    upload: &Upload,
-    person: &ErasedPerson,
-) -> io::Result<bool> {
+    upload: Upload,
+    people: &ErasedPeople,
+) -> io::Result<Vec<usize>> {
+    let mut search = UploadSearch::new(upload);
+    let (mut who, mut found) = (Vec::new(), Vec::new());
+    loop {
+        let is_done = search.step(store, people, &mut found)?;
+        for finding in found.drain(..) {
+            who.extend_from_slice(finding.who());
+        }
+        who.sort_unstable();
+        who.dedup();
+        if is_done || who.len() == people.customer_ids.len() {
+            return Ok(who);
+        }
+    }
+}
+
+/// Returns the people to whom the metadata, the key or the reason for a failure refers. Values of tus metadata are
+/// base64-encoded.
+fn in_info(upload: &Upload, people: &ErasedPeople) -> Vec<usize> {
     // The reason for the failure may contain the name of a part of an archive.
     let reason = match &upload.state {
         State::Failed { detail, .. } => Some(detail.as_str()),
         _ => None,
     };
-    let told = [Some(upload.metadata.as_str()), upload.key.as_deref(), reason];
-    if told.into_iter().flatten().any(|text| person.matcher.may_match(text.as_bytes()))
-        || in_metadata(upload, person)
-    {
-        return Ok(true);
+    let mut texts: Vec<Cow<'_, [u8]>> =
+        [upload.key.as_deref(), reason].into_iter().flatten().map(|text| text.as_bytes().into()).collect();
+    for pair in upload.metadata.split(',') {
+        let (name, value) = pair.trim().split_once(' ').unwrap_or((pair, ""));
+        let decoded = STANDARD.decode(value.trim());
+        texts.push(name.as_bytes().into());
+        texts.push(decoded.map_or_else(|_| value.as_bytes().into(), Cow::from));
     }
-    if upload.state != State::Receiving {
-        return Ok(false);
-    }
-    let body = match store.body(upload) {
-        // The file was removed by hand. The upload can never be resumed, and must not prevent an erasure.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        body => body?,
-    };
-    let (mut unpacker, mut decoder) = (Unpacker::new(Limits::default()), OrderDecoder::new());
-    let mut at = 0;
-    loop {
-        let is_last = at >= body.length();
-        if is_last {
-            unpacker.finish();
-        } else {
-            let bytes = body.read(at, SLICE_BYTES)?;
-            at += bytes.len() as u64;
-            unpacker.feed(bytes);
-        }
-        loop {
-            match unpacker.next() {
-                Ok(Next::Line(line)) if person.is_in(&mut decoder, line.bytes) || line.is_too_long => {
-                    return Ok(true);
-                }
-                Ok(Next::Line(_)) => {}
-                Ok(Next::Hungry | Next::End) => break,
-                // The body is truncated or damaged.
-                Err(_) => return Ok(true),
-            }
-        }
-        if unpacker.encoding().is_some_and(|encoding| encoding != Encoding::Plain)
-            && body.length() < upload.length
-        {
-            return Ok(true);
-        }
-        if is_last {
-            return Ok(false);
-        }
-    }
-}
-
-/// Searches the values of tus metadata, which are base64-encoded.
-fn in_metadata(upload: &Upload, person: &ErasedPerson) -> bool {
-    use base64::Engine as _;
-    let values = upload.metadata.split(',').filter_map(|pair| pair.trim().split_once(' '));
-    let decoded =
-        values.filter_map(|(_, value)| base64::engine::general_purpose::STANDARD.decode(value.trim()).ok());
-    decoded.into_iter().any(|value| person.matcher.may_match(&value))
-}
-
-impl ErasedPerson {
-    fn is_in(&self, decoder: &mut OrderDecoder, line: &[u8]) -> bool {
-        if self.matcher.matches(line) {
-            return true;
-        }
-        match decoder.order(line) {
-            Ok(order) => order.tenant_id == self.tenant_id && order.customer_id == self.customer_id,
-            // The last line may be incomplete.
-            Err(_) => self.matcher.may_match(line),
-        }
-    }
+    let mut who: Vec<usize> = texts.iter().flat_map(|text| people.matcher.who_may(text)).collect();
+    who.sort_unstable();
+    who.dedup();
+    who
 }
 
 #[cfg(test)]
@@ -146,11 +270,14 @@ mod tests {
     fn an_upload_goes_where_it_has_a_line_of_the_person_or_may_have() {
         let data = tempfile::tempdir().unwrap();
         let store = UploadStore::open(data.path(), 1 << 20).unwrap();
-        let person = ErasedPerson {
-            tenant_id: "t".to_owned(),
-            customer_id: "7".to_owned(),
-            matcher: PersonMatcher::new(["7"], ["zaphod@heart.gold"], []),
-        };
+        let person = |id: &str, address| (id.to_owned(), PersonMatcher::new([id], [address], []));
+        let alone =
+            ErasedPeople::new("t".to_owned(), ErasureMode::Erase, vec![person("7", "zaphod@heart.gold")]);
+        let two = ErasedPeople::new(
+            "t".to_owned(),
+            ErasureMode::Erase,
+            vec![person("9", "ford@heart.gold"), person("7", "zaphod@heart.gold")],
+        );
         let gzip = |text: &str| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             gzip.write_all(text.as_bytes()).unwrap();
@@ -160,29 +287,28 @@ mod tests {
         let with = format!("{others}{}", line("7"));
         let escaped = format!("{others}{}", line("\\u0037"));
         let half = format!("{others}{}", r#"{"customer_email":"zaphod@heart.gold","cust"#);
-        for (body, length, metadata, expected) in [
-            (others.clone().into_bytes(), 9_999, "", false),
-            (with.clone().into_bytes(), 9_999, "", true),
-            (escaped.into_bytes(), 9_999, "", true),
-            (half.into_bytes(), 9_999, "", true),
-            (gzip(&others), gzip(&others).len() as u64, "", false),
-            (gzip(&with), gzip(&with).len() as u64, "", true),
-            (gzip(&others)[..20].to_vec(), 9_999, "", true),
-            (others.into_bytes(), 9_999, "filename emFwaG9kQGhlYXJ0LmdvbGQ=", true),
+        for (body, length, metadata, expected, may_be_anyone) in [
+            (others.clone().into_bytes(), 9_999, "", false, false),
+            (with.clone().into_bytes(), 9_999, "", true, false),
+            (escaped.into_bytes(), 9_999, "", true, false),
+            (half.into_bytes(), 9_999, "", true, false),
+            (gzip(&others), gzip(&others).len() as u64, "", false, false),
+            (gzip(&with), gzip(&with).len() as u64, "", true, false),
+            (gzip(&others)[..20].to_vec(), 9_999, "", true, true),
+            (others.into_bytes(), 9_999, "filename emFwaG9kQGhlYXJ0LmdvbGQ=", true, false),
         ] {
             let wish = NewUpload { length, is_deferred: false, metadata: metadata.to_owned(), key: None };
             let mut upload = Upload::new(UploadId::random().unwrap(), None, wish, 1_000_000);
             store.create(&mut upload).unwrap();
             store.body(&upload).unwrap().append(&body).unwrap();
-            assert_eq!(
-                must_be_deleted(&store, &upload, &person).unwrap(),
-                expected,
-                "{}",
-                String::from_utf8_lossy(&body)
-            );
+            let who = |people| who_is_in(&store, upload.clone(), people).unwrap();
+            let text = String::from_utf8_lossy(&body);
+            assert_eq!(who(&alone), if expected { vec![0] } else { vec![] }, "{text}");
+            let of_two = if may_be_anyone { vec![0, 1] } else { vec![1] };
+            assert_eq!(who(&two), if expected { of_two } else { vec![] }, "{text}");
             // An upload without the file of its body must be deleted.
             fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
-            assert!(must_be_deleted(&store, &upload, &person).unwrap());
+            assert_eq!(who(&two).len(), 2);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::exports::{ExportStore, Exports};
 use crate::lane::Components;
 use crate::orders::OrderLines;
+use crate::people::PendingErasures;
 use crate::prices::Hub;
 use crate::sales::KeptSales;
 use crate::stock::RequestNumbers;
@@ -41,5 +42,6 @@ impl Stores {
             .with(KeptSales::default())
             .with(Uploads::new(self.uploads))
             .with(Exports::new(self.exports))
+            .with(PendingErasures)
     }
 }

@@ -10,6 +10,7 @@ use crate::exports::SPEC_BYTES_MAX;
 use crate::http::{Answer, Method};
 use crate::lane::{Handler, Reply, Task};
 use crate::ops::vitals::ROUTES;
+use crate::people::ERASE_BYTES_MAX;
 use crate::tenants::{Need, Scope};
 use crate::{clicks, events, exports, orders, people, prices, products, sales, status, stock, uploads};
 
@@ -286,7 +287,23 @@ const ROWS: &[Endpoint<Handler>] = &[
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/customers/{customer}",
-        &[delete(ADMIN, task!(people::endpoints::erase_customer), people::openapi::erase_customer)],
+        &[
+            get(ADMIN, task!(people::endpoints::customer), people::openapi::customer),
+            delete(ADMIN, task!(people::endpoints::erase_customer), people::openapi::erase_customer),
+        ],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/customers/{customer}/export",
+        &[get(ADMIN, task!(people::endpoints::export), people::openapi::export)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/customers/erase",
+        &[post(
+            ADMIN,
+            Body::Whole(|_| ERASE_BYTES_MAX as u64),
+            task!(people::endpoints::erase_customers),
+            people::openapi::erase_customers,
+        )],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/erasures/{erasure}",

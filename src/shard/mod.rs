@@ -79,6 +79,7 @@ pub use open::{open_private, open_reader, open_small, try_temporary_file};
 pub use options::ShardOptions;
 pub use outcome::Outcome;
 pub use partitions::{PartitionInfo, partitions_of};
+pub use positions::journal_positions;
 pub use private::{
     LooseMode, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
 };

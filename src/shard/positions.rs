@@ -39,3 +39,8 @@ impl Positions {
         slot.ok_or_else(|| ShardError::Other(format!("there is no lane {}", lane.0)))
     }
 }
+
+/// Returns the last record of each lane that the shard has stored.
+pub fn journal_positions(connection: &Connection) -> Result<Vec<(LaneId, Sequence)>, ShardError> {
+    Ok(Positions::load(connection)?.list())
+}

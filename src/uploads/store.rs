@@ -142,6 +142,20 @@ impl UploadStore {
         durable::rename(&self.folder_of(id), &self.folder.join(format!("{ASIDE}{}", id.as_str())))
     }
 
+    /// Returns the ids of the uploads that were set aside.
+    ///
+    /// # Errors
+    /// Returns file system errors.
+    pub fn aside(&self) -> io::Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(ASIDE));
+            ids.extend(id.filter(|id| UploadId::parse(id).is_some()).map(str::to_owned));
+        }
+        Ok(ids)
+    }
+
     /// Removes the uploads that were set aside and have not been written since `before_us`. Returns their number.
     ///
     /// # Errors

@@ -78,6 +78,7 @@ pub enum Problem {
     NoRoomForExport,
     NoSuchErasure,
     ErasureBlocked,
+    InvalidErasure,
 }
 
 /// A problem's catalogue entry.
@@ -178,6 +179,7 @@ impl Problem {
         Problem::InvalidStatus,
         Problem::InvalidReview,
         Problem::InvalidExport,
+        Problem::InvalidErasure,
         Problem::QueryTooLarge,
         Problem::InvalidStockUpdate,
         Problem::UploadLocked,

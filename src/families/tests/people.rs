@@ -113,6 +113,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
         subject: subject(),
         names_truncated: false,
         removed,
+        batch: None,
     };
     let begin = encoded(&begin);
     apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), begin.clone()]);
@@ -183,6 +184,74 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
     }
 }
 
+/// The records of one request may reach a shard in two commits, of which the second comes after the first step.
+#[test]
+fn e1_people_whose_records_arrive_later_are_erased_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small(), &FAMILIES).unwrap();
+    apply(&mut shard, &records());
+    let begin = |id: &str, customer: &str| {
+        let Subject::Customer { tenant_id, token, .. } = subject() else { unreachable!() };
+        let (names, emails) = (Vec::new(), vec![format!("{customer}@example.org")]);
+        encoded(&ErasureRecord::Erase {
+            id: id.repeat(32),
+            began_us: 1,
+            mode: ErasureMode::Erase,
+            subject: Subject::Customer { tenant_id, customer_id: customer.to_owned(), token, names, emails },
+            names_truncated: false,
+            removed: RemovedOutside::default(),
+            batch: Some("9".repeat(32)),
+        })
+    };
+    apply(&mut shard, &[begin("0", "cust-Zq7x9")]);
+    let mut turns = 0;
+    while shard.writer_task() != WriterTask::RotateJournals {
+        if shard.writer_task() == WriterTask::ReportLanes {
+            shard.lanes_reported(&shard.positions());
+        }
+        shard.upkeep(Duration::ZERO).unwrap();
+        turns += 1;
+        if turns == 1 {
+            // One comes in time for the first step, the other does not.
+            apply(&mut shard, &[begin("1", "nobody")]);
+        }
+        if turns == 8 {
+            apply(&mut shard, &[begin("2", "c-1")]);
+        }
+    }
+    assert!(turns > 8);
+    let state = |id: &str| {
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        erasure(&reader, &id.repeat(32)).unwrap().unwrap()
+    };
+    assert_eq!([state("0").step, state("1").step, state("2").step], ["journals", "journals", "waiting"]);
+    turns = 0;
+    while shard.upkeep_due() || shard.writer_task() != WriterTask::Nothing {
+        match shard.writer_task() {
+            WriterTask::RotateJournals => {
+                shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
+            }
+            WriterTask::ReportLanes => shard.lanes_reported(&shard.positions()),
+            WriterTask::TruncateWal => {
+                shard.checkpoint(CheckpointMode::Truncate).unwrap();
+                shard.wal_truncated().unwrap();
+            }
+            WriterTask::Nothing => {}
+        }
+        if shard.upkeep_due() {
+            shard.upkeep(Duration::ZERO).unwrap();
+        }
+        turns += 1;
+        assert!(turns < 8_000, "it comes to no end");
+    }
+    let orders = |id: &str| (state(id).finished_us.is_some(), state(id).report.orders);
+    assert_eq!([orders("0"), orders("1"), orders("2")], [(true, 18), (true, 0), (true, 52)]);
+    assert_eq!(
+        verify_aggregates(&folder(dir.path()).database(), &FAMILIES).unwrap().problems,
+        Vec::<String>::new()
+    );
+}
+
 /// An order of a pseudonymised customer is read again, by the same ingest after a crash or by another ingest.
 #[test]
 fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
@@ -228,6 +297,7 @@ fn e1_more_names_than_are_looked_for_are_told() {
             subject: subject(),
             names_truncated,
             removed,
+            batch: None,
         };
         apply(&mut shard, &[encoded(&begin)]);
         let reader = open_reader(&folder(dir.path()).database()).unwrap();
@@ -258,6 +328,7 @@ fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
         subject: subject(),
         names_truncated: false,
         removed,
+        batch: None,
     };
     let suppress = ErasureRecord::Suppress { mode, subject: subject() };
     apply(&mut shard, &[ended("t", "before"), encoded(&suppress), encoded(&begin)]);

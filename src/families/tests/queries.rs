@@ -12,6 +12,7 @@ use crate::clicks::{self, CLICKS};
 use crate::events::{self, EVENTS, SERVICE_EVENT, ServiceEventRow, bucket_statements};
 use crate::ingest::{CLICK, encode_header};
 use crate::orders::{self, ItemRow, ORDER, ORDERS, OrderParts, OrderStatus, encode_order, order_statements};
+use crate::people;
 use crate::query::{Cursor, CursorKey, Filter, QueryError, ReadShard, Readers, page, stream};
 use crate::shard::read::Position;
 use crate::shard::{
@@ -111,7 +112,11 @@ fn readers(shard: &Shard) -> Readers {
 /// Returns every SQL statement that can read rows of a partition, each with a name.
 fn statements_of(partition: &PartitionInfo) -> Vec<(String, String)> {
     match partition.stream {
-        stream if *stream == EVENTS => events::event_statements(partition),
+        stream if *stream == EVENTS => {
+            let mut found = events::event_statements(partition);
+            found.push(people::person_events_statement(partition));
+            found
+        }
         stream if *stream == CLICKS => clicks::click_statements(partition),
         _ => [orders::statements(partition), sales::sales_statements(partition)].concat(),
     }
@@ -142,6 +147,7 @@ fn every_statement_finds_its_rows_by_an_index() {
     statements.extend(sales::sum_statements());
     statements.extend(prices::price_statements());
     statements.extend(stock::stock_statements());
+    statements.extend(people::person_statements());
     statements.sort();
     statements.dedup_by(|a, b| a.0 == b.0);
     let mut changing = Vec::new();

@@ -3,7 +3,6 @@
 use rusqlite::TransactionBehavior;
 
 use super::super::active::ActiveErasure;
-use super::super::record::Subject;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
 use crate::clicks::{CLICKS, ClickStore};
@@ -16,7 +15,7 @@ pub(in super::super) fn erase_clicks(
     erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
-    let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
+    let Some(user_id) = erasing.user_id() else { return Ok(true) };
     // Stops a running index build. Deleted rows that the build has already sorted would otherwise reappear in the
     // index.
     if let Some((clicks, connection, _)) = shard.store_mut::<ClickStore>()
@@ -25,33 +24,36 @@ pub(in super::super) fn erase_clicks(
         connection.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
     }
     let partitions = partitions_of(shard.connection(), &CLICKS)?;
-    let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
+    let Some(partition) = erasing.walk.partition(&partitions) else { return Ok(true) };
     let table = partition.name.clone();
     let Some(end) = max_id(shard.connection(), &table)? else {
-        return Ok(erasing.next_partition(partitions));
+        return Ok(erasing.walk.next_partition(&partitions));
     };
     if partition.sealed {
         // A crash during an index build may have left this table.
         shard.connection().execute_batch(&format!("DROP TABLE IF EXISTS {table}_user_build"))?;
     }
     let is_listed = partition.sealed && partition.indexed;
-    while erasing.at < end {
+    while erasing.walk.at < end {
         let (sql, upto) = if is_listed {
             let by_user = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3 LIMIT 250";
             (format!("SELECT id, timestamp_us FROM {table} INDEXED BY {table}_user {by_user}"), end)
         } else {
             let part = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3";
-            (format!("SELECT id, timestamp_us FROM {table} NOT INDEXED {part}"), erasing.at + LOOK_ROWS * 8)
+            (
+                format!("SELECT id, timestamp_us FROM {table} NOT INDEXED {part}"),
+                erasing.walk.at + LOOK_ROWS * 8,
+            )
         };
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let found: Vec<(i64, i64)> = shard
             .connection()
             .prepare_cached(&sql)?
-            .query_map([user_id, erasing.at, upto], read)?
+            .query_map([user_id, erasing.walk.at, upto], read)?
             .collect::<Result<_, _>>()?;
         // Rows that are found through the index are deleted in portions until none are left.
         if !is_listed || found.is_empty() {
-            erasing.at = upto;
+            erasing.walk.at = upto;
         }
         if !found.is_empty() {
             drop_clicks(shard, erasing, &table, is_listed, &found)?;
@@ -60,7 +62,7 @@ pub(in super::super) fn erase_clicks(
             return Ok(false);
         }
     }
-    Ok(erasing.next_partition(partitions))
+    Ok(erasing.walk.next_partition(&partitions))
 }
 
 fn drop_clicks(
@@ -77,8 +79,10 @@ fn drop_clicks(
         times = Some(widened(times, *at));
     }
     let gone = found.len() as u64;
-    erasing.report.clicks += gone;
-    erasing.report.index_entries += if is_listed { 2 * gone } else { gone };
+    erasing.count_all(|report| {
+        report.clicks += gone;
+        report.index_entries += if is_listed { 2 * gone } else { gone };
+    });
     let gone = count_deleted(&transaction, &CLICKS, table, gone, times)?;
     erasing.save(&transaction)?;
     transaction.commit()?;

@@ -3,44 +3,42 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::active::ActiveErasure;
-use super::super::matcher::PersonMatcher;
-use super::super::record::Subject;
+use super::super::many::PeopleMatcher;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
 use crate::events::{Buckets, EVENTS, ServiceEventRow};
 use crate::shard::partition::{count_deleted, widened};
 use crate::shard::{ErasureMode, Shard, ShardError, partitions_of, suppressed};
 
-/// Deletes the tenant's service events that refer to the customer, or replaces the customer in them.
+/// Deletes the tenant's service events that refer to the people, or replaces the people in them.
 pub(in super::super) fn erase_events(
     shard: &mut Shard,
     erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let partitions = partitions_of(shard.connection(), &EVENTS)?;
-    let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
-    let Some(Subject::Customer { tenant_id, token, .. }) = &erasing.subject else { return Ok(true) };
-    let (tenant_id, token) = (tenant_id.clone(), token.clone());
+    let Some(partition) = erasing.walk.partition(&partitions) else { return Ok(true) };
+    let Some(tenant_id) = erasing.tenant_id().map(str::to_owned) else { return Ok(true) };
     let end: Option<i64> = max_id(shard.connection(), &partition.name)?;
-    let Some(end) = end else { return Ok(erasing.next_partition(partitions)) };
-    while erasing.at < end {
-        let upto = erasing.at.saturating_add(LOOK_ROWS);
+    let Some(end) = end else { return Ok(erasing.walk.next_partition(&partitions)) };
+    while erasing.walk.at < end {
+        let (after, upto) = (erasing.walk.at, erasing.walk.at.saturating_add(LOOK_ROWS));
         let found = matching_events(
             shard.connection(),
             &partition.name,
-            (erasing.at, upto),
+            (after, upto),
             &tenant_id,
             &erasing.matcher,
         )?;
-        erasing.at = upto;
+        erasing.walk.at = upto;
         if !found.is_empty() {
-            change_events(shard, erasing, &partition.name, &tenant_id, &token, &found)?;
+            change_events(shard, erasing, &partition.name, &tenant_id, &found)?;
         }
         if clock::monotonic_us() >= until_us {
             return Ok(false);
         }
     }
-    Ok(erasing.next_partition(partitions))
+    Ok(erasing.walk.next_partition(&partitions))
 }
 
 fn change_events(
@@ -48,7 +46,6 @@ fn change_events(
     erasing: &mut ActiveErasure,
     table: &str,
     tenant_id: &str,
-    token: &str,
     found: &[MatchingEvent],
 ) -> Result<(), ShardError> {
     let (keys, has_buckets) = (*shard.keys(), !shard.options().without_aggregates);
@@ -56,10 +53,16 @@ fn change_events(
     let mut buckets = Buckets::default();
     let (mut gone, mut times) = (0, None::<(i64, i64)>);
     for event in found {
-        erasing.report.events += 1;
-        if erasing.mode == ErasureMode::Pseudonymise && !event.is_named {
-            let payload = erasing.matcher.replaced(&event.payload, token);
+        let is_kept = erasing.mode == ErasureMode::Pseudonymise && !event.refers.is_named;
+        for person in &event.refers.who {
+            erasing.count(*person, |report| {
+                report.events += 1;
+                report.index_entries += u64::from(!is_kept);
+            });
+        }
+        if is_kept {
             let sql = format!("UPDATE {table} SET payload = ?2 WHERE id = ?1");
+            let payload = replaced(erasing, event);
             transaction.prepare_cached(&sql)?.execute(params![event.id, payload])?;
             continue;
         }
@@ -69,7 +72,6 @@ fn change_events(
         buckets.count(&event.row(tenant_id));
         times = Some(widened(times, event.timestamp_us));
         gone += 1;
-        erasing.report.index_entries += 1;
     }
     if gone > 0 && has_buckets {
         let others = partitions_of(&transaction, &EVENTS)?;
@@ -82,63 +84,102 @@ fn change_events(
     Ok(())
 }
 
-/// An event that refers to the person.
-struct MatchingEvent {
-    id: i64,
-    event_id: String,
-    source: String,
-    event_type: String,
-    timestamp_us: i64,
-    payload: String,
-    /// Set if the event's id, source or type refers to the person. The person cannot be replaced there.
+/// Returns the payload with a token in place of each person.
+fn replaced(erasing: &ActiveErasure, event: &MatchingEvent) -> String {
+    let mut payload = event.payload.clone();
+    for person in &event.refers.who {
+        let (Some(matcher), Some((_, token))) = (erasing.matcher.person(*person), erasing.customer(*person))
+        else {
+            continue;
+        };
+        payload = matcher.replaced(&payload, token);
+    }
+    // The token of one person may complete the id of another. What cannot be replaced is removed.
+    let is_clean = erasing.matcher.who(payload.as_bytes()).is_empty();
+    if is_clean { payload } else { "{}".to_owned() }
+}
+
+/// The people to whom an event refers.
+#[derive(Debug, Default)]
+pub(in super::super) struct EventRefers {
+    pub(in super::super) who: Vec<usize>,
+    /// Set if the event's id, source or type refers to a person. The person cannot be replaced there.
     is_named: bool,
 }
 
+impl EventRefers {
+    /// Finds the people in an event's id, source and type, and in its payload.
+    pub(in super::super) fn find(names: [&str; 3], payload: &[u8], matcher: &PeopleMatcher) -> EventRefers {
+        let mut who: Vec<usize> = names.into_iter().flat_map(|name| matcher.who_named(name)).collect();
+        let is_named = !who.is_empty();
+        who.extend(matcher.who(payload));
+        who.sort_unstable();
+        who.dedup();
+        EventRefers { who, is_named }
+    }
+}
+
+/// An event that refers to a person.
+pub(in super::super) struct MatchingEvent {
+    pub(in super::super) id: i64,
+    pub(in super::super) event_id: String,
+    pub(in super::super) source: String,
+    pub(in super::super) event_type: String,
+    pub(in super::super) timestamp_us: i64,
+    pub(in super::super) received_us: i64,
+    pub(in super::super) payload: String,
+    refers: EventRefers,
+}
+
 impl MatchingEvent {
-    fn row<'a>(&'a self, tenant_id: &'a str) -> ServiceEventRow<'a> {
+    pub(in super::super) fn row<'a>(&'a self, tenant_id: &'a str) -> ServiceEventRow<'a> {
         ServiceEventRow {
             timestamp_us: self.timestamp_us,
-            received_us: 0,
+            received_us: self.received_us,
             tenant_id,
             event_id: &self.event_id,
             source: &self.source,
             event_type: &self.event_type,
-            payload: "",
+            payload: &self.payload,
         }
     }
 }
 
-/// Returns the tenant's events with ids in `(after, upto]` that refer to the person.
-fn matching_events(
+/// Returns the SQL that reads a tenant's events in a range of row ids.
+pub(in super::super) fn events_sql(table: &str) -> String {
+    format!(
+        "SELECT id, event_id, source, event_type, timestamp_us, received_us, payload FROM {table} NOT INDEXED \
+         WHERE id > ?1 AND id <= ?2 AND tenant_id = ?3"
+    )
+}
+
+/// Returns the tenant's events with ids in `(after, upto]` that refer to a person.
+pub(in super::super) fn matching_events(
     connection: &Connection,
     table: &str,
     (after, upto): (i64, i64),
     tenant_id: &str,
-    matcher: &PersonMatcher,
+    matcher: &PeopleMatcher,
 ) -> Result<Vec<MatchingEvent>, ShardError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT id, event_id, source, event_type, timestamp_us, payload FROM {table} NOT INDEXED \
-         WHERE id > ?1 AND id <= ?2 AND tenant_id = ?3"
-    ))?;
+    let mut statement = connection.prepare_cached(&events_sql(table))?;
     let mut rows = statement.query(params![after, upto, tenant_id])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-        let mut is_named = false;
-        for at in 1..4 {
-            is_named |= matcher.matches_name(text(at)?);
+        let refers = EventRefers::find([text(1)?, text(2)?, text(3)?], text(6)?.as_bytes(), matcher);
+        if refers.who.is_empty() {
+            continue;
         }
-        if is_named || matcher.matches(text(5)?.as_bytes()) {
-            found.push(MatchingEvent {
-                id: row.get(0)?,
-                event_id: row.get(1)?,
-                source: row.get(2)?,
-                event_type: row.get(3)?,
-                timestamp_us: row.get(4)?,
-                payload: row.get(5)?,
-                is_named,
-            });
-        }
+        found.push(MatchingEvent {
+            id: row.get(0)?,
+            event_id: row.get(1)?,
+            source: row.get(2)?,
+            event_type: row.get(3)?,
+            timestamp_us: row.get(4)?,
+            received_us: row.get(5)?,
+            payload: row.get(6)?,
+            refers,
+        });
     }
     Ok(found)
 }

@@ -228,6 +228,10 @@ fn every_path_finds_its_endpoint_with_and_without_a_trailing_slash() {
         (tenant("reports/export/0a/download/x"), Get, None),
         (tenant("reports/export/0a/x"), Get, None),
         (tenant("customers/c-1"), Delete, Some("/api/v1/tenants/{tenant}/customers/{customer}")),
+        (tenant("customers/c-1"), Get, Some("/api/v1/tenants/{tenant}/customers/{customer}")),
+        (tenant("customers/erase"), Delete, Some("/api/v1/tenants/{tenant}/customers/{customer}")),
+        (tenant("customers/erase"), Post, Some("/api/v1/tenants/{tenant}/customers/erase")),
+        (tenant("customers/c-1/export"), Get, Some("/api/v1/tenants/{tenant}/customers/{customer}/export")),
         (tenant("erasures/0a"), Get, Some("/api/v1/tenants/{tenant}/erasures/{erasure}")),
         ("/clicks/users/-7".to_owned(), Delete, Some("/clicks/users/{user_id}")),
         ("/clicks/erasures/0a".to_owned(), Get, Some("/clicks/erasures/{erasure}")),
@@ -319,13 +323,13 @@ fn every_endpoint_asks_for_what_it_gives() {
                         OPEN
                     }
                 }
-                _ if path.contains("/customers/") => {
-                    if method == Delete {
-                        ADMIN
-                    } else {
-                        OPEN
-                    }
-                }
+                // A customer may have the id `erase`.
+                _ if path.contains("/customers/") => match method {
+                    Post if path.ends_with("/erase") => ADMIN,
+                    Delete if !path.ends_with("/export") => ADMIN,
+                    _ if is_get => ADMIN,
+                    _ => OPEN,
+                },
                 _ if path.contains("/erasures/") && is_of_tenant => {
                     if is_get {
                         ADMIN

@@ -150,4 +150,12 @@ pub(super) const ENTRIES: &[Entry] = &[
          fields and compression. errors lists each invalid member. No export was created. Correct the request \
          and send it again.",
     ),
+    entry(
+        Problem::InvalidErasure,
+        422,
+        "invalid-erasure",
+        "Invalid erasure request",
+        "The body must be a JSON object with a mode (erase or pseudonymise) and customers, an array of 1 to 1000 \
+         ids. errors lists each invalid member. Nothing was erased. Correct the request and send it again.",
+    ),
 ];
