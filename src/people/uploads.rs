@@ -19,6 +19,9 @@ use crate::uploads::{Body, State, Upload, UploadStore};
 /// The number of body bytes searched at once.
 const SLICE_BYTES: usize = 64 * 1024;
 
+/// The bytes of found lines after which a step ends.
+const FOUND_BYTES_MAX: usize = 256 * 1024;
+
 /// The people of one request, whose lines an upload may contain.
 #[derive(Debug)]
 pub(super) struct ErasedPeople {
@@ -123,12 +126,25 @@ pub(super) struct UploadSearch {
     decoder: OrderDecoder,
     at: u64,
     is_begun: bool,
+    /// Set while the unpacker still has lines of the last slice.
+    has_lines: bool,
+    /// Set once the unpacker has the whole body.
+    is_ended: bool,
 }
 
 impl UploadSearch {
     pub(super) fn new(upload: Upload) -> UploadSearch {
         let (unpacker, decoder) = (Unpacker::new(Limits::default()), OrderDecoder::new());
-        UploadSearch { upload, body: None, unpacker, decoder, at: 0, is_begun: false }
+        UploadSearch {
+            upload,
+            body: None,
+            unpacker,
+            decoder,
+            at: 0,
+            is_begun: false,
+            has_lines: false,
+            is_ended: false,
+        }
     }
 
     pub(super) fn upload(&self) -> &Upload {
@@ -150,20 +166,30 @@ impl UploadSearch {
             return self.begin(store, people, found);
         }
         let Some(body) = &self.body else { return Ok(true) };
-        let is_last = self.at >= body.length();
-        if is_last {
+        if self.has_lines {
+            // The lines of the last slice have not all been read.
+        } else if self.at >= body.length() {
             self.unpacker.finish();
+            self.is_ended = true;
         } else {
             let bytes = body.read(self.at, SLICE_BYTES)?;
             self.at += bytes.len() as u64;
             self.unpacker.feed(bytes);
         }
+        let mut found_bytes = 0;
+        self.has_lines = false;
         let unsearchable = loop {
+            // A small part of a packed body may contain any number of lines.
+            if found_bytes >= FOUND_BYTES_MAX {
+                self.has_lines = true;
+                return Ok(false);
+            }
             match self.unpacker.next() {
                 Ok(Next::Line(line)) if line.is_too_long => break Some("a line is too long"),
                 Ok(Next::Line(line)) => {
                     let who = people.who_in(&mut self.decoder, line.bytes);
                     if !who.is_empty() {
+                        found_bytes += line.bytes.len();
                         found.push(Finding::Line(who, line.number, line.bytes.to_vec()));
                     }
                 }
@@ -177,7 +203,7 @@ impl UploadSearch {
         if let Some(reason) = unsearchable {
             found.push(Finding::Unsearchable(people.everyone(), reason));
         }
-        Ok(is_last || unsearchable.is_some())
+        Ok(self.is_ended || unsearchable.is_some())
     }
 
     /// Searches the info, and opens the body.
@@ -310,6 +336,37 @@ mod tests {
             fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
             assert_eq!(who(&two).len(), 2);
         }
+    }
+
+    /// A packed slice of a body may contain any number of lines.
+    #[test]
+    fn a_step_returns_few_lines_and_no_line_is_missed() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 1 << 20).unwrap();
+        let people = vec![("7".to_owned(), PersonMatcher::new(["7"], [], []))];
+        let people = ErasedPeople::new("t".to_owned(), ErasureMode::Erase, people);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        // The last line has no end.
+        gzip.write_all(line("7").repeat(5_000).trim_end().as_bytes()).unwrap();
+        let body = gzip.finish().unwrap();
+        let (length, metadata) = (body.len() as u64, String::new());
+        let wish = NewUpload { length, is_deferred: false, metadata, key: None };
+        let mut upload = Upload::new(UploadId::random().unwrap(), None, wish, 1_000_000);
+        store.create(&mut upload).unwrap();
+        store.body(&upload).unwrap().append(&body).unwrap();
+        let mut search = UploadSearch::new(upload);
+        let (mut numbers, mut is_done) = (Vec::new(), false);
+        while !is_done {
+            let mut found = Vec::new();
+            is_done = search.step(&store, &people, &mut found).unwrap();
+            assert!(found.len() < 2 * FOUND_BYTES_MAX / line("7").len(), "{}", found.len());
+            for finding in found {
+                let Finding::Line(who, number, _) = finding else { panic!("{finding:?}") };
+                assert_eq!(who, [0]);
+                numbers.push(number);
+            }
+        }
+        assert_eq!(numbers, (1..=5_000).collect::<Vec<u64>>());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::super::rows::{LOOK_ROWS, Walk, matching_answers, matching_events, matching_rejected, max_id};
+use super::super::rows::{Walk, matching_answers, matching_events, matching_rejected, max_id};
 use super::page::Page;
 use super::reader::{RowReader, Sought, WITHHELD};
 use super::record::{event_json, json_or_text, record_json};
@@ -12,6 +12,11 @@ use crate::base::ids::ShardId;
 use crate::events::EVENTS;
 use crate::orders::{customers_of, held_customer, held_order};
 use crate::shard::{ShardError, partitions_of};
+
+/// The number of events searched between two checks of the page. Each may have 64 KiB, in every shard at once.
+const EVENTS_MAX: i64 = 16;
+/// The number of rejected records searched between two checks of the page. Each may have megabytes.
+const REJECTED_MAX: i64 = 2;
 
 /// Reads the orders, with their items and the time of their last status change.
 #[derive(Default)]
@@ -83,7 +88,7 @@ impl RowReader for EventReader {
         while let Some(partition) = self.walk.partition(&partitions) {
             let end = max_id(connection, &partition.name)?.unwrap_or(self.walk.at);
             while self.walk.at < end {
-                let bounds = (self.walk.at, self.walk.at.saturating_add(LOOK_ROWS));
+                let bounds = (self.walk.at, self.walk.at.saturating_add(EVENTS_MAX));
                 let matcher = &sought.people.matcher;
                 for event in
                     matching_events(connection, &partition.name, bounds, sought.tenant_id(), matcher)?
@@ -119,7 +124,7 @@ impl RowReader for RejectedReader {
     ) -> Result<bool, ShardError> {
         loop {
             let who_may = |bytes: &[u8]| sought.people.matcher.who_may(bytes);
-            let (found, last) = matching_rejected(connection, self.at, &who_may)?;
+            let (found, last) = matching_rejected(connection, (self.at, REJECTED_MAX), &who_may)?;
             let Some(last) = last else { return Ok(true) };
             self.at = last;
             for record in found {

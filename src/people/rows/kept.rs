@@ -27,11 +27,11 @@ pub(in super::super) const REJECTED_SQL: &str = "SELECT rowid, lane, sequence, k
 /// so only their bytes can be searched.
 pub(in super::super) fn matching_rejected(
     connection: &Connection,
-    after: i64,
+    (after, rows_max): (i64, i64),
     who_may: &dyn Fn(&[u8]) -> Vec<usize>,
 ) -> Result<(Vec<RejectedRecord>, Option<i64>), ShardError> {
     let mut statement = connection.prepare_cached(REJECTED_SQL)?;
-    let mut rows = statement.query([after, ROWS_PER_SLICE])?;
+    let mut rows = statement.query([after, rows_max])?;
     let (mut found, mut last) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
         last = Some(row.get(0)?);
@@ -61,8 +61,9 @@ pub(in super::super) fn erase_rejected(
 ) -> Result<bool, ShardError> {
     loop {
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (found, last) =
-            matching_rejected(&transaction, erasing.walk.at, &|payload| erasing.who_may(payload))?;
+        let (found, last) = matching_rejected(&transaction, (erasing.walk.at, ROWS_PER_SLICE), &|payload| {
+            erasing.who_may(payload)
+        })?;
         let Some(last) = last else { return Ok(true) };
         for record in &found {
             transaction

@@ -22,4 +22,4 @@ pub(super) use self::walk::{Walk, max_id};
 /// The number of customer rows, rejected records or responses in one transaction.
 const ROWS_PER_SLICE: i64 = 64;
 /// The number of rows searched between two checks of the clock.
-pub(super) const LOOK_ROWS: i64 = 250;
+const LOOK_ROWS: i64 = 250;
