@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt as _;
 /// Returns the names of kernel functions by address. An address without a name is missing, and all are if the kernel
 /// hides addresses (`kernel.kptr_restrict`).
 pub(super) fn kernel_names(mut addresses: Vec<u64>) -> HashMap<u64, String> {
+    if addresses.is_empty() {
+        return HashMap::new();
+    }
     addresses.sort_unstable();
     addresses.dedup();
     let list = fs::read("/proc/kallsyms").unwrap_or_default();

@@ -177,6 +177,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kernel_without_names_is_one_box_and_its_entry_is_none() {
+        let mut names = Names {
+            frames: Vec::new(),
+            numbers: HashMap::new(),
+            by_address: HashMap::new(),
+            kernel: HashMap::new(),
+            calls: None,
+        };
+        let kernel = vec![30, 21, 11];
+        let chain = Chain { thread: "t".to_owned(), kernel, addresses: Vec::new(), count: 1 };
+        let found = |names: &mut Names| {
+            let frames = names.of(&chain).into_iter().map(|frame| names.frames[frame].name.clone());
+            frames.collect::<Vec<_>>()
+        };
+        assert_eq!(found(&mut names), [KERNEL_UNNAMED]);
+        // Outwards, the second and third addresses are behind their calls.
+        let named = [(30, "vfs_read"), (20, "do_syscall_64"), (10, "entry_SYSCALL_64_after_hwframe")];
+        names.kernel = named.map(|(address, name)| (address, name.to_owned())).into();
+        assert_eq!(found(&mut names), ["vfs_read"]);
+    }
+
+    #[test]
     fn lines_of_equal_names_are_one() {
         let frame = |name: &str, line| Frame { line, ..Frame::foreign(name) };
         let stack =
