@@ -354,6 +354,24 @@ mod tests {
     }
 
     #[test]
+    fn pipelined_answers_are_counted_one_by_one_and_the_missing_ones_are_lost() -> Result<()> {
+        let (addr, thread) = server(4)?;
+        let mut load = Loop::connect(addr, &Shape { depth: 3, ..Shape::events(1) })?;
+        let mut bytes = vec![0u8; ANSWER_BYTES_MAX];
+        // The server answers all requests that it has read, two writes of three, and closes.
+        while load.connections[0].is_some() && load.send_due(clock::monotonic_us()).is_ok() {
+            for index in 0..load.epoll.wait(1000)? {
+                load.read(load.epoll.key(index) as usize, &mut bytes)?;
+            }
+        }
+        assert!(matches!(thread.join(), Ok(Ok(()))));
+        let Answers { accepted, refused, lost, .. } = load.answers;
+        assert_eq!((accepted, refused), (5, 1));
+        assert_eq!(accepted + refused + lost, load.sent);
+        Ok(())
+    }
+
+    #[test]
     fn a_span_holds_only_its_own_windows() -> Result<()> {
         let mut answers = Answers::new(1_000_000);
         answers.record(1_050_000, 10, 202)?;
