@@ -148,7 +148,8 @@
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Reader threads run limited steps with read-only connections
 //! ([`shard::read`]). A query sees the rows that existed when it first read each shard, and its cursor records this.
-//! `bench/plans.md` has SQLite's plan for every statement.
+//! `bench/plans.md` has SQLite's plan for every statement. A count of a whole period (`events/scan.rs`) merges what
+//! each step found, in the same bounded steps.
 //!
 //! # The life of a product read
 //!

@@ -14,6 +14,7 @@ mod documented;
 mod duplicates;
 mod durability;
 mod endpoints;
+mod event_queries;
 mod exactly_once;
 mod exports;
 mod house_words;

@@ -92,6 +92,7 @@ fn seen(server: &Server, name: &str, tenant: &Tenant) -> Vec<Vec<u8>> {
         format!("/api/v1/tenants/{name}/orders/search?limit=100000"),
         format!("/events?tenant_id={name}"),
         format!("/metrics?tenant_id={name}&bucket_size=hour"),
+        format!("/api/v1/tenants/{name}/events/summary?group_by=source"),
         format!("/api/v1/tenants/{name}/stock/p"),
         format!("/api/v1/tenants/{name}/stock"),
         format!("/api/v1/tenants/{name}/products"),
@@ -136,6 +137,12 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
     match path {
         "/api/v1/tenants/{tenant}/orders/search" => {
             each("orders/search?limit=5").into_iter().map(get).collect()
+        }
+        "/api/v1/tenants/{tenant}/events/summary" => {
+            each("events/summary?group_by=source").into_iter().map(get).collect()
+        }
+        "/api/v1/tenants/{tenant}/events/unique" => {
+            each("events/unique?by=payload.of").into_iter().map(get).collect()
         }
         "/api/v1/tenants/{tenant}/metrics/sales" => {
             each("metrics/sales?group_by=product").into_iter().map(get).collect()
@@ -297,8 +304,8 @@ fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
     let before = seen(&server, OTHER, &other);
     assert_eq!(
         before.iter().filter(|told| names_other(told)).count(),
-        7,
-        "rows, events, buckets, two figures by name, products, a product"
+        8,
+        "rows, events, buckets, a summary, two figures by name, products, a product"
     );
 
     let mut refusals = BTreeSet::new();

@@ -199,21 +199,22 @@ fn check_reads(server: &Server, model: &Model, filter: &Filter, page_size: usize
     assert_eq!(streamed, wanted, "{target} as a stream");
 }
 
+/// Returns the start of the minute, hour or day that contains a time.
+fn local_start(zone: &TimeZone, size: &str, us: i64) -> jiff::Zoned {
+    let local = jiff::Timestamp::from_microsecond(us).expect("a time").to_zoned(zone.clone());
+    let to = |unit| jiff::ZonedRound::new().smallest(unit).mode(jiff::RoundMode::Trunc);
+    let start = match size {
+        "minute" => local.round(to(jiff::Unit::Minute)),
+        "hour" => local.round(to(jiff::Unit::Hour)),
+        _ => local.start_of_day(),
+    };
+    start.expect("a start")
+}
+
 /// Returns the buckets of this size, counted from the model.
 fn buckets(model: &Model, filter: &Filter, size: &str, zone: Option<&str>) -> Vec<Value> {
     let zone = jiff::tz::TimeZone::get(zone.unwrap_or("UTC")).expect("a zone");
-    let start_of = |us: i64| {
-        let local = jiff::Timestamp::from_microsecond(us).expect("a time").to_zoned(zone.clone());
-        let local =
-            match size {
-                "minute" => local
-                    .round(jiff::ZonedRound::new().smallest(jiff::Unit::Minute).mode(jiff::RoundMode::Trunc)),
-                "hour" => local
-                    .round(jiff::ZonedRound::new().smallest(jiff::Unit::Hour).mode(jiff::RoundMode::Trunc)),
-                _ => local.start_of_day(),
-            };
-        local.expect("a bucket").timestamp().as_microsecond()
-    };
+    let start_of = |us: i64| local_start(&zone, size, us).timestamp().as_microsecond();
     let mut found: BTreeMap<(i64, &str, &str), (u64, i64, i64)> = BTreeMap::new();
     let whole = Filter { from_us: None, to_us: None, ..*filter };
     for event in whole.of(model) {
@@ -244,6 +245,59 @@ fn check_buckets(server: &Server, model: &Model, filter: &Filter, size: &str, zo
     let said = answer.json();
     assert_eq!(said["metrics"].as_array(), Some(&buckets(model, filter, size, zone)), "{target}");
     assert_eq!((said["tenant_id"].as_str(), said["bucket_size"].as_str()), (Some(filter.tenant), Some(size)));
+}
+
+/// Returns a tenant's path, and the filter's parameters without the tenant.
+fn events_path(filter: &Filter, rest: &str) -> String {
+    let query = filter.query();
+    let filters = query.split_once('&').map_or("", |(_, filters)| filters);
+    format!("/api/v1/tenants/{}/events/{rest}&{filters}", encoded(filter.tenant))
+}
+
+/// Checks that a summary and its total equal a recount of the model.
+fn check_summary(server: &Server, model: &Model, filter: &Filter, by: &str, zone: &str) {
+    let zone_of = TimeZone::get(zone).expect("a zone");
+    let events = Filter { descending: false, ..*filter }.of(model);
+    let mut groups: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
+    for event in &events {
+        let key = match by {
+            "source" => event.source.to_owned(),
+            "event_type" => event.kind.to_owned(),
+            "hour" => local_start(&zone_of, "hour", event.at_us).timestamp().to_string(),
+            _ => local_start(&zone_of, "day", event.at_us).date().to_string(),
+        };
+        groups.entry(key).or_default().push(event);
+    }
+    let time = |event: Option<&&Event>| event.map(|event| firehose::base::clock::rfc3339(event.at_us));
+    let told = |key: &String, events: &Vec<&Event>| json!({"key": key, "count": events.len(), "first_at": time(events.first()), "last_at": time(events.last())});
+    let wanted: Vec<_> = groups.iter().map(|(key, events)| told(key, events)).collect();
+    let target = events_path(filter, &format!("summary?group_by={by}&tz={}", encoded(zone)));
+    let said = server.get(&target).json();
+    assert_eq!(said["groups"].as_array(), Some(&wanted), "{target}: {said}");
+    let total =
+        json!({"count": events.len(), "first_at": time(events.first()), "last_at": time(events.last())});
+    assert_eq!((&said["total"], &said["meta"]["precision"]), (&total, &json!("exact")), "{target}");
+}
+
+/// Checks numbers of distinct values.
+fn check_unique(server: &Server, model: &Model, filter: &Filter) {
+    let events = filter.of(model);
+    let payload = |event: &&&Event| serde_json::from_str::<Value>(&event.payload).expect("JSON");
+    let distinct = |values: Vec<String>| values.into_iter().collect::<std::collections::BTreeSet<_>>().len();
+    let of = |member: &str| events.iter().map(|event| payload(&event)[member].to_string()).collect();
+    for (by, count, missing) in [
+        ("payload.n", distinct(of("n")), 0),
+        ("/payload/text", distinct(of("text")), 0),
+        ("payload.text.0", 0, events.len()),
+        ("source", distinct(events.iter().map(|event| event.source.to_owned()).collect()), 0),
+        ("event_type", distinct(events.iter().map(|event| event.kind.to_owned()).collect()), 0),
+    ] {
+        let target = events_path(filter, &format!("unique?by={by}"));
+        let said = server.get(&target).json();
+        let told = ["by", "count", "events", "missing"].map(|name| said[name].clone());
+        assert_eq!(told, [json!(by), json!(count), json!(events.len()), json!(missing)], "{target}: {said}");
+        assert_eq!(said["meta"]["precision"], "exact");
+    }
 }
 
 /// Sends the rows and checks the outcome of each.
@@ -304,6 +358,15 @@ fn r1_one_two_and_eight_shards_answer_alike_and_r2_no_row_crosses_tenants() {
         ] {
             let filter = Filter::random(&mut chance);
             servers.iter().for_each(|server| check_buckets(server, &model, &filter, size, zone));
+        }
+        for zone in ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe"] {
+            let filter = Filter::random(&mut chance);
+            for server in &servers {
+                ["source", "event_type", "hour", "day"]
+                    .iter()
+                    .for_each(|by| check_summary(server, &model, &filter, by, zone));
+                check_unique(server, &model, &filter);
+            }
         }
         if round == 3 {
             // A restart shows that the answers come from the files, not from the process.

@@ -174,12 +174,14 @@ fn money_sums_are_exact_or_the_order_is_refused_with_amount_out_of_range() {
 }
 
 /// The routes with a range of times, each with its other required parameters.
-const RANGED: [&str; 5] = [
+const RANGED: [&str; 7] = [
     "/events?tenant_id=t",
     "/clicks?",
     "/metrics?tenant_id=t&bucket_size=day",
     "/api/v1/tenants/t/orders/search?",
     "/api/v1/tenants/t/metrics/sales?",
+    "/api/v1/tenants/t/events/summary?",
+    "/api/v1/tenants/t/events/unique?by=payload.a",
 ];
 
 #[test]

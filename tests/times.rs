@@ -81,7 +81,7 @@ fn store(server: &Server, times_us: &[i64], chance: &mut Chance) {
     let mut client = server.client();
     let event = |(number, at_us): (usize, &i64)| {
         json!({"event_id": format!("e{number}"), "tenant_id": "acme", "source": "web", "event_type": "click",
-            "timestamp": rfc3339(*at_us), "payload": {}})
+            "timestamp": rfc3339(*at_us), "payload": {"n": number}})
     };
     let events: Vec<Value> = times_us.iter().enumerate().map(event).collect();
     let stored =
@@ -123,6 +123,14 @@ fn check(server: &Server, times_us: &[i64], ask: &Ask) {
     let sums = sales(server, "acme", &format!("group_by=hour{query}"));
     let orders = sums["groups"].as_array().expect("groups").iter().map(|group| group["orders"].as_u64());
     assert_eq!(orders.sum::<Option<u64>>(), Some(wanted.len() as u64), "sales {query}");
+    let summary = server.get(&format!("/api/v1/tenants/acme/events/summary?{}", &query[1..])).json();
+    assert_eq!(summary["total"]["count"], wanted.len(), "summary {query}");
+    let unique = server.get(&format!("/api/v1/tenants/acme/events/unique?by=payload.n{query}")).json();
+    assert_eq!(
+        (&unique["count"], &unique["events"]),
+        (&json!(wanted.len()), &json!(wanted.len())),
+        "unique {query}"
+    );
     // A bucket is in the period in which it begins.
     let buckets = server.get(&format!("/metrics?tenant_id=acme&bucket_size=minute{query}")).json();
     let counts =
@@ -245,6 +253,8 @@ fn every_route_refuses_a_period_that_contradicts_itself() {
         "/clicks?",
         "/api/v1/tenants/acme/orders/search?",
         "/api/v1/tenants/acme/metrics/sales?",
+        "/api/v1/tenants/acme/events/summary?",
+        "/api/v1/tenants/acme/events/unique?by=source&",
         "/api/v1/tenants/acme/price-anomalies?",
         "/api/v1/tenants/acme/products/p/price-anomalies?",
     ] {

@@ -57,9 +57,16 @@ impl KeyHasher {
     #[inline]
     #[must_use]
     pub fn digest(&self, bytes: &[u8]) -> u64 {
+        self.wide_digest(bytes) as u64
+    }
+
+    /// Returns a 128-bit hash of any bytes.
+    #[inline]
+    #[must_use]
+    pub fn wide_digest(&self, bytes: &[u8]) -> u128 {
         let mut hasher = self.hasher;
         hasher.write(bytes);
-        hasher.finish128().as_u128() as u64
+        hasher.finish128().as_u128()
     }
 }
 

@@ -1,16 +1,28 @@
-//! `POST /events` and `/events/bulk`: the outcome of every row. `/metrics?tenant_id=…`: counts over time.
+//! `POST /events` and `/events/bulk`: the outcome of every row. `/metrics?tenant_id=…`: counts over time. Summaries and
+//! numbers of distinct values.
 
+use jiff::tz::TimeZone;
+
+use super::buckets::Tally;
 use super::count::Bucket;
-use super::query::BucketsPlan;
-use super::shapes::{BulkResult, BulkRow, EventResult, Metric, Metrics};
+use super::groups::Groups;
+use super::query::{BucketsPlan, GroupBy, SummaryPlan, UniquePlan};
+use super::shapes::{
+    BulkResult, BulkRow, EventGroup, EventResult, EventSummary, EventTotal, Metric, Metrics, SummaryMeta,
+    UniqueMeta, UniqueMethod, UniqueValues,
+};
+use super::summary::{Summary, Unique};
 use crate::api::error::{RowErrors, RowRefusal};
+use crate::api::reads;
 use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::ids::Receipt;
 use crate::config::AckLevel;
 use crate::event::{Code, DecodeError, FieldError, FieldErrors};
 use crate::http::Answer;
+use crate::query::date_of;
 use crate::shard::Outcome;
+use crate::sketch::HyperLogLog;
 
 /// Returns the error for a row that belongs to a tenant other than the key's.
 #[must_use]
@@ -142,6 +154,81 @@ pub(super) fn buckets(plan: &BucketsPlan, buckets: &[Bucket]) -> Answer {
     };
     Answer::new(200, "application/json", serde_json::to_vec(&body).unwrap_or_default())
         .with("Cache-Control", "no-store")
+}
+
+/// When the answer to a query began.
+pub(super) struct Started {
+    as_of_us: i64,
+    monotonic_us: u64,
+}
+
+impl Started {
+    pub(super) fn now() -> Started {
+        Started { as_of_us: clock::unix_us(), monotonic_us: clock::monotonic_us() }
+    }
+
+    fn as_of(&self) -> String {
+        clock::rfc3339(self.as_of_us)
+    }
+
+    fn elapsed_ms(&self) -> f64 {
+        (clock::monotonic_us() - self.monotonic_us) as f64 / 1e3
+    }
+}
+
+/// Returns the response with counts by group.
+#[must_use]
+pub(super) fn summary(plan: &SummaryPlan, summary: Summary, started: Started) -> Answer {
+    let group = |key: String, tally: Tally| EventGroup {
+        key,
+        count: tally.count.unsigned_abs(),
+        first_at: clock::rfc3339(tally.first_us),
+        last_at: clock::rfc3339(tally.last_us),
+    };
+    let zone = plan.period.zone.clone().unwrap_or(TimeZone::UTC);
+    let key_of = |start_us: i64| match plan.by {
+        GroupBy::Day => date_of(&zone, start_us).to_string(),
+        _ => clock::rfc3339(start_us),
+    };
+    let Groups { times, names } = summary.groups;
+    let times = times.into_iter().map(|(start_us, tally)| group(key_of(start_us), tally));
+    let names = names.into_iter().map(|(name, tally)| group(name, tally));
+    let total = EventTotal {
+        count: summary.total.map_or(0, |total| total.count.unsigned_abs()),
+        first_at: summary.total.map(|total| clock::rfc3339(total.first_us)),
+        last_at: summary.total.map(|total| clock::rfc3339(total.last_us)),
+    };
+    let meta = SummaryMeta {
+        precision: "exact",
+        rows_scanned: summary.read,
+        preaggregated: summary.preaggregated,
+        as_of: started.as_of(),
+        elapsed_ms: started.elapsed_ms(),
+    };
+    reads::json(200, &EventSummary { groups: times.chain(names).collect(), total, meta })
+}
+
+/// Returns the response with a number of distinct values.
+#[must_use]
+pub(super) fn unique(plan: &UniquePlan, unique: &Unique, started: Started) -> Answer {
+    let (precision, method, error_bounds) = match unique.is_exact {
+        true => ("exact", "set of 128-bit hashes", serde_json::json!({})),
+        false => {
+            let error = HyperLogLog::RELATIVE_STANDARD_ERROR;
+            ("approx", "hyperloglog p=14", serde_json::json!({"count": {"relative_standard_error": error}}))
+        }
+    };
+    let meta = UniqueMeta {
+        precision,
+        method: UniqueMethod { count: method },
+        error_bounds,
+        rows_scanned: unique.read,
+        preaggregated: unique.preaggregated,
+        as_of: started.as_of(),
+        elapsed_ms: started.elapsed_ms(),
+    };
+    let Unique { count, events, missing, .. } = *unique;
+    reads::json(200, &UniqueValues { by: plan.text.clone(), count, events, missing, meta })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::count::{Bucket, bucket_counts};
 use super::query::BucketsPlan;
 use crate::base::bucket_size::BucketSize;
 use crate::query::{ParameterError, QueryError, Readers, local};
+use crate::shard::read::TimeRange;
 
 /// The maximum number of buckets in one answer, and in one shard's contribution to it.
 const BUCKETS_MAX: usize = 100_000;
@@ -22,7 +23,7 @@ const YEARS_US: (i64, i64) = (0, 4_102_444_800_000_000);
 pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket>, QueryError> {
     let _permit = readers.permit()?;
     let zone = plan.zone.as_ref().filter(|_| plan.size != BucketSize::Minute);
-    let size = zone.map_or(plan.size, |zone| pieces(zone, plan));
+    let size = zone.map_or(plan.size, |zone| pieces(zone, &plan.range));
     let mut range = plan.range;
     if size != plan.size {
         // A bucket that begins in the range may end after it.
@@ -39,7 +40,7 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
         QueryError::Parameters(vec![ParameterError { name: "from", code: "range_too_large", detail }])
     };
     let mut merged: BTreeMap<(i64, String, String), (i64, i64, i64)> = BTreeMap::new();
-    let mut starts = Starts { zone: zone.filter(|_| size != plan.size), size: plan.size, last: None };
+    let mut starts = Starts::new(zone.filter(|_| size != plan.size), plan.size);
     for share in shares {
         if share.len() > limit {
             return Err(too_many());
@@ -72,9 +73,9 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
 
 /// Returns the size of the pieces that a zone's buckets are built from. These are hours if all of the zone's offsets
 /// in the range are whole hours, and minutes otherwise.
-fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
-    let from = plan.range.from_us.unwrap_or(i64::MIN).clamp(YEARS_US.0, YEARS_US.1);
-    let to = plan.range.to_us.unwrap_or(i64::MAX).clamp(YEARS_US.0, YEARS_US.1);
+pub(super) fn pieces(zone: &TimeZone, range: &TimeRange) -> BucketSize {
+    let from = range.from_us.unwrap_or(i64::MIN).clamp(YEARS_US.0, YEARS_US.1);
+    let to = range.to_us.unwrap_or(i64::MAX).clamp(YEARS_US.0, YEARS_US.1);
     let Ok(start) = Timestamp::from_microsecond(from) else { return BucketSize::Minute };
     let is_whole = |seconds: i32| seconds % 3_600 == 0;
     let mut following = zone
@@ -82,23 +83,25 @@ fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
         .take_while(|transition| transition.timestamp().as_microsecond() < to.saturating_add(DAY_MAX_US));
     let whole_hours = is_whole(zone.to_offset(start).seconds())
         && following.all(|transition| is_whole(transition.offset().seconds()));
-    match (whole_hours, plan.size) {
-        // With offsets of whole hours, an hour of the zone is an hour of UTC.
-        (true, _) => BucketSize::Hour,
-        (false, _) => BucketSize::Minute,
-    }
+    // With offsets of whole hours, an hour of the zone is an hour of UTC.
+    if whole_hours { BucketSize::Hour } else { BucketSize::Minute }
 }
 
 /// Finds the starts of a zone's buckets. Remembers the last day, because neighbouring pieces mostly share it.
-struct Starts<'z> {
+pub(super) struct Starts<'z> {
     zone: Option<&'z TimeZone>,
     size: BucketSize,
     /// The start of the last day, and the start of the day after it.
     last: Option<(i64, i64)>,
 }
 
-impl Starts<'_> {
-    fn of(&mut self, us: i64) -> i64 {
+impl<'z> Starts<'z> {
+    /// Without a zone, a bucket's start is that of its piece.
+    pub(super) fn new(zone: Option<&'z TimeZone>, size: BucketSize) -> Starts<'z> {
+        Starts { zone, size, last: None }
+    }
+
+    pub(super) fn of(&mut self, us: i64) -> i64 {
         let Some(zone) = self.zone else { return us };
         if let Some((start, end)) = self.last
             && (start..end).contains(&us)

@@ -46,19 +46,19 @@ CREATE TABLE {table} (
 
 /// One group's count, earliest time and latest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tally {
-    count: i64,
-    first_us: i64,
-    last_us: i64,
+pub(super) struct Tally {
+    pub(super) count: i64,
+    pub(super) first_us: i64,
+    pub(super) last_us: i64,
 }
 
 impl Tally {
-    fn of(us: i64) -> Tally {
+    pub(super) fn of(us: i64) -> Tally {
         Tally { count: 1, first_us: us, last_us: us }
     }
 
     #[inline]
-    fn add(&mut self, other: Tally) {
+    pub(super) fn add(&mut self, other: Tally) {
         self.count += other.count;
         self.first_us = self.first_us.min(other.first_us);
         self.last_us = self.last_us.max(other.last_us);

@@ -48,7 +48,7 @@ pub(super) fn count(
         + edge(inner_to, to)?)
 }
 
-fn ceil(size: BucketSize, us: i64) -> i64 {
+pub(super) fn ceil(size: BucketSize, us: i64) -> i64 {
     size.floor(us + size.us() - 1)
 }
 
@@ -127,12 +127,26 @@ fn buckets_text(size: BucketSize) -> String {
     )
 }
 
+/// Returns the SQL that reads a tenant's buckets after a position.
+pub(super) fn group_text(size: BucketSize) -> String {
+    format!(
+        "SELECT start_us, source, event_type, count, first_us, last_us FROM {} WHERE tenant_id = ?1 \
+         AND (start_us, source, event_type) > (?2, ?3, ?4) AND start_us < ?5 \
+         ORDER BY start_us, source, event_type",
+        table_of(size)
+    )
+}
+
 /// Returns every SQL statement that can read the bucket tables, with its name, to check the query plans.
 #[must_use]
 pub fn bucket_statements() -> Vec<(String, String)> {
     let both = |size: BucketSize| {
         let table = table_of(size);
-        [(format!("{table}, summed"), sum_text(size)), (format!("{table}, listed"), buckets_text(size))]
+        [
+            (format!("{table}, summed"), sum_text(size)),
+            (format!("{table}, listed"), buckets_text(size)),
+            (format!("{table}, grouped"), group_text(size)),
+        ]
     };
     BucketSize::ALL.into_iter().flat_map(both).collect()
 }

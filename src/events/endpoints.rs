@@ -1,12 +1,12 @@
 //! `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, and report every row's
-//! outcome. `GET /events` and `/metrics?tenant_id=…`.
+//! outcome. `GET /events`, `/metrics?tenant_id=…`, summaries and numbers of distinct values.
 
 use std::sync::Arc;
 
-use super::answer::{self, Bulk};
+use super::answer::{self, Bulk, Started};
 use super::body::ServiceEvent;
 use super::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};
-use super::{bucket_query, query};
+use super::{bucket_query, query, summary};
 use crate::api;
 use crate::api::error::{EventRefused, RowErrors, RowRefusal};
 use crate::base::clock;
@@ -180,4 +180,20 @@ pub async fn get_buckets(call: Call<'_>, _: Body<'_>) -> Result<Answer, NotRead>
     check_tenant(call.lane, &call.principal, &plan.of.tenant_id, Scope::Read)?;
     let buckets = bucket_query::buckets(&call.lane.readers, &plan).await?;
     Ok(answer::buckets(&plan, &buckets))
+}
+
+/// Handles `GET …/events/summary`, which returns counts by group.
+pub async fn get_summary(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
+    let started = Started::now();
+    let plan = query::SummaryPlan::new(call.tenant(), call.query()).map_err(QueryError::Parameters)?;
+    let summary = summary::summary(&call.lane.readers, &plan).await?;
+    Ok(answer::summary(&plan, summary, started))
+}
+
+/// Handles `GET …/events/unique`, which returns the number of distinct values.
+pub async fn get_unique(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
+    let started = Started::now();
+    let plan = query::UniquePlan::new(call.tenant(), call.query()).map_err(QueryError::Parameters)?;
+    let unique = summary::unique(&call.lane.readers, call.lane.keys, &plan).await?;
+    Ok(answer::unique(&plan, &unique, started))
 }

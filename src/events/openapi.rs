@@ -5,11 +5,15 @@ use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Content, Required, ResponseBuilder};
 
+use super::distinct::EXACT_VALUES_MAX;
+use super::payload_value::{PATH_CHARS_MAX, PATH_PARTS_MAX};
 use super::shapes::{
-    BulkEvents, BulkResult, BulkRow, EventPage, EventResult, Metric, Metrics, ServiceEvent, StoredEvent,
+    BulkEvents, BulkResult, BulkRow, EventGroup, EventPage, EventResult, EventSummary, EventTotal, Metric,
+    Metrics, ServiceEvent, StoredEvent, SummaryMeta, UniqueMeta, UniqueMethod, UniqueValues,
 };
+use super::summary::GROUPS_MAX;
 use crate::api::openapi::links::{Next, with_links};
-use crate::api::openapi::parameters::{identifier, name, paging, parameter, range, words};
+use crate::api::openapi::parameters::{identifier, in_path, matching, name, paging, parameter, range, words};
 use crate::api::openapi::{READING, answer, json_like, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
@@ -27,6 +31,13 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<EventPage>()
         .schema_from::<Metrics>()
         .schema_from::<Metric>()
+        .schema_from::<EventSummary>()
+        .schema_from::<EventGroup>()
+        .schema_from::<EventTotal>()
+        .schema_from::<SummaryMeta>()
+        .schema_from::<UniqueValues>()
+        .schema_from::<UniqueMeta>()
+        .schema_from::<UniqueMethod>()
 }
 
 /// The problems of every request that sends events.
@@ -187,5 +198,64 @@ pub fn get_metrics() -> OperationBuilder {
             .header("X-Request-Id", request_id())
             .build(),
     );
+    with_problems(operation, READING)
+}
+
+fn path_tenant() -> Parameter {
+    in_path("tenant", "The tenant that owns the events.", identifier())
+}
+
+#[must_use]
+pub fn get_summary() -> OperationBuilder {
+    let description = format!(
+        "Counts, earliest and latest times are exact: whole minutes, hours and days come from counts that are \
+         updated together with the events, and the ends of the period from the events. With `tz`, hours and days \
+         begin as they do in that zone. If more than {GROUPS_MAX} groups have events, the response is 422."
+    );
+    let operation = OperationBuilder::new()
+        .operation_id(Some("eventSummary"))
+        .tag("events")
+        .summary(Some("A tenant's events by type, source, hour or day"))
+        .description(Some(description))
+        .parameter(path_tenant())
+        .parameter(parameter(
+            "group_by",
+            "Default: `event_type`.",
+            words(&["event_type", "source", "hour", "day"]),
+        ));
+    let operation = range(names(operation))
+        .response("200", answer("The groups.", json_of("EventSummary"), "application/json"));
+    with_problems(operation, &[READING, &[Problem::QueryTooLarge]].concat())
+}
+
+#[must_use]
+pub fn get_unique() -> OperationBuilder {
+    let description = format!(
+        "Values are equal if they have the same JSON type and content: `1` and `1.0` are one number, `\"1\"` is a \
+         string, objects are compared by their members in any order, and the last of several members with one name \
+         counts. Up to {EXACT_VALUES_MAX} values are counted exactly. Above that, the number is an estimate with the \
+         relative standard error in `error_bounds`. A payload value is read from every event of the period, however \
+         many there are, so a long period takes long."
+    );
+    let by = format!(
+        "The value: `source`, `event_type`, or a value in the payload. `payload.user.id` names members. A JSON \
+         Pointer (RFC 6901) such as `/payload/user.id/0` can name every member, also one with a dot in its name. A \
+         whole number names an element of an array, from 0. At most {PATH_CHARS_MAX} characters and \
+         {PATH_PARTS_MAX} members."
+    );
+    let pattern = format!(
+        "^(source|event_type|payload(\\.[^.]+){{1,{PATH_PARTS_MAX}}}|/payload(/([^~/]|~[01])*){{1,{PATH_PARTS_MAX}}})$"
+    );
+    let mut by = parameter("by", &by, matching(&pattern).max_length(Some(PATH_CHARS_MAX)));
+    by.required = Required::True;
+    let operation = OperationBuilder::new()
+        .operation_id(Some("uniqueEventValues"))
+        .tag("events")
+        .summary(Some("The number of distinct values in a tenant's events"))
+        .description(Some(description))
+        .parameter(path_tenant())
+        .parameter(by);
+    let operation = range(names(operation))
+        .response("200", answer("The number.", json_of("UniqueValues"), "application/json"));
     with_problems(operation, READING)
 }

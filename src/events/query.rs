@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 
 use super::count::count;
+use super::payload_value::{PATH_CHARS_MAX, PATH_PARTS_MAX, ValuePath};
 use super::read::EventFilter;
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
@@ -54,6 +55,86 @@ pub fn rows_plan(query: Option<&str>) -> Result<(RowsPlan, String), Vec<Paramete
     let tenant_id = parameters.tenant();
     let of = event_filter(&mut parameters, tenant_id.clone());
     Ok((RowsPlan::new(parameters, of)?, tenant_id))
+}
+
+/// What events are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupBy {
+    EventType,
+    Source,
+    Hour,
+    Day,
+}
+
+/// A query for the number of events by group.
+#[derive(Clone, Debug)]
+pub(super) struct SummaryPlan {
+    pub of: EventFilter,
+    pub by: GroupBy,
+    pub period: Period,
+}
+
+impl SummaryPlan {
+    /// Parses the query of `…/events/summary`.
+    pub(super) fn new(tenant_id: &str, query: Option<&str>) -> Result<SummaryPlan, Vec<ParameterError>> {
+        let mut parameters = Parameters::with_period(query, &["group_by", "source", "event_type"]);
+        let groups = [
+            ("event_type", GroupBy::EventType),
+            ("source", GroupBy::Source),
+            ("hour", GroupBy::Hour),
+            ("day", GroupBy::Day),
+        ];
+        let by = parameters.choice("group_by", &groups).unwrap_or(GroupBy::EventType);
+        let of = event_filter(&mut parameters, tenant_id.to_owned());
+        let period = Period::read(&mut parameters);
+        parameters.done(SummaryPlan { of, by, period })
+    }
+}
+
+/// What distinct values are counted of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum UniqueBy {
+    Names(GroupBy),
+    Payload(ValuePath),
+}
+
+/// A query for the number of distinct values.
+#[derive(Clone, Debug)]
+pub(super) struct UniquePlan {
+    pub of: EventFilter,
+    /// The value, as the client wrote it.
+    pub text: String,
+    pub by: UniqueBy,
+    pub period: Period,
+}
+
+impl UniquePlan {
+    /// Parses the query of `…/events/unique`.
+    pub(super) fn new(tenant_id: &str, query: Option<&str>) -> Result<UniquePlan, Vec<ParameterError>> {
+        let mut parameters = Parameters::with_period(query, &["by", "source", "event_type"]);
+        let text = parameters.value("by");
+        let by = match text.as_deref() {
+            None => {
+                let detail = "by is required: source, event_type, or a path such as payload.user.id";
+                parameters.wrong("by", "missing_parameter", detail);
+                None
+            }
+            Some("source") => Some(UniqueBy::Names(GroupBy::Source)),
+            Some("event_type") => Some(UniqueBy::Names(GroupBy::EventType)),
+            Some(path) => ValuePath::parse(path).map(UniqueBy::Payload).or_else(|| {
+                let detail = format!(
+                    "by must be source, event_type, a path such as payload.user.id, or a JSON Pointer such as \
+                     /payload/user.id/0; at most {PATH_CHARS_MAX} characters and {PATH_PARTS_MAX} members"
+                );
+                parameters.wrong("by", "unknown_value", &detail);
+                None
+            }),
+        };
+        let of = event_filter(&mut parameters, tenant_id.to_owned());
+        let period = Period::read(&mut parameters);
+        let by = by.unwrap_or(UniqueBy::Names(GroupBy::Source));
+        parameters.done(UniquePlan { of, text: text.unwrap_or_default(), by, period })
+    }
 }
 
 fn event_filter(parameters: &mut Parameters, tenant_id: String) -> EventFilter {

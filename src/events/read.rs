@@ -118,11 +118,16 @@ fn event(
     out.extend_from_slice(b"\"}\n");
 }
 
+pub(super) fn payload_sql(partition: &str) -> String {
+    format!("SELECT payload FROM {partition} WHERE id = ?1")
+}
+
 /// Returns every SQL statement that can read events from a partition, with its name, to check the query plans.
 #[must_use]
 pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let of = EventFilter { tenant_id: "t".to_owned(), source: None, event_type: None };
     let mut found = statements("events", &of, partition);
     found.push(("events, counted".to_owned(), count_sql(partition)));
+    found.push(("events, a payload".to_owned(), payload_sql(&partition.name)));
     found
 }

@@ -153,3 +153,105 @@ pub struct Metric {
     #[schema(format = DateTime, example = "2024-01-15T10:59:00Z")]
     pub last_at: String,
 }
+
+/// The number of a tenant's events by group, and how it was computed.
+#[derive(Serialize, ToSchema)]
+pub struct EventSummary {
+    /// Sorted by time or name. Groups without an event are omitted.
+    pub groups: Vec<EventGroup>,
+    pub total: EventTotal,
+    pub meta: SummaryMeta,
+}
+
+/// The events of one type, source, hour or day.
+#[derive(Serialize, ToSchema)]
+pub struct EventGroup {
+    /// A type, a source, the start of an hour in UTC, or a date.
+    #[schema(example = "click")]
+    pub key: String,
+    #[schema(example = 42)]
+    pub count: u64,
+    /// Earliest timestamp in the group.
+    #[schema(format = DateTime, example = "2024-01-15T10:01:00Z")]
+    pub first_at: String,
+    /// Latest timestamp in the group.
+    #[schema(format = DateTime, example = "2024-01-15T10:59:00Z")]
+    pub last_at: String,
+}
+
+/// All events of the period.
+#[derive(Serialize, ToSchema)]
+pub struct EventTotal {
+    #[schema(example = 42)]
+    pub count: u64,
+    /// Null if there is no event.
+    #[schema(format = DateTime, example = "2024-01-15T10:01:00Z")]
+    pub first_at: Option<String>,
+    #[schema(format = DateTime, example = "2024-01-15T10:59:00Z")]
+    pub last_at: Option<String>,
+}
+
+/// How a summary was computed.
+#[derive(Serialize, ToSchema)]
+pub struct SummaryMeta {
+    /// Always `exact`.
+    #[schema(example = "exact")]
+    pub precision: &'static str,
+    /// Number of rows and buckets read.
+    pub rows_scanned: u64,
+    /// `true` if the answer comes from buckets that are updated together with the events, and from rows only at the
+    /// ends of the period.
+    pub preaggregated: bool,
+    /// Every event that was stored by then is counted.
+    #[schema(format = DateTime, example = "2026-03-01T12:00:02Z")]
+    pub as_of: String,
+    #[schema(example = 1.4)]
+    pub elapsed_ms: f64,
+}
+
+/// The number of distinct values in a tenant's events, and how it was computed.
+#[derive(Serialize, ToSchema)]
+pub struct UniqueValues {
+    /// The value, as it was requested.
+    #[schema(example = "payload.user.id")]
+    pub by: String,
+    /// Number of distinct values.
+    #[schema(example = 17)]
+    pub count: u64,
+    /// Number of events in the period.
+    #[schema(example = 42)]
+    pub events: u64,
+    /// Number of events whose payload has no value at the path. An event with the value `null` has one.
+    #[schema(example = 3)]
+    pub missing: u64,
+    pub meta: UniqueMeta,
+}
+
+/// How a number of distinct values was computed.
+#[derive(Serialize, ToSchema)]
+pub struct UniqueMeta {
+    /// `exact` for up to 100,000 values, otherwise `approx`.
+    #[schema(example = "exact")]
+    pub precision: &'static str,
+    pub method: UniqueMethod,
+    /// The relative standard error of `count`. Empty if `precision` is `exact`.
+    #[schema(value_type = Object)]
+    pub error_bounds: serde_json::Value,
+    /// Number of rows and buckets read.
+    pub rows_scanned: u64,
+    /// `true` if the answer comes from buckets that are updated together with the events.
+    pub preaggregated: bool,
+    /// Every event that was stored by then is counted.
+    #[schema(format = DateTime, example = "2026-03-01T12:00:02Z")]
+    pub as_of: String,
+    #[schema(example = 1.4)]
+    pub elapsed_ms: f64,
+}
+
+/// Where the number of distinct values comes from.
+#[derive(Serialize, ToSchema)]
+pub struct UniqueMethod {
+    /// `set of 128-bit hashes` or `hyperloglog p=14`.
+    #[schema(example = "set of 128-bit hashes")]
+    pub count: &'static str,
+}

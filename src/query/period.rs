@@ -197,7 +197,10 @@ mod tests {
     use super::*;
     use crate::base::clock::rfc3339;
 
-    fn read(query: &str) -> Result<(Option<i64>, Option<i64>), Vec<(&'static str, &'static str)>> {
+    type Bounds = (Option<i64>, Option<i64>);
+    type Codes = Vec<(&'static str, &'static str)>;
+
+    fn read(query: &str) -> Result<Bounds, Codes> {
         let mut parameters = Parameters::with_period(Some(query), &[SINCE]);
         let period = Period::read(&mut parameters);
         let codes = |error: &super::super::ParameterError| (error.name, error.code);

@@ -208,6 +208,14 @@ const ROWS: &[Endpoint<Handler>] = &[
         ],
     ),
     Endpoint::new(
+        "/api/v1/tenants/{tenant}/events/summary",
+        &[get(READ, task!(events::endpoints::get_summary), events::openapi::get_summary)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/events/unique",
+        &[get(READ, task!(events::endpoints::get_unique), events::openapi::get_unique)],
+    ),
+    Endpoint::new(
         "/api/v1/tenants/{tenant}/metrics/sales",
         &[get(READ, task!(sales::endpoints::sales), sales::openapi::sales)],
     ),

@@ -137,7 +137,7 @@ def without_empty(query):
     left = {}
     for name, value in query.items():
         # A list goes out as a field for each member, an object as a field for each name.
-        if isinstance(value, (list, tuple, dict)) and "" in value:
+        if isinstance(value, (list, tuple, dict)) and ("" in value or not value):
             value = [part for part in value if part != ""] or ""
         if value != "":
             left[name] = value

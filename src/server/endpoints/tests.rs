@@ -196,6 +196,9 @@ fn every_path_finds_its_endpoint_with_and_without_a_trailing_slash() {
         (tenant("orders/o-1"), Get, Some("/api/v1/tenants/{tenant}/orders/{order}")),
         (tenant("orders/o-1"), Patch, Some("/api/v1/tenants/{tenant}/orders/{order}")),
         (tenant("metrics/sales"), Get, Some("/api/v1/tenants/{tenant}/metrics/sales")),
+        (tenant("events/summary"), Get, Some("/api/v1/tenants/{tenant}/events/summary")),
+        (tenant("events/unique"), Get, Some("/api/v1/tenants/{tenant}/events/unique")),
+        (tenant("events"), Get, None),
         (
             tenant("products/p/price-event"),
             Post,
