@@ -447,3 +447,28 @@ fn a_list_names_what_is_wrong_with_its_conditions() {
     }
     server.stop();
 }
+
+#[test]
+fn open_anomalies_are_counted_among_the_newest_ten_thousand() {
+    let folder = Folder::new();
+    let serve = || folder.serve(&["--shards", "1"]);
+    let server = serve();
+    let price = r#"{"event_id":"e","price":"1","currency":"USD","observed_at":"2026-01-01T00:00:00Z"}"#;
+    told(&mut server.client(), "POST", &of_tenant("products/p/price-event"), price, 201);
+    server.stop();
+    // The oldest is open, and so are the newest 30 of as many as are read.
+    let insert = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10001) \
+                  INSERT INTO price_anomaly (anomaly_id, tenant, product_id, event_id, observed_at_us, price, currency, \
+                  created_us, baseline, change_bp_max, score_milli_max, status) \
+                  SELECT printf('%032x', n), t.id, 'p', 'e' || n, n, 900, 'USD', n, 100, 2000, 3500, \
+                  CASE WHEN n = 1 OR n > 9971 THEN 'open' ELSE 'rejected' END FROM n, tenant_row t";
+    let connection = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
+    assert_eq!(connection.execute(insert, []).expect("it inserts"), 10_001);
+    let open = |server: &Server| server.get(&of_tenant("products/p")).json()["open_anomalies"].clone();
+    let server = serve();
+    let ids: Vec<String> = (9_982..=10_001).rev().map(|n| format!("{n:032x}")).collect();
+    assert_eq!(open(&server), json!({"count": 30, "ids": ids, "truncated": true}));
+    connection.execute("DELETE FROM price_anomaly WHERE created_us = 5000", []).expect("it deletes");
+    assert_eq!(open(&server), json!({"count": 31, "ids": ids, "truncated": false}));
+    server.stop();
+}

@@ -247,8 +247,8 @@ pub fn rows_of(description: &str, line: &str, page: &str) -> Response {
         .build()
 }
 
-/// Describes a list in the order of product ids.
-pub fn list_by_product(operation: OperationBuilder, rows: &str, line: &str, page: &str) -> OperationBuilder {
+/// Describes a list in the order of ids.
+pub fn list_by_id(operation: OperationBuilder, rows: &str, line: &str, page: &str) -> OperationBuilder {
     let limit = format!(
         "1 to {LIST_LIMIT_MAX}. Default: 100 in a JSON page; all in NDJSON, which is streamed with constant memory."
     );
@@ -259,7 +259,7 @@ pub fn list_by_product(operation: OperationBuilder, rows: &str, line: &str, page
     let operation = operation
         .parameter(parameters::parameter(
             "prefix",
-            "Only products whose ids begin with this.",
+            "Only ids that begin with this.",
             parameters::identifier(),
         ))
         .parameter(parameters::parameter("limit", &limit, parameters::number(1, LIST_LIMIT_MAX as i64)))

@@ -9,7 +9,7 @@ use super::shapes::{
 };
 use crate::api::openapi::links::{Next, SAME_PRODUCT, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{identifier, in_header, in_path, matching, string};
-use crate::api::openapi::{header_of, json_of, list_by_product, request_id, with_problems};
+use crate::api::openapi::{header_of, json_of, list_by_id, request_id, with_problems};
 use crate::api::problem::Problem;
 
 /// Adds the product schemas.
@@ -50,7 +50,7 @@ pub fn list() -> OperationBuilder {
              appears if its id was not passed. A product remains known if its orders are erased or cancelled.",
         ))
         .parameter(tenant());
-    list_by_product(operation, "Products by id.", "ProductSummary", "ProductPage")
+    list_by_id(operation, "Products by id.", "ProductSummary", "ProductPage")
 }
 
 #[must_use]

@@ -6,7 +6,7 @@ use super::read::{ProductPart, Products};
 use super::shapes::ProductSummary;
 use crate::orders::{self, ProductSale};
 use crate::prices::{OpenAnomalies, open_anomalies};
-use crate::query::{ListPartial, ListPlan, Listed, ParameterError, Parameters, QueryError, Readers, prefix};
+use crate::query::{ListPartial, ListPlan, Listed, ParameterError, Parameters, QueryError, Readers};
 use crate::shard::{ShardError, tenant_number};
 
 /// The maximum number of entries that are read at once from each source.
@@ -25,7 +25,7 @@ pub(super) fn plan(
     query: Option<&str>,
 ) -> Result<ListPlan<ProductFilter>, Vec<ParameterError>> {
     let mut parameters = Parameters::read(query, &["prefix", "limit", "cursor"]);
-    let prefix = prefix(&mut parameters);
+    let prefix = parameters.prefix();
     ListPlan::new(parameters, ProductFilter { tenant_id: tenant_id.to_owned(), prefix })
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn product(
     let joined = parts.into_iter().flatten().reduce(|mut one, other| {
         one.0.join(other.0);
         // Anomalies, too, are in one shard only.
-        if other.1.count > 0 {
+        if other.1 != OpenAnomalies::default() {
             one.1 = other.1;
         }
         one

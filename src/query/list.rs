@@ -15,7 +15,6 @@ use super::readers::{Answer, Permit, Readers, received};
 use super::rows_frame::{RowsFrame, Shape};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard::ShardError;
 use crate::shard::read::Bounds;
 
@@ -73,11 +72,6 @@ impl<L> ListPlan<L> {
         let cursor = parameters.value("cursor");
         parameters.done(ListPlan { of, limit, cursor })
     }
-}
-
-/// Takes the prefix of names, which is empty by default.
-pub fn prefix(parameters: &mut Parameters) -> String {
-    parameters.text("prefix", IDENTIFIER_BYTES_MAX).unwrap_or_default()
 }
 
 /// Returns the first possible name after this one in the order of bytes.
@@ -150,6 +144,13 @@ struct Side<P> {
     coming: Option<Answer<ListPartial<P>>>,
 }
 
+impl<P> Side<P> {
+    /// Returns `true` if the next entry can only be known when a step has ended.
+    fn is_awaited(&self) -> bool {
+        self.ready.is_empty() && self.coming.is_some()
+    }
+}
+
 impl<L: Listed> List<L> {
     /// Starts a list at its first name, or after the cursor.
     pub fn begin(
@@ -201,11 +202,13 @@ impl<L: Listed> List<L> {
         })
     }
 
-    /// Makes sure that every shard has its next entry in memory, or has none left.
+    /// Makes sure that every shard has its next entry in memory, or has none left. Shards whose steps find nothing
+    /// continue concurrently.
     async fn fill(&mut self) -> Result<(), QueryError> {
-        for at in 0..self.shards.len() {
-            while self.shards[at].ready.is_empty() {
-                let Some(coming) = self.shards[at].coming.take() else { break };
+        while self.shards.iter().any(Side::is_awaited) {
+            for at in 0..self.shards.len() {
+                let side = &mut self.shards[at];
+                let Some(coming) = side.coming.take_if(|_| side.ready.is_empty()) else { continue };
                 let partial = received(coming.recv().await)?;
                 let next = partial.next.map(|from| self.ask(self.shards[at].shard, from)).transpose()?;
                 (self.shards[at].ready, self.shards[at].coming) = (partial.entries, next);
@@ -238,6 +241,10 @@ impl<L: Listed> List<L> {
         }
         let mut chunk = Chunk::default();
         while chunk.bytes.len() < CHUNK_BYTES && self.left != Some(0) {
+            // Entries that are ready are returned before a step is awaited, which may read many names in vain.
+            if chunk.rows > 0 && self.shards.iter().any(Side::is_awaited) {
+                break;
+            }
             self.fill().await?;
             let Some((name, part)) = self.take() else { break };
             L::write(&name, &part, &mut chunk.bytes);

@@ -28,7 +28,7 @@ mod rows_frame;
 
 pub use cursor::{Cursor, CursorKey};
 pub use filter::{Filter, Selection, Step};
-pub use list::{LIST_LIMIT_MAX, List, ListPartial, ListPlan, Listed, prefix, successor};
+pub use list::{LIST_LIMIT_MAX, List, ListPartial, ListPlan, Listed, successor};
 pub use local::date_of;
 pub use merge::{Chunk, Merged};
 pub use page::{Page, page, stream};

@@ -153,6 +153,11 @@ impl Parameters {
         at.is_some_and(|at| self.values[at].is_some())
     }
 
+    /// Returns the prefix of ids, which is empty by default.
+    pub fn prefix(&mut self) -> String {
+        self.text("prefix", IDENTIFIER_BYTES_MAX).unwrap_or_default()
+    }
+
     /// Returns the value of the required `tenant_id`.
     pub fn tenant(&mut self) -> String {
         if !self.is_given("tenant_id") {

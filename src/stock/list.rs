@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::read::{StockLevel, stock_levels};
 use super::shapes::StockLevelState;
-use crate::query::{ListPartial, ListPlan, Listed, ParameterError, Parameters, prefix, successor};
+use crate::query::{ListPartial, ListPlan, Listed, ParameterError, Parameters, successor};
 use crate::shard::{ShardError, tenant_number};
 
 /// The maximum number of levels that one statement reads.
@@ -31,7 +31,7 @@ pub(super) fn plan(
     {
         parameters.wrong("below", "out_of_range", "below must be greater than above");
     }
-    let prefix = prefix(&mut parameters);
+    let prefix = parameters.prefix();
     ListPlan::new(parameters, StockFilter { tenant_id: tenant_id.to_owned(), prefix, below, above })
 }
 

@@ -11,9 +11,7 @@ use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{
     identifier, in_header, in_path, matching, parameter, string, whole_number, words,
 };
-use crate::api::openapi::{
-    answer, header_of, json_like, json_of, list_by_product, request_id, with_problems,
-};
+use crate::api::openapi::{answer, header_of, json_like, json_of, list_by_id, request_id, with_problems};
 use crate::api::problem::Problem;
 
 /// Adds the stock schemas.
@@ -177,7 +175,7 @@ pub fn list() -> OperationBuilder {
         .parameter(in_path("tenant", "The tenant that owns the stock.", identifier()))
         .parameter(bound("below", "Only quantities less than this. It must be greater than `above`."))
         .parameter(bound("above", "Only quantities greater than this. `0` selects what is in stock."));
-    list_by_product(operation, "Levels by product id.", "StockLevelState", "StockPage")
+    list_by_id(operation, "Levels by product id.", "StockLevelState", "StockPage")
 }
 
 #[cfg(test)]
