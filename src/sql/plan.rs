@@ -169,7 +169,7 @@ fn order_of(view: &View, info: &IndexInfo, conditions: &[(usize, Op)]) -> Option
     let is_fixed = |name: &&str| conditions.contains(&(view.column(name), Op::Eq));
     let keeps = |index: &&&[&str]| {
         let before = index.iter().position(|name| *name == view.columns[column].name);
-        before.is_some_and(|before| index[..before].iter().all(|name| is_fixed(name)))
+        before.is_some_and(|before| index[..before].iter().all(&is_fixed))
     };
     view.indexes.iter().find(keeps)?;
     Some((column, by.is_order_by_desc()))

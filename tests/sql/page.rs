@@ -9,8 +9,7 @@ use super::post;
 use crate::support::{Folder, command};
 
 /// The flags of the page's dataset, as the page states them.
-const DATASET: &str =
-    "--preset small --products 200 --customers 1000 --orders 5000 --price-samples 2000 --stock-events 1000";
+const DATASET: &str = "--preset small";
 
 const TEXT: &str = "```text\n";
 
@@ -27,7 +26,7 @@ fn example() -> Folder {
     let server = folder.serve(&[]);
     let mut client = server.client();
     let minute =
-        |number: u64| format!("2026-03-0{}T{:02}:{:02}:00Z", 1 + number / 100, number / 10 % 24, number % 60);
+        |number: u64| format!("2025-03-0{}T{:02}:{:02}:00Z", 1 + number / 100, number / 10 % 24, number % 60);
     let event = |number: u64| {
         let kind = ["view", "view", "view", "cart", "checkout"][number as usize % 5];
         json!({
@@ -48,7 +47,7 @@ fn example() -> Folder {
     for (number, price) in ["10.00", "10.50", "31.00", "10.20", "2.00"].iter().enumerate() {
         let event = json!({
             "event_id": format!("p-{number}"), "price": price, "currency": "USD",
-            "observed_at": format!("2026-03-0{}T12:00:00Z", number + 1),
+            "observed_at": format!("2025-03-0{}T12:00:00Z", number + 1),
         });
         post(&mut client, "/api/v1/tenants/tenant_1/products/lamp/price-event", &event);
     }
