@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::support::commerce::{NDJSON, ingest, search_path};
+use crate::support::commerce::{NDJSON, ingest, ingested, lines, search_path};
 use crate::support::oracle::{self, Item, Order};
-use crate::support::{Folder, Server, wait_for, wait_until};
+use crate::support::{Folder, Server, cpus, wait_for, wait_until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
@@ -243,5 +243,25 @@ fn a_reader_outside_that_pins_the_wal_is_named() {
         number += 1;
         !reason(&server).contains("has pinned the WAL")
     });
+    server.stop();
+}
+
+#[test]
+fn a_start_logs_the_rows_of_every_kind() {
+    let folder = Folder::new();
+    let serve = || folder.serve(&["--shards", "1", "--cores", &cpus(1)]);
+    let server = serve();
+    let mut client = server.client();
+    assert_eq!(client.post(1).expect("an answer").status, 202);
+    let event = r#"{"event_id":"e","tenant_id":"t","source":"s","event_type":"y","timestamp":"2024-01-15T10:30:00Z","payload":{}}"#;
+    assert_eq!(client.ask("POST", "/events", event).expect("an answer").status, 201);
+    ingested(&server, "k", lines(0..3).as_bytes());
+    server.wait_until_stored();
+    server.stop();
+    let server = serve();
+    let logged = wait_for("the shard is open", || server.logged("shard open"));
+    let kinds = logged["kinds"].as_str().expect("kinds");
+    assert!(kinds.starts_with("click 1, service_event 1, sales_order 3, other records "), "{kinds}");
+    assert_eq!(logged["rows"], 5, "{logged}");
     server.stop();
 }

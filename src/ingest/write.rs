@@ -294,7 +294,8 @@ impl Writer {
         // The journals of an earlier run may contain suppressed people's data.
         self.status.suppressed.set(u64::from(shard.suppresses_anyone()?));
         self.status.set_state(ShardState::Open);
-        tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
+        let (path, kinds) = (shard.path().display(), rows_by_kind(&shard));
+        tracing::info!(shard = self.id.0, %path, rows = shard.rows(), kinds, "shard open");
         self.shard = Some(shard);
         Ok(())
     }
@@ -356,9 +357,10 @@ impl Writer {
                                                        rows");
         }
         self.times.publish(&self.status);
+        let kinds = self.shard.as_ref().map(rows_by_kind);
         self.shard = None;
         self.status.set_state(ShardState::Stopped);
-        tracing::info!(shard = self.id.0, rows = self.status.rows(), "shard closed");
+        tracing::info!(shard = self.id.0, rows = self.status.rows(), kinds, "shard closed");
     }
 
     /// Ends the writer because time has run out. Uncommitted records remain in the journal.
@@ -384,6 +386,13 @@ impl Writer {
         let pause = self.weather(WriteError::Panicked(said.to_owned()));
         self.wait(pause);
     }
+}
+
+/// Returns the rows of each stream, and the number of other records that were ever stored (price events, stock
+/// changes, statuses), for the log.
+fn rows_by_kind(shard: &Shard) -> String {
+    let streams = shard.streams().map(|state| format!("{} {}, ", state.stream.name, state.rows));
+    streams.chain([format!("other records {}", shard.other())]).collect()
 }
 
 fn publish_rows(status: &ShardStatus, shard: &Shard) {
