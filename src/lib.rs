@@ -101,10 +101,11 @@
 //! # The life of an export
 //!
 //! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json` (`exports/endpoints.rs`). Core 0
-//! runs a few jobs at a time (`exports/endpoints/run.rs`, `exports/job.rs`). A job records the selected orders with
-//! their statuses and syncs that list, then reads them in batches (`orders/read/export`), encodes each on a reader's
-//! thread and ends it with a checkpoint in `progress.json`, which is not synced. A download follows the file up to
-//! that checkpoint. After a kill, `exports/store.rs` takes the newer of the two states, `exports/file.rs` verifies the
+//! runs a few jobs at a time (`exports/endpoints/run.rs`, `exports/job.rs`). A job records the selected rows, orders
+//! with their statuses, and syncs that list. It reads them in batches (`orders/read/export`; for events and clicks
+//! `shard/read/selected.rs`), encodes each on a reader's thread and ends it with a checkpoint in `progress.json`, which
+//! is not synced. If retention has dropped a selected row, it fails. A download follows the file up to that checkpoint.
+//! After a kill, `exports/store.rs` takes the newer of the two states, `exports/file.rs` verifies the
 //! bytes by their digest and truncates the rest, and the job writes the same bytes as an uninterrupted one. After a
 //! power cut, `state.json` applies. `docs/exports.md` describes what clients may rely on.
 //!
@@ -116,8 +117,8 @@
 //!
 //! 1. `DELETE …/customers/{customer}` or `POST …/customers/erase` (`people/endpoints/begin.rs`) writes a first record for
 //!    each customer to every shard's `keyed` journal, which adds the customer to the list of suppressed people. Next,
-//!    uploads with lines of the customers are deleted, and exports lose the customers' orders or are deleted
-//!    (`people/forget.rs`, `exports/erase.rs`).
+//!    uploads with lines of the customers are deleted (`people/forget.rs`), and exports lose the customers' rows or are
+//!    deleted (`people/exported.rs` finds the rows, `exports/erase.rs` removes them).
 //! 2. The request's records are written to a file (`people/endpoints/pending.rs`). From here on the erasure finishes: a
 //!    start after a kill sends the records again and completes the rest.
 //! 3. These records start the work in every shard (`people/store.rs`), for all customers of the request at once
@@ -376,8 +377,7 @@
 //! | *suppress* | to refuse later records of an erased person |
 //! | *token* | replaces the name of a pseudonymised customer |
 //! | *outage* | a period in which a shard was not written |
-//! | *place* | a table, journal or folder that holds data of people |
-//! | *chosen* | the selected orders of an export, with their statuses |
+//! | *chosen* | the selected rows of an export, orders with their statuses |
 //!
 //! # Surprising decisions
 //!

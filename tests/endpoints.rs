@@ -45,7 +45,11 @@ fn methods() -> BTreeMap<&'static str, BTreeSet<String>> {
         }
     }
     // If the more specific of two rows lacks a method, the other row answers it.
-    for (near, far) in [("orders/search", "orders/{order}"), ("stock/bulk_update", "stock/{product}")] {
+    for (near, far) in [
+        ("orders/search", "orders/{order}"),
+        ("stock/bulk_update", "stock/{product}"),
+        ("customers/erase", "customers/{customer}"),
+    ] {
         let full = |rest: &str| format!("/api/v1/tenants/{{tenant}}/{rest}");
         let more = methods[full(far).as_str()].clone();
         let (_, of) = methods.iter_mut().find(|(path, _)| **path == full(near)).expect("a row");

@@ -49,6 +49,8 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("sales", "orders", "sums are of orders, and their transaction writes them"),
     ("uploads", "orders", "an upload is an ingest of orders that may pause"),
     ("exports", "orders", "an export is of orders"),
+    ("exports", "events", "or of service events"),
+    ("exports", "clicks", "or of clicks"),
     ("prices", "orders", "a price event may have an idempotency key, which ingests of orders keep"),
 ];
 

@@ -172,8 +172,20 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
         "/api/v1/tenants/{tenant}/reports/export" => ["GET", "POST"]
             .iter()
             .flat_map(|method| each("reports/export").into_iter().map(move |target| (*method, target)))
-            .map(|(method, target)| (method, target, "{\"format\":\"csv\"}".to_owned()))
+            .flat_map(|(method, target)| {
+                ["orders", "events"]
+                    .map(|rows| (method, target.clone(), json!({"format": "csv", "rows": rows}).to_string()))
+            })
             .collect(),
+        "/api/v1/reports/export" => ["GET", "POST"]
+            .map(|method| (method, path.to_owned(), json!({"format": "csv"}).to_string()))
+            .into(),
+        "/api/v1/reports/export/{export}" => ["GET", "DELETE"]
+            .map(|method| (method, format!("/api/v1/reports/export/{:032x}", 7), String::new()))
+            .into(),
+        "/api/v1/reports/export/{export}/download" => {
+            vec![get(format!("/api/v1/reports/export/{:032x}/download", 7))]
+        }
         "/api/v1/tenants/{tenant}/reports/export/{export}" => ["GET", "DELETE"]
             .iter()
             .flat_map(|method| {

@@ -75,9 +75,15 @@ fn planted(folder: &Folder) -> (Server, usize) {
     upload(&mut client, &oracle::body(all.iter().filter(is_theirs).take(2)), 90_000);
     upload(&mut client, &oracle::body(all.iter().filter(|order| !is_theirs(order)).take(2)), 90_000);
     upload(&mut client, b"\x1f\x8b\x08\x00\x00\x00\x00\x00", 90_000);
-    for filters in [json!({}), json!({"q": EMAIL}), json!({"q": "Number4"})] {
+    for (rows, filters) in [
+        ("orders", json!({})),
+        ("orders", json!({"q": EMAIL})),
+        ("orders", json!({"q": "Number4"})),
+        ("events", json!({})),
+        ("events", json!({"event_type": "none"})),
+    ] {
         let exports = format!("/api/v1/tenants/{TENANT}/reports/export");
-        let wish = json!({"format": "ndjson", "filters": filters});
+        let wish = json!({"format": "ndjson", "rows": rows, "filters": filters});
         let url = post(&mut client, &exports, &wish.to_string())["url"].clone();
         wait_until("the export to be done", || {
             server.get(url.as_str().expect("a path")).json()["state"] == "done"
@@ -119,6 +125,13 @@ fn e1_an_export_of_a_customer_contains_what_an_erasure_removes() {
     assert!(rejected[0]["record"]["base64"].is_string(), "{}", rejected[0]);
     assert!(of("journals").iter().any(|line| line["record"]["event_id"] == "last"), "{:?}", of("journals"));
     assert!(of("events").iter().any(|line| line["payload"]["mail"] == EMAIL));
+
+    // Exports name the orders or the events of the customer that they contain.
+    let exported =
+        |name: &str| of("exports").iter().filter_map(|line| line[name].as_u64()).collect::<Vec<_>>();
+    assert_eq!((exported("orders"), of("exports").len()), (vec![theirs as u64], 3), "{:?}", of("exports"));
+    // One event arrived after the exports.
+    assert_eq!(exported("events"), [counts["events"] - 1]);
 
     // The customer's own page counts the same.
     let page = server.get(&path(TENANT, "")).json();

@@ -292,10 +292,12 @@ fn r1_products_and_stock_equal_what_was_sent_on_any_number_of_shards() {
     };
     let sides = [side(1), side(5)];
     let (mut chance, mut model) = (Chance::new(), Model::default());
+    let mut was_open = false;
     for round in 1..=9 {
         model.ingest(&sides, &mut chance, round);
         (0..8).for_each(|_| model.change_status(&sides, &mut chance));
         (0..14).for_each(|_| model.price(&sides, &mut chance));
+        was_open |= model.anomalies.iter().any(|anomaly| anomaly.is_open);
         (0..3).for_each(|_| model.review(&sides, &mut chance));
         (0..5).for_each(|_| model.update_stock(&sides, &mut chance));
         if round % 3 == 0 {
@@ -303,7 +305,7 @@ fn r1_products_and_stock_equal_what_was_sent_on_any_number_of_shards() {
             model.check(&sides, &mut chance);
         }
     }
-    assert!(model.anomalies.iter().any(|anomaly| anomaly.is_open), "there are open anomalies");
+    assert!(was_open, "there were open anomalies");
     for Side { folder, server } in sides {
         server.stop();
         let (code, said) = folder.run_json(&["verify", "--aggregates", "--stock"]);

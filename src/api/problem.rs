@@ -153,7 +153,7 @@ mod tests {
         let slugs: HashSet<_> = Problem::ALL.iter().map(|problem| problem.slug()).collect();
         assert_eq!(slugs.len(), Problem::ALL.len());
         // The last variant's number: a variant missing from the list would make it shorter.
-        assert_eq!(Problem::ALL.len(), Problem::ErasureBlocked as usize + 1);
+        assert_eq!(Problem::ALL.len(), Problem::InvalidErasure as usize + 1);
         assert!(Problem::ALL.is_sorted_by_key(|problem| problem.status()));
         for problem in Problem::ALL {
             let is_kebab =

@@ -115,6 +115,34 @@ pub fn parse_bound(text: &[u8], digits: u8) -> Result<i128, MoneyError> {
     Ok(if decimal.is_negative { -bound } else { bound })
 }
 
+/// The maximum number of digits of a decimal that is written without its exponent: all that a float may have.
+const PLAIN_DIGITS_MAX: i64 = 400;
+
+/// Returns a decimal of the same value without an exponent, or `None` if the text is not a decimal, or if the result
+/// would have more than 400 digits.
+#[must_use]
+pub fn without_exponent(text: &[u8]) -> Option<String> {
+    let Decimal { is_negative, whole, fraction, exponent } = Decimal::split(text, Exponent::Taken).ok()?;
+    let count = (whole.len() + fraction.len()) as i64;
+    // The number of digits before the point.
+    let point = exponent.saturating_add(whole.len() as i64);
+    let (leading, trailing) = (1_i64.saturating_sub(point).max(0), point.saturating_sub(count).max(0));
+    if leading.max(trailing).saturating_add(count) > PLAIN_DIGITS_MAX {
+        return None;
+    }
+    let zeros = |count: i64| std::iter::repeat_n(b'0', count as usize);
+    let mut plain: Vec<u8> = zeros(leading).chain(whole.iter().copied()).collect();
+    plain.extend(fraction.iter().copied().chain(zeros(trailing)));
+    let point = point.max(1) as usize;
+    if point < plain.len() {
+        plain.insert(point, b'.');
+    }
+    if is_negative {
+        plain.insert(0, b'-');
+    }
+    String::from_utf8(plain).ok()
+}
+
 /// The parts of a decimal.
 struct Decimal<'t> {
     is_negative: bool,

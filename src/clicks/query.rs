@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::read::{ClickFilter, count};
 use super::schema::CLICKS;
-use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
-use crate::shard::read::{self, Partial};
+use crate::query::{ParameterError, Parameters, Period, RowsPlan, Selection, Step};
+use crate::shard::read::{self, Partial, TimeRange};
 use crate::shard::{ShardError, Stream};
 
 /// Selects clicks in order of (timestamp, user, shard, id).
@@ -34,6 +34,15 @@ impl Selection for ClickFilter {
 /// Returns every invalid parameter.
 pub fn rows_plan(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
     let mut parameters = Parameters::with_period(query, &["user_id", "order", "page", "page_size", "cursor"]);
-    let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
-    RowsPlan::new(parameters, ClickFilter { user_id })
+    let of = click_filter(&mut parameters);
+    RowsPlan::new(parameters, of)
+}
+
+/// Parses the filter and the range of an export from the parameters that `GET /clicks` has too.
+pub fn click_selection(parameters: &mut Parameters) -> (ClickFilter, TimeRange) {
+    (click_filter(parameters), Period::read(parameters).range(false))
+}
+
+fn click_filter(parameters: &mut Parameters) -> ClickFilter {
+    ClickFilter { user_id: parameters.number("user_id", i64::MIN, i64::MAX) }
 }

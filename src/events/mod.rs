@@ -31,7 +31,7 @@ pub use self::body::ServiceEvent;
 pub use self::bucket_query::buckets;
 pub use self::buckets::Buckets;
 pub use self::count::{Bucket, bucket_counts, bucket_statements};
-pub use self::query::{BucketsPlan, rows_plan};
+pub use self::query::{BucketsPlan, event_selection, rows_plan};
 pub use self::read::{EventFilter, event_statements};
 pub use self::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};
 pub(crate) use self::schema::EVENT_IDS;

@@ -57,6 +57,11 @@ pub fn rows_plan(query: Option<&str>) -> Result<(RowsPlan, String), Vec<Paramete
     Ok((RowsPlan::new(parameters, of)?, tenant_id))
 }
 
+/// Parses the filter and the range of an export from the parameters that `GET /events` has too.
+pub fn event_selection(parameters: &mut Parameters, tenant_id: &str) -> (EventFilter, TimeRange) {
+    (event_filter(parameters, tenant_id.to_owned()), Period::read(parameters).range(false))
+}
+
 /// What events are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupBy {

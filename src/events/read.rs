@@ -3,10 +3,17 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
-use super::count::count_sql;
+use super::count::{count, count_sql};
 use super::schema::EVENTS;
-use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339, write_string};
+use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
+use crate::shard::read::{
+    CopiedRow, Position, RowBatch, Selected, Source, TimeRange, selecting_statements, statements, write_line,
+    write_rfc3339, write_string,
+};
 use crate::shard::{PartitionInfo, ShardError, Stream};
+
+/// All rows are read by id if this factor times the selected events reaches their number.
+const MOST: u64 = 3;
 
 /// A selection of events: one tenant's events, optionally only those from one source or of one type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +100,59 @@ impl Source for EventFilter {
     }
 }
 
+impl Selected for EventFilter {
+    fn is_most(
+        &self,
+        connection: &Connection,
+        range: &TimeRange,
+        infos: &[PartitionInfo],
+    ) -> Result<bool, ShardError> {
+        let own = count(
+            connection,
+            self,
+            (range.from_us.unwrap_or(TIME_US_MIN), range.to_us.unwrap_or(TIME_US_MAX + 1)),
+        )?;
+        let stored: u64 = infos.iter().map(|info| info.rows).sum();
+        Ok(own.unsigned_abs().saturating_mul(MOST) >= stored)
+    }
+
+    fn scan_sql(&self, range: &TimeRange, partition: &str, after: i64, upto: i64) -> (String, Vec<Value>) {
+        let sql = format!(
+            "SELECT id, timestamp_us, event_id, source, event_type FROM {partition} NOT INDEXED \
+             WHERE id > ?1 AND id <= ?2 AND tenant_id = ?3 AND timestamp_us >= ?4 AND timestamp_us < ?5 \
+             ORDER BY id"
+        );
+        let (from, to) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
+        (sql, vec![after.into(), upto.into(), self.tenant_id.clone().into(), from.into(), to.into()])
+    }
+
+    fn copy_sql(partition: &str) -> String {
+        format!(
+            "SELECT id, tenant_id, timestamp_us, received_us, event_id, source, event_type, payload \
+             FROM {partition} NOT INDEXED WHERE id >= ?1 AND id <= ?2 ORDER BY id"
+        )
+    }
+
+    fn copy(&self, row: &Row<'_>, batch: &mut RowBatch) -> Result<bool, ShardError> {
+        let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+        if text(1)? != self.tenant_id {
+            return Ok(false);
+        }
+        let mut keep = |at: usize| text(at).map(|text| batch.texts.keep(text));
+        let copied = CopiedRow {
+            user_id: 0,
+            timestamp_us: row.get(2)?,
+            received_us: row.get(3)?,
+            event_id: keep(4)?,
+            source: keep(5)?,
+            event_type: keep(6)?,
+            json: keep(7)?,
+        };
+        batch.rows.push(copied);
+        Ok(true)
+    }
+}
+
 fn event(
     out: &mut Vec<u8>,
     tenant_id: &str,
@@ -112,7 +172,7 @@ fn event(
     out.extend_from_slice(b",\"timestamp\":\"");
     write_rfc3339(out, key.timestamp_us);
     out.extend_from_slice(b"\",\"payload\":");
-    out.extend_from_slice(payload);
+    write_line(out, payload);
     out.extend_from_slice(b",\"received_at\":\"");
     write_rfc3339(out, received_us);
     out.extend_from_slice(b"\"}\n");
@@ -127,6 +187,7 @@ pub(super) fn payload_sql(partition: &str) -> String {
 pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let of = EventFilter { tenant_id: "t".to_owned(), source: None, event_type: None };
     let mut found = statements("events", &of, partition);
+    found.extend(selecting_statements("events", &of, &partition.name));
     found.push(("events, counted".to_owned(), count_sql(partition)));
     found.push(("events, a payload".to_owned(), payload_sql(&partition.name)));
     found

@@ -1,12 +1,15 @@
 //! An export's specification: parsed from the JSON of its request, validated, and stored in canonical form.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::columns::Column;
+use super::filters::{Filters, fault};
+use super::members::{Member, Members};
+use super::source::ExportSource;
 use crate::base::keys::KeyHasher;
-use crate::orders::{OrderFilter, order_filter};
-use crate::query::Parameters;
+use crate::clicks::click_selection;
+use crate::events::event_selection;
+use crate::orders::order_filter;
 use crate::shard::read::TimeRange;
 
 /// The maximum length of a request in bytes. Long product lists fit.
@@ -28,6 +31,40 @@ pub enum ExportRows {
     Orders,
     /// One line of an order, together with the order's fields.
     Items,
+    /// A service event.
+    Events,
+    /// A click. Clicks belong to no tenant.
+    Clicks,
+}
+
+impl ExportRows {
+    /// The rows that belong to a tenant. The first are the default.
+    pub const OF_TENANT: &'static [ExportRows] = &[ExportRows::Orders, ExportRows::Items, ExportRows::Events];
+    /// The rows that belong to no tenant.
+    pub const OF_ALL: &'static [ExportRows] = &[ExportRows::Clicks];
+
+    /// Returns the rows that an export of a tenant may have. Without a tenant, the name is empty.
+    #[must_use]
+    pub fn of(tenant: &str) -> &'static [ExportRows] {
+        if tenant.is_empty() { ExportRows::OF_ALL } else { ExportRows::OF_TENANT }
+    }
+
+    /// Returns `true` if a chosen row is an order.
+    #[must_use]
+    pub fn are_of_orders(self) -> bool {
+        matches!(self, ExportRows::Orders | ExportRows::Items)
+    }
+
+    /// Returns the word in requests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ExportRows::Orders => "orders",
+            ExportRows::Items => "items",
+            ExportRows::Events => "events",
+            ExportRows::Clicks => "clicks",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,43 +73,6 @@ pub enum Compression {
     None,
     Gzip,
     Zstd,
-}
-
-/// The filters that select orders. They are stored as the strings of the request, so that people can read them later.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filters {
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub from: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub to: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub start_date: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub end_date: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub tz: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub order_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub customer_id: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub product_id: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub category: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub min_price: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max_price: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub currency: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub status: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub min_total: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max_total: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub q: Option<String>,
 }
 
 /// A complete specification, with all defaults filled in.
@@ -96,13 +96,14 @@ pub struct ExportFault {
 }
 
 impl ExportSpec {
-    /// Parses the specification from a request's body.
+    /// Parses the specification from a request's body. `rows` are the rows that the export may have, the default
+    /// first.
     ///
     /// # Errors
     /// Returns every error in the body. No error repeats any of the body's content.
-    pub fn read(body: &[u8]) -> Result<ExportSpec, Vec<ExportFault>> {
+    pub fn read(body: &[u8], rows: &[ExportRows]) -> Result<ExportSpec, Vec<ExportFault>> {
         let mut reader = Reader { faults: Vec::new() };
-        let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
+        let Some(mut members) = Member::of(body).and_then(Member::members) else {
             reader.wrong(
                 "",
                 "not_an_object",
@@ -110,24 +111,27 @@ impl ExportSpec {
             );
             return Err(reader.faults);
         };
-        let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
         let formats = [
             ("csv", ExportFormat::Csv),
             ("ndjson", ExportFormat::Ndjson),
             ("parquet", ExportFormat::Parquet),
         ];
-        let format = take("format");
-        if format.is_none() {
+        let format = reader.choice(&mut members, "format", "/format", &formats);
+        if format.is_none() && reader.faults.is_empty() {
             reader.wrong("/format", "missing", "format is required: csv, ndjson or parquet");
         }
-        let format = reader.choice(format, "/format", &formats).unwrap_or(ExportFormat::Csv);
-        let kinds = [("orders", ExportRows::Orders), ("items", ExportRows::Items)];
-        let rows = reader.choice(take("rows"), "/rows", &kinds).unwrap_or(ExportRows::Orders);
+        let format = format.unwrap_or(ExportFormat::Csv);
+        let kinds: Vec<_> = rows.iter().map(|rows| (rows.name(), *rows)).collect();
+        let rows = reader.choice(&mut members, "rows", "/rows", &kinds).or(rows.first().copied());
+        let rows = rows.unwrap_or(ExportRows::Orders);
         let codings = [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
-        let compression =
-            reader.choice(take("compression"), "/compression", &codings).unwrap_or(Compression::None);
-        let filters = reader.filters(take("filters"));
-        let fields = reader.fields(take("fields"), format, rows);
+        let compression = reader.choice(&mut members, "compression", "/compression", &codings);
+        let compression = compression.unwrap_or(Compression::None);
+        let mut wrong = |pointer: &'static str, code, detail: &str| reader.wrong(pointer, code, detail);
+        let filters = members.take("filters", "/filters", &mut wrong);
+        let filters = Filters::read(filters, rows, &mut wrong);
+        let fields = members.take("fields", "/fields", &mut wrong);
+        let fields = reader.fields(fields, format, rows);
         if !members.is_empty() {
             let detail = "unknown members; the known members are format, rows, filters, fields and \
                           compression";
@@ -140,7 +144,7 @@ impl ExportSpec {
         if reader.faults.is_empty() { Ok(spec) } else { Err(reader.faults) }
     }
 
-    /// Returns the filter that selects the tenant's orders.
+    /// Returns the source of the rows and their range of times.
     ///
     /// # Errors
     /// Returns every error in the filters.
@@ -148,36 +152,24 @@ impl ExportSpec {
         &self,
         tenant_id: &str,
         keys: &KeyHasher,
-    ) -> Result<(OrderFilter, TimeRange), Vec<ExportFault>> {
-        let filters = &self.filters;
-        let status = (!filters.status.is_empty()).then(|| filters.status.join(","));
-        let pairs = [
-            ("from", &filters.from),
-            ("to", &filters.to),
-            ("start_date", &filters.start_date),
-            ("end_date", &filters.end_date),
-            ("tz", &filters.tz),
-            ("order_id", &filters.order_id),
-            ("customer_id", &filters.customer_id),
-            ("category", &filters.category),
-            ("min_price", &filters.min_price),
-            ("max_price", &filters.max_price),
-            ("currency", &filters.currency),
-            ("min_total", &filters.min_total),
-            ("max_total", &filters.max_total),
-            ("q", &filters.q),
-            ("status", &status),
-        ];
-        let mut parameters = Parameters::of(&pairs);
-        let filter = order_filter(tenant_id, keys, &mut parameters, filters.product_id.clone());
-        parameters.done(filter).map_err(|errors| {
-            let fault = |error: crate::query::ParameterError| ExportFault {
-                pointer: pointer_of(error.name),
-                code: error.code,
-                detail: error.detail,
-            };
-            errors.into_iter().map(fault).collect()
-        })
+    ) -> Result<(ExportSource, TimeRange), Vec<ExportFault>> {
+        let mut parameters = self.filters.parameters(self.rows);
+        let source = match self.rows {
+            ExportRows::Orders | ExportRows::Items => {
+                let products = self.filters.texts("product_id").to_vec();
+                let (of, range) = order_filter(tenant_id, keys, &mut parameters, products);
+                (ExportSource::Orders(Box::new(of)), range)
+            }
+            ExportRows::Events => {
+                let (of, range) = event_selection(&mut parameters, tenant_id);
+                (ExportSource::Events(of), range)
+            }
+            ExportRows::Clicks => {
+                let (of, range) = click_selection(&mut parameters);
+                (ExportSource::Clicks(of), range)
+            }
+        };
+        parameters.done(source).map_err(|errors| errors.into_iter().map(fault).collect())
     }
 
     #[must_use]
@@ -220,28 +212,6 @@ impl ExportSpec {
     }
 }
 
-fn pointer_of(name: &str) -> &'static str {
-    match name {
-        "from" => "/filters/from",
-        "to" => "/filters/to",
-        "start_date" => "/filters/start_date",
-        "end_date" => "/filters/end_date",
-        "tz" => "/filters/tz",
-        "order_id" => "/filters/order_id",
-        "customer_id" => "/filters/customer_id",
-        "product_id" => "/filters/product_id",
-        "category" => "/filters/category",
-        "min_price" => "/filters/min_price",
-        "max_price" => "/filters/max_price",
-        "currency" => "/filters/currency",
-        "status" => "/filters/status",
-        "min_total" => "/filters/min_total",
-        "max_total" => "/filters/max_total",
-        "q" => "/filters/q",
-        _ => "/filters",
-    }
-}
-
 struct Reader {
     faults: Vec<ExportFault>,
 }
@@ -253,118 +223,34 @@ impl Reader {
 
     fn choice<T: Copy>(
         &mut self,
-        value: Option<Value>,
+        members: &mut Members<'_>,
+        name: &str,
         pointer: &'static str,
         choices: &[(&str, T)],
     ) -> Option<T> {
-        let value = value?;
-        let chosen = choices.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, chosen)| *chosen);
+        let mut wrong = |pointer: &'static str, code, detail: &str| self.wrong(pointer, code, detail);
+        let word = members.take(name, pointer, &mut wrong)?.text();
+        let chosen = choices.iter().find(|(known, _)| word.as_deref() == Some(known));
         if chosen.is_none() {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
             self.wrong(pointer, "unknown_value", &format!("allowed values: {}", words.join(", ")));
         }
-        chosen
+        chosen.map(|(_, chosen)| *chosen)
     }
 
-    fn filters(&mut self, value: Option<Value>) -> Filters {
-        let mut members = match value {
-            None => return Filters::default(),
-            Some(Value::Object(members)) => members,
-            Some(_) => {
-                self.wrong(
-                    "/filters",
-                    "not_an_object",
-                    "filters must be an object with the parameters of a \
-                                                         search",
-                );
-                return Filters::default();
-            }
-        };
-        let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
-        let filters = Filters {
-            from: self.text(take("from"), "/filters/from"),
-            to: self.text(take("to"), "/filters/to"),
-            start_date: self.text(take("start_date"), "/filters/start_date"),
-            end_date: self.text(take("end_date"), "/filters/end_date"),
-            tz: self.text(take("tz"), "/filters/tz"),
-            order_id: self.text(take("order_id"), "/filters/order_id"),
-            customer_id: self.text(take("customer_id"), "/filters/customer_id"),
-            product_id: self.list(take("product_id"), "/filters/product_id"),
-            category: self.text(take("category"), "/filters/category"),
-            min_price: self.amount(take("min_price"), "/filters/min_price"),
-            max_price: self.amount(take("max_price"), "/filters/max_price"),
-            currency: self.text(take("currency"), "/filters/currency"),
-            status: self.list(take("status"), "/filters/status"),
-            min_total: self.amount(take("min_total"), "/filters/min_total"),
-            max_total: self.amount(take("max_total"), "/filters/max_total"),
-            q: self.text(take("q"), "/filters/q"),
-        };
-        if !members.is_empty() {
-            let detail = "unknown filters; the known filters are from, to, start_date, end_date, tz, \
-                          order_id, customer_id, product_id, category, min_price, max_price, currency, status, \
-                          min_total, max_total and q";
-            self.wrong("/filters", "unknown_member", detail);
-        }
-        filters
-    }
-
-    fn text(&mut self, value: Option<Value>, pointer: &'static str) -> Option<String> {
-        match value? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.wrong(pointer, "not_a_text", "must be a string");
-                None
-            }
-        }
-    }
-
-    fn amount(&mut self, value: Option<Value>, pointer: &'static str) -> Option<String> {
-        match value? {
-            Value::String(text) => Some(text),
-            // A number is written without an exponent.
-            Value::Number(number) => match number.to_string() {
-                text if text.contains(['e', 'E']) => number.as_f64().map(|number| number.to_string()),
-                text => Some(text),
-            },
-            _ => {
-                self.wrong(pointer, "not_a_decimal", "must be a decimal number, preferably a string");
-                None
-            }
-        }
-    }
-
-    /// Returns the strings from a string or an array of strings.
-    fn list(&mut self, value: Option<Value>, pointer: &'static str) -> Vec<String> {
-        let values = match value {
-            None => return Vec::new(),
-            Some(Value::Array(values)) => values,
-            Some(value) => vec![value],
-        };
-        let texts: Option<Vec<String>> = values.into_iter().map(text_of).collect();
-        match texts {
-            Some(texts) if texts.iter().all(|text| !text.is_empty()) => texts,
-            _ => {
-                self.wrong(pointer, "not_a_list", "must be an array of non-empty strings");
-                Vec::new()
-            }
-        }
-    }
-
-    fn fields(&mut self, value: Option<Value>, format: ExportFormat, rows: ExportRows) -> Vec<String> {
-        let known = || Column::ALL.into_iter().filter(|column| column.fits(rows));
+    fn fields(&mut self, value: Option<Member<'_>>, format: ExportFormat, rows: ExportRows) -> Vec<String> {
+        let known = || Column::of(std::slice::from_ref(&rows));
         let Some(value) = value else {
             let chosen = known().filter(|column| column.is_default(format, rows));
             return chosen.map(|column| column.name().to_owned()).collect();
         };
-        let names: Option<Vec<String>> = match value {
-            Value::Array(values) if !values.is_empty() => values.into_iter().map(text_of).collect(),
-            _ => None,
-        };
+        // One string is not a list of columns.
+        let names = if value.text().is_some() { None } else { value.texts() };
         let is_known = |name: &String| known().any(|column| column.name() == name);
         let is_once =
             |names: &[String]| names.iter().enumerate().all(|(at, name)| !names[..at].contains(name));
         match names {
-            Some(names) if names.iter().all(is_known) && is_once(&names) => names,
+            Some(names) if !names.is_empty() && names.iter().all(is_known) && is_once(&names) => names,
             _ => {
                 let all: Vec<_> = known().map(Column::name).collect();
                 let detail = format!(
@@ -379,45 +265,34 @@ impl Reader {
     }
 }
 
-fn text_of(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bound_beyond_every_amount_is_valid_and_bounds_that_cross_are_named() {
-        let spec = |filters: &str| {
-            ExportSpec::read(format!("{{\"format\":\"csv\",\"filters\":{filters}}}").as_bytes())
-        };
-        let wide = spec(r#"{"min_total":-5,"max_total":1e30}"#).unwrap();
-        let (of, _) = wide.filter("t", &KeyHasher::new(&[3; 16])).unwrap();
-        assert_eq!((of.total_min, of.total_max), (Some(-50_000), Some(10_i128.pow(34))));
-        let faults = spec(r#"{"min_price":"9","max_price":8}"#).unwrap_err();
-        assert_eq!((faults[0].pointer, faults[0].code), ("/filters/max_price", "out_of_range"));
+    fn read(body: &[u8]) -> Result<ExportSpec, Vec<ExportFault>> {
+        ExportSpec::read(body, ExportRows::OF_TENANT)
     }
 
     #[test]
     fn what_is_left_open_is_filled_in_and_kept() {
-        let spec = ExportSpec::read(br#"{"format":"csv"}"#).unwrap();
+        let spec = read(br#"{"format":"csv"}"#).unwrap();
         assert_eq!((spec.rows, spec.compression), (ExportRows::Orders, Compression::None));
         assert_eq!(spec.fields.first().map(String::as_str), Some("order_id"));
         assert!(!spec.fields.contains(&"items".to_owned()) && !spec.with_items());
-        let lines = ExportSpec::read(br#"{"format":"ndjson"}"#).unwrap();
+        let lines = read(br#"{"format":"ndjson"}"#).unwrap();
         assert!(lines.fields.contains(&"items".to_owned()) && lines.with_items());
         let body = br#"{"format":"parquet","rows":"items","compression":"zstd","fields":["amount","order_id"],
             "filters":{"from":"2026-01-01T00:00:00Z","product_id":["a,b","c"],"status":"paid","min_total":10.5}}"#;
-        let spec = ExportSpec::read(body).unwrap();
+        let spec = read(body).unwrap();
         assert_eq!(spec.columns(), [Column::Amount, Column::OrderId]);
-        assert_eq!((spec.filters.product_id.len(), spec.filters.min_total.as_deref()), (2, Some("10.5")));
+        assert_eq!(
+            (spec.filters.texts("product_id").len(), spec.filters.texts("min_total")),
+            (2, &["10.5".to_owned()][..])
+        );
         let again: ExportSpec = serde_json::from_slice(&serde_json::to_vec(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);
         let (of, _) = spec.filter("t", &KeyHasher::new(&[3; 16])).unwrap();
+        let ExportSource::Orders(of) = of else { panic!("{of:?}") };
         assert_eq!(
             (of.product_ids, of.statuses, of.total_min),
             (vec!["a,b".to_owned(), "c".to_owned()], 4, Some(105_000))
@@ -428,7 +303,7 @@ mod tests {
     fn all_that_is_wrong_is_told_at_once_and_nothing_repeated() {
         let body = br#"{"format":"xls","rows":"secret","fields":["total","total"],"x":1,
             "filters":{"from":"secret","status":["secret"],"min_total":{},"y":2}}"#;
-        let faults = ExportSpec::read(body).unwrap_err();
+        let faults = read(body).unwrap_err();
         let pointers: Vec<_> = faults.iter().map(|fault| fault.pointer).collect();
         assert_eq!(
             pointers,
@@ -445,10 +320,57 @@ mod tests {
         );
         assert!(faults.iter().all(|fault| !fault.detail.contains("secret")));
         for body in [&b""[..], b"[]", b"{}", b"{\"format\":null}", b"{\"format\":\"csv\",\"fields\":[]}"] {
-            assert!(ExportSpec::read(body).is_err(), "{}", String::from_utf8_lossy(body));
+            assert!(read(body).is_err(), "{}", String::from_utf8_lossy(body));
         }
         let orders = br#"{"format":"csv","fields":["quantity"]}"#;
-        assert_eq!(ExportSpec::read(orders).unwrap_err()[0].pointer, "/fields");
+        assert_eq!(read(orders).unwrap_err()[0].pointer, "/fields");
+    }
+
+    #[test]
+    fn an_amount_keeps_all_its_digits_whether_it_is_a_number_or_a_string() {
+        for (amount, expected) in [
+            ("12345678901234.5678", Some(123_456_789_012_345_678)),
+            ("\"12345678901234.5678\"", Some(123_456_789_012_345_678)),
+            ("0.3", Some(3_000)),
+            ("90071992547409.93", Some(900_719_925_474_099_300)),
+            ("1e2", Some(1_000_000)),
+            ("-1.5e-2", Some(-150)),
+            ("12345678901234567890.5", Some(123_456_789_012_345_678_905_000)),
+            ("90071992547409931e-4", Some(90_071_992_547_409_931)),
+            ("1e399", Some(i128::MAX)),
+            ("1e400", None),
+            ("1e-400", None),
+            ("1.00001", None),
+            ("1e-5", None),
+            ("\"1e2\"", None),
+        ] {
+            let body = format!(r#"{{"format":"csv","filters":{{"min_total":{amount}}}}}"#);
+            let spec = read(body.as_bytes());
+            let Some(expected) = expected else {
+                let faults = spec.unwrap_err();
+                assert_eq!((faults.len(), faults[0].pointer), (1, "/filters/min_total"), "{amount}");
+                continue;
+            };
+            let (of, _) = spec.unwrap().filter("t", &KeyHasher::new(&[3; 16])).unwrap();
+            let ExportSource::Orders(of) = of else { panic!("{of:?}") };
+            assert_eq!(of.total_min, Some(expected), "{amount}");
+        }
+    }
+
+    #[test]
+    fn a_bound_beyond_every_amount_is_valid_and_bounds_that_cross_are_named() {
+        let spec = |filters: &str| read(format!("{{\"format\":\"csv\",\"filters\":{filters}}}").as_bytes());
+        let wide = spec(r#"{"min_total":-5,"max_total":1e30}"#).unwrap();
+        let (of, _) = wide.filter("t", &KeyHasher::new(&[3; 16])).unwrap();
+        let ExportSource::Orders(of) = of else { panic!("{of:?}") };
+        assert_eq!((of.total_min, of.total_max), (Some(-50_000), Some(10_i128.pow(34))));
+        for (crossing, pointer) in [
+            (r#"{"min_price":"9","max_price":8}"#, "/filters/max_price"),
+            (r#"{"min_total":1e30,"max_total":9E+29}"#, "/filters/max_total"),
+        ] {
+            let faults = spec(crossing).unwrap_err();
+            assert_eq!((faults[0].pointer, faults[0].code, faults.len()), (pointer, "out_of_range", 1));
+        }
     }
 
     #[test]
@@ -467,17 +389,74 @@ mod tests {
                 us("2026-03-29T22:00:00Z"),
             ),
             (
-                r#"{"from":"2026-03-29T01:00","end_date":null,"to":"2026-03-29T040000","tz":"Europe/Berlin"}"#,
+                r#"{"from":"2026-03-29T01:00","to":"2026-03-29T040000","tz":"Europe/Berlin"}"#,
                 us("2026-03-29T00:00:00Z"),
                 us("2026-03-29T02:00:00Z"),
             ),
         ] {
-            let stored = format!(
-                r#"{{"format":"csv","rows":"orders","compression":"none","filters":{filters},"fields":["total"]}}"#
-            );
-            let spec: ExportSpec = serde_json::from_str(&stored).unwrap();
-            let range = spec.filter("t", &KeyHasher::new(&[3; 16])).unwrap().1;
-            assert_eq!((range.from_us, range.to_us), (from, to), "{filters}");
+            for (rows, field) in [("orders", "total"), ("events", "source"), ("clicks", "user_id")] {
+                let stored = format!(
+                    r#"{{"format":"csv","rows":"{rows}","compression":"none","filters":{filters},"fields":["{field}"]}}"#
+                );
+                let spec: ExportSpec = serde_json::from_str(&stored).unwrap();
+                let range = spec.filter("t", &KeyHasher::new(&[3; 16])).unwrap().1;
+                assert_eq!((range.from_us, range.to_us), (from, to), "{filters}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_repeated_member_is_refused_by_its_pointer() {
+        for (body, pointer) in [
+            (r#"{"format":"csv","filters":{"customer_id":"a","customer_id":"b"}}"#, "/filters/customer_id"),
+            (r#"{"format":"csv","filters":{"q":null,"\u0071":"b"}}"#, "/filters/q"),
+            (r#"{"format":"csv","filters":{},"filters":{"q":"a"}}"#, "/filters"),
+            (r#"{"format":"csv","format":"csv"}"#, "/format"),
+            (r#"{"format":"csv","rows":"items","rows":"orders"}"#, "/rows"),
+        ] {
+            let faults = read(body.as_bytes()).unwrap_err();
+            let told: Vec<_> = faults.iter().map(|fault| (fault.pointer, fault.code)).collect();
+            assert_eq!(told, [(pointer, "repeated")], "{body}");
+        }
+    }
+
+    #[test]
+    fn rows_have_the_filters_of_their_query_and_the_message_lists_them() {
+        let events = r#"{"format":"csv","rows":"events","filters":{"source":"web","from":"2026-01-01"}}"#;
+        let (of, range) = read(events.as_bytes()).unwrap().filter("t", &KeyHasher::new(&[3; 16])).unwrap();
+        assert!(matches!(of, ExportSource::Events(of) if of.source.as_deref() == Some("web")));
+        assert_eq!((range.from_us, range.descending), (Some(1_767_225_600_000_000), false));
+        let clicks = br#"{"format":"csv","filters":{"user_id":-7}}"#;
+        let spec = ExportSpec::read(clicks, ExportRows::OF_ALL).unwrap();
+        assert_eq!((spec.rows, spec.filters.user_id()), (ExportRows::Clicks, Some(-7)));
+        let (of, _) = spec.filter("", &KeyHasher::new(&[3; 16])).unwrap();
+        assert!(matches!(of, ExportSource::Clicks(of) if of.user_id == Some(-7)));
+        let again: ExportSpec = serde_json::from_slice(&serde_json::to_vec(&spec).unwrap()).unwrap();
+        assert_eq!(again, spec);
+        for (body, rows, told) in [
+            (
+                r#"{"format":"csv","rows":"events","filters":{"q":"x"}}"#,
+                ExportRows::OF_TENANT,
+                "source and event_type",
+            ),
+            (r#"{"format":"csv","filters":{"source":"x"}}"#, ExportRows::OF_TENANT, "max_total and q"),
+            (r#"{"format":"csv","filters":{"source":"x"}}"#, ExportRows::OF_ALL, "tz and user_id"),
+        ] {
+            let faults = ExportSpec::read(body.as_bytes(), rows).unwrap_err();
+            assert_eq!(faults.len(), 1, "{body}");
+            assert_eq!((faults[0].pointer, faults[0].code), ("/filters", "unknown_member"));
+            assert!(faults[0].detail.ends_with(told), "{}", faults[0].detail);
+        }
+        for (body, rows) in [
+            (r#"{"format":"csv","rows":"clicks"}"#, ExportRows::OF_TENANT),
+            (r#"{"format":"csv","rows":"orders"}"#, ExportRows::OF_ALL),
+        ] {
+            assert_eq!(ExportSpec::read(body.as_bytes(), rows).unwrap_err()[0].pointer, "/rows");
+        }
+        for user_id in ["\"7\"", "7.0", "9223372036854775808"] {
+            let body = format!(r#"{{"format":"csv","filters":{{"user_id":{user_id}}}}}"#);
+            let faults = ExportSpec::read(body.as_bytes(), ExportRows::OF_ALL).unwrap_err();
+            assert_eq!((faults[0].pointer, faults[0].code), ("/filters/user_id", "not_an_integer"));
         }
     }
 }

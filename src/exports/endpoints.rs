@@ -1,4 +1,4 @@
-//! Order exports: their creation, status, deletion and download. One core runs them.
+//! Exports of a tenant, and of clicks: their creation, status, deletion and download. One core runs them.
 //!
 //! ```text
 //! POST ──► claim the idempotency key ─► pins ─► ExportStore::create ─► 201
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use self::download::ExportPieces;
 use super::answer::{self, ExportRefused};
-use super::body::ExportSpec;
+use super::body::{ExportRows, ExportSpec};
 use super::query;
 use super::record::{Export, ExportId, ExportRecord, Progress};
 use super::store::ExportStore;
@@ -126,7 +126,8 @@ pub async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefu
         Err(error) => return Err(error.into()),
     };
     let wants_disk = call.wants_disk()?;
-    let spec = ExportSpec::read(without_mark(&body.bytes)).map_err(ExportRefused::Invalid)?;
+    let spec = ExportSpec::read(without_mark(&body.bytes), ExportRows::of(tenant_id))
+        .map_err(ExportRefused::Invalid)?;
     drop(body);
     let mut _claimed = None;
     if let Some(key) = &key {
@@ -143,14 +144,16 @@ pub async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefu
         return Err(ExportRefused::DiskLow);
     }
     export_store(lane).has_room(tenant_id)?;
-    let pins = query::order_pins(&lane.readers).await?;
+    let (source, range) = spec.filter(tenant_id, &lane.keys).map_err(ExportRefused::Invalid)?;
+    let snapshots = query::snapshots(&lane.readers, source.stream(), range).await?;
     let record = ExportRecord {
         id: ExportId::random().map_err(std::io::Error::other)?,
         tenant: tenant_id.to_owned(),
         key,
         spec,
         created_us: clock::unix_us(),
-        pins,
+        pins: snapshots.iter().map(|snapshot| snapshot.pin).collect(),
+        floors: snapshots.iter().map(|snapshot| snapshot.floor).collect(),
         progress: Progress::begin(),
     };
     let store = export_store(lane).clone();

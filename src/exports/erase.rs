@@ -1,4 +1,6 @@
-//! Removes people from a tenant's exports.
+//! Removes people from a tenant's exports, and a user from the exports of clicks.
+//!
+//! A person's rows are orders, events or clicks; below, all of them are called orders.
 //!
 //! A file that contains none of the person's orders remains. A finished file that contains some is deleted, and its
 //! export reports the reason. An unfinished file omits those orders that it does not contain yet. If it already
@@ -22,26 +24,52 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::body::ExportRows;
 use super::file::{CHOSEN_BYTES, opened};
 use super::marks::Blocks;
 use super::record::{Checkpoint, Export, ExportState, Progress};
+use super::source::id_of;
 use super::store::{BESIDE, CHOSEN, ExportStore, FILE, MARKS, PROGRESS};
 use crate::base::{clock, durable};
 
 const CHOSEN_NEW: &str = "chosen.new";
+/// The name instead of a tenant's of exports of clicks.
+const OF_CLICKS: &str = "";
 /// The error that the export of a deleted file reports to clients.
 const REASON: &str = "it contained a person who was erased";
 
-/// The people whose data is searched for in exports, or removed from them.
+/// The sorted ids of people's rows in each shard, each with its person.
+type RowsOf<'p> = &'p [Vec<(i64, usize)>];
+
+/// The people whose data is searched for in a tenant's exports, or removed from them.
+#[derive(Clone, Copy)]
 pub struct PeopleInExports<'p> {
-    /// The sorted ids of their orders in each shard, each with its person.
-    pub rows: &'p [Vec<(i64, usize)>],
+    pub orders: RowsOf<'p>,
+    /// Whether the orders remain under a pseudonym. Otherwise, they are deleted.
+    pub are_kept: bool,
+    /// The events that are deleted. An event may refer to several people.
+    pub events: RowsOf<'p>,
+    /// The events that remain, with a pseudonym instead of the person.
+    pub kept_events: RowsOf<'p>,
     /// Returns the people to whom a text refers.
     pub who_is: &'p dyn Fn(&str) -> Vec<usize>,
     /// The number of people.
     pub count: usize,
+}
+
+impl<'p> PeopleInExports<'p> {
+    /// Returns the people's rows of the kind that an export contains, those that are deleted apart from those that are
+    /// kept (`true`).
+    fn rows(&self, of: ExportRows) -> Vec<(RowsOf<'p>, bool)> {
+        match of {
+            ExportRows::Orders | ExportRows::Items => vec![(self.orders, self.are_kept)],
+            ExportRows::Events => vec![(self.events, false), (self.kept_events, true)],
+            ExportRows::Clicks => Vec::new(),
+        }
+    }
 }
 
 /// What an export holds of people.
@@ -50,51 +78,65 @@ pub enum ExportHolds {
     Nothing,
     /// Its filters or its key refer to these people.
     Named(Vec<usize>),
-    /// Its selection has orders of people: their indexes in it, each with its person.
-    Orders(Vec<(u64, usize)>),
-    /// Its orders can no longer be determined. It may contain anyone.
+    /// Its selection has rows of people: their indexes in it, each with its person.
+    Rows(Vec<(u64, usize)>),
+    /// Its rows can no longer be determined. It may contain anyone.
     MayBeAnyone,
 }
 
-/// The members of an export's filters that are words of the server's own, times, amounts, or names of goods. They
-/// equal the id of a person only by chance.
-const NOT_OF_PEOPLE: [&str; 13] = [
-    "from",
-    "to",
-    "start_date",
-    "end_date",
-    "tz",
-    "product_id",
-    "category",
-    "min_price",
-    "max_price",
-    "currency",
-    "status",
-    "min_total",
-    "max_total",
-];
-
 impl ExportStore {
-    /// Removes people from the tenant's exports. If `are_kept`, their orders remain under another name; otherwise,
-    /// they are deleted. Returns the number of affected exports for each person. Reads 8 bytes for each order in the
-    /// tenant's exports.
+    /// Removes people from the tenant's exports. Returns the number of affected exports for each person. Reads 8 bytes
+    /// for each row in the tenant's exports.
     ///
     /// # Errors
     /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
-    pub fn erase_people(
-        &self,
-        tenant: &str,
-        people: &PeopleInExports<'_>,
-        are_kept: bool,
-    ) -> io::Result<Vec<u64>> {
+    pub fn erase_people(&self, tenant: &str, people: &PeopleInExports<'_>) -> io::Result<Vec<u64>> {
         let mut counts = vec![0; people.count];
         self.each_of(tenant, |export| {
-            for person in self.erase_from(export, people, are_kept)? {
+            let mut who = named_in(export, people.who_is);
+            if who.is_empty() {
+                who = self.erase_rows(export, &people.rows(export.spec.rows), people.count)?;
+            } else {
+                self.remove(export)?;
+            }
+            for person in who {
                 counts[person] += 1;
             }
             Ok(())
         })?;
         Ok(counts)
+    }
+
+    /// Removes a user's clicks, as the only person's, from the exports of clicks. Returns the number of affected
+    /// exports.
+    ///
+    /// # Errors
+    /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
+    pub fn erase_user(&self, user_id: i64, rows: RowsOf<'_>) -> io::Result<u64> {
+        let mut count = 0;
+        self.each_of(OF_CLICKS, |export| {
+            if is_of_user(export, user_id) {
+                count += 1;
+                return self.remove(export);
+            }
+            count += u64::from(!self.erase_rows(export, &[(rows, false)], 1)?.is_empty());
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Returns the highest row id in each shard that a selection of the tenant's events, or of clicks if the name is
+    /// empty, may contain. Returns `None` if there is no selection.
+    #[must_use]
+    pub fn pins_of(&self, tenant: &str) -> Option<Vec<i64>> {
+        let all = self.all();
+        let is_of_rows = |export: &&Arc<Export>| export.tenant == tenant && !export.spec.rows.are_of_orders();
+        let selected = all.iter().filter(is_of_rows).filter(|export| has_selection(&export.progress()));
+        selected.map(|export| export.pins.clone()).reduce(|one, other| {
+            let places = one.len().max(other.len());
+            let pin = |pins: &[i64], at: usize| pins.get(at).copied().unwrap_or_default();
+            (0..places).map(|at| pin(&one, at).max(pin(&other, at))).collect()
+        })
     }
 
     /// Removes the tenant's exports whose filters or key refer to a person. Jobs may be running. Returns the number
@@ -105,7 +147,24 @@ impl ExportStore {
     pub fn remove_identifying(&self, tenant: &str, who_is: &dyn Fn(&str) -> Vec<usize>) -> io::Result<u64> {
         let mut count = 0;
         self.each_of(tenant, |export| {
-            if named_in(export, who_is)?.is_empty() {
+            if named_in(export, who_is).is_empty() {
+                return Ok(());
+            }
+            count += 1;
+            self.remove(export)
+        })?;
+        Ok(count)
+    }
+
+    /// Removes the exports of clicks whose filters or key identify a user. Jobs may be running. Returns the number of
+    /// removed exports.
+    ///
+    /// # Errors
+    /// Returns the first I/O error, after it has processed all exports. Another call retries the exports with errors.
+    pub fn remove_of_user(&self, user_id: i64) -> io::Result<u64> {
+        let mut count = 0;
+        self.each_of(OF_CLICKS, |export| {
+            if !is_of_user(export, user_id) {
                 return Ok(());
             }
             count += 1;
@@ -129,64 +188,73 @@ impl ExportStore {
     /// # Errors
     /// Returns I/O errors.
     pub fn holds(&self, export: &Export, people: &PeopleInExports<'_>) -> io::Result<ExportHolds> {
-        let named = named_in(export, people.who_is)?;
-        if !named.is_empty() {
-            return Ok(ExportHolds::Named(named));
+        let named = named_in(export, people.who_is);
+        match named.is_empty() {
+            true => self.holds_rows(export, &people.rows(export.spec.rows)),
+            false => Ok(ExportHolds::Named(named)),
         }
+    }
+
+    fn holds_rows(&self, export: &Export, lists: &[(RowsOf<'_>, bool)]) -> io::Result<ExportHolds> {
         let progress = export.progress();
         if !has_selection(&progress) {
             return Ok(ExportHolds::Nothing);
         }
-        Ok(match self.places(export, &progress, people.rows)? {
-            None => ExportHolds::MayBeAnyone,
-            Some(places) if places.is_empty() => ExportHolds::Nothing,
-            Some(places) => ExportHolds::Orders(places),
-        })
+        let mut found = Vec::new();
+        for (rows, _) in lists {
+            match self.places(export, &progress, rows)? {
+                None => return Ok(ExportHolds::MayBeAnyone),
+                Some(places) => found.extend(places),
+            }
+        }
+        Ok(if found.is_empty() { ExportHolds::Nothing } else { ExportHolds::Rows(found) })
     }
 
-    /// Removes people from an export. Returns those whom it held.
-    fn erase_from(
+    /// Removes people's rows from an export. Returns those whom it held, of `count` people.
+    fn erase_rows(
         &self,
         export: &Export,
-        people: &PeopleInExports<'_>,
-        are_kept: bool,
+        lists: &[(RowsOf<'_>, bool)],
+        count: usize,
     ) -> io::Result<Vec<usize>> {
         let progress = export.progress();
         let is_done = progress.state == ExportState::Done;
-        let who = match self.holds(export, people)? {
+        let mut who = match self.holds_rows(export, lists)? {
+            ExportHolds::Rows(found) => found.into_iter().map(|(_, person)| person).collect(),
+            ExportHolds::MayBeAnyone => (0..count).collect::<Vec<_>>(),
+            ExportHolds::Nothing | ExportHolds::Named(_) if has_selection(&progress) => return Ok(Vec::new()),
             // Without a selection, or without a file any more. A crash may still have left files.
-            ExportHolds::Nothing if !has_selection(&progress) => {
+            ExportHolds::Nothing | ExportHolds::Named(_) => {
                 return self.drop_files(export).map(|()| Vec::new());
             }
-            ExportHolds::Nothing => return Ok(Vec::new()),
-            ExportHolds::Named(who) => {
-                self.remove(export)?;
-                return Ok(who);
-            }
-            ExportHolds::MayBeAnyone => {
-                if is_done {
-                    self.take_away(export)?
-                } else {
-                    self.begin_again(export)?
-                }
-                return Ok((0..people.count).collect());
-            }
-            ExportHolds::Orders(orders) => orders,
         };
-        let (places, mut who): (Vec<u64>, Vec<usize>) = who.into_iter().unzip();
-        match &progress.chosen {
-            Some(counts) if !is_done => self.take_out(export, &places, counts, are_kept)?,
-            _ => self.take_away(export)?,
+        if is_done {
+            self.take_away(export)?;
+        } else {
+            for (rows, are_kept) in lists {
+                self.take_out_rows(export, rows, *are_kept)?;
+            }
         }
         who.sort_unstable();
         who.dedup();
         Ok(who)
     }
 
+    /// Removes rows from the selection of an unfinished export, or makes them wait for their pseudonym.
+    fn take_out_rows(&self, export: &Export, rows: RowsOf<'_>, are_kept: bool) -> io::Result<()> {
+        // The removal of other rows may have moved these, or the export restarts and has no selection any more.
+        let progress = export.progress();
+        let Some(counts) = &progress.chosen else { return Ok(()) };
+        let Some(places) = self.places(export, &progress, rows)? else { return self.begin_again(export) };
+        let mut places: Vec<u64> = places.into_iter().map(|(place, _)| place).collect();
+        places.dedup();
+        if places.is_empty() { Ok(()) } else { self.take_out(export, &places, counts, are_kept) }
+    }
+
     /// Removes the orders at these indexes of the selection, or makes them wait for their pseudonym.
     fn take_out(&self, export: &Export, places: &[u64], counts: &[u64], are_kept: bool) -> io::Result<()> {
         let progress = export.progress();
-        let are_kept = are_kept && export.spec.filters.q.is_none();
+        let are_kept = are_kept && !export.spec.filters.has("q");
         if places[0] < progress.checkpoint.orders {
             return self.splice(export, places, are_kept);
         }
@@ -255,7 +323,7 @@ impl ExportStore {
         &self,
         export: &Export,
         progress: &Progress,
-        rows: &[Vec<(i64, usize)>],
+        rows: RowsOf<'_>,
     ) -> io::Result<Option<Vec<(u64, usize)>>> {
         let folder = self.folder_of(&export.id);
         let counts = progress.chosen.as_deref().filter(|counts| counts.len() == rows.len());
@@ -322,18 +390,17 @@ fn has_selection(progress: &Progress) -> bool {
 }
 
 /// Returns the people to whom an export's filters or its key refer.
-fn named_in(export: &Export, who_is: &dyn Fn(&str) -> Vec<usize>) -> io::Result<Vec<usize>> {
+fn named_in(export: &Export, who_is: &dyn Fn(&str) -> Vec<usize>) -> Vec<usize> {
     let mut who: Vec<usize> = export.key.as_deref().map(who_is).unwrap_or_default();
-    let filters = serde_json::to_value(&export.spec.filters).map_err(io::Error::other)?;
-    let members = filters.as_object().into_iter().flatten();
-    for (_, value) in members.filter(|(name, _)| !NOT_OF_PEOPLE.contains(&name.as_str())) {
-        let one = std::slice::from_ref(value);
-        let values = value.as_array().map_or(one, Vec::as_slice);
-        who.extend(values.iter().filter_map(|value| value.as_str()).flat_map(who_is));
-    }
+    who.extend(export.spec.filters.that_may_name_people().flat_map(who_is));
     who.sort_unstable();
     who.dedup();
-    Ok(who)
+    who
+}
+
+/// Returns `true` if the filters or the key of an export of clicks identify a user.
+fn is_of_user(export: &Export, user_id: i64) -> bool {
+    export.spec.filters.user_id() == Some(user_id) || export.key.as_deref() == Some(&user_id.to_string())
 }
 
 /// A search of the selection for people's orders.
@@ -349,10 +416,10 @@ impl SelectionSearch {
         for place in self.at..self.at + count {
             let mut word = [0; CHOSEN_BYTES as usize];
             self.chosen.read_exact(&mut word)?;
-            let id = (u64::from_le_bytes(word) >> 3) as i64;
-            if let Ok(row) = rows.binary_search_by_key(&id, |(row, _)| *row) {
-                self.places.push((place, rows[row].1));
-            }
+            let id = id_of(u64::from_le_bytes(word));
+            let found = rows[rows.partition_point(|(row, _)| *row < id)..].iter();
+            let people = found.take_while(|(row, _)| *row == id).map(|(_, person)| *person);
+            self.places.extend(people.map(|person| (place, person)));
         }
         self.at += count;
         Ok(())
@@ -375,8 +442,6 @@ fn copy_without(folder: &Path, places: &[u64]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::record::tests::record;
     use super::*;
     use crate::people::PersonMatcher;
@@ -389,13 +454,21 @@ mod tests {
     /// Erases one person with these orders in the two shards.
     fn erase(store: &ExportStore, tenant: &str, rows: [&[i64]; 2]) -> u64 {
         let rows = rows.map(|ids| ids.iter().map(|id| (*id, 0)).collect::<Vec<_>>());
-        let people = PeopleInExports { rows: &rows, who_is: &who_is, count: 1 };
-        store.erase_people(tenant, &people, false).unwrap()[0]
+        store.erase_people(tenant, &people(&rows, &who_is)).unwrap()[0]
+    }
+
+    /// Returns one person with these orders.
+    fn people<'p>(orders: RowsOf<'p>, who_is: &'p dyn Fn(&str) -> Vec<usize>) -> PeopleInExports<'p> {
+        PeopleInExports { orders, are_kept: false, events: &[], kept_events: &[], who_is, count: 1 }
     }
 
     /// Returns an export of two shards with orders 10 to 14 and 20 to 24. The first `told` of them are written.
     fn export(store: &ExportStore, state: ExportState, told: u64) -> Arc<Export> {
-        let export = store.create(record(r#"{"format":"ndjson"}"#)).unwrap();
+        export_of(store, r#"{"format":"ndjson"}"#, state, told)
+    }
+
+    fn export_of(store: &ExportStore, wish: &str, state: ExportState, told: u64) -> Arc<Export> {
+        let export = store.create(record(wish)).unwrap();
         let words = [10..15_u64, 20..25].into_iter().flatten().flat_map(|id| (id << 3).to_le_bytes());
         fs::write(store.folder_of(&export.id).join(CHOSEN), words.collect::<Vec<_>>()).unwrap();
         fs::write(store.file_of(&export), "rows").unwrap();
@@ -456,13 +529,52 @@ mod tests {
             let person = PersonMatcher::new([id], [], []);
             let who_is = |text: &str| if person.matches_name(text) { vec![0] } else { Vec::new() };
             assert_eq!(store.remove_identifying(&tenant, &who_is).unwrap(), 0, "{id}");
-            let people = PeopleInExports { rows: &[vec![], vec![]], who_is: &who_is, count: 1 };
-            assert_eq!(store.erase_people(&tenant, &people, false).unwrap(), [0], "{id}");
+            let orders = [const { Vec::new() }; 2];
+            let people = people(&orders, &who_is);
+            assert_eq!(store.erase_people(&tenant, &people).unwrap(), [0], "{id}");
         }
         assert!(store.find(&tenant, export.id.as_str()).is_some());
         let ann = PersonMatcher::new(["ann"], [], []);
         let who_is = |text: &str| if ann.matches_name(text) { vec![0] } else { Vec::new() };
         assert_eq!(store.remove_identifying(&tenant, &who_is).unwrap(), 1);
+    }
+
+    /// Event 12 of the first shard refers to both people; events 20 and 24 of the second to the first of them.
+    #[test]
+    fn an_event_of_several_people_counts_for_each_and_leaves_once() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
+        let nobody = |_: &str| Vec::new();
+        let (deleted, kept) = ([vec![], vec![(20, 0)]], [vec![(12, 0), (12, 1)], vec![(24, 0)]]);
+        let people = PeopleInExports {
+            orders: &[vec![(10, 2)], vec![]],
+            are_kept: true,
+            events: &deleted,
+            kept_events: &kept,
+            who_is: &nobody,
+            count: 3,
+        };
+        let of_rows = |rows: &str, state, told| {
+            let export = export_of(&store, &format!(r#"{{"format":"ndjson","rows":"{rows}"}}"#), state, told);
+            let tenant = export.tenant.clone();
+            (export, tenant)
+        };
+        let (running, tenant) = of_rows("events", ExportState::Running, 0);
+        for name in [FILE, BESIDE, MARKS] {
+            fs::write(store.folder_of(&running.id).join(name), "rows").unwrap();
+        }
+        let held = vec![(5, 0), (2, 0), (2, 1), (9, 0)];
+        assert_eq!(store.holds(&running, &people).unwrap(), ExportHolds::Rows(held));
+        assert_eq!(store.erase_people(&tenant, &people).unwrap(), [1, 1, 0]);
+        assert_eq!(ids(&store, &running), [10, 11, 12, 13, 14, 21, 22, 23, 24]);
+        assert!(running.progress().awaits_pseudonym);
+        let (done, _) = of_rows("events", ExportState::Done, 10);
+        let (orders, _) = of_rows("orders", ExportState::Done, 10);
+        assert_eq!(store.pins_of(&tenant), Some(done.pins.clone()));
+        assert_eq!(store.erase_people(&tenant, &people).unwrap(), [2, 2, 1]);
+        for gone in [done, orders] {
+            assert_eq!(gone.progress().state, ExportState::Erased);
+        }
     }
 
     #[test]

@@ -17,11 +17,11 @@ use super::marks::marks_of;
 use super::pack::pack;
 use super::parquet::ParquetEncoder;
 use super::record::{Checkpoint, Export, ExportState, Progress, Seen};
+use super::source::{Batch, Chosen};
 use super::store::{BESIDE, CHOSEN, ExportError, ExportStore, FILE, MARKS};
 use super::text::TextEncoder;
 use crate::base::clock;
 use crate::base::ids::hex;
-use crate::orders::{ChosenOrder, OrderBatch, OrderStatus};
 
 /// The number of bytes verified in one step. A step takes some 10 ms.
 const VERIFIED_BYTES: u64 = 8 << 20;
@@ -47,7 +47,7 @@ pub(super) struct ExportFile {
     marks_digest: Sha256,
     encoder: Encoder,
     checkpoint: Checkpoint,
-    /// The number of received orders, including those of the group that is not written yet.
+    /// The number of received orders, events or clicks, including those of the group that is not written yet.
     orders: u64,
     /// The runs of received orders that are not yet written. A run consists of consecutive orders of one shard: the
     /// shard's index, and the value of `orders` at the end of the run.
@@ -239,15 +239,15 @@ impl ExportFile {
         self.append(0, &[])
     }
 
-    /// Receives the next orders, which all belong to the shard with this index.
+    /// Receives the next rows, which all belong to the shard with this index.
     ///
     /// # Errors
     /// Returns [`ExportError::NoRoom`] or I/O errors.
-    pub(super) fn encode(&mut self, batch: &mut OrderBatch, shard: u32) -> Result<Remaining, ExportError> {
+    pub(super) fn encode(&mut self, batch: &mut Batch, shard: u32) -> Result<Remaining, ExportError> {
         if self.checkpoint.bytes == 0 {
             self.begin()?;
         }
-        self.orders += batch.orders.len() as u64;
+        self.orders += batch.chosen() as u64;
         match self.runs.last_mut() {
             Some((of, end)) if *of == shard => *end = self.orders,
             _ => self.runs.push((shard, self.orders)),
@@ -370,8 +370,8 @@ impl ExportFile {
     }
 }
 
-/// The chosen orders of all shards, in file order: shard by shard until the first splice. Each order takes 8 bytes:
-/// the row id, above 3 bits for the status.
+/// The chosen rows of all shards, in file order: shard by shard until the first splice. Each row takes 8 bytes: the
+/// row id, above 3 bits for an order's status.
 #[derive(Debug)]
 pub(super) struct ChosenFile(File);
 
@@ -382,46 +382,39 @@ impl ChosenFile {
         opened(store, export, CHOSEN).map(ChosenFile)
     }
 
-    /// Removes all orders.
+    /// Removes all rows.
     pub(super) fn clear(&self) -> io::Result<()> {
         self.0.set_len(0)
     }
 
-    /// Appends orders to those already written through this handle.
+    /// Appends rows to those already written through this handle.
     pub(super) fn append(
         &mut self,
         store: &ExportStore,
         export: &Export,
-        chosen: &[ChosenOrder],
+        chosen: &Chosen,
     ) -> Result<(), ExportError> {
-        let words =
-            chosen.iter().map(|one| ((one.id as u64) << 3 | u64::from(one.status.code())).to_le_bytes());
-        let bytes: Vec<u8> = words.flatten().collect();
+        let mut bytes = Vec::with_capacity(chosen.len() * CHOSEN_BYTES as usize);
+        chosen.write(&mut bytes);
         store.charge(export, bytes.len() as u64)?;
         self.0.write_all(&bytes)?;
         Ok(())
     }
 
-    /// Returns the number of orders.
+    /// Returns the number of rows.
     pub(super) fn count(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len() / CHOSEN_BYTES)
     }
 
-    /// Syncs the file, so that the orders survive a power cut.
+    /// Syncs the file, so that the rows survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
 
-    pub(super) fn read(&self, first: u64, count: usize) -> io::Result<Vec<ChosenOrder>> {
+    /// Returns the words of the next rows from an index on.
+    pub(super) fn read(&self, first: u64, count: usize) -> io::Result<Vec<u64>> {
         let mut bytes = vec![0; count * CHOSEN_BYTES as usize];
         self.0.read_exact_at(&mut bytes, first * CHOSEN_BYTES)?;
-        let mut chosen = Vec::with_capacity(count);
-        for word in bytes.as_chunks().0 {
-            let word = u64::from_le_bytes(*word);
-            let status = OrderStatus::from_code((word & 7) as u8)
-                .ok_or_else(|| io::Error::other("the list of chosen orders is damaged"))?;
-            chosen.push(ChosenOrder { id: (word >> 3) as i64, status });
-        }
-        Ok(chosen)
+        Ok(bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 }

@@ -1,9 +1,9 @@
 //! Runs one export from its start, or from its last checkpoint, to its end.
 //!
 //! ```text
-//! choose   each shard's orders, in steps ──► chosen
+//! choose   each shard's rows, in steps ──► chosen
 //! verify   the bytes that an earlier run wrote
-//! read     chosen orders ──► batch      (one batch ahead)
+//! read     chosen rows ──► batch      (one batch ahead)
 //! encode   batch ──► bytes ──► file ──► checkpoint
 //! ```
 //!
@@ -16,22 +16,28 @@ use std::time::Duration;
 use futures_lite::future::zip;
 
 use super::file::{ChosenFile, ExportFile, Remaining};
-use super::query::{self, Filling};
+use super::query::{self, Cursor, Filling, Limits};
 use super::record::{Export, ExportState, Progress};
+use super::source::{Batch, ExportSource, id_of};
 use super::store::{ExportError, ExportStore};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHasher;
 use crate::cores::executor;
-use crate::orders::{BatchBounds, ChosenOrder, NameCache, OrderBatch, SelectionCursor};
+use crate::orders::{BatchBounds, NameCache};
 use crate::query::{QueryError, Readers};
+use crate::shard::read::BatchLimits;
 
-/// The maximum number of orders in one batch. Each batch is compressed separately, and has some 1.5 MB of text, which
-/// take 10 ms. The maximum is small in a debug build, so that tests with few rows have several batches.
-const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
+/// The maximum number of orders, events or clicks in one batch. Each batch is compressed separately, and has some 1.5
+/// MB of text, which take 10 ms. The maximum is small in a debug build, so that tests with few rows have several
+/// batches.
+const BATCH_ROWS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
 /// The number of items at which a batch ends.
 const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
-/// The maximum number of chosen orders in memory: 16 bytes each.
+/// The number of bytes of strings at which a batch of events or clicks ends. The row that reaches it is still
+/// included.
+const BATCH_BYTES: usize = if cfg!(debug_assertions) { 32 << 10 } else { 2 << 20 };
+/// The maximum number of chosen rows in memory: 8 bytes each.
 const CHOSEN_HELD: usize = 16_384;
 /// The maximum number of attempts at a failing step.
 const TRIES: u32 = 20;
@@ -61,7 +67,11 @@ pub enum ExportFailure {
     Query(#[from] QueryError),
     #[error("the shards changed since the export began")]
     OtherShards,
-    #[error("retention deleted orders while they were selected; create the export again")]
+    /// Without these rows, the file would be incomplete.
+    #[error(
+        "retention dropped rows of the export before they were in the file; create a new export, or keep the \
+         rows for longer"
+    )]
     Dropped,
 }
 
@@ -115,6 +125,8 @@ pub async fn run_export(
         let may_choose = || if clock::monotonic_us() < until_us { may_stay() } else { may_go_on() };
         choose(store, (readers, keys), export, &shards, &may_choose).await?;
     }
+    let (source, _) = export.spec.filter(&export.tenant, keys).map_err(|_| ExportFailure::OtherShards)?;
+    let source = Arc::new(source);
     let counts = export.progress().chosen.clone().unwrap_or_default();
     let spliced = export.progress().spliced;
     let chosen = ChosenFile::open(store, export)?;
@@ -129,10 +141,10 @@ pub async fn run_export(
         store.begin_again(export)?;
         return Err(ExportFailure::Erasing);
     }
-    let bounds =
-        BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
+    let orders = BatchBounds { orders: BATCH_ROWS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
+    let limits = Limits { orders, rows: BatchLimits { rows: BATCH_ROWS, bytes: BATCH_BYTES } };
     let mut batches =
-        Batches::new(readers, &export.tenant, &shards, (spliced, &counts), chosen, bounds, file.orders());
+        Batches::new(readers, source, &shards, (spliced, &counts), chosen, limits, file.orders());
     let until_us = clock::monotonic_us() + YIELD_AFTER_US;
     let reached = export.reached.load(Ordering::Relaxed);
     let mut batch = batches.next().await?;
@@ -144,7 +156,7 @@ pub async fn run_export(
         let spare;
         (file, spare) = written?;
         batch = next?;
-        batches.spare = spare;
+        batches.spare = Some(spare);
     }
     if file.is_holding() {
         file = gone_on(readers, file).await?;
@@ -176,7 +188,7 @@ async fn retry<T, F: Future<Output = Result<T, QueryError>>>(
     }
 }
 
-/// Selects the orders and records them with their statuses.
+/// Selects the rows and records them, orders with their statuses.
 async fn choose(
     store: &Arc<ExportStore>,
     (readers, keys): (&Readers, &KeyHasher),
@@ -184,22 +196,20 @@ async fn choose(
     shards: &[ShardId],
     may_go_on: &impl Fn() -> Result<(), ExportFailure>,
 ) -> Result<(), ExportFailure> {
-    let (of, range) = export.spec.filter(&export.tenant, keys).map_err(|_| ExportFailure::OtherShards)?;
+    let (source, range) = export.spec.filter(&export.tenant, keys).map_err(|_| ExportFailure::OtherShards)?;
+    let source = Arc::new(source);
     let mut file = ChosenFile::open(store, export)?;
     file.clear()?;
     store.recharge(export, 0);
     let mut counts = Vec::with_capacity(shards.len());
     // The list is passed back and forth, because memory that another thread frees remains with the process for a
     // while.
-    let mut spare = Vec::new();
-    for (shard, pin) in shards.iter().zip(&export.pins) {
-        let (mut count, mut choosing) = (0, Some(SelectionCursor::default()));
-        let oldest = retry(|| query::oldest_order(readers, *shard)).await?;
+    let mut spare = None;
+    for (at, (shard, pin)) in shards.iter().zip(&export.pins).enumerate() {
+        let (mut count, mut choosing) = (0, Some(Cursor::default()));
         while let Some(from) = choosing.take() {
             may_go_on()?;
-            let step = || {
-                query::choose(readers, *shard, (&of, range), *pin, from.clone(), std::mem::take(&mut spare))
-            };
+            let step = || query::choose(readers, *shard, (&source, range), *pin, from.clone(), spare.take());
             let (mut chosen, next) = retry(step).await?;
             choosing = next;
             count += chosen.len() as u64;
@@ -207,11 +217,14 @@ async fn choose(
             (file, spare) = compute(readers, move || {
                 file.append(&store, &export, &chosen)?;
                 chosen.clear();
-                Ok((file, chosen))
+                Ok((file, Some(chosen)))
             })
             .await?;
         }
-        if retry(|| query::oldest_order(readers, *shard)).await? != oldest {
+        // Rows that were there at the creation and are not any more are not in the selection either.
+        let floor = export.floors.get(at).copied().unwrap_or(i64::MAX);
+        let has_dropped = || query::has_dropped(readers, *shard, source.stream(), floor);
+        if floor <= *pin && retry(has_dropped).await? {
             return Err(ExportFailure::Dropped);
         }
         counts.push(count);
@@ -248,8 +261,8 @@ async fn verified(
 async fn encoded(
     readers: &Readers,
     mut file: ExportFile,
-    (shard, mut batch): (u32, OrderBatch),
-) -> Result<(ExportFile, OrderBatch), ExportFailure> {
+    (shard, mut batch): (u32, Batch),
+) -> Result<(ExportFile, Batch), ExportFailure> {
     let (file, batch, left) = compute(readers, move || {
         let left = file.encode(&mut batch, shard)?;
         batch.clear();
@@ -274,32 +287,32 @@ async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, 
     }
 }
 
-/// A reader of the chosen orders in batches. The batch boundaries depend only on the orders.
+/// A reader of the chosen rows in batches. The batch boundaries depend only on the rows.
 struct Batches<'r> {
     readers: &'r Readers,
-    tenant: &'r str,
+    source: Arc<ExportSource>,
     shards: &'r [ShardId],
-    /// For each shard, the end of its orders in the selection.
+    /// For each shard, the end of its rows in the selection.
     ends: Vec<u64>,
     chosen: ChosenFile,
-    bounds: BatchBounds,
-    /// The index in the selection of the next order to read.
+    limits: Limits,
+    /// The index in the selection of the next row to read.
     at: u64,
-    /// The following orders, which are already in memory.
-    held: Vec<ChosenOrder>,
+    /// The words of the following rows, which are already in memory.
+    held: Vec<u64>,
     names: NameCache,
     /// An encoded batch, whose memory the next one reuses.
-    spare: OrderBatch,
+    spare: Option<Batch>,
 }
 
 impl<'r> Batches<'r> {
     fn new(
         readers: &'r Readers,
-        tenant: &'r str,
+        source: Arc<ExportSource>,
         shards: &'r [ShardId],
         (spliced, counts): (u64, &[u64]),
         chosen: ChosenFile,
-        bounds: BatchBounds,
+        limits: Limits,
         at: u64,
     ) -> Batches<'r> {
         let sums = counts.iter().scan(spliced, |sum, count| {
@@ -309,31 +322,31 @@ impl<'r> Batches<'r> {
         let ends = sums.collect();
         Batches {
             readers,
-            tenant,
+            source,
             shards,
             ends,
             chosen,
-            bounds,
+            limits,
             at,
             held: Vec::new(),
             names: NameCache::default(),
-            spare: OrderBatch::default(),
+            spare: None,
         }
     }
 
     /// Returns the next batch with its shard's index, or `None` at the end.
-    async fn next(&mut self) -> Result<Option<(u32, OrderBatch)>, ExportFailure> {
+    async fn next(&mut self) -> Result<Option<(u32, Batch)>, ExportFailure> {
         let of = self.ends.partition_point(|end| *end <= self.at);
         let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
-        let mut batch = std::mem::take(&mut self.spare);
-        while self.at < *end && !self.bounds.is_full(&batch) {
+        let mut batch = self.spare.take().unwrap_or_else(|| self.source.batch());
+        while self.at < *end && !self.limits.are_reached(&batch) {
             if self.held.is_empty() {
                 let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
                 // These bytes are usually in the page cache: they were either just written, or read in blocks of 128
                 // KiB after a restart.
                 self.held = self.chosen.read(self.at, count)?;
             }
-            let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
+            let step: Vec<_> = self.held.iter().take(BATCH_ROWS).copied().collect();
             let filling: Filling = (batch, std::mem::take(&mut self.names));
             let taken;
             ((batch, self.names), taken) = self.fill(*shard, step, filling).await?;
@@ -346,20 +359,36 @@ impl<'r> Batches<'r> {
         Ok(Some((of as u32, batch)))
     }
 
-    /// Runs one step. A step that fails is retried from the same position.
+    /// Runs one step. A step that fails is retried from the same position, unless retention has dropped its rows.
     async fn fill(
         &self,
         shard: ShardId,
-        chosen: Vec<ChosenOrder>,
+        words: Vec<u64>,
         filling: Filling,
     ) -> Result<(Filling, usize), ExportFailure> {
+        let spare = filling.0.clone();
+        let oldest = words.iter().map(|word| id_of(*word)).min().unwrap_or(i64::MAX);
         let mut filling = Some(filling);
-        let spare = filling.as_ref().map(|(batch, _)| batch.clone()).unwrap_or_default();
-        let step = || {
-            let filling = filling.take().unwrap_or_else(|| (spare.clone(), NameCache::default()));
-            let begun = query::fill(self.readers, (shard, self.tenant), chosen.clone(), self.bounds, filling);
-            async { begun?.wait().await }
-        };
-        Ok(retry(step).await?)
+        let mut tries = 1;
+        loop {
+            let this = filling.take().unwrap_or_else(|| (spare.clone(), NameCache::default()));
+            let begun = query::fill(self.readers, (shard, &self.source), words.clone(), self.limits, this);
+            let outcome = match begun {
+                Ok(begun) => begun.wait().await,
+                Err(error) => Err(error),
+            };
+            let error = match outcome {
+                Ok(filled) => return Ok(filled),
+                Err(error) => error,
+            };
+            if let Ok(true) = query::has_dropped(self.readers, shard, self.source.stream(), oldest).await {
+                return Err(ExportFailure::Dropped);
+            }
+            if tries >= TRIES {
+                return Err(error.into());
+            }
+            tries += 1;
+            executor::sleep(PAUSE).await;
+        }
     }
 }

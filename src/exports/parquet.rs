@@ -27,8 +27,10 @@ use parquet::schema::types::SchemaDescriptor;
 
 use super::body::{Compression, ExportRows};
 use super::columns::{Column, Kind};
+use super::source::Batch;
 use super::text::write_items;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch, OrderStatus};
+use crate::shard::read::{CopiedRow, Span};
 
 /// The number of rows at which a group ends. Readers assign about this many rows to one thread. The number is small
 /// in a debug build, so that tests with few rows have several groups.
@@ -53,22 +55,31 @@ pub(super) struct ParquetEncoder {
     columns: Vec<Column>,
     schema: Arc<SchemaDescriptor>,
     properties: Arc<WriterProperties>,
-    group: Vec<Batch>,
+    group: Vec<GroupBatch>,
     group_rows: u64,
     group_bytes: usize,
     /// The completed columns of the group.
     chunks: Vec<(Vec<u8>, ColumnChunkMetaData)>,
     /// The memory of a written group, for reuse by the next one. Memory that another thread frees remains with the
     /// process for a while.
-    spare_batches: Vec<OrderBatch>,
+    spare_batches: Vec<Batch>,
     spare_chunks: Vec<Vec<u8>>,
 }
 
 /// A batch whose strings are shared.
 #[derive(Debug)]
-struct Batch {
-    rows: OrderBatch,
+struct GroupBatch {
+    rows: Batch,
     text: Bytes,
+}
+
+/// One row of a group, with the text of its strings.
+#[derive(Clone, Copy)]
+enum GroupRow<'g> {
+    /// An order, or one of its items.
+    Order(&'g OrderBatch, &'g BatchOrder, Option<&'g BatchItem>, &'g [BatchItem]),
+    /// An event or a click.
+    Copied(&'g CopiedRow),
 }
 
 impl ParquetEncoder {
@@ -92,7 +103,9 @@ impl ParquetEncoder {
             }
         };
         let fields: String = columns.iter().map(field).collect();
-        let schema = parse_message_type(&format!("message orders {{ {fields} }}")).map_err(failed)?;
+        // Items have the message name that they had before there were others.
+        let name = if rows == ExportRows::Items { ExportRows::Orders } else { rows }.name();
+        let schema = parse_message_type(&format!("message {name} {{ {fields} }}")).map_err(failed)?;
         let codec = match compression {
             Compression::None => Codec::UNCOMPRESSED,
             Compression::Gzip => Codec::GZIP(GzipLevel::default()),
@@ -125,17 +138,27 @@ impl ParquetEncoder {
     }
 
     /// Receives rows and leaves an empty batch in their place. Returns `true` if the group is full.
-    pub(super) fn encode(&mut self, batch: &mut OrderBatch) -> bool {
-        let mut rows = std::mem::replace(batch, self.spare_batches.pop().unwrap_or_default());
-        self.group_rows += match self.rows {
-            ExportRows::Orders => rows.orders.len(),
-            ExportRows::Items => rows.items.len(),
-        } as u64;
-        // The length of the text is not used, because it depends on how often reading was interrupted.
-        self.group_bytes += rows.orders.iter().map(|order| rows.order_bytes(order)).sum::<usize>();
-        self.group_bytes += rows.items.iter().map(|item| rows.item_bytes(item)).sum::<usize>();
-        let text = Bytes::from(rows.take_text().into_bytes());
-        self.group.push(Batch { rows, text });
+    pub(super) fn encode(&mut self, batch: &mut Batch) -> bool {
+        let spare = self.spare_batches.pop().unwrap_or_else(|| batch.empty());
+        let mut rows = std::mem::replace(batch, spare);
+        let text = match &mut rows {
+            Batch::Orders(rows) => {
+                self.group_rows += match self.rows {
+                    ExportRows::Items => rows.items.len(),
+                    _ => rows.orders.len(),
+                } as u64;
+                // The length of the text is not used, because it depends on how often reading was interrupted.
+                self.group_bytes += rows.orders.iter().map(|order| rows.order_bytes(order)).sum::<usize>();
+                self.group_bytes += rows.items.iter().map(|item| rows.item_bytes(item)).sum::<usize>();
+                rows.texts.take()
+            }
+            Batch::Rows(rows) => {
+                self.group_rows += rows.rows.len() as u64;
+                self.group_bytes += rows.texts.as_str().len();
+                rows.texts.take()
+            }
+        };
+        self.group.push(GroupBatch { rows, text: Bytes::from(text.into_bytes()) });
         self.group_rows >= GROUP_ROWS || self.group_bytes >= GROUP_BYTES_MAX
     }
 
@@ -188,9 +211,13 @@ impl ParquetEncoder {
         beside.extend_from_slice(&(footer.len() as u32).to_le_bytes());
         beside.extend_from_slice(&footer);
         let rows = std::mem::take(&mut self.group_rows);
-        for Batch { mut rows, text } in self.group.drain(..) {
+        for GroupBatch { mut rows, text } in self.group.drain(..) {
             if let Ok(text) = text.try_into_mut() {
-                rows.give_text(Vec::from(text));
+                let texts = match &mut rows {
+                    Batch::Orders(rows) => &mut rows.texts,
+                    Batch::Rows(rows) => &mut rows.texts,
+                };
+                texts.give(Vec::from(text));
             }
             rows.clear();
             self.spare_batches.push(rows);
@@ -252,18 +279,16 @@ impl ParquetEncoder {
             ColumnWriter::ByteArrayColumnWriter(writer) => {
                 let words = OrderStatus::ALL.map(|status| word(status.as_str()));
                 self.each(
-                    |batch, order, item, items| self.text(column, &words, batch, order, item, items),
+                    |text, row| self.text(column, &words, text, row),
                     |values| writer.write_batch(values, None, None).map(drop),
                 )?;
             }
             ColumnWriter::Int64ColumnWriter(writer) => self.each(
-                |_, order, item, _| number(column, order, item),
+                |_, row| number(column, row),
                 |values| writer.write_batch(values, None, None).map(drop),
             )?,
             ColumnWriter::FixedLenByteArrayColumnWriter(writer) => self.each(
-                |_, order, item, _| {
-                    FixedLenByteArray::from(ByteArray::from(money(column, order, item).to_vec()))
-                },
+                |_, row| FixedLenByteArray::from(ByteArray::from(money(column, row).to_vec())),
                 |values| writer.write_batch(values, None, None).map(drop),
             )?,
             _ => return Err(ParquetError::General("a column has an unsupported type".to_owned())),
@@ -275,58 +300,76 @@ impl ParquetEncoder {
     /// Passes one column's values to `write`, in row order.
     fn each<V>(
         &self,
-        value: impl Fn(&Batch, &BatchOrder, Option<&BatchItem>, &[BatchItem]) -> V,
+        value: impl Fn(&Bytes, GroupRow<'_>) -> V,
         mut write: impl FnMut(&[V]) -> Result<(), ParquetError>,
     ) -> Result<(), ParquetError> {
         let mut values = Vec::with_capacity(VALUES);
-        for batch in &self.group {
-            let mut first = 0;
-            for order in &batch.rows.orders {
-                let items = &batch.rows.items[first..order.items_end as usize];
-                first = order.items_end as usize;
-                match self.rows {
-                    ExportRows::Orders => values.push(value(batch, order, None, items)),
-                    ExportRows::Items => {
-                        values.extend(items.iter().map(|item| value(batch, order, Some(item), &[])));
-                    }
-                }
+        for GroupBatch { rows, text } in &self.group {
+            let mut put = |row: GroupRow<'_>| {
+                values.push(value(text, row));
                 if values.len() >= VALUES {
                     write(&values)?;
                     values.clear();
                 }
+                Ok::<(), ParquetError>(())
+            };
+            match rows {
+                Batch::Orders(batch) => {
+                    let mut first = 0;
+                    for order in &batch.orders {
+                        let items = &batch.items[first..order.items_end as usize];
+                        first = order.items_end as usize;
+                        if self.rows == ExportRows::Items {
+                            items
+                                .iter()
+                                .try_for_each(|item| put(GroupRow::Order(batch, order, Some(item), &[])))?;
+                        } else {
+                            put(GroupRow::Order(batch, order, None, items))?;
+                        }
+                    }
+                }
+                Batch::Rows(batch) => batch.rows.iter().try_for_each(|row| put(GroupRow::Copied(row)))?,
             }
         }
         write(&values)
     }
 
-    fn text(
-        &self,
-        column: Column,
-        statuses: &[ByteArray; 6],
-        batch: &Batch,
-        order: &BatchOrder,
-        item: Option<&BatchItem>,
-        items: &[BatchItem],
-    ) -> ByteArray {
-        let customer = |which: usize| batch.rows.customers[order.customer as usize][which];
-        let product = |which: usize| item.map(|item| batch.rows.products[item.product as usize][which]);
-        let span = match column {
-            Column::OrderId => Some(order.order_id),
-            Column::CustomerId => Some(customer(0)),
-            Column::CustomerName => Some(customer(1)),
-            Column::CustomerEmail => Some(customer(2)),
-            Column::ProductId => product(0),
-            Column::Category => product(1),
-            Column::Status => return statuses[usize::from(order.status.code()) - 1].clone(),
-            Column::Currency => return ByteArray::from(order.currency.as_str().as_bytes().to_vec()),
-            Column::Items => {
-                let mut json = Vec::new();
-                write_items(&batch.rows, &batch.text, order, items, &mut json);
-                return ByteArray::from(json);
+    fn text(&self, column: Column, statuses: &[ByteArray; 6], text: &Bytes, row: GroupRow<'_>) -> ByteArray {
+        if column == Column::TenantId {
+            return ByteArray::from(self.tenant.clone());
+        }
+        let span = match row {
+            GroupRow::Order(batch, order, item, items) => {
+                let customer = |which: usize| batch.customers[order.customer as usize][which];
+                let product = |which: usize| {
+                    item.map_or_else(Span::default, |item| batch.products[item.product as usize][which])
+                };
+                match column {
+                    Column::OrderId => order.order_id,
+                    Column::CustomerId => customer(0),
+                    Column::CustomerName => customer(1),
+                    Column::CustomerEmail => customer(2),
+                    Column::ProductId => product(0),
+                    Column::Category => product(1),
+                    Column::Status => return statuses[usize::from(order.status.code()) - 1].clone(),
+                    Column::Currency => {
+                        return ByteArray::from(order.currency.as_str().as_bytes().to_vec());
+                    }
+                    _ => {
+                        let mut json = Vec::new();
+                        write_items(batch, text, order, items, &mut json);
+                        return ByteArray::from(json);
+                    }
+                }
             }
-            _ => return ByteArray::from(self.tenant.clone()),
+            GroupRow::Copied(row) => match column {
+                Column::EventId => row.event_id,
+                Column::Source => row.source,
+                Column::EventType => row.event_type,
+                _ => row.json,
+            },
         };
-        ByteArray::from(batch.text.slice(span.unwrap_or_default().range()))
+        ByteArray::from(text.slice(span.range()))
     }
 }
 
@@ -351,20 +394,24 @@ fn word(word: &'static str) -> ByteArray {
     ByteArray::from(Bytes::from_static(word.as_bytes()))
 }
 
-fn number(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> i64 {
-    match (column, item) {
-        (Column::Units, _) => order.units,
-        (Column::ItemCount, _) => order.item_count,
-        (Column::OrderedAt, _) => order.ordered_at_us,
-        (Column::ReceivedAt, _) => order.received_us,
-        (Column::Line, Some(item)) => i64::from(item.line),
-        (Column::Quantity, Some(item)) => item.quantity,
+fn number(column: Column, row: GroupRow<'_>) -> i64 {
+    match (column, row) {
+        (Column::Units, GroupRow::Order(_, order, ..)) => order.units,
+        (Column::ItemCount, GroupRow::Order(_, order, ..)) => order.item_count,
+        (Column::OrderedAt, GroupRow::Order(_, order, ..)) => order.ordered_at_us,
+        (Column::ReceivedAt, GroupRow::Order(_, order, ..)) => order.received_us,
+        (Column::Line, GroupRow::Order(_, _, Some(item), _)) => i64::from(item.line),
+        (Column::Quantity, GroupRow::Order(_, _, Some(item), _)) => item.quantity,
+        (Column::UserId, GroupRow::Copied(row)) => row.user_id,
+        (Column::Timestamp, GroupRow::Copied(row)) => row.timestamp_us,
+        (Column::ReceivedAt, GroupRow::Copied(row)) => row.received_us,
         _ => 0,
     }
 }
 
 /// Returns an amount in ten-thousandths, as 16 big-endian bytes.
-fn money(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> [u8; 16] {
+fn money(column: Column, row: GroupRow<'_>) -> [u8; 16] {
+    let GroupRow::Order(_, order, item, _) = row else { return [0; 16] };
     let minor = match (column, item) {
         (Column::Total, _) => i128::from(order.total),
         (Column::UnitPrice, Some(item)) => i128::from(item.unit_price),

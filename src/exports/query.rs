@@ -1,71 +1,143 @@
-//! Export reads: the pins of a snapshot, the selection of orders, and their data. Each is a bounded step on a
-//! reader's thread.
+//! Export reads: the pins of a snapshot, the selection of rows, and their data. Each is a bounded step on a reader's
+//! thread.
 
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::source::{Batch, Chosen, ExportSource, order_of};
 use crate::base::ids::ShardId;
 use crate::orders::{
-    BatchBounds, ChosenOrder, NameCache, ORDERS, OrderBatch, OrderFilter, OrderSource, SelectionCursor,
-    choose_orders, forget_pages, read_orders,
+    BatchBounds, NameCache, OrderSource, SelectionCursor, choose_orders, forget_pages, read_orders,
 };
 use crate::query::{Answer, QueryError, Readers, received};
-use crate::shard;
-use crate::shard::read::{TimeRange, pin};
+use crate::shard::read::{
+    BatchLimits, RowCursor, TimeRange, copy_rows, oldest_id, oldest_id_in, pin, select_rows,
+};
+use crate::shard::{self, ShardError, Stream};
 
 /// A batch that is being filled, and the names cached so far.
-pub(super) type Filling = (OrderBatch, NameCache);
+pub(super) type Filling = (Batch, NameCache);
+
+/// The limits on a batch of each kind of rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) orders: BatchBounds,
+    pub(super) rows: BatchLimits,
+}
+
+impl Limits {
+    pub(super) fn are_reached(&self, batch: &Batch) -> bool {
+        match batch {
+            Batch::Orders(batch) => self.orders.is_full(batch),
+            Batch::Rows(batch) => self.rows.are_reached(batch),
+        }
+    }
+}
+
+/// The progress of the selection in one shard. Only the part of the source's kind is used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cursor {
+    orders: SelectionCursor,
+    rows: RowCursor,
+}
 
 /// A running fill step. [`Filled::wait`] waits for its end.
 #[derive(Debug)]
 pub(super) struct Filled(Answer<Option<(Filling, usize)>>);
 
 impl Filled {
-    /// Returns the batch and the number of chosen orders that it received.
+    /// Returns the batch and the number of chosen rows that it received.
     pub(super) async fn wait(self) -> Result<(Filling, usize), QueryError> {
         received(self.0.recv().await)?.ok_or(QueryError::Busy)
     }
 }
 
-/// Returns the highest order row id in each shard. Every order committed later has a higher row id.
-pub(super) async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
-    readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await
+/// The rows of one shard that an export may contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// The highest row id. Every row committed later has a higher one.
+    pub(super) pin: i64,
+    /// The first row id of the oldest partition that has rows in the range, or the highest number without one.
+    pub(super) floor: i64,
 }
 
-/// Returns `true` if a shard is erasing rows of the tenant. An export could still contain these rows.
+/// Returns the rows that exist now in each shard.
+pub(super) async fn snapshots(
+    readers: &Readers,
+    stream: &'static Stream,
+    range: TimeRange,
+) -> Result<Vec<Snapshot>, QueryError> {
+    let look = move |connection: &Connection| {
+        let pin = pin(connection, stream)?;
+        Ok(Snapshot { pin, floor: oldest_id_in(connection, stream, &range)?.unwrap_or(i64::MAX) })
+    };
+    readers.ask_all(Snapshot { pin: 0, floor: i64::MAX }, look).await
+}
+
+/// Returns `true` if a shard is erasing rows of the tenant, or clicks if the name is empty. An export could still
+/// contain these rows.
 pub(super) async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
     let tenant_id = tenant_id.to_owned();
-    let shards = readers.ask_all(false, move |connection| shard::is_erasing(connection, &tenant_id)).await?;
-    Ok(shards.contains(&true))
-}
-
-/// Returns `true` if a shard still has orders of the tenant under a name that a pseudonym is replacing.
-pub(super) async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
-    let tenant_id = tenant_id.to_owned();
-    let look = move |connection: &rusqlite::Connection| shard::is_pseudonymising(connection, &tenant_id);
+    let look = move |connection: &Connection| match tenant_id.as_str() {
+        "" => shard::is_erasing_clicks(connection),
+        tenant_id => shard::is_erasing(connection, tenant_id),
+    };
     Ok(readers.ask_all(false, look).await?.contains(&true))
 }
 
-/// Returns one shard's next orders that match the filter, and where to continue if there are more. `spare` is an
-/// empty list whose memory is reused.
+/// Returns `true` if a shard still has rows of the tenant under a name that a pseudonym is replacing.
+pub(super) async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let look = move |connection: &Connection| shard::is_pseudonymising(connection, &tenant_id);
+    Ok(readers.ask_all(false, look).await?.contains(&true))
+}
+
+/// Returns `true` if retention has dropped rows with ids from `id` on from a shard.
+pub(super) async fn has_dropped(
+    readers: &Readers,
+    shard: ShardId,
+    stream: &'static Stream,
+    id: i64,
+) -> Result<bool, QueryError> {
+    let look = move |connection: &Connection| Ok(oldest_id(connection, stream)? > id);
+    received(readers.ask(shard, false, look)?.recv().await)
+}
+
+/// Returns one shard's next rows that match the source, and where to continue if there are more. `spare` is an empty
+/// list whose memory is reused.
 pub(super) async fn choose(
     readers: &Readers,
     shard: ShardId,
-    (of, range): (&OrderFilter, TimeRange),
+    (source, range): (&Arc<ExportSource>, TimeRange),
     pin: i64,
-    choosing: SelectionCursor,
-    spare: Vec<ChosenOrder>,
-) -> Result<(Vec<ChosenOrder>, Option<SelectionCursor>), QueryError> {
-    let of = of.clone();
-    let step = move |connection: &rusqlite::Connection| {
-        choose_orders(connection, shard, (&of, &range), pin, choosing, spare)
+    cursor: Cursor,
+    spare: Option<Chosen>,
+) -> Result<(Chosen, Option<Cursor>), QueryError> {
+    let source = source.clone();
+    let absent = match &*source {
+        ExportSource::Orders(_) => Chosen::Orders(Vec::new()),
+        _ => Chosen::Rows(Vec::new()),
     };
-    received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
-}
-
-/// Returns the lowest row id that an order of a shard may have. It increases when retention deletes orders.
-pub(super) async fn oldest_order(readers: &Readers, shard: ShardId) -> Result<Option<i64>, QueryError> {
-    let step = |connection: &rusqlite::Connection| {
-        Ok(shard::partitions_of(connection, &ORDERS)?.first().map(|partition| partition.first_id))
+    let step = move |connection: &Connection| match (&*source, spare) {
+        (ExportSource::Orders(of), spare) => {
+            let spare = if let Some(Chosen::Orders(spare)) = spare { spare } else { Vec::new() };
+            let (chosen, next) =
+                choose_orders(connection, shard, (&**of, &range), pin, cursor.orders, spare)?;
+            let next = next.map(|orders| Cursor { orders, ..Cursor::default() });
+            Ok((Chosen::Orders(chosen), next))
+        }
+        (source, spare) => {
+            let spare = if let Some(Chosen::Rows(spare)) = spare { spare } else { Vec::new() };
+            let (ids, next) = match source {
+                ExportSource::Clicks(of) => select_rows(connection, (of, &range), pin, cursor.rows, spare)?,
+                ExportSource::Events(of) => select_rows(connection, (of, &range), pin, cursor.rows, spare)?,
+                ExportSource::Orders(_) => (spare, None),
+            };
+            Ok((Chosen::Rows(ids), next.map(|rows| Cursor { rows, ..Cursor::default() })))
+        }
     };
-    received(readers.ask(shard, None, step)?.recv().await)
+    received(readers.ask(shard, (absent, None), step)?.recv().await)
 }
 
 /// Releases what a reader caches for a shard. After the whole shard has been read, the cache would only occupy
@@ -76,20 +148,38 @@ pub(super) async fn forget(readers: &Readers, shard: ShardId) {
     }
 }
 
-/// Starts to add one shard's chosen orders to a batch.
+/// Starts to add one shard's chosen rows to a batch.
 pub(super) fn fill(
     readers: &Readers,
-    (shard, tenant_id): (ShardId, &str),
-    chosen: Vec<ChosenOrder>,
-    bounds: BatchBounds,
+    (shard, source): (ShardId, &Arc<ExportSource>),
+    words: Vec<u64>,
+    limits: Limits,
     filling: Filling,
 ) -> Result<Filled, QueryError> {
-    let tenant_id = tenant_id.to_owned();
-    let step = move |connection: &rusqlite::Connection| {
+    let source = source.clone();
+    let step = move |connection: &Connection| {
         let (mut batch, mut names) = filling;
-        let of = OrderSource { shard, tenant_id: &tenant_id };
-        let taken = read_orders(connection, of, &chosen, bounds, &mut batch, &mut names)?;
+        let ids = || -> Vec<i64> { words.iter().map(|word| super::source::id_of(*word)).collect() };
+        let taken = match (&*source, &mut batch) {
+            (ExportSource::Orders(of), Batch::Orders(batch)) => {
+                let chosen: Option<Vec<_>> = words.iter().map(|word| order_of(*word)).collect();
+                let chosen = chosen.ok_or_else(damaged)?;
+                let of = OrderSource { shard, tenant_id: &of.tenant_id };
+                read_orders(connection, of, &chosen, limits.orders, batch, &mut names)?
+            }
+            (ExportSource::Events(of), Batch::Rows(batch)) => {
+                copy_rows(connection, of, &ids(), limits.rows, batch)?
+            }
+            (ExportSource::Clicks(of), Batch::Rows(batch)) => {
+                copy_rows(connection, of, &ids(), limits.rows, batch)?
+            }
+            _ => return Err(damaged()),
+        };
         Ok(Some(((batch, names), taken)))
     };
     Ok(Filled(readers.ask(shard, None, step)?))
+}
+
+fn damaged() -> ShardError {
+    ShardError::Other("the list of chosen rows is damaged".to_owned())
 }

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::body::ExportSpec;
+use super::body::{ExportRows, ExportSpec};
 use crate::base::clock;
 use crate::base::ids::{is_random_hex, random_hex};
 
@@ -152,12 +152,17 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportRecord {
     pub id: ExportId,
+    /// The tenant. It is empty for an export of clicks, which belong to no tenant.
     pub tenant: String,
     pub key: Option<String>,
     pub spec: ExportSpec,
     pub created_us: i64,
-    /// The highest order row id in each shard when the export was created.
+    /// The highest row id in each shard when the export was created.
     pub pins: Vec<i64>,
+    /// In each shard, the first row id of the oldest partition that had rows in the range when the export was created.
+    /// An older version did not record it.
+    #[serde(default)]
+    pub floors: Vec<i64>,
     pub progress: Progress,
 }
 
@@ -170,6 +175,7 @@ pub struct Export {
     pub spec: ExportSpec,
     pub created_us: i64,
     pub pins: Vec<i64>,
+    pub floors: Vec<i64>,
     pub(super) progress: ArcSwap<Progress>,
     pub(super) removed: AtomicBool,
     /// Set while a job is working on the export.
@@ -184,7 +190,7 @@ pub struct Export {
 impl Export {
     #[must_use]
     pub fn new(record: ExportRecord) -> Export {
-        let ExportRecord { id, tenant, key, spec, created_us, pins, progress } = record;
+        let ExportRecord { id, tenant, key, spec, created_us, pins, floors, progress } = record;
         Export {
             id,
             tenant,
@@ -192,6 +198,7 @@ impl Export {
             spec,
             created_us,
             pins,
+            floors,
             progress: ArcSwap::from_pointee(progress),
             removed: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -210,6 +217,7 @@ impl Export {
             spec: self.spec.clone(),
             created_us: self.created_us,
             pins: self.pins.clone(),
+            floors: self.floors.clone(),
             progress,
         }
     }
@@ -243,8 +251,8 @@ impl Export {
     #[must_use]
     pub fn file_name(&self) -> String {
         let kind = match self.spec.rows {
-            super::ExportRows::Orders => "orders",
-            super::ExportRows::Items => "order-items",
+            ExportRows::Items => "order-items",
+            rows => rows.name(),
         };
         let at = clock::rfc3339(self.created_us).replace([':', '-'], "");
         let at = at.split('.').next().unwrap_or_default().trim_end_matches('Z');
@@ -269,7 +277,7 @@ impl Export {
         let path = location(self);
         serde_json::json!({
             "id": self.id.as_str(),
-            "tenant_id": self.tenant,
+            "tenant_id": Some(&self.tenant).filter(|tenant| !tenant.is_empty()),
             "state": state.name(),
             "format": self.spec.format,
             "rows_are": self.spec.rows,
@@ -279,7 +287,8 @@ impl Export {
             "created_at": clock::rfc3339(self.created_us),
             "finished_at": time(finished_us),
             "expires_at": time(expires_us),
-            "orders": orders,
+            "orders": orders.filter(|_| self.spec.rows.are_of_orders()),
+            "selected": orders,
             "rows": checkpoint.rows,
             "bytes": checkpoint.bytes,
             "percent": percent,
@@ -297,6 +306,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Returns the path of an export.
 #[must_use]
 pub fn location(export: &Export) -> String {
+    if export.tenant.is_empty() {
+        return format!("/api/v1/reports/export/{}", export.id.as_str());
+    }
     let tenant = utf8_percent_encode(&export.tenant, RESERVED);
     format!("/api/v1/tenants/{tenant}/reports/export/{}", export.id.as_str())
 }
@@ -310,9 +322,10 @@ pub(super) mod tests {
             id: ExportId::random().unwrap(),
             tenant: "a b/ö-1".to_owned(),
             key: None,
-            spec: ExportSpec::read(body.as_bytes()).unwrap(),
+            spec: ExportSpec::read(body.as_bytes(), ExportRows::OF_TENANT).unwrap(),
             created_us: 1_700_000_000_000_000,
             pins: vec![3, 4],
+            floors: vec![1, 1],
             progress: Progress::begin(),
         }
     }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
 
+use super::body::ExportRows;
 use super::columns::Column;
 use crate::api::openapi::parameters::{of_form, period, time_or_date};
 use crate::api::schema::texts::{CurrencyCode, Identifier, Name};
@@ -15,13 +16,10 @@ use crate::orders::OrderState;
 #[serde(deny_unknown_fields)]
 pub struct NewExport {
     pub format: ExportFormatName,
-    /// What a row describes: `orders` (one row per order, the default) or `items` (one row per item, with its order's
-    /// columns).
+    /// What a row describes: `orders` (one row per order, the default), `items` (one row per item, with its order's
+    /// columns) or `events` (one row per service event).
     pub rows: Option<ExportRowsName>,
     pub filters: Option<ExportFilters>,
-    /// The columns, in this order. For orders: order_id, tenant_id, customer_id, customer_name, customer_email,
-    /// status, currency, ordered_at, total, units, item_count, items (JSON), received_at. For items: all of these
-    /// except items, plus line, product_id, category, quantity, unit_price, amount.
     #[schema(schema_with = columns, required = false)]
     pub fields: Option<Vec<String>>,
     /// `none` (the default), `gzip` or `zstd`. In CSV and NDJSON, it compresses the file; in Parquet, the pages
@@ -43,6 +41,28 @@ pub enum ExportFormatName {
 pub enum ExportRowsName {
     Orders,
     Items,
+    Events,
+}
+
+/// A request for an export of clicks. Only `format` is required.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewClickExport {
+    pub format: ExportFormatName,
+    /// What a row describes: a click, always.
+    pub rows: Option<ClickExportRowsName>,
+    pub filters: Option<ClickExportFilters>,
+    #[schema(schema_with = click_columns, required = false)]
+    pub fields: Option<Vec<String>>,
+    /// `none` (the default), `gzip` or `zstd`. In CSV and NDJSON, it compresses the file; in Parquet, the pages
+    /// within the file.
+    pub compression: Option<CompressionName>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClickExportRowsName {
+    Clicks,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -61,17 +81,25 @@ fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
         .description(Some(description))
 }
 
-fn columns() -> RefOr<Schema> {
-    let names = Column::ALL.map(Column::name);
-    let description = "The columns, in this order, without repetition. For orders: order_id, tenant_id, \
-                       customer_id, customer_name, customer_email, status, currency, ordered_at, total, \
-                       units, item_count, items (JSON), received_at. For items: all of these except items, \
-                       and line, product_id, category, quantity, unit_price, amount.";
-    list(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)), description)
+/// Describes `fields`. The first columns of the example are in `example`.
+fn columns_of(rows: &[ExportRows], example: &[&str]) -> RefOr<Schema> {
+    let names = |rows: &[ExportRows]| Column::of(rows).map(Column::name).collect::<Vec<_>>();
+    let of_each = rows.iter().map(|one| format!("For {}: {}.", one.name(), names(&[*one]).join(", ")));
+    let description =
+        format!("The columns, in this order, without repetition. {}", of_each.collect::<Vec<_>>().join(" "));
+    list(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names(rows))), &description)
         .min_items(Some(1))
         .unique_items(true)
-        .examples([serde_json::json!(["order_id", "ordered_at", "product_id", "amount"])])
+        .examples([serde_json::json!(example)])
         .into()
+}
+
+fn columns() -> RefOr<Schema> {
+    columns_of(ExportRows::OF_TENANT, &["order_id", "ordered_at", "product_id", "amount"])
+}
+
+fn click_columns() -> RefOr<Schema> {
+    columns_of(ExportRows::OF_ALL, &["user_id", "timestamp", "metadata"])
 }
 
 /// Describes a bound of a period that may be absent or null.
@@ -101,12 +129,40 @@ fn tz() -> RefOr<Schema> {
     zone.description(Some(period::TZ)).examples(["Europe/Berlin"]).into()
 }
 
+fn filters() -> RefOr<Schema> {
+    AnyOfBuilder::new()
+        .item(Ref::from_schema_name("ExportFilters"))
+        .item(Ref::from_schema_name("ClickExportFilters"))
+        .description(Some("The filters of the request: of a tenant's rows, or of clicks."))
+        .into()
+}
+
 fn products() -> RefOr<Schema> {
     let product = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(200));
     list(product, "Orders that contain at least one of these products.").max_items(Some(50)).into()
 }
 
-/// Filters that select orders. The members are the parameters of a search.
+/// Filters that select clicks. The members are parameters of `GET /clicks`.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClickExportFilters {
+    #[schema(schema_with = from, required = false)]
+    pub from: Option<String>,
+    #[schema(schema_with = to, required = false)]
+    pub to: Option<String>,
+    #[schema(schema_with = start_date, required = false)]
+    pub start_date: Option<String>,
+    #[schema(schema_with = end_date, required = false)]
+    pub end_date: Option<String>,
+    #[schema(schema_with = tz, required = false)]
+    pub tz: Option<String>,
+    /// Only clicks of this user.
+    #[schema(example = 12345)]
+    pub user_id: Option<i64>,
+}
+
+/// Filters that select rows. For orders and items, the members are parameters of a search; for events, of
+/// `GET /events`: `source` and `event_type`, and the times. A filter of other rows is refused.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportFilters {
@@ -148,6 +204,12 @@ pub struct ExportFilters {
     /// Words in the customer's name or e-mail address. A word with a trailing star matches as a prefix.
     #[schema(format = "search-words", example = "ann*")]
     pub q: Option<String>,
+    /// Only events from this source.
+    #[schema(value_type = Option<Name>)]
+    pub source: Option<String>,
+    /// Only events of this type.
+    #[schema(value_type = Option<Name>)]
+    pub event_type: Option<String>,
 }
 
 /// The state and progress of one export.
@@ -156,8 +218,9 @@ pub struct ExportStatus {
     /// 32 hexadecimal digits.
     #[schema(example = "5f0c4be0a1d94c0e8f1b6b1f5f7a9c3d")]
     pub id: String,
+    /// The tenant. An export of clicks has none.
     #[schema(example = "acme")]
-    pub tenant_id: String,
+    pub tenant_id: Option<String>,
     /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (the file contained an erased
     /// person).
     #[schema(example = "running")]
@@ -168,6 +231,7 @@ pub struct ExportStatus {
     pub rows_are: String,
     #[schema(example = "zstd")]
     pub compression: String,
+    #[schema(schema_with = filters)]
     pub filters: ExportFilters,
     pub fields: Vec<String>,
     #[schema(format = DateTime)]
@@ -177,15 +241,18 @@ pub struct ExportStatus {
     /// When the file is deleted. The export's record is deleted later.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
-    /// The number of selected orders, once they are selected.
+    /// For orders and items: the number of selected orders, once they are selected.
     #[schema(example = 3_333_333)]
     pub orders: Option<u64>,
+    /// The number of selected orders, events or clicks, once they are selected.
+    #[schema(example = 3_333_333)]
+    pub selected: Option<u64>,
     /// The number of rows in the file so far.
     #[schema(example = 1_228_800)]
     pub rows: u64,
     /// The number of bytes that can be downloaded so far.
     pub bytes: u64,
-    /// The percentage of orders in the file. It is 100 when the export is done.
+    /// The percentage of selected orders, events or clicks in the file. It is 100 when the export is done.
     #[schema(example = 12.2)]
     pub percent: f64,
     /// `sha-256:` and 64 hexadecimal digits, once the export is done.

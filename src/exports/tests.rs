@@ -12,6 +12,7 @@ use super::erase::PeopleInExports;
 use super::file::{ChosenFile, ExportFile, Remaining};
 use super::record::tests::record;
 use super::record::{Export, ExportId, ExportState, Progress};
+use super::source::{Batch, Chosen, id_of, order_of};
 use super::store::{BESIDE, CHOSEN, ExportStore, FILE, FILES, MARKS};
 use crate::orders::{ChosenOrder, OrderBatch, OrderStatus};
 use crate::people::PersonMatcher;
@@ -58,7 +59,7 @@ impl Made {
         chosen.clear().unwrap();
         for ids in SHARDS {
             let order = |id: u64| ChosenOrder { id: id as i64, status: OrderStatus::ALL[(id % 6) as usize] };
-            chosen.append(&self.store, &export, &ids.map(order).collect::<Vec<_>>()).unwrap();
+            chosen.append(&self.store, &export, &Chosen::Orders(ids.map(order).collect())).unwrap();
         }
         let counts = SHARDS.map(|ids| ids.end - ids.start).to_vec();
         let progress = Progress {
@@ -103,14 +104,13 @@ impl Made {
             };
             let orders = chosen.read(at, BATCH.min(end - at) as usize).unwrap();
             at += orders.len() as u64;
-            let mut batch = OrderBatch::default();
-            for order in &orders {
+            for order in orders.iter().map(|word| order_of(*word).unwrap()) {
                 let id = order.id as u64;
                 assert!(SHARDS[shard].contains(&id), "order {id} is not of shard {shard}");
                 assert_eq!(order.status, OrderStatus::ALL[(id % 6) as usize]);
             }
-            let ids = orders.iter().map(|order| order.id as u64);
-            batch.clone_from(&OrderBatch::numbered(ids, OrderStatus::ALL[0]));
+            let ids = orders.iter().map(|word| id_of(*word) as u64);
+            let mut batch = Batch::Orders(OrderBatch::numbered(ids, OrderStatus::ALL[0]));
             let mut left = file.encode(&mut batch, shard as u32).unwrap();
             while left == Remaining::More {
                 left = file.encode_more().unwrap();
@@ -132,8 +132,10 @@ impl Made {
     fn erase(&self, ids: &[u64], are_kept: bool) -> u64 {
         let matcher = PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []);
         let who_is = |text: &str| if matcher.matches_name(text) { vec![0] } else { Vec::new() };
-        let people = PeopleInExports { rows: &Made::rows(ids), who_is: &who_is, count: 1 };
-        self.store.erase_people(&self.tenant, &people, are_kept).unwrap()[0]
+        let orders = &Made::rows(ids);
+        let people =
+            PeopleInExports { orders, are_kept, events: &[], kept_events: &[], who_is: &who_is, count: 1 };
+        self.store.erase_people(&self.tenant, &people).unwrap()[0]
     }
 
     /// Returns the orders before the file's checkpoint, in file order.
@@ -215,7 +217,7 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
                 let told = made.export().progress().checkpoint.orders;
                 // An order in the file, one that is not in it yet, and one that is in no export.
                 let chosen = ChosenFile::open(&made.store, &made.export()).unwrap();
-                let at = |place: u64| chosen.read(place, 1).unwrap()[0].id as u64;
+                let at = |place: u64| id_of(chosen.read(place, 1).unwrap()[0]) as u64;
                 let orders = made.export().progress().orders().unwrap();
                 let erased = [at((round * 977) % told), at(orders - 1), 1 << 40];
                 assert_eq!(made.erase(&erased, false), 1);

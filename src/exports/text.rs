@@ -7,9 +7,10 @@
 
 use super::body::{ExportFormat, ExportRows};
 use super::columns::{Column, Kind};
+use super::source::Batch;
 use crate::base::money::write_decimal;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch};
-use crate::shard::read::{write_rfc3339, write_string};
+use crate::shard::read::{RowBatch, write_line, write_rfc3339, write_string};
 
 /// Characters that may start a formula in a spreadsheet. The last four are full-width.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
@@ -78,11 +79,38 @@ impl TextEncoder {
     }
 
     /// Appends a batch's rows and returns their number. Takes about 0.4 us a row.
-    pub(super) fn rows(&self, batch: &OrderBatch, out: &mut Vec<u8>) -> u64 {
-        match self.rows {
-            ExportRows::Orders => self.orders(batch, out),
-            ExportRows::Items => self.items(batch, out),
+    pub(super) fn rows(&self, batch: &Batch, out: &mut Vec<u8>) -> u64 {
+        match batch {
+            Batch::Orders(batch) if self.rows == ExportRows::Items => self.items(batch, out),
+            Batch::Orders(batch) => self.orders(batch, out),
+            Batch::Rows(batch) => self.copied(batch, out),
         }
+    }
+
+    /// Appends the rows of events or clicks.
+    fn copied(&self, batch: &RowBatch, out: &mut Vec<u8>) -> u64 {
+        for row in &batch.rows {
+            for (column, lead) in &self.cells {
+                out.extend_from_slice(lead);
+                match column {
+                    Column::EventId => self.text(batch.texts.get(row.event_id), out),
+                    Column::TenantId => self.text(&self.tenant, out),
+                    Column::Source => self.text(batch.texts.get(row.source), out),
+                    Column::EventType => self.text(batch.texts.get(row.event_type), out),
+                    Column::UserId => {
+                        out.extend_from_slice(itoa::Buffer::new().format(row.user_id).as_bytes());
+                    }
+                    Column::Timestamp => self.time(row.timestamp_us, out),
+                    Column::ReceivedAt => self.time(row.received_us, out),
+                    _ if self.is_json => write_line(out, batch.texts.get(row.json).as_bytes()),
+                    // Valid JSON is no formula: of the characters that begin one, it can only begin with the minus of
+                    // a number.
+                    _ => quoted(b"", batch.texts.get(row.json).as_bytes(), out),
+                }
+            }
+            out.extend_from_slice(self.end());
+        }
+        batch.rows.len() as u64
     }
 
     fn orders(&self, batch: &OrderBatch, out: &mut Vec<u8>) -> u64 {
@@ -175,13 +203,15 @@ impl TextEncoder {
             Column::Total => self.money(order.total, order, out),
             Column::Units => out.extend_from_slice(number.format(order.units).as_bytes()),
             Column::ItemCount => out.extend_from_slice(number.format(order.item_count).as_bytes()),
-            Column::Items if self.is_json => write_items(batch, batch.all_text(), order, items, out),
+            Column::Items if self.is_json => {
+                write_items(batch, batch.texts.as_str().as_bytes(), order, items, out)
+            }
             Column::Items => {
                 let mut json = Vec::new();
-                write_items(batch, batch.all_text(), order, items, &mut json);
+                write_items(batch, batch.texts.as_str().as_bytes(), order, items, &mut json);
                 quoted(b"", &json, out);
             }
-            // The other columns belong to an item, so an order has no value for them.
+            // The other columns belong to other rows, so an order has no value for them.
             _ => debug_assert_ne!(column.kind(), Kind::Json),
         }
     }

@@ -45,7 +45,7 @@ pub use self::ingest::{IngestError, IngestResponse, OrderIngest, SkippedPart, Su
 pub use self::query::{finished_ingest, last_sale};
 pub use self::read::{
     BatchBounds, BatchItem, BatchOrder, ChosenOrder, FinishedIngest, NameCache, ORDER_FIELDS, OneOrder,
-    OrderBatch, OrderFilter, OrderSource, ProductSale, SelectionCursor, Span, choose_orders, find_ingest,
+    OrderBatch, OrderFilter, OrderSource, ProductSale, SelectionCursor, choose_orders, find_ingest,
     forget_pages, held_customer, held_order, known_products, order_statements, read_orders, sales_version,
     statements,
 };

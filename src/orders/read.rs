@@ -23,7 +23,7 @@ use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 
 pub use self::export::{
     BatchBounds, BatchItem, BatchOrder, ChosenOrder, NameCache, OrderBatch, OrderSource, SelectionCursor,
-    Span, choose_orders, forget_pages, read_orders,
+    choose_orders, forget_pages, read_orders,
 };
 pub(super) use self::filter::OneCustomer;
 pub use self::filter::{ORDER_FIELDS, OneOrder, OrderFilter};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::many::PeopleMatcher;
-use super::matcher::{self, PersonMatcher};
+use super::matcher;
 use super::record::{ErasureRecord, Subject};
 use super::report::{self, ErasureReport};
 use super::rows::Walk;
@@ -117,8 +117,10 @@ impl ActiveErasure {
             let report = report::parse(&row.get::<_, String>(2)?)?;
             self.people.push(ErasedSubject { number: row.get(0)?, subject, report, is_changed: false });
         }
-        let mode = self.mode;
-        self.matcher = PeopleMatcher::new(self.people.iter().map(|person| person.matcher(mode)).collect());
+        let matcher = |person: &ErasedSubject| {
+            person.subject.as_ref().map(|subject| subject.matcher(self.mode)).unwrap_or_default()
+        };
+        self.matcher = PeopleMatcher::new(self.people.iter().map(matcher).collect());
         Ok(())
     }
 
@@ -256,21 +258,5 @@ impl ActiveErasure {
             [first - kept_max],
         )?;
         Ok(())
-    }
-}
-
-impl ErasedSubject {
-    fn matcher(&self, mode: ErasureMode) -> PersonMatcher {
-        match &self.subject {
-            Some(Subject::Customer { customer_id, token, names, emails, .. }) => PersonMatcher::new(
-                // An erasure also removes the token of an earlier pseudonymisation.
-                [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
-                    .into_iter()
-                    .flatten(),
-                emails.iter().map(String::as_str),
-                names.iter().map(String::as_str),
-            ),
-            Some(Subject::User { .. }) | None => PersonMatcher::default(),
-        }
     }
 }

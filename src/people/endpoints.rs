@@ -21,6 +21,7 @@ pub use self::pending::PendingErasures;
 use self::pending::pending_folder;
 use super::answer::{self, Erasure};
 use super::body::EraseRequest;
+use super::exported::{erase_user_from_exports, sweep_user_exports};
 use super::query;
 use super::record::{ErasureRecord, RemovedOutside, Subject};
 use super::refused::PeopleRefused;
@@ -28,6 +29,7 @@ use crate::api;
 use crate::base::clock;
 use crate::config::AckLevel;
 use crate::cores::executor;
+use crate::exports::export_store;
 use crate::http::{Answer, without_mark};
 use crate::lane::{Body, Call, Lane, detached};
 use crate::shard::ErasureMode;
@@ -105,22 +107,27 @@ pub async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRef
 async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result<Answer, PeopleRefused> {
     check_folder(lane)?;
     let (id, began_us) = (random()?, clock::unix_us());
-    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    // Exports that chose their clicks before this point are searched. An export that chooses its clicks later waits for
+    // the shards.
+    let hold = export_store(lane).hold("");
+    let removed = RemovedOutside { uploads: 0, exports: erase_user_from_exports(lane, user_id).await? };
     let record = ErasureRecord::Erase {
         id: id.clone(),
         began_us,
-        mode,
+        mode: ErasureMode::Erase,
         subject: Subject::User { user_id },
         names_truncated: false,
         removed,
         batch: None,
     };
     send(lane, &[record], wants_disk).await?;
+    drop(hold);
     let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
     loop {
         let shards = query::erasure(&lane.readers, &id).await?;
         let erasure = Erasure { id: &id, shards: &shards, is_pending: false };
         if erasure.is_finished() || clock::monotonic_us() >= until_us {
+            sweep_user_exports(lane, user_id).await?;
             return Ok(answer::one(&erasure, format!("/clicks/erasures/{id}"), AckLevel::of(wants_disk)));
         }
         executor::sleep(LOOK).await;

@@ -1,66 +1,18 @@
-//! Erases people from files next to the shards. Removes uploads that contain their lines, and the order ids in the
-//! errors of other uploads; removes them from exports.
+//! Erases people from uploads: removes those that contain their lines, and the order ids in the errors of others.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::query;
+use super::place::ErasedFiles;
 use super::refused::PeopleRefused;
 use super::uploads::{ErasedPeople, who_is_in};
-use crate::base::clock;
 use crate::cores::executor;
-use crate::exports::{PeopleInExports, export_store};
 use crate::lane::Lane;
-use crate::shard::ErasureMode;
 use crate::uploads::{State, UploadError, UploadId, UploadRefused, claim, upload_store};
 
-/// How long a request waits for the jobs of the tenant's exports to finish their batches.
-const REST_WAIT: Duration = Duration::from_secs(30);
-/// The pause between two checks of the jobs.
-const LOOK: Duration = Duration::from_millis(20);
-
-type Erased<'l> = Pin<Box<dyn Future<Output = Result<Vec<u64>, PeopleRefused>> + 'l>>;
-
 /// Removes the uploads that contain, or may contain, the people.
-pub(super) fn erase_uploads<'l>(lane: &'l Rc<Lane>, people: &'l Arc<ErasedPeople>) -> Erased<'l> {
+pub(super) fn erase_uploads<'l>(lane: &'l Rc<Lane>, people: &'l Arc<ErasedPeople>) -> ErasedFiles<'l> {
     Box::pin(forget(lane, people))
-}
-
-/// Erases the people from the tenant's exports, which the caller holds.
-pub(super) fn erase_exports<'l>(lane: &'l Rc<Lane>, people: &'l Arc<ErasedPeople>) -> Erased<'l> {
-    Box::pin(erase_from_exports(lane, people))
-}
-
-async fn erase_from_exports(lane: &Rc<Lane>, people: &Arc<ErasedPeople>) -> Result<Vec<u64>, PeopleRefused> {
-    let until_us = clock::monotonic_us() + REST_WAIT.as_micros() as u64;
-    while !export_store(lane).is_at_rest(&people.tenant_id) {
-        if clock::monotonic_us() >= until_us {
-            return Err(PeopleRefused::Beginning);
-        }
-        executor::sleep(LOOK).await;
-    }
-    let rows = query::orders_of_customers(&lane.readers, lane.keys, people).await?;
-    let (store, people) = (export_store(lane).clone(), people.clone());
-    let erase = move || {
-        let who_is = |text: &str| people.matcher.who_named(text);
-        let count = people.customer_ids.len();
-        let found = PeopleInExports { rows: &rows, who_is: &who_is, count };
-        store.erase_people(&people.tenant_id, &found, people.mode == ErasureMode::Pseudonymise)
-    };
-    Ok(lane.readers.compute(erase).await??)
-}
-
-/// Removes the exports that were created during an erasure and filter by one of the people. They contain none of the
-/// people's orders, because an export selects its orders after the erasure.
-pub(super) async fn sweep_exports(lane: &Rc<Lane>, people: &Arc<ErasedPeople>) -> Result<(), PeopleRefused> {
-    let (store, people) = (export_store(lane).clone(), people.clone());
-    let remove =
-        move || store.remove_identifying(&people.tenant_id, &|text: &str| people.matcher.who_named(text));
-    lane.readers.compute(remove).await??;
-    Ok(())
 }
 
 /// Processes the tenant's uploads, and uploads that were created with a key for all tenants. Returns the number of

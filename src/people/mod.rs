@@ -24,6 +24,7 @@ mod answer;
 mod body;
 mod carry;
 pub mod endpoints;
+mod exported;
 mod forget;
 mod many;
 mod matcher;

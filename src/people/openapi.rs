@@ -1,5 +1,6 @@
 //! Erasures in the OpenAPI document.
 
+use serde_json::json;
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{AnyOfBuilder, ComponentsBuilder, Schema};
@@ -13,7 +14,7 @@ use super::shapes::{
 };
 use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{ack, id_in_path, identifier, in_path, number, parameter, words};
-use crate::api::openapi::{READING, answer, json_of, with_problems};
+use crate::api::openapi::{READING, answer, json_like, json_of, with_problems};
 use crate::api::problem::Problem;
 
 /// Adds the erasure schemas.
@@ -89,6 +90,7 @@ pub fn erase_customer() -> OperationBuilder {
 #[must_use]
 pub fn erase_customers() -> OperationBuilder {
     let erased = |description| answer(description, json_of("Erasures"), "application/json");
+    let example = json!({"mode": "erase", "customers": ["c-1001", "c-1002"]});
     let operation = OperationBuilder::new()
         .operation_id(Some("eraseCustomers"))
         .tag("people")
@@ -104,7 +106,7 @@ pub fn erase_customers() -> OperationBuilder {
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
-                .content("application/json", json_of("NewErasures"))
+                .content("application/json", json_like("NewErasures", example))
                 .build(),
         ))
         .response("200", erased("All erasures are finished. Each has its certificate."))

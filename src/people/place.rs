@@ -45,12 +45,11 @@ impl Of {
 /// Runs one slice of a step until this time. Returns `true` once the step is done.
 pub(super) type Slice = fn(&mut Shard, &mut ActiveErasure, u64) -> Result<bool, ShardError>;
 
-/// Erases people from files. Returns the number of affected files for each of them.
-pub(super) type EraseFiles =
-    for<'l> fn(
-        &'l Rc<Lane>,
-        &'l Arc<ErasedPeople>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<u64>, PeopleRefused>> + 'l>>;
+/// The number of affected files for each person.
+pub(super) type ErasedFiles<'l> = Pin<Box<dyn Future<Output = Result<Vec<u64>, PeopleRefused>> + 'l>>;
+
+/// Erases people from files.
+pub(super) type EraseFiles = for<'l> fn(&'l Rc<Lane>, &'l Arc<ErasedPeople>) -> ErasedFiles<'l>;
 
 /// How a place is erased.
 pub(super) enum Erase {
@@ -72,6 +71,9 @@ pub(super) enum Read {
     Scan(fn() -> Box<dyn RowReader>),
     /// From files.
     Files(fn() -> Box<dyn FileReader>),
+    /// From files that contain copies of rows, and know them by their ids. If there are copies of events, everyone's
+    /// are searched first.
+    Copies(fn() -> Box<dyn FileReader>),
     /// Not at all, for this reason.
     Never(&'static str),
 }

@@ -7,7 +7,8 @@ use super::access::{
     AnswerReader, CustomerReader, EventReader, ExportReader, JournalReader, OrderReader, QuarantineReader,
     RejectedReader, UploadReader,
 };
-use super::forget::{erase_exports, erase_uploads};
+use super::exported::erase_exports;
+use super::forget::erase_uploads;
 use super::place::{Erase, Of, Place, Read};
 use super::report::ErasureReport;
 use super::rows::{
@@ -33,9 +34,9 @@ pub(super) static PLACES: &[Place] = &[
     },
     Place {
         name: "exports",
-        of: Of::Customers,
+        of: Of::Everyone,
         erase: Erase::Files(erase_exports),
-        read: Read::Files(|| Box::new(ExportReader::default())),
+        read: Read::Copies(|| Box::new(ExportReader::default())),
         counts: &["exports_removed"],
     },
     Place {
@@ -145,10 +146,14 @@ pub(super) fn counts(report: &ErasureReport) -> Map<String, Value> {
 }
 
 /// Returns the places that are read for a customer, in the direction in which data moves: from uploads through
-/// journals into rows. A record that moves meanwhile is then read twice rather than not at all.
+/// journals into rows, and from these into exports. A record that moves meanwhile is then read twice rather than not at all.
 pub(super) fn readable() -> Vec<&'static Place> {
     let mut places: Vec<_> = PLACES.iter().filter(|place| !matches!(place.read, Read::Never(_))).collect();
-    places.sort_by_key(|place| matches!(place.read, Read::Rows(_) | Read::Scan(_)));
+    places.sort_by_key(|place| match place.read {
+        Read::Files(_) | Read::Never(_) => 0,
+        Read::Rows(_) | Read::Scan(_) => 1,
+        Read::Copies(_) => 2,
+    });
     places
 }
 
@@ -158,7 +163,8 @@ pub(super) fn countable() -> Vec<&'static Place> {
     places.sort_by_key(|place| match place.read {
         Read::Rows(_) => 0,
         Read::Files(_) => 1,
-        Read::Scan(_) | Read::Never(_) => 2,
+        Read::Copies(_) => 2,
+        Read::Scan(_) | Read::Never(_) => 3,
     });
     places
 }
@@ -211,5 +217,6 @@ mod tests {
         let names: Vec<&str> = readable().iter().map(|place| place.name).collect();
         let at = |name| names.iter().position(|known| *known == name).unwrap();
         assert!(at("uploads") < at("journals") && at("journals") < at("orders"));
+        assert_eq!(names.last(), Some(&"exports"));
     }
 }

@@ -1,15 +1,21 @@
 //! The data that the shards have about customers, and the progress of erasures in each shard.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use rusqlite::Connection;
 
 use super::access::reader::{ShardFiles, Sought};
 use super::matcher::PersonMatcher;
 use super::report::{BatchProgress, ErasureState, KnownCustomer};
+use super::rows::{FoundEvents, find_events};
 use super::uploads::ErasedPeople;
+use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
-use crate::query::{QueryError, Readers};
+use crate::clicks::ClickFilter;
+use crate::query::{QueryError, Readers, received};
+use crate::shard::read::{RowCursor, TimeRange, select_rows};
 use crate::shard::{ErasureMode, journal_positions};
 
 /// The maximum number of bytes of one customer's names and addresses from all shards, so that they fit into one
@@ -18,9 +24,11 @@ const NAMES_BYTES_MAX: usize = 512 * 1024;
 /// The maximum number of bytes of names and addresses of all customers of one request. Every shard searches for them
 /// with an automaton of about 20 bytes of memory for each.
 const NAMES_BYTES_OF_ALL_MAX: usize = 1024 * 1024;
+/// How long one step of a search may keep its snapshot.
+const STEP_US: u64 = 20_000;
 
-/// The row ids of customers' orders by shard, each with the position of its customer.
-type OrdersOf = Vec<Vec<(i64, usize)>>;
+/// The sorted row ids of people's rows by shard, each with the position of its person.
+pub(super) type RowsOf = Vec<Vec<(i64, usize)>>;
 
 /// Returns the row ids of the customers' orders, by shard.
 ///
@@ -30,12 +38,73 @@ pub(super) async fn orders_of_customers(
     readers: &Readers,
     keys: KeyHasher,
     people: &Arc<ErasedPeople>,
-) -> Result<OrdersOf, QueryError> {
+) -> Result<RowsOf, QueryError> {
     let people = people.clone();
     let step = move |connection: &_| {
-        super::report::orders_of_customers(connection, &keys, &people.tenant_id, &people.customer_ids)
+        super::report::orders_of_customers(connection, &keys, &people.tenant_id, &people.owners)
     };
     readers.ask_all(Vec::new(), step).await
+}
+
+/// Returns the row ids of the events up to the pins that refer to customers: those that are deleted, and those that
+/// remain with a pseudonym. Reads every event of the shards, in steps.
+pub(super) async fn events_of_customers(
+    readers: &Readers,
+    people: &Arc<ErasedPeople>,
+    pins: &[i64],
+) -> Result<[RowsOf; 2], QueryError> {
+    let mut all = [Vec::new(), Vec::new()];
+    for (shard, pin) in readers.shards().zip(pins.iter().copied()) {
+        let (mut of_shard, mut next) = ([Vec::new(), Vec::new()], Some(0));
+        while let Some(after) = next {
+            let found;
+            (found, next) = some_events(readers, shard, (after, pin), people).await?;
+            of_shard.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));
+        }
+        all.iter_mut().zip(of_shard).for_each(|(all, found)| all.push(found));
+    }
+    Ok(all)
+}
+
+/// Runs one step of [`events_of_customers`] in one shard, which starts after this row id. Also returns the id to
+/// continue after, if there may be more.
+pub(super) async fn some_events(
+    readers: &Readers,
+    shard: ShardId,
+    (after, pin): (i64, i64),
+    people: &Arc<ErasedPeople>,
+) -> Result<(FoundEvents, Option<i64>), QueryError> {
+    let people = people.clone();
+    let step = move |connection: &Connection| {
+        let until_us = clock::monotonic_us() + STEP_US;
+        find_events(connection, (after, pin), &people.tenant_id, (&people.matcher, people.mode), until_us)
+    };
+    received(readers.ask(shard, ([Vec::new(), Vec::new()], None), step)?.recv().await)
+}
+
+/// Returns the row ids of a user's clicks up to the pins.
+pub(super) async fn clicks_of_user(
+    readers: &Readers,
+    user_id: i64,
+    pins: &[i64],
+) -> Result<RowsOf, QueryError> {
+    let mut shards = Vec::new();
+    for (shard, pin) in readers.shards().zip(pins.iter().copied()) {
+        let (mut all, mut next) = (Vec::new(), Some(RowCursor::default()));
+        while let Some(cursor) = next.take() {
+            let step = move |connection: &Connection| {
+                let of = ClickFilter { user_id: Some(user_id) };
+                let range = TimeRange { from_us: None, to_us: None, descending: false };
+                select_rows(connection, (&of, &range), pin, cursor, Vec::new())
+            };
+            let found: Vec<i64>;
+            (found, next) = received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)?;
+            all.extend(found.into_iter().map(|id| (id, 0)));
+        }
+        all.sort_unstable();
+        shards.push(all);
+    }
+    Ok(shards)
 }
 
 /// Returns customers as known to all shards together, with as many names and addresses as one record can hold.
@@ -107,7 +176,7 @@ pub(super) async fn sought(
         ShardFiles { shard, folder, positions }
     };
     let shards = readers.shards().zip(positions).map(files).collect();
-    Ok(Sought { people, keys, orders, shards, sees_all })
+    Ok(Sought { people, keys, orders, events: OnceLock::new(), shards, sees_all })
 }
 
 /// Returns an erasure's state in every shard, in shard order. An entry is `None` if the shard does not know the

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::matcher::PersonMatcher;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::shard::ErasureMode;
@@ -79,6 +80,23 @@ pub enum ErasureRecord {
     Suppression { key: [u8; 16], mode: ErasureMode, token: String },
     /// An entry of the list of erased events, which is being copied to another shard.
     ErasedEvent { key: [u8; 16] },
+}
+
+impl Subject {
+    /// Returns the matcher of a customer's rows and events. It matches nothing for a user of the collector.
+    pub(super) fn matcher(&self, mode: ErasureMode) -> PersonMatcher {
+        let Subject::Customer { customer_id, token, names, emails, .. } = self else {
+            return PersonMatcher::default();
+        };
+        PersonMatcher::new(
+            // An erasure also removes the token of an earlier pseudonymisation.
+            [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
+                .into_iter()
+                .flatten(),
+            emails.iter().map(String::as_str),
+            names.iter().map(String::as_str),
+        )
+    }
 }
 
 impl ErasureRecord {

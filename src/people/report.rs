@@ -129,14 +129,14 @@ pub fn orders_of_customers(
     connection: &Connection,
     keys: &KeyHasher,
     tenant_id: &str,
-    customer_ids: &[String],
+    ids: &[(String, usize)],
 ) -> Result<Vec<(i64, usize)>, ShardError> {
     let (mut owners, mut number) = (HashMap::new(), None);
-    for (at, id) in customer_ids.iter().enumerate() {
+    for (id, at) in ids {
         let key = keys.hash(tenant_id, id).0 as i64;
         let Some((tenant, customers)) = customers_of(connection, tenant_id, (id, key))? else { break };
         number = Some(tenant);
-        owners.extend(customers.into_iter().map(|customer| (customer, at)));
+        owners.extend(customers.into_iter().map(|customer| (customer, *at)));
     }
     let wanted: Vec<i64> = owners.keys().copied().collect();
     let (Some(tenant), false) = (number, wanted.is_empty()) else { return Ok(Vec::new()) };

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::many::PeopleMatcher;
 use super::matcher::PersonMatcher;
+use super::record::Subject;
 use crate::orders::OrderDecoder;
 use crate::shard::ErasureMode;
 use crate::unpack::{Encoding, Limits, Next, Unpacker};
@@ -30,6 +31,9 @@ pub(super) struct ErasedPeople {
     pub(super) customer_ids: Vec<String>,
     /// Finds the people by their positions in `customer_ids`.
     pub(super) matcher: PeopleMatcher,
+    /// The ids under which the people have orders, each with its person. An erasure also deletes orders under an
+    /// earlier pseudonym.
+    pub(super) owners: Vec<(String, usize)>,
     by_id: HashMap<String, usize>,
 }
 
@@ -41,8 +45,30 @@ impl ErasedPeople {
         people: Vec<(String, PersonMatcher)>,
     ) -> ErasedPeople {
         let (customer_ids, matchers): (Vec<String>, Vec<PersonMatcher>) = people.into_iter().unzip();
-        let by_id = customer_ids.iter().cloned().enumerate().map(|(at, id)| (id, at)).collect();
-        ErasedPeople { tenant_id, mode, customer_ids, matcher: PeopleMatcher::new(matchers), by_id }
+        let owners: Vec<_> = customer_ids.iter().cloned().zip(0..).collect();
+        let by_id = owners.iter().cloned().collect();
+        let matcher = PeopleMatcher::new(matchers);
+        ErasedPeople { tenant_id, mode, customer_ids, matcher, owners, by_id }
+    }
+
+    /// Creates the list from the customers of a request, who all have the same tenant. Returns `None` without one, and
+    /// if one is not a customer.
+    pub(super) fn of<'s>(
+        mode: ErasureMode,
+        subjects: impl IntoIterator<Item = &'s Subject>,
+    ) -> Option<ErasedPeople> {
+        let (mut tenant, mut people, mut pseudonyms) = (None, Vec::new(), Vec::new());
+        for subject in subjects {
+            let Subject::Customer { tenant_id, customer_id, token, .. } = subject else { return None };
+            tenant = Some(tenant_id);
+            pseudonyms.push((token.clone(), people.len()));
+            people.push((customer_id.clone(), subject.matcher(mode)));
+        }
+        let mut people = ErasedPeople::new(tenant?.clone(), mode, people);
+        if mode == ErasureMode::Erase {
+            people.owners.extend(pseudonyms);
+        }
+        Some(people)
     }
 
     /// Returns `true` if the upload may contain orders of the tenant.

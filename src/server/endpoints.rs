@@ -7,6 +7,7 @@ use utoipa::openapi::path::OperationBuilder;
 
 use crate::api::{self, Asked, Body, Endpoint, Endpoints, Lane, Logged, Operation, Pages, openapi};
 use crate::exports::SPEC_BYTES_MAX;
+use crate::exports::openapi::Owner;
 use crate::http::{Answer, Method};
 use crate::lane::{Handler, Reply, Task};
 use crate::ops::vitals::ROUTES;
@@ -272,26 +273,50 @@ const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export",
         &[
-            get(READ, task!(exports::endpoints::list), exports::openapi::list),
+            get(READ, task!(exports::endpoints::list), || exports::openapi::list(Owner::Tenant)),
             // An export is a way of reading, so a client that may create one may delete it.
-            post(
-                READ,
-                Body::Whole(|_| SPEC_BYTES_MAX as u64),
-                task!(exports::endpoints::create),
-                exports::openapi::create,
-            ),
+            post(READ, Body::Whole(|_| SPEC_BYTES_MAX as u64), task!(exports::endpoints::create), || {
+                exports::openapi::create(Owner::Tenant)
+            }),
         ],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export/{export}",
         &[
-            get(READ, task!(exports::endpoints::get), exports::openapi::get),
-            delete(READ, task!(exports::endpoints::delete), exports::openapi::delete),
+            get(READ, task!(exports::endpoints::get), || exports::openapi::get(Owner::Tenant)),
+            delete(READ, task!(exports::endpoints::delete), || exports::openapi::delete(Owner::Tenant)),
         ],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export/{export}/download",
-        &[get(READ, task!(exports::endpoints::download), exports::openapi::download)],
+        &[get(READ, task!(exports::endpoints::download), || exports::openapi::download(Owner::Tenant))],
+    ),
+    Endpoint::new(
+        "/api/v1/reports/export",
+        &[
+            get(ADMIN_ALL, task!(exports::endpoints::list), || exports::openapi::list(Owner::NoTenant)),
+            post(
+                ADMIN_ALL,
+                Body::Whole(|_| SPEC_BYTES_MAX as u64),
+                task!(exports::endpoints::create),
+                || exports::openapi::create(Owner::NoTenant),
+            ),
+        ],
+    ),
+    Endpoint::new(
+        "/api/v1/reports/export/{export}",
+        &[
+            get(ADMIN_ALL, task!(exports::endpoints::get), || exports::openapi::get(Owner::NoTenant)),
+            delete(ADMIN_ALL, task!(exports::endpoints::delete), || {
+                exports::openapi::delete(Owner::NoTenant)
+            }),
+        ],
+    ),
+    Endpoint::new(
+        "/api/v1/reports/export/{export}/download",
+        &[get(ADMIN_ALL, task!(exports::endpoints::download), || {
+            exports::openapi::download(Owner::NoTenant)
+        })],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/customers/{customer}",

@@ -90,5 +90,5 @@ pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
 pub use stream::{Ledger, STREAMS_MAX, SideTable, Stream};
 pub use streams::{StreamChange, StreamState, Streams};
-pub use suppressed::{ErasureMode, is_erasing, is_pseudonymising, unfinished_erasures};
+pub use suppressed::{ErasureMode, is_erasing, is_erasing_clicks, is_pseudonymising, unfinished_erasures};
 pub use totals::total;

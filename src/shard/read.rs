@@ -4,14 +4,19 @@
 //! times overlap. It ends after a number of rows, bytes or milliseconds, and returns the position at which the next
 //! step begins. Therefore no reader delays a checkpoint for long.
 
+mod copied;
 mod render;
+mod selected;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Rows, Statement, params_from_iter};
 
-pub use render::write_rfc3339;
-pub use render::write_string;
+pub use copied::{BatchLimits, CopiedRow, RowBatch, Span, Texts};
+pub use render::{write_line, write_rfc3339, write_string};
+pub use selected::{
+    RowCursor, Selected, copy_rows, oldest_id, oldest_id_in, select_rows, selecting_statements,
+};
 
 use super::error::ShardError;
 use super::partitions::{PartitionInfo, partitions_of};

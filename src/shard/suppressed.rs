@@ -156,6 +156,12 @@ pub fn is_erasing(connection: &Connection, scope: &str) -> Result<bool, ShardErr
     Ok(connection.prepare_cached(sql)?.query_row([scope], |row| row.get(0))?)
 }
 
+/// Returns `true` while a user's clicks are being erased.
+pub fn is_erasing_clicks(connection: &Connection) -> Result<bool, ShardError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NULL)";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
 /// Returns `true` while a customer of this tenant is being pseudonymised.
 pub fn is_pseudonymising(connection: &Connection, tenant_id: &str) -> Result<bool, ShardError> {
     let sql =

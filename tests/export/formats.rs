@@ -11,7 +11,7 @@ use super::*;
 use crate::support::Folder;
 use crate::support::commerce::search_all;
 
-fn unpacked(bytes: Vec<u8>, compression: &str) -> Vec<u8> {
+pub(super) fn unpacked(bytes: Vec<u8>, compression: &str) -> Vec<u8> {
     let mut plain = Vec::new();
     match compression {
         "none" => return bytes,
@@ -22,9 +22,9 @@ fn unpacked(bytes: Vec<u8>, compression: &str) -> Vec<u8> {
 }
 
 /// Rows of text columns, with the text that a line of NDJSON contains.
-type Rows = Vec<Vec<String>>;
+pub(super) type Rows = Vec<Vec<String>>;
 
-fn sorted(mut rows: Rows) -> Rows {
+pub(super) fn sorted(mut rows: Rows) -> Rows {
     rows.sort();
     rows
 }
@@ -73,12 +73,12 @@ fn expected(found: &[Value], orders: &BTreeMap<String, &Order>, of_items: bool) 
     sorted(rows)
 }
 
-fn guarded(text: &str) -> String {
+pub(super) fn guarded(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
-fn csv_rows(bytes: &[u8], columns: &[&str]) -> Rows {
+pub(super) fn csv_rows(bytes: &[u8], columns: &[&str]) -> Rows {
     assert!(bytes.ends_with(b"\r\n"));
     let mut reader = csv::Reader::from_reader(bytes);
     assert_eq!(reader.headers().expect("a header"), columns);

@@ -6,6 +6,7 @@ mod kills;
 mod limits;
 mod others;
 mod ranges;
+mod streams;
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,6 +17,9 @@ use sha2::{Digest as _, Sha256};
 use crate::support::commerce::{encoded, ingested};
 use crate::support::oracle::{Item, Order};
 use crate::support::{Answer, Chance, PATIENCE, Server, wait_for};
+
+/// The path of the exports of clicks.
+const CLICKS: &str = "/api/v1/reports/export";
 
 /// Returns orders of a tenant with every kind of text and amount.
 fn orders(tenant: &str, count: u64, chance: &mut Chance) -> Vec<Order> {
@@ -61,7 +65,11 @@ fn ingest(server: &Server, orders: &[Order]) {
     assert_eq!(summary["rows_inserted"], orders.len(), "{summary}");
 }
 
+/// Returns the path of a tenant's exports, or of those of clicks if the name is empty.
 fn path(tenant: &str) -> String {
+    if tenant.is_empty() {
+        return CLICKS.to_owned();
+    }
     format!("/api/v1/tenants/{}/reports/export", encoded(tenant))
 }
 

@@ -84,3 +84,62 @@ fn duckdb_and_arrow_read_types_and_sums() {
     }
     server.stop();
 }
+
+/// Prints, with each of the two programs, the types of the columns, and then the number of rows, the last time, and the
+/// sum of a number in the JSON.
+const STREAM_PROGRAM: &str = r#"
+import sys, json, duckdb, pyarrow.parquet, pyarrow.compute
+path, column = sys.argv[1:]
+rows = f"read_parquet('{path}')"
+print("duckdb", *(f"{r[0]}:{r[1]}" for r in duckdb.sql(f"DESCRIBE SELECT * FROM {rows}").fetchall()), sep="|")
+print("duckdb", *duckdb.sql(f"SELECT count(*), epoch_us(max(timestamp)), sum(({column}->>'n')::BIGINT)::BIGINT FROM {rows}").fetchall()[0], sep="|")
+table = pyarrow.parquet.read_table(path)
+print("arrow", *(f"{f.name}:{f.type}" for f in table.schema), sep="|")
+last = pyarrow.compute.max(table["timestamp"]).cast("int64").as_py()
+print("arrow", table.num_rows, last, sum(json.loads(text)["n"] for text in table[column].to_pylist()), sep="|")
+"#;
+
+#[test]
+fn duckdb_and_arrow_read_events_and_clicks() {
+    let python = match python(&PACKAGES, "import duckdb, pyarrow.parquet") {
+        Ok(python) => python,
+        Err(reason) => return skip(&format!("DuckDB and Arrow are not to be had: {reason}")),
+    };
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2"]);
+    let numbered = |number: u64| format!("{{\"n\":{number}}}");
+    streams::send(&server, &(0..2_500).map(|n| streams::event("t", n, &numbered(n))).collect::<Vec<_>>());
+    streams::click(&server, 0..1_200, numbered);
+    for (tenant, wish, target, columns, count) in [
+        ("t", json!({"format": "parquet", "rows": "events"}), "/events?tenant_id=t", "payload", 2_500_u64),
+        ("", json!({"format": "parquet", "compression": "zstd"}), "/clicks?", "metadata", 1_200),
+    ] {
+        let file = folder.beside(&format!("{columns}.parquet"));
+        std::fs::write(&file, made(&server, tenant, &wish)).expect("a file");
+        let output = Command::new(&python)
+            .args(["-c", STREAM_PROGRAM])
+            .arg(&file)
+            .arg(columns)
+            .output()
+            .expect("python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let last =
+            server.get(&format!("{target}&order=desc&page_size=1")).json()["events"][0]["timestamp"].clone();
+        let last = firehose::event::parse_rfc3339(last.as_str().expect("a time").as_bytes()).expect("a time");
+        let sums = format!("{count}|{last}|{}", count * (count - 1) / 2);
+        let types = |text: &str, time: &str, integer: &str| match tenant {
+            "" => format!("user_id:{integer}|timestamp:{time}|metadata:{text}|received_at:{time}"),
+            _ => format!(
+                "event_id:{text}|tenant_id:{text}|source:{text}|event_type:{text}|timestamp:{time}|payload:{text}\
+                 |received_at:{time}"
+            ),
+        };
+        let expected = format!(
+            "duckdb|{}\nduckdb|{sums}\narrow|{}\narrow|{sums}\n",
+            types("VARCHAR", "TIMESTAMP WITH TIME ZONE", "BIGINT"),
+            types("string", "timestamp[us, tz=UTC]", "int64")
+        );
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+    server.stop();
+}

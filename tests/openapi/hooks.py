@@ -22,6 +22,10 @@ DIGITS = {
 # Where a time may not be far ahead of the clock: one that never is, whatever the clock of the machine.
 PAST = "2026-01-01T00:00:00Z"
 ITEM_COLUMNS = {"line", "product_id", "category", "quantity", "unit_price", "amount"}
+EVENT_COLUMNS = {"event_id", "tenant_id", "source", "event_type", "timestamp", "payload", "received_at"}
+ONLY_EVENT_COLUMNS = EVENT_COLUMNS - {"tenant_id", "received_at"}
+EVENT_FILTERS = {"source", "event_type"}
+TIME_FILTERS = {"from", "to", "start_date", "end_date", "tz"}
 
 # Formats of the document that are nobody else's.
 WORDS = st.lists(st.from_regex(r"[A-Za-z0-9]{1,20}[*]?", fullmatch=True), min_size=1, max_size=10)
@@ -91,7 +95,7 @@ def ndjson(context, value):
 @schemathesis.deserializer("application/x-ndjson")
 def lines(context, response):
     """The schema is that of a line: the first is held to it. Exports are described as the bytes that they are."""
-    if operation_id(context) == "downloadExport":
+    if operation_id(context) in ("downloadExport", "downloadClickExport"):
         return response.text
     return json.loads(response.content.splitlines()[0])
 
@@ -194,10 +198,17 @@ def mend_body(case):
             events.setdefault((update["product_id"], update["event_id"]), update)
         body["updates"] = list(events.values())
     elif operation == "createExport":
-        # Which columns there are depends on what a row is.
+        # Which columns and filters there are depends on what a row is.
+        rows, filters = body.get("rows"), body.get("filters") or {}
         if body.get("fields"):
-            wrong = {"items"} if body.get("rows") == "items" else ITEM_COLUMNS
-            body["fields"] = [name for name in body["fields"] if name not in wrong] or None
+            wrong = {"items"} if rows == "items" else ITEM_COLUMNS
+            is_known = lambda name: name in EVENT_COLUMNS if rows == "events" else name not in wrong | ONLY_EVENT_COLUMNS
+            body["fields"] = [name for name in body["fields"] if is_known(name)] or None
+        for name in list(filters):
+            if name not in TIME_FILTERS and (name in EVENT_FILTERS) != (rows == "events"):
+                del filters[name]
+        mend_bounds(filters)
+    elif operation == "createClickExport":
         mend_bounds(body.get("filters") or {})
 
 

@@ -140,7 +140,15 @@ impl FileReader for ExportReader {
     fn step(&mut self, files: &Files, sought: &Sought, page: &mut Page) -> io::Result<bool> {
         let left = self.left.get_or_insert_with(|| files.exports.all().iter().cloned().collect());
         let who_is = |text: &str| sought.people.matcher.who_named(text);
-        let people = PeopleInExports { rows: &sought.orders, who_is: &who_is, count: 1 };
+        let none_kept = vec![Vec::new(); sought.shards.len()];
+        let people = PeopleInExports {
+            orders: &sought.orders,
+            are_kept: false,
+            events: sought.events.get().map_or(&[], Vec::as_slice),
+            kept_events: &none_kept,
+            who_is: &who_is,
+            count: 1,
+        };
         while let Some(export) = left.pop_front() {
             if export.tenant == sought.tenant_id() {
                 list_export(&export, &files.exports.holds(&export, &people)?, page);
@@ -159,8 +167,11 @@ fn list_export(export: &Export, holds: &ExportHolds, page: &mut Page) {
         ExportHolds::Named(_) => {
             ("certain", json!({"reason": "its filters or its key refer to the customer"}))
         }
-        ExportHolds::Orders(orders) => ("certain", json!({"orders": orders.len()})),
-        ExportHolds::MayBeAnyone => ("possible", json!({"reason": "its orders can no longer be determined"})),
+        ExportHolds::Rows(rows) if export.spec.rows.are_of_orders() => {
+            ("certain", json!({"orders": rows.len()}))
+        }
+        ExportHolds::Rows(rows) => ("certain", json!({"events": rows.len()})),
+        ExportHolds::MayBeAnyone => ("possible", json!({"reason": "its rows can no longer be determined"})),
     };
     let mut line = rest;
     line["match"] = json!(certainty);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use self::page::{Page, count};
 use self::reader::{FileReader, Files, RowReader, Sought};
 use super::place::{Place, Read};
+use super::query::some_events;
 use super::refused::PeopleRefused;
 use crate::base::ids::ShardId;
 use crate::query::{Permit, Readers, received};
@@ -41,7 +42,19 @@ pub(super) struct AccessScan {
 enum Current {
     Nothing,
     Rows(Vec<(ShardId, Box<dyn RowReader>)>),
+    /// The person's events are searched, before these files.
+    Events(EventSearch, Box<dyn FileReader>),
     Files(Box<dyn FileReader>),
+}
+
+/// A search of the events that exports may contain.
+struct EventSearch {
+    /// The highest row id in each shard.
+    pins: Vec<i64>,
+    /// The person's events in each shard. The search is in the last one.
+    found: Vec<Vec<(i64, usize)>>,
+    /// The row id that was reached there.
+    after: i64,
 }
 
 impl AccessScan {
@@ -84,6 +97,13 @@ impl AccessScan {
                         Current::Rows(self.readers.shards().map(|shard| (shard, reader())).collect())
                     }
                     Read::Files(reader) => Current::Files(reader()),
+                    Read::Copies(reader) => match self.files.exports.pins_of(self.sought.tenant_id()) {
+                        Some(pins) => {
+                            let search = EventSearch { pins, found: vec![Vec::new()], after: 0 };
+                            Current::Events(search, reader())
+                        }
+                        None => Current::Files(reader()),
+                    },
                     Read::Never(_) => Current::Nothing,
                 };
                 if matches!(self.current, Current::Nothing) {
@@ -92,6 +112,10 @@ impl AccessScan {
                 return Ok(Some(Vec::new()));
             }
             Current::Rows(readers) => self.step_rows(readers).await?,
+            Current::Events(search, reader) => {
+                self.step_events(search, reader).await?;
+                return Ok(Some(Vec::new()));
+            }
             Current::Files(reader) => self.step_files(reader).await?,
         };
         if matches!(self.current, Current::Nothing) {
@@ -128,6 +152,32 @@ impl AccessScan {
             self.current = Current::Rows(left);
         }
         Ok(all)
+    }
+
+    /// Searches some events of one shard. After the last shard, the files are read.
+    async fn step_events(
+        &mut self,
+        mut search: EventSearch,
+        reader: Box<dyn FileReader>,
+    ) -> Result<(), PeopleRefused> {
+        let at = search.found.len() - 1;
+        let shard = self.readers.shards().nth(at).zip(search.pins.get(at).copied());
+        let Some((shard, pin)) = shard else {
+            search.found.pop();
+            let _ = self.sought.events.set(search.found);
+            self.current = Current::Files(reader);
+            return Ok(());
+        };
+        let bounds = (search.after, pin);
+        // Nothing is kept under a pseudonym in the mode of a person whose data is read.
+        let ([found, _], next) = some_events(&self.readers, shard, bounds, &self.sought.people).await?;
+        search.found[at].extend(found);
+        search.after = next.unwrap_or(0);
+        if next.is_none() {
+            search.found.push(Vec::new());
+        }
+        self.current = Current::Events(search, reader);
+        Ok(())
     }
 
     async fn step_files(&mut self, mut reader: Box<dyn FileReader>) -> Result<Page, PeopleRefused> {

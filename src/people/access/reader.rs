@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::Connection;
 
@@ -32,6 +32,8 @@ pub(in super::super) struct Sought {
     pub(in super::super) keys: KeyHasher,
     /// The sorted ids of the person's orders in each shard, as an erasure of several people lists them.
     pub(in super::super) orders: Vec<Vec<(i64, usize)>>,
+    /// The sorted ids of the events that refer to the person in each shard, once they have been searched for.
+    pub(in super::super) events: OnceLock<Vec<Vec<(i64, usize)>>>,
     pub(in super::super) shards: Vec<ShardFiles>,
     /// Set if the client may also see the data of other tenants.
     pub(in super::super) sees_all: bool,

@@ -129,7 +129,7 @@ pub(super) fn json_or_text(text: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     use super::super::super::uploads::ErasedPeople;
     use super::*;
@@ -155,7 +155,14 @@ mod tests {
     fn sought(sees_all: bool) -> Sought {
         let people = ErasedPeople::new("t".to_owned(), ErasureMode::Erase, Vec::new());
         let keys = KeyHasher::new(&[0; 16]);
-        Sought { people: Arc::new(people), keys, orders: Vec::new(), shards: Vec::new(), sees_all }
+        Sought {
+            people: Arc::new(people),
+            keys,
+            orders: Vec::new(),
+            events: OnceLock::new(),
+            shards: Vec::new(),
+            sees_all,
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::matcher::PersonMatcher;
 use super::super::place::Erase;
 use super::super::places::PLACES;
 use super::super::query;
@@ -101,7 +100,7 @@ pub(super) async fn begin(
         names,
         emails,
     };
-    // Exports that chose their orders before this point are searched below. An export that chooses its orders later
+    // Exports that chose their rows before this point are searched below. An export that chooses its rows later
     // waits for the shards.
     let hold = export_store(lane).hold(&tenant_id);
     let suppress: Vec<ErasureRecord> = (0..customer_ids.len())
@@ -111,24 +110,22 @@ pub(super) async fn begin(
     // Reads the customers again. Data that arrived before the records is committed by now, and no data is stored after
     // them.
     let known = query::known_customers(&lane.readers, lane.keys, &tenant_id, &customer_ids).await?;
-    let matcher = |id: &String, known: &KnownCustomer| {
-        let (emails, names) = (known.emails.iter(), known.names.iter());
-        PersonMatcher::new([id.as_str()], emails.map(String::as_str), names.map(String::as_str))
-    };
-    let people = customer_ids.iter().zip(&known).map(|(id, known)| (id.clone(), matcher(id, known)));
-    let people = Arc::new(ErasedPeople::new(tenant_id.clone(), mode, people.collect()));
+    let are_truncated: Vec<bool> = known.iter().map(|known| known.is_truncated).collect();
+    let known = known.into_iter().enumerate();
+    let subjects: Vec<_> = known.map(|(at, known)| subject(at, known.names, known.emails)).collect();
+    let people = Arc::new(ErasedPeople::of(mode, &subjects).ok_or(PeopleRefused::NoSuchPerson)?);
     let removed = erase_files(lane, &people).await?;
     let batch = if customer_ids.len() > 1 { Some(random()?) } else { None };
-    let (mut ids, mut records) = (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
-    for (at, (known, removed)) in known.into_iter().zip(removed).enumerate() {
+    let (mut ids, mut records) = (Vec::with_capacity(subjects.len()), Vec::with_capacity(subjects.len()));
+    for ((subject, names_truncated), removed) in subjects.into_iter().zip(are_truncated).zip(removed) {
         let id = random()?;
         ids.push(id.clone());
         records.push(ErasureRecord::Erase {
             id,
             began_us,
             mode,
-            subject: subject(at, known.names, known.emails),
-            names_truncated: known.is_truncated,
+            subject,
+            names_truncated,
             removed,
             batch: batch.clone(),
         });

@@ -10,10 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::forget::sweep_exports;
-use super::super::matcher::PersonMatcher;
+use super::super::exported::sweep_exports;
 use super::super::query;
-use super::super::record::{ErasureRecord, Subject};
+use super::super::record::ErasureRecord;
 use super::super::refused::PeopleRefused;
 use super::super::report::BatchProgress;
 use super::super::uploads::ErasedPeople;
@@ -139,18 +138,13 @@ fn decode(mut bytes: &[u8]) -> Vec<ErasureRecord> {
 }
 
 fn people_of(records: &[ErasureRecord]) -> Option<ErasedPeople> {
-    let (mut tenant, mut people) = (None, Vec::with_capacity(records.len()));
+    let mut erasures = Vec::with_capacity(records.len());
     for record in records {
         let ErasureRecord::Erase { mode, subject, .. } = record else { return None };
-        let Subject::Customer { tenant_id, customer_id, names, emails, .. } = subject else { return None };
-        tenant = Some((tenant_id.clone(), *mode));
-        let (emails, names) = (emails.iter(), names.iter());
-        let matcher =
-            PersonMatcher::new([customer_id.as_str()], emails.map(String::as_str), names.map(String::as_str));
-        people.push((customer_id.clone(), matcher));
+        erasures.push((*mode, subject));
     }
-    let (tenant_id, mode) = tenant?;
-    Some(ErasedPeople::new(tenant_id, mode, people))
+    let (mode, _) = erasures.first()?;
+    ErasedPeople::of(*mode, erasures.iter().map(|(_, subject)| *subject))
 }
 
 /// Completes an erasure in the background. The returned channel is closed at the end. `records` are sent first.
@@ -199,7 +193,7 @@ async fn try_complete(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::record::RemovedOutside;
+    use super::super::super::record::{RemovedOutside, Subject};
     use super::*;
     use crate::shard::ErasureMode;
 

@@ -41,6 +41,37 @@ pub(in super::super) fn erase_events(
     Ok(erasing.walk.next_partition(&partitions))
 }
 
+/// The ids of events that an erasure deletes, and of those that it keeps, each with its person.
+pub(in super::super) type FoundEvents = [Vec<(i64, usize)>; 2];
+
+/// Returns the ids of the tenant's events after `after` and up to `pin` that refer to people, and the id to continue
+/// after if there may be more.
+pub(in super::super) fn find_events(
+    connection: &Connection,
+    (after, pin): (i64, i64),
+    tenant_id: &str,
+    (matcher, mode): (&PeopleMatcher, ErasureMode),
+    until_us: u64,
+) -> Result<(FoundEvents, Option<i64>), ShardError> {
+    let (mut found, mut at) = ([Vec::new(), Vec::new()], after);
+    for partition in partitions_of(connection, &EVENTS)? {
+        let end = (partition.end_id - 1).min(pin);
+        at = at.max(partition.first_id - 1);
+        while at < end {
+            let upto = at.saturating_add(LOOK_ROWS).min(end);
+            for event in matching_events(connection, &partition.name, (at, upto), tenant_id, matcher)? {
+                let people = event.refers.who.iter().map(|person| (event.id, *person));
+                found[usize::from(event.refers.is_kept(mode))].extend(people);
+            }
+            at = upto;
+            if clock::monotonic_us() >= until_us {
+                return Ok((found, Some(at)));
+            }
+        }
+    }
+    Ok((found, None))
+}
+
 fn change_events(
     shard: &mut Shard,
     erasing: &mut ActiveErasure,
@@ -53,7 +84,7 @@ fn change_events(
     let mut buckets = Buckets::default();
     let (mut gone, mut times) = (0, None::<(i64, i64)>);
     for event in found {
-        let is_kept = erasing.mode == ErasureMode::Pseudonymise && !event.refers.is_named;
+        let is_kept = event.refers.is_kept(erasing.mode);
         for person in &event.refers.who {
             erasing.count(*person, |report| {
                 report.events += 1;
@@ -116,6 +147,11 @@ impl EventRefers {
         who.sort_unstable();
         who.dedup();
         EventRefers { who, is_named }
+    }
+
+    /// Returns `true` if an erasure in this mode keeps the event, with a pseudonym.
+    fn is_kept(&self, mode: ErasureMode) -> bool {
+        mode == ErasureMode::Pseudonymise && !self.is_named
     }
 }
 

@@ -10,7 +10,9 @@ mod pages;
 mod walk;
 
 pub(super) use self::clicks::erase_clicks;
-pub(super) use self::events::{EventRefers, erase_events, events_sql, matching_events};
+pub(super) use self::events::{
+    EventRefers, FoundEvents, erase_events, events_sql, find_events, matching_events,
+};
 pub(super) use self::kept::{
     ANSWERS_SQL, REJECTED_SQL, answer_refers, erase_answers, erase_rejected, matching_answers,
     matching_rejected,

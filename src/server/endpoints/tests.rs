@@ -340,6 +340,12 @@ fn every_endpoint_asks_for_what_it_gives() {
                         OPEN
                     }
                 }
+                _ if path.contains("/reports/export") && !is_of_tenant => match method {
+                    Post if path.ends_with("/export") => ADMIN_ALL,
+                    Delete if path.ends_with("{export}") => ADMIN_ALL,
+                    _ if is_get => ADMIN_ALL,
+                    _ => OPEN,
+                },
                 _ if path.contains("/reports/export") => match method {
                     Post if path.ends_with("/export") => READ,
                     Delete if path.ends_with("{export}") => READ,

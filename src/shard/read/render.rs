@@ -1,4 +1,4 @@
-//! Strings and times in JSON: strings are escaped, and times are in RFC 3339.
+//! Strings, times and stored values in JSON: strings are escaped, times are in RFC 3339, and a value is one line.
 
 use crate::base::clock;
 
@@ -13,6 +13,16 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     }
     // Writing to memory cannot fail.
     let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+}
+
+/// Writes stored JSON as a part of one line. A line break in valid JSON can only be white space between two tokens,
+/// because strings have it escaped, so a space replaces it.
+pub fn write_line(out: &mut Vec<u8>, json: &[u8]) {
+    let start = out.len();
+    out.extend_from_slice(json);
+    if memchr::memchr2(b'\n', b'\r', json).is_some() {
+        out[start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    }
 }
 
 /// Writes RFC 3339 in UTC, with microseconds only if they are not zero. Writes the same text as [`clock::rfc3339`] in
@@ -91,6 +101,20 @@ mod tests {
             let mut out = Vec::new();
             write_string(&mut out, text.as_bytes());
             assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn stored_json_is_one_line_with_the_same_value() {
+        for (json, line) in [
+            ("{\"a\":\r\n 1}", "{\"a\":   1}"),
+            ("[1,\n2]", "[1, 2]"),
+            ("{\"a\":\"\\n\"}", "{\"a\":\"\\n\"}"),
+            ("-5", "-5"),
+        ] {
+            let mut out = b"x\n".to_vec();
+            write_line(&mut out, json.as_bytes());
+            assert_eq!(std::str::from_utf8(&out[2..]).unwrap(), line);
         }
     }
 

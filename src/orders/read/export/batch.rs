@@ -2,16 +2,10 @@
 
 use crate::base::money::Currency;
 use crate::orders::status::OrderStatus;
+use crate::shard::read::{Span, Texts};
 
 /// The approximate length of an item's numbers as text, in bytes.
 const ITEM_DIGITS: usize = 64;
-
-/// The position of a string in a batch's text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    start: u32,
-    end: u32,
-}
 
 /// One order of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -52,44 +46,17 @@ pub struct OrderBatch {
     pub customers: Vec<[Span; 3]>,
     /// Id and category.
     pub products: Vec<[Span; 2]>,
-    text: String,
-}
-
-impl Span {
-    /// Appends `new` to the text and returns its position.
-    pub(super) fn pushed(text: &mut String, new: &str) -> Span {
-        let start = text.len() as u32;
-        text.push_str(new);
-        Span { start, end: text.len() as u32 }
-    }
-
-    /// Returns the range within the batch's text.
-    #[must_use]
-    pub fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
+    pub texts: Texts,
 }
 
 impl OrderBatch {
-    /// Takes the batch's text. From then on, the caller resolves positions with [`Span::range`].
-    #[must_use]
-    pub fn take_text(&mut self) -> String {
-        std::mem::take(&mut self.text)
-    }
-
-    /// Gives the memory of a taken text back to the batch, which reuses it.
-    pub fn give_text(&mut self, mut text: Vec<u8>) {
-        text.clear();
-        self.text = String::from_utf8(text).unwrap_or_default();
-    }
-
     /// Empties the batch and keeps its memory for reuse.
     pub fn clear(&mut self) {
         self.orders.clear();
         self.items.clear();
         self.customers.clear();
         self.products.clear();
-        self.text.clear();
+        self.texts.clear();
     }
 
     /// Returns the byte length of the order's strings: its id and its customer.
@@ -106,15 +73,9 @@ impl OrderBatch {
         ITEM_DIGITS + product.iter().map(|span| span.range().len()).sum::<usize>()
     }
 
-    /// Returns the text of all strings.
-    #[must_use]
-    pub fn all_text(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-
     #[must_use]
     pub fn text(&self, span: Span) -> &str {
-        &self.text[span.range()]
+        self.texts.get(span)
     }
 
     /// Returns orders `o-N` of one item each, for tests.
@@ -145,7 +106,7 @@ impl OrderBatch {
     }
 
     pub(super) fn keep(&mut self, text: &str) -> Span {
-        Span::pushed(&mut self.text, text)
+        self.texts.keep(text)
     }
 }
 

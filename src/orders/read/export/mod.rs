@@ -10,7 +10,7 @@ mod rows;
 
 use rusqlite::{Connection, Row};
 
-pub use self::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch, Span};
+pub use self::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch};
 pub use self::choose::{ChosenOrder, SelectionCursor, choose_orders};
 pub use self::names::NameCache;
 pub use self::rows::{OrderSource, read_orders};

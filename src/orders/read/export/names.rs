@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::super::render::{CUSTOMER_SQL, PRODUCT_SQL};
-use super::batch::{OrderBatch, Span};
+use super::batch::OrderBatch;
 use crate::base::ids::ShardId;
+use crate::shard::read::Span;
 use crate::shard::{Identity, ShardError};
 
 /// Name numbers at or above this are not cached. Each smaller number takes 4 bytes.
