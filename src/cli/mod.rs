@@ -137,11 +137,11 @@ pub enum Command {
     /// the server could not serve, and with 0 if there are only warnings.
     Doctor(FolderArgs),
 
-    /// Generates a commerce dataset: customers, products, orders, price samples, stock events.
+    /// Generates a commerce dataset: tenants, customers, products, orders, prices and stock events.
     ///
-    /// The same seed and parameters generate the same bytes on every machine. truth.json contains the totals that a
-    /// correct system must report for the dataset. `--post` sends the orders to a server, with or without writing
-    /// files.
+    /// The same seed and parameters generate the same bytes on every machine. `--out` writes files, with truth.json: the
+    /// totals that a correct system must report for the dataset. `--load` stores the rows in a data folder, and `--post`
+    /// sends them to a server, with or without writing files.
     GenDataset(GenArgs),
 }
 

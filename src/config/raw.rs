@@ -136,7 +136,7 @@ fn value_name(spec: &Spec) -> &'static str {
         "listen" | "ops_listen" => "ADDRESS",
         "data" | "log_file" => "PATH",
         "cores" => "CPUS",
-        "ack" | "runtime" | "log_level" | "log_format" => "WORD",
+        "ack" | "runtime" | "log_level" | "log_format" | "retention_orders_sums" => "WORD",
         "insecure" => "BOOL",
         "public_url" => "URL",
         "allowed_hosts" => "HOSTS",

@@ -82,7 +82,12 @@ fn run(data: &Path, input: Input<'_>, limit: Option<Duration>, format: Format) -
     signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(interrupted))?;
     signal_hook::flag::register(SIGINT, Arc::clone(interrupted))?;
     match input {
-        Input::Texts(texts) => texts.iter().try_for_each(|text| run_all(&mut session, text.clone())),
+        Input::Texts(texts) => texts.iter().try_for_each(|text| {
+            if text.trim_start().starts_with('.') {
+                return run_command(&mut session, text).map(|_| ());
+            }
+            run_all(&mut session, text.clone())
+        }),
         Input::Stdin if io::stdin().is_terminal() => prompt::run(&mut session),
         Input::Stdin => run_stdin(&mut session),
     }
@@ -106,6 +111,14 @@ fn run_all(session: &mut Session, mut text: String) -> Result<(), SqlError> {
     if statements::is_blank(&text) { Ok(()) } else { session.run(&text) }
 }
 
+/// Runs a command that begins with a dot, and prints its text.
+fn run_command(session: &mut Session, line: &str) -> Result<Next, SqlError> {
+    let (shown, next) = commands::run(session, line).map_err(SqlError::Sql)?;
+    session.sink.buffer.extend_from_slice(shown.as_bytes());
+    session.sink.flush()?;
+    Ok(next)
+}
+
 /// Runs the statements and commands of standard input, each as soon as it is complete.
 fn run_stdin(session: &mut Session) -> Result<(), SqlError> {
     let mut input = io::stdin().lock();
@@ -126,10 +139,7 @@ fn run_stdin(session: &mut Session) -> Result<(), SqlError> {
         }
         let line = &text[before..];
         if line.trim_start().starts_with('.') && statements::is_blank(&text[..before]) {
-            let (shown, next) = commands::run(session, line).map_err(SqlError::Sql)?;
-            session.sink.buffer.extend_from_slice(shown.as_bytes());
-            session.sink.flush()?;
-            if next == Next::Quit {
+            if run_command(session, line)? == Next::Quit {
                 return Ok(());
             }
             text.clear();
