@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::refused::{PeopleFault, PeopleRefused};
 use crate::api::request::is_identifier;
+use crate::event::{members as members_of, unescape};
 use crate::shard::ErasureMode;
 
 /// The maximum number of customers in one request. One pass searches for all of them, and each has a certificate.
@@ -34,6 +35,14 @@ impl EraseRequest {
             wrong("", "not_an_object", "the body must be a JSON object with mode and customers");
             return Err(PeopleRefused::Invalid(faults));
         };
+        // A parser keeps one of two members of the same name. Nobody may be erased by a guess.
+        let mut named: Vec<Vec<u8>> = Vec::new();
+        members_of(body.trim_ascii(), |key, _| named.push(unescape(key).to_vec()));
+        for (name, pointer) in [("mode", "/mode"), ("customers", "/customers")] {
+            if named.iter().filter(|known| known.as_slice() == name.as_bytes()).count() > 1 {
+                wrong(pointer, "repeated", "a member must not be repeated");
+            }
+        }
         let mode = match members.remove("mode") {
             None => Err(("missing", "mode is required: erase or pseudonymise")),
             Some(mode) => mode
@@ -102,6 +111,21 @@ mod tests {
         let body = json!({"mode": "erase", "customers": ["b", "a", "b"]});
         let read = EraseRequest::read(body.to_string().as_bytes()).unwrap();
         assert_eq!((read.mode, read.customers), (ErasureMode::Erase, vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn a_repeated_member_is_refused_however_it_is_written() {
+        for (body, pointer) in [
+            (r#"{"mode":"erase","mode":"pseudonymise","customers":["a"]}"#, "/mode"),
+            (r#"{"mode":"erase","customers":["a"],"custom\u0065rs":["b"]}"#, "/customers"),
+        ] {
+            match EraseRequest::read(body.as_bytes()) {
+                Err(PeopleRefused::Invalid(faults)) => {
+                    assert_eq!((faults[0].pointer.as_str(), faults[0].code), (pointer, "repeated"), "{body}");
+                }
+                other => panic!("{body}: {other:?}"),
+            }
+        }
     }
 
     #[test]
