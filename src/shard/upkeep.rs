@@ -17,10 +17,16 @@ impl Shard {
             || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
-    /// Returns `true` until nothing is left to do: also while [`Shard::upkeep`] waits for a sort or for another shard.
+    /// Returns `true` until nothing is left to do.
     #[must_use]
     pub fn upkeep_pending(&self) -> bool {
-        self.upkeep_due() || self.stores.iter().any(|store| store.upkeep_waits())
+        self.upkeep_due() || self.upkeep_waits()
+    }
+
+    /// Returns `true` while [`Shard::upkeep`] waits for a sort or for another shard.
+    #[must_use]
+    pub fn upkeep_waits(&self) -> bool {
+        self.stores.iter().any(|store| store.upkeep_waits())
     }
 
     /// Runs one slice of about `budget`, in short separate transactions. Call it between batches. Returns an index if

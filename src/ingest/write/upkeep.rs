@@ -89,10 +89,10 @@ impl Writer {
 
     /// Runs one slice of upkeep per turn. Upkeep makes reads and lookups fast, and frees disk space.
     pub(super) fn keep_up(&mut self) -> Result<(), WriteError> {
-        let is_due = self.upkeep_due();
         let Some(shard) = &mut self.shard else { return Ok(()) };
-        self.status.upkeep_pending.set(u64::from(is_due || shard.upkeep_pending()));
-        if !is_due {
+        let is_due = shard.upkeep_due();
+        self.status.upkeep_pending.set(u64::from(is_due || shard.upkeep_waits()));
+        if !is_due || clock::monotonic_us() < self.upkeep_from_us {
             return Ok(());
         }
         match shard.upkeep(UPKEEP_SLICE) {
