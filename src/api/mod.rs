@@ -10,6 +10,7 @@ pub mod docs;
 mod endpoints;
 pub mod error;
 pub mod etag;
+pub(crate) mod members;
 pub mod openapi;
 pub mod problem;
 pub mod reads;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Column;
 use super::filters::{Filters, fault};
-use super::members::{Member, Members};
 use super::source::ExportSource;
+use crate::api::members::{Member, Members};
 use crate::base::keys::KeyHasher;
 use crate::clicks::click_selection;
 use crate::events::event_selection;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::body::ExportRows;
-use super::members::Member;
+use crate::api::members::{Member, Wrong};
 use crate::base::money::without_exponent;
 use crate::query::{ParameterError, Parameters};
 
@@ -104,9 +104,6 @@ fn amount(number: &str) -> Option<String> {
         false => Some(number.to_owned()),
     }
 }
-
-/// An error in a filter: its JSON Pointer, a code and a sentence.
-pub(super) type Wrong<'w> = dyn FnMut(&'static str, &'static str, &str) + 'w;
 
 impl Filters {
     /// Parses the filters of these rows. Reports every error to `wrong`.

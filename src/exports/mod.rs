@@ -28,7 +28,6 @@ mod file;
 mod filters;
 mod job;
 mod marks;
-mod members;
 pub mod openapi;
 mod pack;
 mod parquet;

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::refused::{PeopleFault, PeopleRefused};
+use crate::api::members::{Member, REPEATED};
 use crate::api::request::is_identifier;
-use crate::event::{members as members_of, unescape};
 use crate::shard::ErasureMode;
 
 /// The maximum number of customers in one request. One pass searches for all of them, and each has a certificate.
@@ -35,12 +35,12 @@ impl EraseRequest {
             wrong("", "not_an_object", "the body must be a JSON object with mode and customers");
             return Err(PeopleRefused::Invalid(faults));
         };
-        // A parser keeps one of two members of the same name. Nobody may be erased by a guess.
-        let mut named: Vec<Vec<u8>> = Vec::new();
-        members_of(body.trim_ascii(), |key, _| named.push(unescape(key).to_vec()));
-        for (name, pointer) in [("mode", "/mode"), ("customers", "/customers")] {
-            if named.iter().filter(|known| known.as_slice() == name.as_bytes()).count() > 1 {
-                wrong(pointer, "repeated", "a member must not be repeated");
+        // The parser has kept one of two members of the same name. Nobody may be erased by a guess.
+        if let Some(written) = Member::of(body).and_then(Member::members) {
+            for (name, pointer) in [("mode", "/mode"), ("customers", "/customers")] {
+                if written.has_repeated(name) {
+                    wrong(pointer, REPEATED.0, REPEATED.1);
+                }
             }
         }
         let mode = match members.remove("mode") {
