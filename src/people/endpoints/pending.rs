@@ -118,23 +118,24 @@ fn read_all(folder: &Path) -> io::Result<Vec<(Pending, Vec<ErasureRecord>)>> {
             continue;
         }
         let records = decode(&std::fs::read(&path)?);
-        match people_of(&records) {
-            Some(people) => all.push((Pending { name, path, people: Arc::new(people) }, records)),
+        match records.and_then(|records| Some((people_of(&records)?, records))) {
+            Some((people, records)) => all.push((Pending { name, path, people: Arc::new(people) }, records)),
             None => tracing::error!(file = %path.display(), "the file of an erasure cannot be read"),
         }
     }
     Ok(all)
 }
 
-fn decode(mut bytes: &[u8]) -> Vec<ErasureRecord> {
+/// Returns every record of a file, or `None` if any cannot be read: without it, the erasure would end early.
+fn decode(mut bytes: &[u8]) -> Option<Vec<ErasureRecord>> {
     let mut records = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>()
-        && let Some((payload, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-    {
-        records.extend(ErasureRecord::decode(payload));
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        records.push(ErasureRecord::decode(payload)?);
         bytes = rest;
     }
-    records
+    Some(records)
 }
 
 fn people_of(records: &[ErasureRecord]) -> Option<ErasedPeople> {
@@ -234,5 +235,12 @@ mod tests {
         );
         assert_eq!(pending.people.matcher.who(b"mail C-2@example.org"), [1]);
         assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_with_a_record_that_cannot_be_read_is_not_taken_for_a_shorter_one() {
+        assert!(decode(&[]).is_some_and(|records| records.is_empty()));
+        let cut = [[1, 0, 0].as_slice(), &[2, 0, 0, 0, 9], &[1, 0, 0, 0, 255], &[0, 0, 0, 0]];
+        assert!(cut.iter().all(|bytes| decode(bytes).is_none()), "{cut:?}");
     }
 }
