@@ -33,6 +33,17 @@ pub(crate) fn serve(folder: &Folder) -> Server {
     ])
 }
 
+/// Opens a reader of each shard, with a snapshot.
+pub(crate) fn readers(folder: &Folder) -> Vec<Connection> {
+    let open = |index| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let reader = Connection::open_with_flags(folder.database(index), flags).expect("the shard opens");
+        reader.execute_batch("BEGIN; SELECT count(*) FROM erasure;").expect("a snapshot");
+        reader
+    };
+    (0..2).map(open).collect()
+}
+
 /// Returns orders of one tenant. Every seventh is the person's, under one of two names.
 pub(crate) fn orders(tenant: &str) -> Vec<Order> {
     let order = |number: usize| {
@@ -353,13 +364,7 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let before = rows_of_others(&folder.data());
     let ids = || rows_of(&folder.data(), "SELECT id FROM erasure", |row| row.get::<_, String>(0));
     // An open reader prevents the truncation of the WAL, so the erasure cannot finish.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let readers: Vec<Connection> = (0..2)
-        .map(|index| Connection::open_with_flags(folder.database(index), flags).expect("the shard opens"))
-        .collect();
-    for reader in &readers {
-        reader.execute_batch("BEGIN; SELECT count(*) FROM erasure;").expect("a snapshot");
-    }
+    let readers = readers(&folder);
     let mut client = server.client();
     client.write(Client::request("DELETE", &customer(TENANT, "erase"), "").as_bytes()).expect("it is sent");
     // Once every shard has the erasure's order, the server is killed repeatedly, at any step.

@@ -4,11 +4,11 @@ use std::fs;
 
 use firehose::people::{ErasureRecord, ErasureReport, RemovedOutside, Subject};
 use firehose::shard::ErasureMode;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::people::{
-    EMAIL, ID, ORDERS, TENANT, customer, erased, exported, fill, is_theirs, post, serve, sum, traces,
+    EMAIL, ID, ORDERS, TENANT, customer, erased, exported, fill, is_theirs, post, readers, serve, sum, traces,
 };
 use crate::support::commerce::{problem, sales, search_all, verify};
 use crate::support::oracle::{self, Order};
@@ -115,13 +115,7 @@ fn e1_many_and_their_exports_are_erased_after_kills() {
     let server = serve(&folder);
     let all = fill(&server);
     // An open reader prevents the truncation of the WAL, so the erasures cannot finish.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let readers: Vec<Connection> = (0..2)
-        .map(|index| Connection::open_with_flags(folder.database(index), flags).expect("the shard opens"))
-        .collect();
-    for reader in &readers {
-        reader.execute_batch("BEGIN; SELECT count(*) FROM erasure;").expect("a snapshot");
-    }
+    let readers = readers(&folder);
     let listed = [ID, "c-4", "c-5"];
     let body = json!({"mode": "erase", "customers": listed}).to_string();
     let mut client = server.client();

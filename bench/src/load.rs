@@ -23,7 +23,7 @@ const WINDOW_US: u64 = 100_000;
 const LAST_ANSWERS_US: u64 = 5_000_000;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What the load's connections send.
+/// The traffic of the load: its connections and their requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) connections: usize,

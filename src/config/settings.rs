@@ -222,7 +222,7 @@ settings! {
         retention_prices_bytes: Option<u64> as BytesOrOff = "off";
         /// Maximum size of all stock events, or "off". The hashes of deleted events do not count.
         retention_stock_bytes: Option<u64> as BytesOrOff = "off";
-        /// Whether the sales figures of deleted orders remain: "keep" or "drop".
+        /// The treatment of the sales figures of deleted orders: "keep" or "drop".
         /// With "drop", a day's figures are deleted once all its orders are.
         retention_orders_sums: SumsPolicy as Sums = "keep";
     }

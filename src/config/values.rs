@@ -85,7 +85,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// What happens to the sales figures of orders that retention deletes.
+/// The treatment of the sales figures of orders that retention deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SumsPolicy {
     Keep,

@@ -103,8 +103,8 @@ impl Decoder {
             + size_of_val(self.buffers.structural_indexes())
     }
 
-    /// Returns `true` if simd-json accepts the body as one JSON value within the depth limit. simd-json never accepts
-    /// what RFC 8259 forbids. Afterwards, the offsets of all structural characters are available.
+    /// Returns `true` if simd-json accepts the body as one JSON value within the depth limit. simd-json accepts
+    /// only documents that RFC 8259 permits. Afterwards, the offsets of all structural characters are available.
     pub fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
         if body.len() > SIMD_BYTES_MAX {
             return false;

@@ -81,7 +81,7 @@ impl<'r> Bulk<'r> {
             }
             Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
             Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
-            // Of these, all except `Rejected` occur only for orders.
+            // `Rejected` also occurs for events. The others occur only for orders.
             Some(
                 Outcome::Rejected
                 | Outcome::Repeated

@@ -84,7 +84,7 @@ pub(super) struct GroupPosition {
     bucket: Option<(i64, String, String)>,
 }
 
-/// What one step counted.
+/// The counts of one step.
 #[derive(Debug, Default)]
 pub(super) struct GroupShare {
     pub groups: Groups,

@@ -62,7 +62,7 @@ pub fn event_selection(parameters: &mut Parameters, tenant_id: &str) -> (EventFi
     (event_filter(parameters, tenant_id.to_owned()), Period::read(parameters).range(false))
 }
 
-/// What events are grouped by.
+/// The property by which events are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupBy {
     EventType,
@@ -96,7 +96,7 @@ impl SummaryPlan {
     }
 }
 
-/// What distinct values are counted of.
+/// The property whose distinct values are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum UniqueBy {
     Names(GroupBy),

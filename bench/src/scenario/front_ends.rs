@@ -157,7 +157,7 @@ impl Answer {
     }
 }
 
-/// What was measured during the load: by time, because requests are counted by the load.
+/// The measurements during the load, by time. The load itself counts the requests.
 struct Measured {
     start_us: u64,
     end_us: u64,

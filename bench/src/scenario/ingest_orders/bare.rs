@@ -5,9 +5,9 @@
 //!
 //! The bare loop executes one prepared INSERT per order and one per item, with the covering index in order of time.
 //! It inserts tenants, categories, products and customers once each, with the indexes of these tables and the
-//! full-text index of names and e-mail addresses. Hash maps keep the numbers of these rows. The bare loop does not check
-//! whether an order exists (it keeps no ids), compare or hash its content, keep sums by hour, day, category and
-//! product with their sketches, count the rows of the partition, open a new partition, or keep journal positions.
+//! full-text index of names and e-mail addresses. Hash maps keep the numbers of these rows. The bare loop does less
+//! than the server. It keeps no ids, so it cannot find an order that exists, and it does not compare or hash content.
+//! It keeps no sums, sketches, row counts or journal positions, and never opens a new partition.
 
 use std::collections::HashMap;
 use std::time::Duration;
