@@ -180,7 +180,8 @@
 //! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`,
 //! `orders/seal.rs`), and deletes what retention drops (`shard/retain.rs`). Streams lose whole partitions, and those of
 //! orders leave their sums behind (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`,
-//! `stock/dropped.rs`). No slice delays writing for longer.
+//! `stock/dropped.rs`). A tenant with an age of its own loses its rows earlier, out of partitions that others still use
+//! (`shard/retain_tenants.rs`, `events/dropped.rs`, `orders/dropped_tenant.rs`). No slice delays writing for longer.
 //!
 //! # Families
 //!

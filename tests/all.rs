@@ -49,6 +49,7 @@ mod sql;
 mod stock;
 mod stock_history;
 mod stop;
+mod tenant_retention;
 mod times;
 mod unsynced;
 mod upkeep;

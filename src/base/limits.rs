@@ -1,5 +1,7 @@
 //! Every limit that is not a setting, with its reason. The defaults of settings are in `config/`.
 
+use std::time::Duration;
+
 /// The maximum size of a request head in bytes (RFC 9110 sets no limit). Above it: 431. A browser's cookies and
 /// tracing headers stay under 16 KiB.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -31,6 +33,11 @@ pub const ORDER_ITEMS_MAX: usize = 1_000;
 
 /// How long a finished ingest is kept under its idempotency key, in microseconds: twice the promised time.
 pub const INGEST_KEY_KEPT_US: i64 = 48 * 3_600 * 1_000_000;
+
+/// The shortest and the longest time for which a retention by age can keep rows. A shorter one would seal partitions
+/// of a few seconds.
+pub const RETENTION_MIN: Duration = Duration::from_secs(60);
+pub const RETENTION_MAX: Duration = Duration::from_secs(100_000 * 86_400);
 
 /// The maximum number of updates in one `PUT …/stock/bulk_update`. Above it: 413.
 pub const STOCK_UPDATES_MAX: usize = 10_000;

@@ -13,6 +13,7 @@ mod sql;
 mod suggestions;
 mod tenant;
 mod tenant_prices;
+mod tenant_retention;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `firehose tenant`: adds tenants and sets their limits, with or without a running server.
+//! `firehose tenant`: adds tenants and sets their limits and their retention, with or without a running server.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::FolderArgs;
 use super::tenant_prices::{self, PriceArgs, SecretCommand};
+use super::tenant_retention::{self, RetentionArgs};
 use crate::base::clock;
 use crate::ops::output::{EXIT_FAILED, complain, say};
-use crate::tenants::{Limits, Rate, Store, TenantRow, TenantsError};
+use crate::tenants::{Limits, Rate, Retention, Store, TenantRow, TenantsError};
 
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
@@ -24,10 +25,13 @@ pub enum TenantCommand {
 
         #[command(flatten)]
         limits: LimitArgs,
+
+        #[command(flatten)]
+        retention: RetentionArgs,
     },
 
-    /// Changes a tenant's limits. Limits that are not given stay the same. A running server applies the change within
-    /// two seconds.
+    /// Changes a tenant's limits and retention. Values that are not given stay the same. A running server applies the
+    /// change within two seconds.
     Set {
         #[command(flatten)]
         folder: FolderArgs,
@@ -37,6 +41,9 @@ pub enum TenantCommand {
 
         #[command(flatten)]
         limits: LimitArgs,
+
+        #[command(flatten)]
+        retention: RetentionArgs,
     },
 
     /// Changes how a tenant's price events are checked and limited. Values that are not given stay the same.
@@ -55,7 +62,7 @@ pub enum TenantCommand {
     #[command(subcommand)]
     Secret(SecretCommand),
 
-    /// Lists the added tenants, with their limits and valid keys.
+    /// Lists the added tenants, with their limits, their retention and the number of their valid keys.
     List {
         #[command(flatten)]
         folder: FolderArgs,
@@ -106,12 +113,18 @@ impl LimitArgs {
 #[must_use]
 pub fn tenant(command: &TenantCommand) -> ExitCode {
     match command {
-        TenantCommand::Add { folder, name, limits } => with_store(folder, Absent::Make, |store| {
-            store.add_tenant(name, &limits.over(Limits::default()), clock::unix_us())?;
+        TenantCommand::Add { folder, name, limits, retention } => with_store(folder, Absent::Make, |store| {
+            store.together(|store| {
+                store.add_tenant(name, &limits.over(Limits::default()), clock::unix_us())?;
+                set_retention(folder, store, name, *retention)
+            })?;
             describe(folder, store, name)
         }),
-        TenantCommand::Set { folder, name, limits } => with_store(folder, Absent::Fail, |store| {
-            store.set_limits(name, &limits.over(store.tenant(name)?.limits))?;
+        TenantCommand::Set { folder, name, limits, retention } => with_store(folder, Absent::Fail, |store| {
+            store.together(|store| {
+                store.set_limits(name, &limits.over(store.tenant(name)?.limits))?;
+                set_retention(folder, store, name, *retention)
+            })?;
             describe(folder, store, name)
         }),
         TenantCommand::Prices { folder, name, prices } => tenant_prices::prices(folder, name, *prices),
@@ -165,6 +178,25 @@ pub(super) fn with_store(
     }
 }
 
+/// Changes a tenant's retention, and reports on stderr what has no effect under the settings of `folder`.
+fn set_retention(
+    folder: &FolderArgs,
+    store: &Store,
+    name: &str,
+    args: RetentionArgs,
+) -> Result<(), TenantsError> {
+    let before = store.retention(name)?;
+    let retention = args.over(before);
+    if retention == before {
+        return Ok(());
+    }
+    if let Ok(loaded) = folder.load() {
+        let lines = tenant_retention::without_effect(&retention, &loaded.config);
+        lines.iter().for_each(|line| eprintln!("firehose: {line}"));
+    }
+    store.set_retention(name, &retention)
+}
+
 fn describe(folder: &FolderArgs, store: &Store, name: &str) -> Result<String, TenantsError> {
     let row = store.tenant(name)?;
     if folder.json {
@@ -172,7 +204,11 @@ fn describe(folder: &FolderArgs, store: &Store, name: &str) -> Result<String, Te
     }
     let Limits { requests_per_s, bytes_per_s, burst_s } = row.limits;
     let (requests, bytes) = (shown(requests_per_s), shown(bytes_per_s));
-    Ok(format!("{name}: {requests} requests/s, {bytes} bytes/s, bursts of {burst_s} s\n"))
+    let kept = match store.retention(name)? {
+        retention if retention == Retention::default() => String::new(),
+        retention => format!(", retention {}", tenant_retention::shown(&retention)),
+    };
+    Ok(format!("{name}: {requests} requests/s, {bytes} bytes/s, bursts of {burst_s} s{kept}\n"))
 }
 
 fn shown(limit: Option<u64>) -> String {
@@ -185,14 +221,18 @@ fn described(row: &TenantRow, store: &Store) -> Result<Value, TenantsError> {
     let of_tenant = |tenant: &Option<String>| tenant.as_ref() == Some(&row.tenant_id);
     let keys = store.keys()?;
     let keys = keys.iter().filter(|key| of_tenant(&key.tenant_id) && holds(key.state(now_us))).count();
-    Ok(json!({
+    let mut told = json!({
         "tenant": row.tenant_id,
         "created_at": clock::rfc3339(row.created_us),
         "requests_per_second": row.limits.requests_per_s,
         "bytes_per_second": row.limits.bytes_per_s,
         "burst_seconds": row.limits.burst_s,
         "keys": keys,
-    }))
+    });
+    if let Some(told) = told.as_object_mut() {
+        tenant_retention::describe(&store.retention(&row.tenant_id)?, told);
+    }
+    Ok(told)
 }
 
 fn list(folder: &FolderArgs, store: &Store) -> Result<String, TenantsError> {
@@ -201,17 +241,23 @@ fn list(folder: &FolderArgs, store: &Store) -> Result<String, TenantsError> {
     if folder.json {
         return Ok(format!("{}\n", Value::from(described)));
     }
-    let mut text =
-        format!("{:>12} {:>14} {:>7} {:>5}  {}\n", "requests/s", "bytes/s", "burst s", "keys", "tenant");
-    for (row, described) in rows.iter().zip(&described) {
+    let kept = rows.iter().map(|row| Ok(tenant_retention::shown(&store.retention(&row.tenant_id)?)));
+    let kept = kept.collect::<Result<Vec<_>, TenantsError>>()?;
+    let width = kept.iter().map(String::len).fold("retention".len(), usize::max);
+    let mut text = format!(
+        "{:>12} {:>14} {:>7} {:>5}  {:<width$}  {}\n",
+        "requests/s", "bytes/s", "burst s", "keys", "retention", "tenant"
+    );
+    for ((row, described), kept) in rows.iter().zip(&described).zip(&kept) {
         let Limits { requests_per_s, bytes_per_s, burst_s } = row.limits;
         _ = writeln!(
             text,
-            "{:>12} {:>14} {:>7} {:>5}  {}",
+            "{:>12} {:>14} {:>7} {:>5}  {:<width$}  {}",
             shown(requests_per_s),
             shown(bytes_per_s),
             burst_s,
             described["keys"],
+            kept,
             row.tenant_id
         );
     }

@@ -14,6 +14,7 @@ pub static CLICKS: Stream = Stream {
     columns: "id, user_id, timestamp_us, received_us, metadata",
     values: "?1, ?2, ?3, ?4, ?5",
     time_column: "timestamp_us",
+    tenant: None,
     create_sql,
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::limits::{CORE_COUNT_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX};
+use crate::base::limits::{CORE_COUNT_MAX, RECORD_BYTES_MAX, RETENTION_MAX, RETENTION_MIN, SHARD_COUNT_MAX};
 use crate::base::prices::PriceRules;
 
 use super::error::{Complaints, ConfigError};
@@ -65,7 +65,7 @@ impl Rules<'_> {
             ("retention_stock", config.retention_stock),
         ] {
             if let Some(value) = value {
-                self.time(name, value, ms(60_000), ms(1_000 * 86_400_000 * 100));
+                self.time(name, value, RETENTION_MIN, RETENTION_MAX);
             }
         }
         for (name, value) in [

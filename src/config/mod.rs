@@ -23,6 +23,7 @@ pub use settings::{Config, SETTINGS, Spec};
 pub(crate) use suggest::near;
 pub use values::{
     AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, SumsPolicy, decimal, decimal_text,
+    duration, duration_text,
 };
 pub use web::{HostName, WebOrigin, is_safe_host, is_same_authority};
 

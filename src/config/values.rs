@@ -271,6 +271,18 @@ impl Codec for Bytes {
     }
 }
 
+/// Parses a duration such as 30d, as in the settings.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    Time::read(text)
+}
+
+/// Writes a duration in the largest unit that divides it. This is the inverse of [`duration`].
+#[must_use]
+pub fn duration_text(value: Duration) -> String {
+    Time::write(&value)
+}
+
 pub(super) struct Time;
 impl Codec for Time {
     type Value = Duration;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::record::ServiceEventRow;
 use crate::base::bucket_size::BucketSize;
@@ -274,31 +274,93 @@ fn add(minutes: &mut ByMinute, at: (u32, i64), tally: Tally) {
     minutes.entry(at).and_modify(|sum| sum.add(tally)).or_insert(tally);
 }
 
-/// Returns the earliest and the latest time among a bucket's rows in these partitions.
+/// The key of a bucket: tenant, start, source, type.
+type BucketKey<'k> = (&'k str, i64, &'k str, &'k str);
+
+/// Returns the earliest and the latest time among a bucket's rows. Those of a minute are found in these partitions,
+/// those of an hour in its minutes, and those of a day in its hours, which were changed before.
 fn edges(
     transaction: &Connection,
     partitions: &[PartitionInfo],
     size: BucketSize,
-    (tenant, start_us, source, event_type): (&str, i64, &str, &str),
+    key: BucketKey<'_>,
 ) -> Result<(i64, i64), ShardError> {
-    let end_us = start_us + size.us();
+    match size {
+        BucketSize::Minute => edges_of_rows(transaction, partitions, key),
+        BucketSize::Hour => edges_of_parts(transaction, BucketSize::Minute, size, key),
+        BucketSize::Day => edges_of_parts(transaction, BucketSize::Hour, size, key),
+    }
+}
+
+fn edges_of_rows(
+    transaction: &Connection,
+    partitions: &[PartitionInfo],
+    (tenant, start_us, source, event_type): BucketKey<'_>,
+) -> Result<(i64, i64), ShardError> {
+    let end_us = start_us + BucketSize::Minute.us();
     let mut edges = (i64::MAX, i64::MIN);
     for PartitionInfo { name, timestamp_us, .. } in partitions {
         if timestamp_us.is_none_or(|(low, high)| low >= end_us || high < start_us) {
             continue;
         }
-        let (first, last): (Option<i64>, Option<i64>) = transaction
-            .prepare_cached(&format!(
-                "SELECT min(timestamp_us), max(timestamp_us) FROM {name} INDEXED BY {name}_order \
-                 WHERE tenant_id = ?1 AND timestamp_us >= ?2 AND timestamp_us < ?3 AND source = ?4 \
-                 AND event_type = ?5"
-            ))?
-            .query_row(params![tenant, start_us, end_us, source, event_type], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        edges = (edges.0.min(first.unwrap_or(i64::MAX)), edges.1.max(last.unwrap_or(i64::MIN)));
+        let range = params![tenant, start_us, end_us, source, event_type];
+        let [first, last] = edge_sql(name);
+        let edge = |sql: &str| -> Result<Option<i64>, ShardError> {
+            Ok(transaction.prepare_cached(sql)?.query_row(range, |row| row.get(0)).optional()?)
+        };
+        edges.0 = edges.0.min(edge(&first)?.unwrap_or(i64::MAX));
+        edges.1 = edges.1.max(edge(&last)?.unwrap_or(i64::MIN));
     }
     Ok(edges)
+}
+
+/// Returns the SQL that finds the earliest and the latest time of a bucket's rows in a partition.
+pub(super) fn edge_sql(partition: &str) -> [String; 2] {
+    ["ASC", "DESC"].map(|order| {
+        format!(
+            "SELECT timestamp_us FROM {partition} INDEXED BY {partition}_order WHERE tenant_id = ?1 \
+             AND timestamp_us >= ?2 AND timestamp_us < ?3 AND source = ?4 AND event_type = ?5 \
+             ORDER BY timestamp_us {order} LIMIT 1"
+        )
+    })
+}
+
+/// Finds the first and the last of the parts of a bucket that exist.
+fn edges_of_parts(
+    transaction: &Connection,
+    part: BucketSize,
+    size: BucketSize,
+    (tenant, start_us, source, event_type): BucketKey<'_>,
+) -> Result<(i64, i64), ShardError> {
+    let mut find = transaction.prepare_cached(&part_sql(part))?;
+    let mut edge = |start_us: i64| -> Result<Option<(i64, i64)>, ShardError> {
+        let key = params![tenant, start_us, source, event_type];
+        Ok(find.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    };
+    let parts = 0..size.us() / part.us();
+    let mut edges = (i64::MAX, i64::MIN);
+    for at in parts.clone() {
+        if let Some((first_us, _)) = edge(start_us + at * part.us())? {
+            edges.0 = first_us;
+            break;
+        }
+    }
+    for at in parts.rev() {
+        if let Some((_, last_us)) = edge(start_us + at * part.us())? {
+            edges.1 = last_us;
+            break;
+        }
+    }
+    Ok(edges)
+}
+
+/// Returns the SQL that finds the times of a bucket.
+pub(super) fn part_sql(size: BucketSize) -> String {
+    format!(
+        "SELECT first_us, last_us FROM {} WHERE tenant_id = ?1 AND start_us = ?2 AND source = ?3 \
+         AND event_type = ?4",
+        table_of(size)
+    )
 }
 
 fn upsert_sql(size: BucketSize) -> &'static str {

@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::buckets::table_of;
+use super::buckets::{part_sql, table_of};
 use super::read::EventFilter;
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
@@ -146,6 +146,7 @@ pub fn bucket_statements() -> Vec<(String, String)> {
             (format!("{table}, summed"), sum_text(size)),
             (format!("{table}, listed"), buckets_text(size)),
             (format!("{table}, grouped"), group_text(size)),
+            (format!("{table}, the times of one"), part_sql(size)),
         ]
     };
     BucketSize::ALL.into_iter().flat_map(both).collect()

@@ -11,6 +11,7 @@ mod buckets;
 mod bulk;
 mod count;
 mod distinct;
+mod dropped;
 pub mod endpoints;
 mod groups;
 pub mod openapi;

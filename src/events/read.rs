@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
+use super::buckets::edge_sql;
 use super::count::{count, count_sql};
 use super::schema::EVENTS;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
@@ -190,5 +191,8 @@ pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     found.extend(selecting_statements("events", &of, &partition.name));
     found.push(("events, counted".to_owned(), count_sql(partition)));
     found.push(("events, a payload".to_owned(), payload_sql(&partition.name)));
+    let [first, last] = edge_sql(&partition.name);
+    found.push(("events, the earliest of a bucket".to_owned(), first));
+    found.push(("events, the latest of a bucket".to_owned(), last));
     found
 }

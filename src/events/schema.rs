@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::buckets;
 use crate::shard::ids::{self, IdsOf};
 use crate::shard::view::time_sql;
-use crate::shard::{ShardError, Stream};
+use crate::shard::{ShardError, Stream, TenantColumn};
 
 /// The idempotent events, in order of arrival.
 pub static EVENTS: Stream = Stream {
@@ -16,6 +16,7 @@ pub static EVENTS: Stream = Stream {
     columns: "id, tenant_id, event_id, source, event_type, timestamp_us, received_us, payload",
     values: "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8",
     time_column: "timestamp_us",
+    tenant: Some(TenantColumn { column: "tenant_id", is_number: false, index: "_order", setting: "events" }),
     create_sql,
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],

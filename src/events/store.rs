@@ -7,12 +7,13 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 
 use super::buckets::Buckets;
+use super::dropped::drop_tenant;
 use super::record::{ServiceEventRow, decode_service_event};
 use super::schema::{EVENT_IDS, EVENTS};
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, CountLeaving, Opening, Outcome, PartitionInfo, Record, Shard, ShardError,
-    Stage, Store, Stream, load_ids, open_reader, suppressed,
+    Stage, Store, Stream, TenantSlice, load_ids, open_reader, suppressed,
 };
 
 /// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
@@ -23,12 +24,15 @@ const READ_ROWS: i64 = 50_000;
 pub struct EventStore {
     pub(super) ids: Ids,
     buckets: Buckets,
+    /// Whether the shard has buckets.
+    with_buckets: bool,
 }
 
 impl EventStore {
     pub(super) fn open(opening: Opening<'_>) -> Result<EventStore, ShardError> {
         let ids = load_ids(opening.connection, opening.keys, &EVENT_IDS)?;
-        Ok(EventStore { ids, buckets: Buckets::default() })
+        let with_buckets = !opening.options.without_aggregates;
+        Ok(EventStore { ids, buckets: Buckets::default(), with_buckets })
     }
 
     /// Shortens the runs of ids, for tests.
@@ -111,6 +115,14 @@ impl Store for EventStore {
         }
         let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);
         self.ids.forget_below(transaction, first_id)
+    }
+
+    fn drop_tenant(
+        &mut self,
+        transaction: &Connection,
+        slice: TenantSlice<'_>,
+    ) -> Result<(usize, u64), ShardError> {
+        drop_tenant(transaction, slice, self.with_buckets)
     }
 }
 

@@ -223,7 +223,7 @@ async fn choose(
         }
         // Rows that were there at the creation and are not any more are not in the selection either.
         let floor = export.floors.get(at).copied().unwrap_or(i64::MAX);
-        let has_dropped = || query::has_dropped(readers, *shard, source.stream(), floor);
+        let has_dropped = || query::has_dropped(readers, *shard, &source, floor);
         if floor <= *pin && retry(has_dropped).await? {
             return Err(ExportFailure::Dropped);
         }
@@ -381,7 +381,7 @@ impl<'r> Batches<'r> {
                 Ok(filled) => return Ok(filled),
                 Err(error) => error,
             };
-            if let Ok(true) = query::has_dropped(self.readers, shard, self.source.stream(), oldest).await {
+            if let Ok(true) = query::has_dropped(self.readers, shard, &self.source, oldest).await {
                 return Err(ExportFailure::Dropped);
             }
             if tries >= TRIES {

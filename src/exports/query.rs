@@ -65,12 +65,18 @@ pub(super) struct Snapshot {
 /// Returns the rows that exist now in each shard.
 pub(super) async fn snapshots(
     readers: &Readers,
-    stream: &'static Stream,
+    source: &ExportSource,
     range: TimeRange,
 ) -> Result<Vec<Snapshot>, QueryError> {
+    let (stream, tenant_id) = (source.stream(), source.tenant_id().map(str::to_owned));
     let look = move |connection: &Connection| {
         let pin = pin(connection, stream)?;
-        Ok(Snapshot { pin, floor: oldest_id_in(connection, stream, &range)?.unwrap_or(i64::MAX) })
+        let Some(oldest) = oldest_id_in(connection, stream, &range)? else {
+            return Ok(Snapshot { pin, floor: i64::MAX });
+        };
+        // The tenant's own retention may have reached a row within the partition.
+        let gone = dropped_of(connection, stream, tenant_id.as_deref())?;
+        Ok(Snapshot { pin, floor: oldest.max(gone.saturating_add(1)) })
     };
     readers.ask_all(Snapshot { pin: 0, floor: i64::MAX }, look).await
 }
@@ -93,15 +99,28 @@ pub(super) async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Res
     Ok(readers.ask_all(false, look).await?.contains(&true))
 }
 
-/// Returns `true` if retention has dropped rows with ids from `id` on from a shard.
+/// Returns `true` if retention has dropped rows of the source with ids from `id` on from a shard.
 pub(super) async fn has_dropped(
     readers: &Readers,
     shard: ShardId,
-    stream: &'static Stream,
+    source: &ExportSource,
     id: i64,
 ) -> Result<bool, QueryError> {
-    let look = move |connection: &Connection| Ok(oldest_id(connection, stream)? > id);
+    let (stream, tenant_id) = (source.stream(), source.tenant_id().map(str::to_owned));
+    let look = move |connection: &Connection| {
+        let is_partition_gone = oldest_id(connection, stream)? > id;
+        Ok(is_partition_gone || dropped_of(connection, stream, tenant_id.as_deref())? >= id)
+    };
     received(readers.ask(shard, false, look)?.recv().await)
+}
+
+/// Returns the row id up to which the rows of a source's tenant have left by the tenant's own retention, or 0.
+fn dropped_of(
+    connection: &Connection,
+    stream: &'static Stream,
+    tenant_id: Option<&str>,
+) -> Result<i64, ShardError> {
+    tenant_id.map_or(Ok(0), |tenant_id| shard::dropped_upto(connection, stream, tenant_id))
 }
 
 /// Returns one shard's next rows that match the source, and where to continue if there are more. `spare` is an empty

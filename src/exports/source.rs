@@ -25,6 +25,16 @@ impl ExportSource {
         }
     }
 
+    /// Returns the tenant of the rows, if they have one.
+    #[must_use]
+    pub fn tenant_id(&self) -> Option<&str> {
+        match self {
+            ExportSource::Orders(of) => Some(&of.tenant_id),
+            ExportSource::Events(of) => Some(&of.tenant_id),
+            ExportSource::Clicks(_) => None,
+        }
+    }
+
     /// Returns an empty batch of the source's rows.
     pub(super) fn batch(&self) -> Batch {
         match self {

@@ -23,5 +23,6 @@ pub static FAMILIES: Families = Families {
         "when orders got their statuses",
         "words of customers for any SQLite",
         "retention of every kind of row",
+        "retention by tenant",
     ],
 };

@@ -12,6 +12,7 @@ mod queries;
 mod retention;
 mod rows;
 mod stock;
+mod tenant_retention;
 
 use std::path::Path;
 

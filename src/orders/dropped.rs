@@ -13,7 +13,7 @@ use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
 use super::store::OrderStore;
 use super::words::delete_words;
 use crate::base::clock;
-use crate::shard::{ShardError, partitions_of};
+use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
 /// The number of orders between two checks of the clock.
 const ORDERS_PER_CHECK: i64 = 16;
@@ -31,8 +31,13 @@ pub(super) struct Unlisted {
 }
 
 impl Unlisted {
+    /// Returns `true` if a partition without lists has an order of the customer.
+    pub(super) fn contains(&self, customer: i64) -> bool {
+        self.customers.contains(&customer)
+    }
+
     /// Lists the partitions to read. Later partitions contain only orders that are added one by one.
-    fn begin(transaction: &Connection) -> Result<Unlisted, ShardError> {
+    pub(super) fn begin(transaction: &Connection) -> Result<Unlisted, ShardError> {
         let partitions = partitions_of(transaction, &ORDERS)?.into_iter().filter(|info| !info.indexed);
         let left = partitions.map(|info| (info.name, info.first_id - 1)).collect();
         Ok(Unlisted { customers: HashSet::new(), left })
@@ -43,7 +48,7 @@ impl Unlisted {
     }
 
     /// Reads some customers. Returns `true` once all are known.
-    fn read(&mut self, transaction: &Connection) -> Result<bool, ShardError> {
+    pub(super) fn read(&mut self, transaction: &Connection) -> Result<bool, ShardError> {
         let Some((table, after)) = self.left.last_mut() else { return Ok(true) };
         let sql = format!("SELECT id, customer FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2");
         let mut statement = transaction.prepare_cached(&sql)?;
@@ -136,11 +141,7 @@ impl OrderStore {
         if !unlisted.read(transaction)? {
             return Ok(());
         }
-        let lists: Vec<String> = partitions_of(transaction, &ORDERS)?
-            .iter()
-            .filter(|info| info.indexed)
-            .map(|info| by_customer(&info.name))
-            .collect();
+        let lists = lists_of(&partitions_of(transaction, &ORDERS)?);
         let first_sql = format!("SELECT customer FROM {list} ORDER BY customer LIMIT 1");
         let mut first = transaction.prepare_cached(&first_sql)?;
         let delete_sql = format!(
@@ -156,12 +157,10 @@ impl OrderStore {
             };
             transaction.prepare_cached(&delete_sql)?.execute([customer, ENTRIES_PER_CHECK])?;
             if !is_named(transaction, std::slice::from_ref(&list.to_owned()), customer)?
-                && !unlisted.customers.contains(&customer)
+                && !unlisted.contains(customer)
                 && !is_named(transaction, &lists, customer)?
             {
-                // The deletion of the words requires the row's text.
-                delete_words(transaction, customer)?;
-                transaction.prepare_cached("DELETE FROM customer_row WHERE id = ?1")?.execute([customer])?;
+                delete_customer(transaction, customer)?;
                 is_any_gone = true;
             }
             if clock::monotonic_us() >= until_us {
@@ -175,8 +174,25 @@ impl OrderStore {
     }
 }
 
+/// Deletes a customer that no order names any more.
+pub(super) fn delete_customer(transaction: &Connection, customer: i64) -> Result<(), ShardError> {
+    // The deletion of the words requires the row's text.
+    delete_words(transaction, customer)?;
+    transaction.prepare_cached("DELETE FROM customer_row WHERE id = ?1")?.execute([customer])?;
+    Ok(())
+}
+
+/// Returns the names of the existing lists by customer.
+pub(super) fn lists_of(partitions: &[PartitionInfo]) -> Vec<String> {
+    partitions.iter().filter(|info| info.indexed).map(|info| by_customer(&info.name)).collect()
+}
+
 /// Returns `true` if one of the lists has an order of the customer.
-fn is_named(transaction: &Connection, lists: &[String], customer: i64) -> Result<bool, ShardError> {
+pub(super) fn is_named(
+    transaction: &Connection,
+    lists: &[String],
+    customer: i64,
+) -> Result<bool, ShardError> {
     for list in lists {
         let sql = format!("SELECT 1 FROM {list} WHERE customer = ?1 LIMIT 1");
         if transaction.prepare_cached(&sql)?.exists([customer])? {

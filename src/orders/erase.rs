@@ -82,7 +82,7 @@ pub(crate) fn orders_of(
 }
 
 /// An item's product, quantity and price.
-type Line = (Product, (i64, i64));
+pub(super) type Line = (Product, (i64, i64));
 
 /// Returns the items of an order.
 pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<Vec<Line>, ShardError> {
@@ -155,31 +155,46 @@ impl OrderStore {
             touched.index_entries += 1;
             return Ok(touched);
         }
-        let run = |sql: String, values: &[i64]| -> Result<u64, ShardError> {
-            let mut statement: CachedStatement<'_> = transaction.prepare_cached(&sql)?;
-            Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
-        };
         let at = sale.ordered_at_us;
-        if is_listed {
-            let sql = |list: String, column: &str| {
-                format!("DELETE FROM {list} WHERE {column} = ?1 AND ordered_at_us = ?2 AND id = ?3")
-            };
-            touched.index_entries += run(sql(by_customer(table), "customer"), &[customer, at, id])?;
-            for (product, _) in &items {
-                touched.index_entries += run(sql(by_product(table), "product"), &[product.id, at, id])?;
-            }
-        }
-        let of_items = format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table));
-        touched.items += run(of_items, &item_ids(id, id))?;
-        touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
-        run("DELETE FROM order_status_time WHERE id = ?1".to_owned(), &[id])?;
+        let deleted = delete_order(transaction, (table, is_listed), (id, customer, at), &items)?;
+        touched.items = deleted.items;
+        touched.index_entries = deleted.index_entries;
         touched.deleted_us = Some(at);
         Ok(touched)
     }
 }
 
+/// Deletes an order of a partition with its items, its entries in the lists and the time of its status. The order is
+/// its id, customer and time. Returns the number of items and entries.
+pub(super) fn delete_order(
+    transaction: &Connection,
+    (table, is_listed): (&str, bool),
+    (id, customer, at): (i64, i64, i64),
+    items: &[Line],
+) -> Result<Touched, ShardError> {
+    let mut touched = Touched::default();
+    let run = |sql: String, values: &[i64]| -> Result<u64, ShardError> {
+        let mut statement: CachedStatement<'_> = transaction.prepare_cached(&sql)?;
+        Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
+    };
+    if is_listed {
+        let sql = |list: String, column: &str| {
+            format!("DELETE FROM {list} WHERE {column} = ?1 AND ordered_at_us = ?2 AND id = ?3")
+        };
+        touched.index_entries += run(sql(by_customer(table), "customer"), &[customer, at, id])?;
+        for (product, _) in items {
+            touched.index_entries += run(sql(by_product(table), "product"), &[product.id, at, id])?;
+        }
+    }
+    let of_items = format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table));
+    touched.items += run(of_items, &item_ids(id, id))?;
+    touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
+    run("DELETE FROM order_status_time WHERE id = ?1".to_owned(), &[id])?;
+    Ok(touched)
+}
+
 /// Returns the order's status and customer, and what the order contributes to the sums.
-fn sale(
+pub(super) fn sale(
     connection: &Connection,
     table: &str,
     id: i64,

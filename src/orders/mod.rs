@@ -12,6 +12,7 @@ mod answer;
 mod body;
 mod carry;
 mod dropped;
+mod dropped_tenant;
 pub mod endpoints;
 mod erase;
 mod ingest;

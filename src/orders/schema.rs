@@ -7,7 +7,7 @@ use super::sums_by::SumsBy;
 use super::words::make_words;
 use crate::shard::ids::{self, IdsOf, Sizes};
 use crate::shard::partition::check_name;
-use crate::shard::{ShardError, SideTable, Stream, view};
+use crate::shard::{ShardError, SideTable, Stream, TenantColumn, view};
 
 /// The stream of orders, in order of arrival. Each partition has a second table for the items.
 pub static ORDERS: Stream = Stream {
@@ -19,6 +19,7 @@ pub static ORDERS: Stream = Stream {
               received_us, ingest, ingest_line, content, customer_key",
     values: "?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15",
     time_column: "ordered_at_us",
+    tenant: Some(TenantColumn { column: "tenant", is_number: true, index: "_time", setting: "orders" }),
     create_sql: partition_sql,
     side_tables: &[SideTable { view: "sales_item", columns: ITEM_COLUMNS, table: items_of }],
     tables: |partition| {

@@ -26,7 +26,7 @@ use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::suppressed::{self, ErasureMode, Suppression};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, Opening, Outcome, PartitionInfo, Record, Shard, ShardError, Stage, Store,
-    Stream, load_ids,
+    Stream, TenantSlice, load_ids,
 };
 
 /// The in-memory state of a shard's orders.
@@ -146,8 +146,22 @@ impl Store for OrderStore {
         self.free_orders(transaction, partition, until_us).map(Some)
     }
 
-    /// Stops the build, because the entries that it has already read would restore erased rows.
+    fn drop_tenant(
+        &mut self,
+        transaction: &Connection,
+        slice: TenantSlice<'_>,
+    ) -> Result<(usize, u64), ShardError> {
+        self.drop_tenant_orders(transaction, slice)
+    }
+
+    fn tenants_dropped(&mut self) {
+        self.unlisted = None;
+    }
+
+    /// Stops the build, because the entries that it has already read would restore erased rows. The customers of
+    /// partitions without lists are read again.
     fn stop_building(&mut self) {
+        self.unlisted = None;
         if self.building.take().is_some() {
             self.seal_due = true;
         }

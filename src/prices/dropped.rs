@@ -45,14 +45,17 @@ impl PricePass {
         slice: DropSlice,
     ) -> Result<(u64, bool), ShardError> {
         if slice.is_first {
-            *self =
-                PricePass { after: (i64::MIN, String::new(), i64::MIN, String::new()), oldest_kept: None };
+            let tenant = slice.tenant.unwrap_or(i64::MIN);
+            *self = PricePass { after: (tenant, String::new(), i64::MIN, String::new()), oldest_kept: None };
         }
         // Prices that arrived since the last slice may be newer.
         self.oldest_kept = None;
         let mut deleted = 0;
         loop {
-            let prices = self.read(transaction)?;
+            let mut prices = self.read(transaction)?;
+            if let Some(tenant) = slice.tenant {
+                prices.retain(|price| price.key.0 == tenant);
+            }
             for price in &prices {
                 if price.received_us < slice.cutoff_us && !self.stays(transaction, price)? {
                     deleted += u64::from(delete(transaction, price)?);

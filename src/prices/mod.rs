@@ -50,6 +50,7 @@ pub static PRICE_ROWS: Ledger = Ledger {
     place: 3,
     name: "price_row",
     tables: &["price_row", "price_event", "price_anomaly", "price_change"],
+    setting: "prices",
 };
 
 /// The family of price records.

@@ -128,7 +128,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         opened.shards,
         opened.folder.manifest().folder_id(),
         &vitals.board,
-        &vitals.config,
+        (&vitals.config, &registry.keeps()),
         &cpus,
     )?;
     let reading = Reading {

@@ -15,7 +15,7 @@ use crate::ingest::write::{self, Stop, WriteSettings};
 use crate::ingest::{Board, home};
 use crate::orders::ORDERS;
 use crate::prices::PRICE_ROWS;
-use crate::shard::ShardOptions;
+use crate::shard::{ShardOptions, TenantKeeps};
 use crate::stock::STOCK_EVENTS;
 
 pub(super) struct Writers {
@@ -28,7 +28,7 @@ impl Writers {
         shards: Vec<ShardParts>,
         folder_id: [u8; 16],
         board: &Board,
-        config: &Config,
+        (config, keeps): (&Config, &TenantKeeps),
         cpus: &[usize],
     ) -> io::Result<Writers> {
         let stop = Arc::new(Stop::new());
@@ -36,7 +36,8 @@ impl Writers {
         let cache_bytes = config.shard_cache.min(config.shard_caches / shards.len().max(1) as u64);
         let shard_count = shards.len().max(1) as u64;
         for parts in shards {
-            let (stop, settings) = (stop.clone(), settings(config, folder_id, cache_bytes, shard_count));
+            let (stop, mut settings) = (stop.clone(), settings(config, folder_id, cache_bytes, shard_count));
+            settings.shard.tenant_keeps = keeps.clone();
             let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
             let thread = super::thread(&format!("write-{}", parts.shard), move || {
@@ -107,7 +108,7 @@ fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64, shard_count:
             .filter_map(|(ledger, bytes)| Some((ledger, bytes? / shard_count)))
             .collect(),
             drops_sums: config.retention_orders_sums == SumsPolicy::Drop,
-            without_aggregates: false,
+            ..ShardOptions::default()
         },
         ..WriteSettings::new(&FAMILIES)
     }

@@ -12,10 +12,12 @@ pub enum DropReason {
     Age,
     /// The rows of their kind took more bytes than the retention.
     Size,
+    /// They were older than the retention of their tenant.
+    Tenant,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 2] = [DropReason::Age, DropReason::Size];
+    pub const ALL: [DropReason; 3] = [DropReason::Age, DropReason::Size, DropReason::Tenant];
 
     /// Returns the name in the log, in metrics and in the file.
     #[must_use]
@@ -23,6 +25,7 @@ impl DropReason {
         match self {
             DropReason::Age => "age",
             DropReason::Size => "size",
+            DropReason::Tenant => "tenant",
         }
     }
 }

@@ -178,6 +178,20 @@ pub trait Store: Any + Debug + Send {
         Ok(None)
     }
 
+    /// Deletes the first of a tenant's rows in a sealed partition, with all that belongs to them, until the slice ends.
+    /// Returns how many of the row ids it has handled, and how many rows it has deleted. It handles at least one,
+    /// unless it is still preparing. Called like [`Store::leave`].
+    fn drop_tenant(
+        &mut self,
+        _transaction: &Connection,
+        slice: TenantSlice<'_>,
+    ) -> Result<(usize, u64), ShardError> {
+        Err(ShardError::Other(format!("the rows of {} belong to no tenant", slice.partition)))
+    }
+
+    /// Called once no tenant has rows to delete. The store releases what it kept for [`Store::drop_tenant`].
+    fn tenants_dropped(&mut self) {}
+
     /// Runs one slice of a pass over a ledger. Returns the number of deleted rows, and `true` at the end of the pass.
     /// Called like [`Store::leave`].
     fn drop_rows(&mut self, _transaction: &Connection, _slice: DropSlice) -> Result<(u64, bool), ShardError> {
@@ -212,10 +226,25 @@ pub trait Store: Any + Debug + Send {
     }
 }
 
+/// One slice of the deletion of a tenant's rows in a sealed partition.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantSlice<'s> {
+    pub tenant_id: &'s str,
+    pub partition: &'s str,
+    /// The tenant's remaining rows in the partition, in ascending order. A row that does not exist counts as handled.
+    pub ids: &'s [i64],
+    /// All partitions of the stream.
+    pub partitions: &'s [PartitionInfo],
+    /// The monotonic time at which the slice ends.
+    pub until_us: u64,
+}
+
 /// One slice of a pass over a ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct DropSlice {
     pub ledger: &'static Ledger,
+    /// The number of the only tenant whose rows are deleted, if there is one.
+    pub tenant: Option<i64>,
     /// Only rows that arrived before this time are deleted.
     pub cutoff_us: i64,
     /// The monotonic time at which the slice ends.

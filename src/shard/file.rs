@@ -105,7 +105,12 @@ impl Shard {
             streams,
             stores,
             tenants: TenantNumbers::default(),
-            retention: Retention::load(&connection, &path)?,
+            retention: Retention::load(
+                &connection,
+                &path,
+                families.streams(),
+                options.tenant_keeps.current(),
+            )?,
             path,
             positions: Positions::load(&connection)?,
             rejected: load_total(&connection, REJECTED)?,

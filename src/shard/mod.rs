@@ -42,6 +42,7 @@ pub mod read;
 mod rebuild;
 mod retain;
 mod retain_clock;
+mod retain_tenants;
 mod retention;
 mod schema;
 mod scrub;
@@ -53,6 +54,9 @@ mod stores;
 mod stream;
 mod streams;
 pub mod suppressed;
+mod tenant_keeps;
+mod tenant_marks;
+mod tenant_rows;
 mod totals;
 mod upkeep;
 pub mod view;
@@ -67,7 +71,7 @@ pub use dropped::{DropReason, DroppedRows, dropped_rows};
 pub use error::{FolderError, ShardError};
 pub use family::{
     Applied, Batch, BatchWriter, CountLeaving, DropSlice, EachRecord, Families, Family, Opening, Record,
-    Renewed, Stateless, Store, WriteRecord,
+    Renewed, Stateless, Store, TenantSlice, WriteRecord,
 };
 pub use file::Shard;
 pub use identity::Identity;
@@ -88,7 +92,10 @@ pub use schema::{VERSION, check_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
-pub use stream::{Ledger, STREAMS_MAX, SideTable, Stream};
+pub use stream::{Ledger, STREAMS_MAX, SideTable, Stream, TenantColumn};
 pub use streams::{StreamChange, StreamState, Streams};
 pub use suppressed::{ErasureMode, is_erasing, is_erasing_clicks, is_pseudonymising, unfinished_erasures};
+pub use tenant_keeps::{TenantKeep, TenantKeeps};
+pub use tenant_marks::dropped_upto;
+pub use tenant_rows::tenant_statements;
 pub use totals::total;

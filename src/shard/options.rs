@@ -1,6 +1,7 @@
 //! Settings of a shard.
 
 use super::stream::{Ledger, Stream};
+use super::tenant_keeps::TenantKeeps;
 
 /// A shard's settings. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct ShardOptions {
     pub retention_bytes: Vec<(&'static Stream, u64)>,
     /// The maximum bytes of a ledger in this shard, with its indexes. Ledgers that are not listed have no limit.
     pub ledger_bytes: Vec<(&'static Ledger, u64)>,
+    /// How long rows of individual tenants are kept. It may change while the shard is open.
+    pub tenant_keeps: TenantKeeps,
     /// Whether the sums of a period are deleted once no row of the period is left. Otherwise they are kept.
     pub drops_sums: bool,
     /// If true, families that can do so write no derived tables, to measure their cost. Such a file fails
@@ -50,6 +53,7 @@ impl Default for ShardOptions {
             ledger_retention: Vec::new(),
             retention_bytes: Vec::new(),
             ledger_bytes: Vec::new(),
+            tenant_keeps: TenantKeeps::default(),
             drops_sums: false,
             without_aggregates: false,
         }

@@ -227,15 +227,26 @@ pub fn count_deleted(
         let sql = format!("SELECT (SELECT min({time}) FROM {table}), (SELECT max({time}) FROM {table})");
         times_left = transaction.query_row(&sql, [], read).map(|(low, high)| low.zip(high))?;
     }
-    let (min, max) = times_left.unzip();
+    subtract_deleted(transaction, stream, table, Deleted { rows, times_left })
+}
+
+/// Subtracts deleted rows from the counters of their partition and stream, and sets the times of the remaining ones.
+pub(super) fn subtract_deleted(
+    transaction: &Connection,
+    stream: &'static Stream,
+    table: &str,
+    deleted: Deleted,
+) -> Result<Deleted, ShardError> {
+    let (min, max) = deleted.times_left.unzip();
+    let rows = deleted.rows as i64;
     transaction
         .prepare_cached(
             "UPDATE partition SET rows = rows - ?2, erased = erased + ?2, timestamp_us_min = ?3, \
              timestamp_us_max = ?4 WHERE name = ?1",
         )?
-        .execute(params![table, rows as i64, min, max])?;
+        .execute(params![table, rows, min, max])?;
     transaction
         .prepare_cached("UPDATE total SET value = value - ?2 WHERE name = ?1")?
-        .execute(params![stream.total, rows as i64])?;
-    Ok(Deleted { rows, times_left })
+        .execute(params![stream.total, rows])?;
+    Ok(deleted)
 }

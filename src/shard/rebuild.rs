@@ -16,14 +16,14 @@ pub fn load_ids(
     keys: &KeyHasher,
     of: &'static IdsOf,
 ) -> Result<Ids, ShardError> {
+    // An empty open partition counts, because retention may have dropped the partition before it.
     let sql = "SELECT max(first_id + rows + erased), coalesce(sum(rows + erased), 0) FROM partition \
-               WHERE stream = ?1 AND rows + erased > 0";
+               WHERE stream = ?1";
     let stream = of.stream.name;
     let (next, rows): (Option<i64>, i64) =
         connection.query_row(sql, [stream], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // Retention leaves more ids than rows for a while.
-    let fits =
-        |ids: &Ids| next.is_none() || (ids.next_row_id() == next && ids.count() >= rows.unsigned_abs());
+    let fits = |ids: &Ids| rows == 0 || (ids.next_row_id() == next && ids.count() >= rows.unsigned_abs());
     match Ids::load(connection, of) {
         Ok(ids) if fits(&ids) => Ok(ids),
         Ok(_) | Err(ShardError::Corrupt(_)) => rebuild(connection, keys, of),
@@ -39,7 +39,8 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
     transaction.execute_batch(&ids::schema(of))?;
     let mut ids = Ids::load(&transaction, of)?;
     for (name, first_id, end) in spans(&transaction, of)? {
-        let mut next_id = first_id;
+        // A partition that retention has dropped between two others leaves a gap, whose rows need ids too.
+        let mut next_id = ids.next_row_id().unwrap_or(first_id);
         let mut statement = transaction.prepare(&(of.rows_sql)(&name))?;
         let mut rows = statement.query([])?;
         let mut staged = 0;

@@ -8,6 +8,8 @@
 //!
 //! Ledgers lose single rows. A pass walks over all rows of a ledger in slices, and passes follow each other at an
 //! eighth of the retention, so the same bounds apply.
+//!
+//! Tenants may have ages of their own (`retain_tenants.rs`). The shorter one applies.
 
 use std::any::Any;
 use std::thread::JoinHandle;
@@ -35,14 +37,19 @@ pub(super) const OPEN_SHARE: u32 = 8;
 impl Shard {
     /// Returns `true` if [`Shard::retain`] has work now.
     pub(super) fn retain_due(&self) -> bool {
-        let is_counted = |leaving: &Leaving| leaving.count.as_ref().is_none_or(JoinHandle::is_finished);
-        let is_set = self.options.retains();
-        self.retention.freeing
-            || self.retention.pass.is_some()
-            || match &self.retention.leaving {
-                Some(leaving) => is_counted(leaving),
-                None => is_set && clock::monotonic_us() >= self.retention.look_at_us,
-            }
+        let retention = &self.retention;
+        if retention.freeing || retention.pass.is_some() {
+            return true;
+        }
+        if let Some(leaving) = &retention.leaving {
+            return leaving.count.as_ref().is_none_or(JoinHandle::is_finished);
+        }
+        if let Some(leaving) = &retention.tenant {
+            return leaving.listing.as_ref().is_none_or(JoinHandle::is_finished);
+        }
+        let is_set = self.options.retains() || !retention.keeps.is_empty();
+        self.options.tenant_keeps.has_changed(&retention.keeps)
+            || is_set && clock::monotonic_us() >= retention.look_at_us
     }
 
     /// Runs one step: drops a partition, seals an old one, frees pages or drops rows for about `budget`.
@@ -56,6 +63,10 @@ impl Shard {
         if let Some(pass) = self.retention.pass.take() {
             return self.pass_slice(pass, budget);
         }
+        if let Some(leaving) = self.retention.tenant.take() {
+            return self.tenant_slice(leaving, budget);
+        }
+        self.follow_keeps();
         let may_drop = self.may_drop()?;
         for (stream, keep) in self.options.retention.clone() {
             if self.seal_old(stream, keep / OPEN_SHARE)? || (may_drop && self.drop_old(stream, keep)?) {
@@ -66,6 +77,10 @@ impl Shard {
             return Ok(());
         }
         if self.keep_size()? {
+            return Ok(());
+        }
+        let leave = may_drop && (self.leave_tenants(budget)? || self.begin_tenant_pass()?);
+        if leave || self.seal_for_tenants(budget)? {
             return Ok(());
         }
         let next_us = clock::monotonic_us() + LOOK_EVERY_US;
@@ -82,7 +97,8 @@ impl Shard {
         self.retention.next_pass(ledger, now_us.saturating_add(pause_us));
         let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
         let reason = DropReason::Age;
-        self.retention.pass = Some(Pass { ledger, cutoff_us, reason, rows: 0, is_begun: false });
+        self.retention.pass =
+            Some(Pass { ledger, cutoff_us, reason, tenant: None, rows: 0, is_begun: false });
         true
     }
 
@@ -92,7 +108,8 @@ impl Shard {
         let family = self.families.family_of_ledger(ledger);
         let Some(store) = self.stores.at(family) else { return Ok(()) };
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
-        let slice = DropSlice { ledger, cutoff_us, until_us, is_first: !pass.is_begun };
+        let tenant = pass.tenant.as_ref().map(|(_, number)| *number);
+        let slice = DropSlice { ledger, tenant, cutoff_us, until_us, is_first: !pass.is_begun };
         let mut drop = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let (rows, is_done) = store.drop_rows(&transaction, slice)?;
@@ -114,7 +131,8 @@ impl Shard {
         pass.is_begun = true;
         if is_done {
             if pass.rows > 0 {
-                self.report(ledger.name, pass.rows, cutoff_us, reason);
+                let tenant_id = pass.tenant.as_ref().map(|(tenant_id, _)| &**tenant_id);
+                self.report(ledger.name, pass.rows, cutoff_us, reason, tenant_id);
             } else if reason == DropReason::Size {
                 self.pass_was_fruitless(ledger);
             }
@@ -124,10 +142,18 @@ impl Shard {
         Ok(())
     }
 
-    fn report(&self, kind: &str, rows: u64, cutoff_us: i64, reason: DropReason) {
+    pub(super) fn report(
+        &self,
+        kind: &str,
+        rows: u64,
+        cutoff_us: i64,
+        reason: DropReason,
+        tenant_id: Option<&str>,
+    ) {
         tracing::info!(
             path = %self.path.display(),
             stream = kind,
+            tenant = tenant_id,
             rows,
             cutoff = clock::rfc3339(cutoff_us),
             reason = reason.as_str(),
@@ -227,7 +253,7 @@ impl Shard {
     }
 
     /// Drops a partition in one transaction.
-    fn drop_partition(
+    pub(super) fn drop_partition(
         &mut self,
         leaving: &Leaving,
         counted: Option<Box<dyn Any + Send>>,
@@ -238,7 +264,9 @@ impl Shard {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let rows = leave(&transaction, stream, partition)?;
             store.leave(&transaction, stream, counted, &partitions_of(&transaction, stream)?)?;
-            dropped::count(&transaction, stream.name, *reason, rows, *cutoff_us)?;
+            if rows > 0 {
+                dropped::count(&transaction, stream.name, *reason, rows, *cutoff_us)?;
+            }
             let left = firsts(&transaction, stream)?;
             transaction.commit()?;
             Ok::<_, ShardError>((rows, left))
@@ -256,7 +284,9 @@ impl Shard {
         self.retention.freeing = true;
         self.retention.sizes.forget(partition);
         self.retention.count_dropped(stream.name, *reason, rows, *cutoff_us);
-        self.report(stream.name, rows, *cutoff_us, *reason);
+        if rows > 0 {
+            self.report(stream.name, rows, *cutoff_us, *reason, None);
+        }
         Ok(())
     }
 }
@@ -280,6 +310,7 @@ impl Shard {
     pub(crate) fn retain_now(&mut self) {
         self.retention.look_at_us = 0;
         self.retention.next_passes.clear();
+        self.retention.tenant_passes.iter_mut().for_each(std::collections::HashMap::clear);
         self.retention.sizes.measure_now();
     }
 
@@ -288,6 +319,8 @@ impl Shard {
     }
 
     pub(crate) fn is_retaining(&self) -> bool {
-        self.retention.leaving.is_some() || self.retention.freeing || self.retention.pass.is_some()
+        let retention = &self.retention;
+        let is_leaving = retention.leaving.is_some() || retention.tenant.is_some();
+        is_leaving || retention.freeing || retention.pass.is_some()
     }
 }

@@ -1,16 +1,22 @@
 //! The state of retention in one shard.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::retain_clock::RetainClock;
 use super::sizes::Sizes;
-use super::stream::{Ledger, Stream};
+use super::stream::{Ledger, STREAMS_MAX, Stream, TenantColumn};
+use super::tenant_keeps::TenantKeep;
+use super::tenant_marks::TenantMarks;
+use super::tenant_rows::TenantRows;
 
 /// The state of retention.
 #[derive(Debug)]
@@ -26,6 +32,16 @@ pub(super) struct Retention {
     /// The monotonic time of the next pass over each ledger. A ledger that is not listed is due.
     pub(super) next_passes: Vec<(&'static Ledger, u64)>,
     pub(super) sizes: Sizes,
+    /// The ages of tenants that are in force.
+    pub(super) keeps: Arc<Vec<TenantKeep>>,
+    pub(super) marks: TenantMarks,
+    /// The tenant whose rows are leaving a partition.
+    pub(super) tenant: Option<TenantLeaving>,
+    /// The monotonic time of the next pass over a tenant's rows, by the index of the ledger. A tenant that is not listed
+    /// is due.
+    pub(super) tenant_passes: [HashMap<Box<str>, u64>; STREAMS_MAX],
+    /// The index of the age with which the search for partitions to seal continues.
+    pub(super) seal_at: usize,
     /// What was dropped so far, as committed.
     pub(super) dropped: Vec<DroppedRows>,
 }
@@ -39,12 +55,34 @@ pub(super) struct Leaving {
     pub(super) count: Option<JoinHandle<Result<Box<dyn Any + Send>, ShardError>>>,
 }
 
-/// A pass over all rows of a ledger.
+/// A tenant's rows that are leaving a sealed partition.
+#[derive(Debug)]
+pub(super) struct TenantLeaving {
+    pub(super) stream: &'static Stream,
+    pub(super) column: TenantColumn,
+    pub(super) tenant_id: Box<str>,
+    /// The tenant's value in the column.
+    pub(super) tenant: Value,
+    pub(super) partition: String,
+    /// The highest row id that was assigned in the partition.
+    pub(super) last_id: i64,
+    pub(super) cutoff_us: i64,
+    pub(super) listing: Option<JoinHandle<Result<TenantRows, ShardError>>>,
+    pub(super) rows: TenantRows,
+    /// The number of listed rows that were handled.
+    pub(super) at: usize,
+    /// Rows deleted so far.
+    pub(super) dropped: u64,
+}
+
+/// A pass over all rows of a ledger, or over those of one tenant.
 #[derive(Debug)]
 pub(super) struct Pass {
     pub(super) ledger: &'static Ledger,
     pub(super) cutoff_us: i64,
     pub(super) reason: DropReason,
+    /// The name and number of the tenant.
+    pub(super) tenant: Option<(Box<str>, i64)>,
     /// Rows dropped so far.
     pub(super) rows: u64,
     pub(super) is_begun: bool,
@@ -78,12 +116,18 @@ impl Retention {
         }
     }
 
-    /// Discards a running count, because rows are about to change. The count is repeated later.
+    /// Discards a running count and a list of rows, because rows are about to change. Both are repeated later.
     pub(super) fn stop_counting(&mut self) {
         self.leaving = None;
+        self.tenant = None;
     }
 
-    pub(super) fn load(connection: &Connection, path: &Path) -> Result<Retention, ShardError> {
+    pub(super) fn load(
+        connection: &Connection,
+        path: &Path,
+        streams: impl Iterator<Item = &'static Stream>,
+        keeps: Arc<Vec<TenantKeep>>,
+    ) -> Result<Retention, ShardError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM dropped_partition)";
         let freeing = connection.query_row(sql, [], |row| row.get(0))?;
         let held: Option<i64> = connection
@@ -101,6 +145,11 @@ impl Retention {
             pass: None,
             next_passes: Vec::new(),
             sizes: Sizes::load(connection)?,
+            keeps,
+            marks: TenantMarks::load(connection, streams)?,
+            tenant: None,
+            tenant_passes: Default::default(),
+            seal_at: 0,
             dropped: dropped_rows(connection)?,
         })
     }

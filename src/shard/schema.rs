@@ -15,7 +15,8 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// The kernel's part of each migration, which runs before the families' parts
 /// ([`Family::migrate`](super::Family::migrate)). Append-only: entry `n` of the list is schema version `n + 1`.
 /// Released versions are never edited.
-const MIGRATIONS: &[Migration] = &[version_1, version_2, nothing, version_4, nothing, nothing, version_7];
+const MIGRATIONS: &[Migration] =
+    &[version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8];
 
 /// The newest schema version that this program supports.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -118,6 +119,11 @@ ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows tha
 /// Adds the counters of what retention drops, and the sizes of partitions.
 fn version_7(connection: &Connection) -> Result<(), ShardError> {
     super::dropped::create_tables(connection)
+}
+
+/// Adds how far the rows of tenants have left.
+fn version_8(connection: &Connection) -> Result<(), ShardError> {
+    super::tenant_marks::create_table(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

@@ -121,7 +121,8 @@ impl Shard {
                     None => clock::unix_us(),
                 };
                 let reason = DropReason::Size;
-                self.retention.pass = Some(Pass { ledger, cutoff_us, reason, rows: 0, is_begun: false });
+                self.retention.pass =
+                    Some(Pass { ledger, cutoff_us, reason, tenant: None, rows: 0, is_begun: false });
             }
         }
         Ok(())

@@ -14,6 +14,19 @@ pub struct SideTable {
     pub table: fn(&str) -> String,
 }
 
+/// How the rows of a tenant are found in a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantColumn {
+    /// The column with the tenant: the first one of the partition's index by time.
+    pub column: &'static str,
+    /// Whether the column contains the tenant's number in `tenant_row`. Otherwise it contains the name.
+    pub is_number: bool,
+    /// What follows the partition's name in the name of that index.
+    pub index: &'static str,
+    /// The word for these rows in the settings of a tenant.
+    pub setting: &'static str,
+}
+
 /// A family's description of a stream of rows.
 pub struct Stream {
     /// The index of its counters, unique among all streams and below [`STREAMS_MAX`].
@@ -30,6 +43,8 @@ pub struct Stream {
     pub values: &'static str,
     /// The column with the time of a row, by which the partitions are indexed.
     pub time_column: &'static str,
+    /// `None` if its rows belong to no tenant.
+    pub tenant: Option<TenantColumn>,
     /// Returns the SQL for a partition's table, and for the index that is maintained while rows arrive. Rows arrive
     /// roughly in time order, so nearly every insert changes the same page of the index as the previous insert.
     pub create_sql: fn(&str) -> String,
@@ -63,6 +78,8 @@ pub struct Ledger {
     pub name: &'static str,
     /// The tables whose rows leave.
     pub tables: &'static [&'static str],
+    /// The word for its rows in the settings of a tenant.
+    pub setting: &'static str,
 }
 
 impl PartialEq for Ledger {

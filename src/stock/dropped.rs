@@ -75,9 +75,12 @@ pub(super) fn add(connection: &Connection, product: i64, event: &DroppedEvent) -
     Ok(())
 }
 
-/// Where a pass over all events is. The events are in order of product and id.
+/// Where a pass is. The events are in order of product and id.
 #[derive(Debug, Default)]
 pub(super) struct StockPass {
+    /// The tenant of a pass over the events of one tenant, and the id of the current product. The products are then in
+    /// the order of their ids.
+    only: Option<(i64, String)>,
     product: i64,
     /// The last event read in this phase.
     after: String,
@@ -113,6 +116,10 @@ impl StockPass {
     ) -> Result<(u64, bool), ShardError> {
         if slice.is_first {
             *self = StockPass::default();
+            self.only = slice.tenant.map(|tenant| (tenant, String::new()));
+            if self.only.is_some() && !self.begin_next(transaction)? {
+                return Ok((0, true));
+            }
         }
         let mut deleted = 0;
         loop {
@@ -125,14 +132,31 @@ impl StockPass {
                     false
                 }
                 Phase::Delete { upto } => {
-                    deleted += self.delete(transaction, keys, upto)?;
-                    false
+                    let (rows, is_done) = self.delete(transaction, keys, upto)?;
+                    deleted += rows;
+                    is_done
                 }
             };
             if is_done || clock::monotonic_us() >= slice.until_us {
                 return Ok((deleted, is_done));
             }
         }
+    }
+
+    /// Begins to look at the next product. Returns `false` if the pass has ended. A pass over all events reads from one
+    /// product to the next, and ends where there are no more events.
+    fn begin_next(&mut self, transaction: &Connection) -> Result<bool, ShardError> {
+        let Some((tenant, product_id)) = &mut self.only else {
+            self.begin(self.product + 1, LOOK);
+            return Ok(true);
+        };
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let mut statement = transaction.prepare_cached(PRODUCT_SQL)?;
+        let next = statement.query_row(params![*tenant, *product_id], read).optional()?;
+        let Some((product, next_id)) = next else { return Ok(false) };
+        *product_id = next_id;
+        self.begin(product, LOOK);
+        Ok(true)
     }
 
     fn begin(&mut self, product: i64, phase: Phase) {
@@ -146,7 +170,8 @@ impl StockPass {
         cutoff_us: i64,
         [mut young, mut lowest, mut highest]: [i64; 3],
     ) -> Result<bool, ShardError> {
-        let mut statement = transaction.prepare_cached(LOOK_SQL)?;
+        let sql = if self.only.is_some() { LOOK_ONE_SQL } else { LOOK_SQL };
+        let mut statement = transaction.prepare_cached(sql)?;
         let mut rows = statement.query(params![self.product, self.after, ROWS])?;
         let mut count = 0;
         while let Some(row) = rows.next()? {
@@ -166,7 +191,8 @@ impl StockPass {
             count += 1;
         }
         if count < ROWS {
-            return Ok(!self.ends(transaction, young, lowest, highest)?);
+            let has_old = self.ends(transaction, young, lowest, highest)?;
+            return Ok(!has_old && (self.only.is_none() || !self.begin_next(transaction)?));
         }
         self.phase = Phase::Look { young, lowest, highest };
         Ok(false)
@@ -222,7 +248,13 @@ impl StockPass {
         Ok(())
     }
 
-    fn delete(&mut self, transaction: &Connection, keys: &KeyHasher, upto: i64) -> Result<u64, ShardError> {
+    /// Deletes some of the product's events. Returns their number, and `true` if the pass has ended.
+    fn delete(
+        &mut self,
+        transaction: &Connection,
+        keys: &KeyHasher,
+        upto: i64,
+    ) -> Result<(u64, bool), ShardError> {
         let sql = "SELECT e.event_id, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, t.tenant_id, \
                    l.product_id FROM stock_event e CROSS JOIN stock_level l ON l.id = e.product \
                    CROSS JOIN tenant_row t ON t.id = l.tenant \
@@ -254,13 +286,17 @@ impl StockPass {
             add(transaction, self.product, dropped)?;
             transaction.prepare_cached(sql)?.execute(params![self.product, event_id])?;
         }
-        if count < ROWS {
-            self.begin(self.product + 1, LOOK);
-        }
-        Ok(old.len() as u64)
+        let is_done = count < ROWS && !self.begin_next(transaction)?;
+        Ok((old.len() as u64, is_done))
     }
 }
 
+/// The SQL that finds the next product of a tenant.
+const PRODUCT_SQL: &str = "SELECT id, product_id FROM stock_level WHERE tenant = ?1 AND product_id > ?2 \
+                           ORDER BY product_id LIMIT 1";
+/// The SQL that reads the next events of one product.
+const LOOK_ONE_SQL: &str = "SELECT product, event_id, version, received_us FROM stock_event \
+                            WHERE product = ?1 AND event_id > ?2 ORDER BY event_id LIMIT ?3";
 /// The SQL that reads the next events of a pass.
 const LOOK_SQL: &str = "SELECT product, event_id, version, received_us FROM stock_event \
                                    WHERE (product, event_id) > (?1, ?2) ORDER BY product, event_id LIMIT ?3";

@@ -49,7 +49,8 @@ use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
 
 /// The events of stock.
-pub static STOCK_EVENTS: Ledger = Ledger { place: 4, name: "stock_event", tables: &["stock_event"] };
+pub static STOCK_EVENTS: Ledger =
+    Ledger { place: 4, name: "stock_event", tables: &["stock_event"], setting: "stock" };
 
 /// The family of stock records.
 #[derive(Clone, Copy, Debug)]

@@ -14,6 +14,7 @@ use super::error::TenantsError;
 use super::key::KeyId;
 use super::roster::Roster;
 use super::store::Store;
+use crate::shard::TenantKeeps;
 
 /// Microseconds between two writes of the times at which keys were last used.
 const WRITE_BACK_US: i64 = 60_000_000;
@@ -26,6 +27,7 @@ pub struct Registry {
     pub(super) buckets: Arc<Buckets>,
     /// `None`: addresses have no limit.
     pub(super) addresses: Option<Arc<Addresses>>,
+    keeps: TenantKeeps,
 }
 
 impl Registry {
@@ -33,6 +35,12 @@ impl Registry {
     #[must_use]
     pub fn with_rate_per_address(self, per_s: Option<u64>) -> Registry {
         Registry { addresses: per_s.map(|per_s| Arc::new(Addresses::new(per_s))), ..self }
+    }
+
+    /// Returns how long rows of tenants are kept, for the shards. It follows the file.
+    #[must_use]
+    pub fn keeps(&self) -> TenantKeeps {
+        self.keeps.clone()
     }
 
     /// Returns `true` if there is a valid key at this time.
@@ -91,6 +99,7 @@ impl Keeper {
             lanes: lanes as u64,
             buckets: Arc::default(),
             addresses: None,
+            keeps: TenantKeeps::default(),
         };
         let mut keeper = Keeper {
             data: data.to_owned(),
@@ -165,6 +174,7 @@ impl Keeper {
     fn take_over(&mut self, store: &Store) -> Result<(), TenantsError> {
         let (tenants, keys) = (store.tenants()?, store.keys()?);
         let (limits, secrets) = (store.all_price_limits()?, store.secrets_with_bytes()?);
+        let keeps = store.all_keeps()?;
         let before = self.registry.roster.load_full();
         let roster = before.next(&tenants, &keys).with_prices(limits, &secrets);
         tracing::info!(tenants = tenants.len(), keys = roster.keys.len(), "tenants and keys were read");
@@ -175,6 +185,7 @@ impl Keeper {
             );
         }
         self.registry.roster.store(Arc::new(roster));
+        self.registry.keeps.set(keeps);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::TenantsError;
 use super::key::{KeyId, NewKey};
+use super::retention::SCHEMA_4;
 use super::rows::{KeyRow, KeyWish, Limits, PriceLimits, SecretRow, TenantRow};
 use super::webhook::WebhookSecret;
 use crate::base::durable;
@@ -18,7 +19,7 @@ use crate::shard;
 
 /// `FHTN`: identifies the file in its header, for `file(1)` and other programs.
 const APPLICATION_ID: u32 = 0x4648_544e;
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Maximum number of secrets per tenant. A signature is compared with each of them.
 const SECRETS_MAX: usize = 16;
 
@@ -78,7 +79,7 @@ UPDATE api_key SET scopes = scopes || ',manage' WHERE instr(',' || replace(scope
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Store {
@@ -123,7 +124,7 @@ impl Store {
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let found = version(&transaction, &path)?;
-            let schemas = [(1, SCHEMA), (2, SCHEMA_2), (3, SCHEMA_3)];
+            let schemas = [(1, SCHEMA), (2, SCHEMA_2), (3, SCHEMA_3), (4, SCHEMA_4)];
             for (_, schema) in schemas.iter().filter(|(number, _)| *number > found) {
                 transaction.execute_batch(schema)?;
             }
@@ -148,6 +149,17 @@ impl Store {
     /// between.
     pub(super) fn data_version(&self) -> Result<i64, TenantsError> {
         Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+    }
+
+    /// Runs several changes in one transaction. If one fails, none is made.
+    pub fn together<T>(
+        &self,
+        changes: impl FnOnce(&Store) -> Result<T, TenantsError>,
+    ) -> Result<T, TenantsError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let done = changes(self)?;
+        transaction.commit()?;
+        Ok(done)
     }
 
     /// Returns every tenant, sorted by name.

@@ -249,8 +249,8 @@ fn names_and_files_that_are_not_ours_are_refused() {
     f.store.copy_to(copy.path()).unwrap();
     let copied = Store::open(copy.path()).unwrap().unwrap();
     assert_eq!(copied.tenants().unwrap(), f.store.tenants().unwrap());
-    copied.connection().execute_batch("PRAGMA user_version = 4").unwrap();
-    assert!(matches!(Store::open(copy.path()), Err(TenantsError::TooNew { found: 4, .. })));
+    copied.connection().execute_batch("PRAGMA user_version = 5").unwrap();
+    assert!(matches!(Store::open(copy.path()), Err(TenantsError::TooNew { found: 5, .. })));
     copied.connection().execute_batch("PRAGMA application_id = 7").unwrap();
     assert!(matches!(Store::open(copy.path()), Err(TenantsError::Foreign(_))));
 }
@@ -308,4 +308,30 @@ fn keys_made_before_manage_was_a_scope_keep_what_they_could() {
         ask(Need::Either(Scope::Manage, Scope::Read)),
         Err(Denied::EitherScope(Scope::Manage, Scope::Read))
     );
+}
+
+#[test]
+fn a_file_without_ages_gets_their_table_and_keeps_its_tenants() {
+    let f = fixture();
+    f.store.add_tenant("old", &Limits::default(), 0).unwrap();
+    // The file of schema version 3.
+    f.store.connection().execute_batch("DROP TABLE retention; PRAGMA user_version = 3").unwrap();
+    let store = Store::open(f.dir.path()).unwrap().unwrap();
+    assert_eq!(store.retention("old").unwrap(), Retention::default());
+    let day = std::time::Duration::from_secs(86_400);
+    let retention = Retention { events: Some(day * 30), stock: Some(day), ..Retention::default() };
+    assert!(matches!(store.set_retention("nobody", &retention), Err(TenantsError::NoTenant(_))));
+    store.set_retention("old", &retention).unwrap();
+    assert_eq!(store.retention("old").unwrap(), retention);
+    // An age that an edited row makes too short is the shortest one.
+    store.connection().execute_batch("UPDATE retention SET stock_us = 1").unwrap();
+    let keeps = store.all_keeps().unwrap();
+    let keeps: Vec<_> = keeps.iter().map(|keep| (&*keep.tenant_id, keep.setting, keep.keep)).collect();
+    assert_eq!(keeps, [("old", "events", day * 30), ("old", "stock", day / 1_440)]);
+    // Changes that fail together change nothing.
+    let failed = store.together(|store| {
+        store.add_tenant("new", &Limits::default(), 0)?;
+        store.set_retention("nobody", &retention)
+    });
+    assert!(failed.is_err() && store.tenant("new").is_err());
 }

@@ -454,58 +454,114 @@ fn drop_partitions(folder: &Folder, stream: &str) {
     connection.execute(sql, [stream, total]).expect("they are counted");
 }
 
-#[test]
-fn an_export_that_loses_rows_to_retention_fails_and_says_so() {
-    let folder = Folder::new();
-    let flags = ["--shards", "1", "--partition-rows-max", "2000", "--order-partition-rows-max", "2000"];
-    let mut server = filled(&folder, &flags, 9_000, 9_000);
+/// Does what the retention of a tenant does to every partition but the last: deletes the tenant's rows.
+fn drop_rows_of_tenant(folder: &Folder, stream: &str) {
+    let connection = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
+    let (of, total) = match stream {
+        "sales_order" => ("tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?1)", "orders"),
+        _ => ("tenant_id = ?1", "service_events"),
+    };
+    let sql = "SELECT name, first_id + rows + erased - 1 FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL";
+    let mut statement = connection.prepare(sql).expect("a catalogue");
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let found =
+        statement.query_map([stream], read).expect("a catalogue").map(|row| row.expect("a partition"));
+    let sealed: Vec<(String, i64)> = found.collect();
+    assert!(sealed.len() >= 2);
+    for (name, upto_id) in sealed {
+        let sql = format!("DELETE FROM {name} WHERE {of}");
+        let gone = connection.execute(&sql, [TENANT]).expect("they are deleted") as i64;
+        let sql = "UPDATE partition SET rows = rows - ?2, erased = erased + ?2 WHERE name = ?1";
+        connection.execute(sql, (&name, gone)).expect("they are counted");
+        let sql = "UPDATE total SET value = value - ?2 WHERE name = ?1";
+        connection.execute(sql, (total, gone)).expect("they are counted");
+        let sql = "INSERT OR REPLACE INTO retention_tenant (kind, tenant_id, upto_id) VALUES (?1, ?2, ?3)";
+        connection.execute(sql, (stream, TENANT, upto_id)).expect("the progress is stored");
+    }
+}
+
+const DROP_FLAGS: [&str; 6] =
+    ["--shards", "1", "--partition-rows-max", "2000", "--order-partition-rows-max", "2000"];
+
+/// Starts a server with partitions of every stream.
+fn with_partitions(folder: &Folder) -> Server {
+    let server = filled(folder, &DROP_FLAGS, 9_000, 9_000);
     // One ingest could be one batch, and a partition is sealed after a batch.
     for part in orders(TENANT, 9_000, &mut Chance::seeded(7)).chunks(1_500) {
         ingest(&server, part);
         server.wait_until_stored();
     }
+    server
+}
+
+/// Checks that exports of these kinds fail if their rows are dropped while they run: one that is being written, and one
+/// that has not selected its rows yet.
+fn fails_without_rows(
+    server: &mut Server,
+    folder: &Folder,
+    (tenant, rows): (&str, [&str; 3]),
+    drop_rows: impl Fn(),
+) {
+    let wishes = rows.map(|rows| json!({"format": "ndjson", "rows": rows}));
+    let mut exports = Vec::new();
+    let is_met = in_time(|| {
+        // Two jobs run at once, so the third export has not selected its rows yet.
+        exports = wishes.iter().map(|wish| begin(server, tenant, wish)).collect::<Vec<_>>();
+        let is_running = half(server, &exports[0], 1).is_some();
+        server.replace(|| {
+            if is_running {
+                let first = std::fs::read(
+                    folder
+                        .data()
+                        .join("exports")
+                        .join(exports[2]["id"].as_str().expect("an id"))
+                        .join("state.json"),
+                )
+                .expect("a state");
+                let state: Value = serde_json::from_slice(&first).expect("JSON");
+                assert_eq!(state["progress"]["chosen"], Value::Null);
+                drop_rows();
+            }
+            folder.serve(&DROP_FLAGS)
+        });
+        is_running
+    });
+    assert!(is_met, "too quick for this test");
+    for export in &exports {
+        let said = ended(server, export);
+        assert_eq!(said["state"], "failed", "{said}");
+        assert!(
+            said["error"].as_str().is_some_and(|error| error.contains("retention dropped rows")),
+            "{said}"
+        );
+        problem(&server.get(said["download_url"].as_str().expect("a path")), 409, "export-failed");
+    }
+    // A new export has the rows that are left.
+    let left = done(server, &begin(server, tenant, &wishes[0]));
+    assert!(left["rows"].as_u64().is_some_and(|rows| rows > 0 && rows < 9_000), "{left}");
+}
+
+#[test]
+fn an_export_that_loses_rows_to_retention_fails_and_says_so() {
+    let folder = Folder::new();
+    let mut server = with_partitions(&folder);
     for (tenant, stream, rows) in [
         (TENANT, "service_event", ["events"; 3]),
         ("", "click", ["clicks"; 3]),
         (TENANT, "sales_order", ["orders", "items", "orders"]),
     ] {
-        let wishes = rows.map(|rows| json!({"format": "ndjson", "rows": rows}));
-        let mut exports = Vec::new();
-        let is_met = in_time(|| {
-            // Two jobs run at once, so the third export has not selected its rows yet.
-            exports = wishes.iter().map(|wish| begin(&server, tenant, wish)).collect::<Vec<_>>();
-            let is_running = half(&server, &exports[0], 1).is_some();
-            server.replace(|| {
-                if is_running {
-                    let first = std::fs::read(
-                        folder
-                            .data()
-                            .join("exports")
-                            .join(exports[2]["id"].as_str().expect("an id"))
-                            .join("state.json"),
-                    )
-                    .expect("a state");
-                    let state: Value = serde_json::from_slice(&first).expect("JSON");
-                    assert_eq!(state["progress"]["chosen"], Value::Null);
-                    drop_partitions(&folder, stream);
-                }
-                folder.serve(&flags)
-            });
-            is_running
-        });
-        assert!(is_met, "too quick for this test");
-        for export in &exports {
-            let said = ended(&server, export);
-            assert_eq!(said["state"], "failed", "{said}");
-            assert!(
-                said["error"].as_str().is_some_and(|error| error.contains("retention dropped rows")),
-                "{said}"
-            );
-            problem(&server.get(said["download_url"].as_str().expect("a path")), 409, "export-failed");
-        }
-        // A new export has the rows that are left.
-        let left = done(&server, &begin(&server, tenant, &wishes[0]));
-        assert!(left["rows"].as_u64().is_some_and(|rows| rows > 0 && rows < 9_000), "{left}");
+        fails_without_rows(&mut server, &folder, (tenant, rows), || drop_partitions(&folder, stream));
+    }
+    server.stop();
+}
+
+#[test]
+fn an_export_that_loses_rows_to_the_retention_of_its_tenant_fails_and_says_so() {
+    let folder = Folder::new();
+    let mut server = with_partitions(&folder);
+    for (stream, rows) in [("service_event", ["events"; 3]), ("sales_order", ["orders", "items", "orders"])] {
+        let drop_rows = || drop_rows_of_tenant(&folder, stream);
+        fails_without_rows(&mut server, &folder, (TENANT, rows), drop_rows);
     }
     server.stop();
 }

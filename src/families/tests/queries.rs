@@ -17,6 +17,7 @@ use crate::query::{Cursor, CursorKey, Filter, QueryError, ReadShard, Readers, pa
 use crate::shard::read::Position;
 use crate::shard::{
     Entry, PartitionInfo, Records, Shard, ShardFolder, ShardOptions, ShardState, inspect, open_reader,
+    tenant_statements,
 };
 use crate::{prices, sales, stock};
 
@@ -111,6 +112,12 @@ fn readers(shard: &Shard) -> Readers {
 
 /// Returns every SQL statement that can read rows of a partition, each with a name.
 fn statements_of(partition: &PartitionInfo) -> Vec<(String, String)> {
+    let mut found = reading_statements(partition);
+    found.extend(tenant_statements(partition));
+    found
+}
+
+fn reading_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     match partition.stream {
         stream if *stream == EVENTS => {
             let mut found = events::event_statements(partition);

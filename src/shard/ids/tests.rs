@@ -21,6 +21,7 @@ static ROWS: Stream = Stream {
     columns: "id",
     values: "?1",
     time_column: "id",
+    tenant: None,
     create_sql: |_| String::new(),
     side_tables: &[],
     tables: |_| Vec::new(),

@@ -1,0 +1,254 @@
+//! Retention by tenant: rows leave earlier than the server's retention requires if their tenant has an age of its own.
+//!
+//! Streams: once a partition was sealed longer ago than the age of a tenant, the tenant's rows are deleted from it in
+//! slices, in the order of their ids. Partitions follow each other in order, so that one number describes the progress
+//! (`tenant_marks.rs`). A thread lists the rows first (`tenant_rows.rs`). A partition without rows is dropped. An open
+//! partition with rows of the tenant is sealed when its age reaches an eighth of that of the tenant.
+//!
+//! Ledgers: a pass visits only the rows of the tenant. Passes of a tenant follow each other at an eighth of its age.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Row, TransactionBehavior};
+
+use super::dropped::{self, DropReason};
+use super::error::ShardError;
+use super::family::TenantSlice;
+use super::file::Shard;
+use super::names::tenant_number;
+use super::partition::{Deleted, check_name, subtract_deleted, widened};
+use super::partitions::partitions_of;
+use super::retain::{LOOK_EVERY_US, OPEN_SHARE};
+use super::retention::{Leaving, Pass, TenantLeaving};
+use super::stream::Stream;
+use super::tenant_keeps::TenantKeep;
+use super::tenant_marks::TenantMarks;
+use super::tenant_rows::{TenantRows, has_rows, list, times_of, value_of};
+use crate::base::clock;
+
+/// A sealed partition.
+struct Sealed {
+    name: String,
+    /// The highest row id that was assigned in it.
+    last_id: i64,
+    rows: i64,
+    sealed_us: i64,
+    is_indexed: bool,
+}
+
+impl Shard {
+    /// Takes over the current ages of tenants. A pass with another age than before is due at once.
+    pub(super) fn follow_keeps(&mut self) {
+        let current = self.options.tenant_keeps.current();
+        if Arc::ptr_eq(&current, &self.retention.keeps) {
+            return;
+        }
+        let ages = |keeps: &[TenantKeep]| -> HashMap<(&'static str, Box<str>), Duration> {
+            keeps.iter().map(|keep| ((keep.setting, keep.tenant_id.clone()), keep.keep)).collect()
+        };
+        let (before, after) = (ages(&self.retention.keeps), ages(&current));
+        for ledger in self.families.ledgers() {
+            self.retention.tenant_passes[ledger.place].retain(|tenant_id, _| {
+                let key = (ledger.setting, tenant_id.clone());
+                before.get(&key) == after.get(&key)
+            });
+        }
+        self.retention.keeps = current;
+    }
+
+    /// Runs one step: drops an empty partition, or begins to delete rows of a tenant. Returns `true` if there may be
+    /// more to do.
+    pub(super) fn leave_tenants(&mut self, budget: Duration) -> Result<bool, ShardError> {
+        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+        let (keeps, now_us) = (self.retention.keeps.clone(), clock::unix_us());
+        for stream in self.families.streams() {
+            let Some(column) = stream.tenant else { continue };
+            let mut keeps = keeps.iter().filter(|keep| keep.setting == column.setting).peekable();
+            if keeps.peek().is_none() {
+                continue;
+            }
+            let sealed = self.sealed(stream)?;
+            if let Some(empty) = sealed.iter().find(|partition| partition.rows == 0 && partition.is_indexed) {
+                let (partition, reason) = (empty.name.clone(), DropReason::Tenant);
+                let leaving = Leaving { stream, partition, cutoff_us: now_us, reason, count: None };
+                self.drop_partition(&leaving, None)?;
+                return Ok(true);
+            }
+            for TenantKeep { tenant_id, keep, .. } in keeps {
+                let cutoff_us = now_us.saturating_sub(keep.as_micros() as i64);
+                let upto = self.retention.marks.upto(stream, tenant_id);
+                let from = sealed.partition_point(|partition| partition.last_id <= upto);
+                let old = |partition: &&Sealed| partition.is_indexed && partition.sealed_us <= cutoff_us;
+                for partition in sealed[from..].iter().take_while(old) {
+                    let tenant = value_of(&self.connection, column, tenant_id)?;
+                    if let Some(tenant) = tenant
+                        && has_rows(&self.connection, (stream, column), &partition.name, &tenant)?
+                    {
+                        let (path, name) = (self.path.clone(), partition.name.clone());
+                        let listing = std::thread::Builder::new().name("retain".to_owned());
+                        let of = (stream, column);
+                        let value = tenant.clone();
+                        self.retention.tenant = Some(TenantLeaving {
+                            stream,
+                            column,
+                            tenant_id: tenant_id.clone(),
+                            tenant,
+                            partition: partition.name.clone(),
+                            last_id: partition.last_id,
+                            cutoff_us,
+                            listing: Some(listing.spawn(move || list(&path, of, &name, &value))?),
+                            rows: TenantRows::default(),
+                            at: 0,
+                            dropped: 0,
+                        });
+                        return Ok(true);
+                    }
+                    self.retention.marks.set(stream, tenant_id, partition.last_id);
+                    if clock::monotonic_us() >= until_us {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes rows of a tenant for about `budget`, in one transaction with their counters. After an error, the rest is
+    /// deleted later.
+    pub(super) fn tenant_slice(
+        &mut self,
+        mut leaving: TenantLeaving,
+        budget: Duration,
+    ) -> Result<(), ShardError> {
+        if let Some(listing) = leaving.listing.take() {
+            let gone = |_| ShardError::Other("the thread that lists a tenant's rows is gone".to_owned());
+            leaving.rows = listing.join().map_err(gone)??;
+        }
+        let TenantLeaving { stream, column, cutoff_us, last_id, .. } = leaving;
+        let (reason, of) = (DropReason::Tenant, (stream, column));
+        let partitions = partitions_of(&self.connection, stream)?;
+        let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
+        let (tenant_id, partition) = (&*leaving.tenant_id, &*leaving.partition);
+        let ids = leaving.rows.ids.get(leaving.at..).unwrap_or_default();
+        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+        let slice = TenantSlice { tenant_id, partition, ids, partitions: &partitions, until_us };
+        let mut drop = || {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let (handled, rows) = store.drop_tenant(&transaction, slice)?;
+            let upto_id = match handled.checked_sub(1).and_then(|last| ids.get(last)) {
+                Some(id) if handled < ids.len() => *id,
+                None if !ids.is_empty() => return Ok((handled, None)),
+                _ => last_id,
+            };
+            let mut times_left = times_of(&transaction, of, partition, &leaving.tenant)?;
+            if let Some((low, high)) = leaving.rows.others {
+                times_left = Some(widened(Some(widened(times_left, low)), high));
+            }
+            let gone = subtract_deleted(&transaction, stream, partition, Deleted { rows, times_left })?;
+            TenantMarks::save(&transaction, stream, tenant_id, upto_id)?;
+            if rows > 0 {
+                dropped::count(&transaction, stream.name, reason, rows, cutoff_us)?;
+            }
+            transaction.commit()?;
+            Ok::<_, ShardError>((handled, Some((gone, upto_id))))
+        };
+        let done = drop();
+        if done.is_ok() {
+            store.committed()
+        } else {
+            store.rolled_back()
+        }
+        let (handled, done) = done?;
+        if let Some((gone, upto_id)) = done {
+            self.retention.marks.set(stream, &leaving.tenant_id, upto_id);
+            self.retention.count_dropped(stream.name, reason, gone.rows, cutoff_us);
+            leaving.dropped += gone.rows;
+            self.rows_gone(stream, &leaving.partition, &gone);
+        }
+        leaving.at += handled;
+        if leaving.at < leaving.rows.ids.len() {
+            self.retention.tenant = Some(leaving);
+        } else {
+            self.report(stream.name, leaving.dropped, cutoff_us, reason, Some(&leaving.tenant_id));
+        }
+        Ok(())
+    }
+
+    /// Begins the pass over the rows of a tenant in a ledger that is due. Returns `true` if there is one.
+    pub(super) fn begin_tenant_pass(&mut self) -> Result<bool, ShardError> {
+        let now_us = clock::monotonic_us();
+        let keeps = self.retention.keeps.clone();
+        for ledger in self.families.ledgers() {
+            for TenantKeep { tenant_id, keep, .. } in keeps.iter().filter(|of| of.setting == ledger.setting) {
+                let next = &mut self.retention.tenant_passes[ledger.place];
+                if next.get(tenant_id).is_some_and(|at_us| *at_us > now_us) {
+                    continue;
+                }
+                let pause_us = LOOK_EVERY_US.max((*keep / OPEN_SHARE).as_micros() as u64);
+                next.insert(tenant_id.clone(), now_us.saturating_add(pause_us));
+                let Some(tenant) = tenant_number(&self.connection, tenant_id)? else { continue };
+                let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
+                let (reason, tenant) = (DropReason::Tenant, Some((tenant_id.clone(), tenant)));
+                self.retention.pass =
+                    Some(Pass { ledger, cutoff_us, reason, tenant, rows: 0, is_begun: false });
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Seals an open partition that has rows of a tenant and is old for it. Returns `true` if there may be more to do.
+    pub(super) fn seal_for_tenants(&mut self, budget: Duration) -> Result<bool, ShardError> {
+        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+        let (keeps, now_us) = (self.retention.keeps.clone(), clock::unix_us());
+        let from = std::mem::take(&mut self.retention.seal_at);
+        for (at, TenantKeep { tenant_id, setting, keep }) in keeps.iter().enumerate().skip(from) {
+            let is_it =
+                |stream: &&'static Stream| stream.tenant.is_some_and(|column| column.setting == *setting);
+            let Some(stream) = self.families.streams().find(is_it) else { continue };
+            let old_us = now_us.saturating_sub((*keep / OPEN_SHARE).as_micros() as i64);
+            let open = self.streams.get(stream).open.as_ref();
+            let (Some(column), Some(open)) =
+                (stream.tenant, open.filter(|open| open.rows > 0 && open.created_us <= old_us))
+            else {
+                continue;
+            };
+            if let Some(tenant) = value_of(&self.connection, column, tenant_id)?
+                && has_rows(&self.connection, (stream, column), &open.name, &tenant)?
+            {
+                self.seal_open(stream)?;
+                return Ok(true);
+            }
+            if clock::monotonic_us() >= until_us {
+                self.retention.seal_at = at + 1;
+                return Ok(true);
+            }
+        }
+        self.stores.iter_mut().for_each(|store| store.tenants_dropped());
+        Ok(false)
+    }
+
+    /// Returns the sealed partitions of a stream, oldest first.
+    fn sealed(&self, stream: &'static Stream) -> Result<Vec<Sealed>, ShardError> {
+        let sql = "SELECT name, first_id + rows + erased - 1, rows, sealed_at, indexed_at IS NOT NULL \
+                   FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL ORDER BY first_id";
+        let read = |row: &Row<'_>| {
+            let sealed_at: String = row.get(3)?;
+            let sealed_us =
+                sealed_at.parse::<jiff::Timestamp>().map_or(i64::MAX, jiff::Timestamp::as_microsecond);
+            Ok(Sealed {
+                name: row.get(0)?,
+                last_id: row.get(1)?,
+                rows: row.get(2)?,
+                sealed_us,
+                is_indexed: row.get(4)?,
+            })
+        };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_map([stream.name], read)?.collect::<Result<Vec<_>, _>>()?;
+        found.iter().try_for_each(|partition| check_name(stream, &partition.name))?;
+        Ok(found)
+    }
+}
