@@ -216,11 +216,12 @@ impl Buckets {
         for size in BucketSize::ALL {
             let table = table_of(size);
             let at = "tenant_id = ?1 AND start_us = ?2 AND source = ?3 AND event_type = ?4";
-            let mut find =
-                transaction.prepare(&format!("SELECT count, first_us, last_us FROM {table} WHERE {at}"))?;
-            let mut delete = transaction.prepare(&format!("DELETE FROM {table} WHERE {at}"))?;
-            let mut update = transaction
-                .prepare(&format!("UPDATE {table} SET count = ?5, first_us = ?6, last_us = ?7 WHERE {at}"))?;
+            let mut find = transaction
+                .prepare_cached(&format!("SELECT count, first_us, last_us FROM {table} WHERE {at}"))?;
+            let mut delete = transaction.prepare_cached(&format!("DELETE FROM {table} WHERE {at}"))?;
+            let mut update = transaction.prepare_cached(&format!(
+                "UPDATE {table} SET count = ?5, first_us = ?6, last_us = ?7 WHERE {at}"
+            ))?;
             for (key, gone) in self.sums(size) {
                 let (tenant, start_us, source, event_type) = key;
                 let mut left = find.query_row(key, |row| {

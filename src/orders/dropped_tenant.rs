@@ -14,9 +14,6 @@ use crate::base::clock;
 use crate::shard::partition::check_name;
 use crate::shard::{ShardError, TenantSlice, tenant_number};
 
-/// The maximum number of orders in one slice. The sums of a slice are saved once, which is not interrupted.
-const ORDERS_PER_SLICE: usize = if cfg!(test) { 3 } else { 128 };
-
 impl OrderStore {
     /// Deletes orders until the slice ends. Returns how many of the row ids were handled, and how many orders were
     /// deleted. Handles none while the customers of partitions without lists are being read.
@@ -42,7 +39,7 @@ impl OrderStore {
         }
         let lists = lists_of(partitions);
         let (mut handled, mut deleted, mut is_customer_gone) = (0, 0, false);
-        for id in ids.iter().copied().take(ORDERS_PER_SLICE) {
+        for id in ids.iter().copied() {
             if let Some((status, customer, sale)) = sale(transaction, partition, id)?
                 && sale.tenant == tenant
             {

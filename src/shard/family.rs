@@ -178,7 +178,7 @@ pub trait Store: Any + Debug + Send {
         Ok(None)
     }
 
-    /// Deletes the first of a tenant's rows in a sealed partition, with all that belongs to them, until the slice ends.
+    /// Deletes some of a tenant's rows in a sealed partition, with all that belongs to them, until the slice ends.
     /// Returns how many of the row ids it has handled, and how many rows it has deleted. It handles at least one,
     /// unless it is still preparing. Called like [`Store::leave`].
     fn drop_tenant(
@@ -231,7 +231,7 @@ pub trait Store: Any + Debug + Send {
 pub struct TenantSlice<'s> {
     pub tenant_id: &'s str,
     pub partition: &'s str,
-    /// The tenant's remaining rows in the partition, in ascending order. A row that does not exist counts as handled.
+    /// Some of the tenant's remaining rows in the partition, in ascending order. A row that does not exist counts as handled.
     pub ids: &'s [i64],
     /// All partitions of the stream.
     pub partitions: &'s [PartitionInfo],

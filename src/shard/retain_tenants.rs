@@ -28,6 +28,11 @@ use super::tenant_marks::TenantMarks;
 use super::tenant_rows::{TenantRows, has_rows, list, times_of, value_of};
 use crate::base::clock;
 
+/// The least and the greatest number of rows in one transaction. What follows from the rows (buckets, sums) takes far
+/// longer for some than for others, so the number follows the time that the last transactions took.
+pub(super) const ROWS_MIN: usize = if cfg!(test) { 3 } else { 16 };
+const ROWS_MAX: usize = 4_096;
+
 /// A sealed partition.
 struct Sealed {
     name: String,
@@ -131,15 +136,17 @@ impl Shard {
         let partitions = partitions_of(&self.connection, stream)?;
         let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
         let (tenant_id, partition) = (&*leaving.tenant_id, &*leaving.partition);
-        let ids = leaving.rows.ids.get(leaving.at..).unwrap_or_default();
-        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+        let left = leaving.rows.ids.get(leaving.at..).unwrap_or_default();
+        let ids = &left[..left.len().min(self.retention.tenant_rows)];
+        let (began_us, budget_us) = (clock::monotonic_us(), budget.as_micros() as u64);
+        let until_us = began_us + budget_us / 2;
         let slice = TenantSlice { tenant_id, partition, ids, partitions: &partitions, until_us };
         let mut drop = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let (handled, rows) = store.drop_tenant(&transaction, slice)?;
             let upto_id = match handled.checked_sub(1).and_then(|last| ids.get(last)) {
-                Some(id) if handled < ids.len() => *id,
-                None if !ids.is_empty() => return Ok((handled, None)),
+                Some(id) if handled < left.len() => *id,
+                None if !left.is_empty() => return Ok((handled, None)),
                 _ => last_id,
             };
             let mut times_left = times_of(&transaction, of, partition, &leaving.tenant)?;
@@ -161,7 +168,14 @@ impl Shard {
             store.rolled_back()
         }
         let (handled, done) = done?;
+        let took_us = clock::monotonic_us() - began_us;
         if let Some((gone, upto_id)) = done {
+            let rows = &mut self.retention.tenant_rows;
+            match took_us {
+                us if us > budget_us => *rows = (*rows / 2).max(ROWS_MIN),
+                us if us < budget_us / 2 => *rows = (*rows * 2).min(ROWS_MAX),
+                _ => {}
+            }
             self.retention.marks.set(stream, &leaving.tenant_id, upto_id);
             self.retention.count_dropped(stream.name, reason, gone.rows, cutoff_us);
             leaving.dropped += gone.rows;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::retain_clock::RetainClock;
+use super::retain_tenants::ROWS_MIN;
 use super::sizes::Sizes;
 use super::stream::{Ledger, STREAMS_MAX, Stream, TenantColumn};
 use super::tenant_keeps::TenantKeep;
@@ -37,6 +38,8 @@ pub(super) struct Retention {
     pub(super) marks: TenantMarks,
     /// The tenant whose rows are leaving a partition.
     pub(super) tenant: Option<TenantLeaving>,
+    /// The maximum number of a tenant's rows in the next transaction.
+    pub(super) tenant_rows: usize,
     /// The monotonic time of the next pass over a tenant's rows, by the index of the ledger. A tenant that is not listed
     /// is due.
     pub(super) tenant_passes: [HashMap<Box<str>, u64>; STREAMS_MAX],
@@ -148,6 +151,7 @@ impl Retention {
             keeps,
             marks: TenantMarks::load(connection, streams)?,
             tenant: None,
+            tenant_rows: ROWS_MIN,
             tenant_passes: Default::default(),
             seal_at: 0,
             dropped: dropped_rows(connection)?,
