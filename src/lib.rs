@@ -149,6 +149,9 @@
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Reader threads run limited steps with read-only connections
 //! ([`shard::read`]). A query sees the rows that existed when it first read each shard, and its cursor records this.
+//! The readers run the steps of tenants in turn, those of short queries first (`query/turns.rs`), and a tenant holds only
+//! a share of the places (`query/shares.rs`). A query ends when it is dropped: by the connection of a client that is gone
+//! (`lane/presence.rs`), or by a stop (`lane/respond.rs`). Its steps that wait are skipped.
 //! `bench/plans.md` has SQLite's plan for every statement. A count of a whole period (`events/scan.rs`) merges what
 //! each step found, in the same bounded steps.
 //!

@@ -40,6 +40,7 @@ mod people_many;
 mod prices;
 mod products;
 mod profiles;
+mod queries;
 mod questions;
 mod retention;
 mod sandbox;

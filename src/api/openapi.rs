@@ -21,7 +21,7 @@ use utoipa::openapi::{
 #[cfg(test)]
 use self::problems::example;
 pub use self::problems::with_problems;
-use self::problems::{add_problems, tell_standing};
+use self::problems::{add_problems, has_problem, tell_standing};
 use super::problem::Problem;
 use super::schema::texts::{Amount, CurrencyCode, Identifier, Name};
 use super::schema::{EndOfRows, ProblemDocument, ProblemField};
@@ -86,7 +86,10 @@ fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
                      is exhausted (429), to keep its responses short.\n\nResponses over 1 KiB, and streamed \
                      rows, are compressed if `Accept-Encoding` includes `zstd` or `gzip`. There are two \
                      exceptions: export downloads, whose ranges and digests refer to the bytes of the file, \
-                     and live streams.",
+                     and live streams.\n\nQueries of all tenants share the server's readers. A tenant with \
+                     many queries at once gets 503 with `Retry-After` for further ones. A `GET` ends when its \
+                     client has closed the connection. If a client has closed only its sending side, it gets \
+                     its response, and possibly `100 Continue` before it.",
                 ))
                 .build(),
         )
@@ -128,6 +131,10 @@ fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Oper
     if endpoint.has_tenant() && operation.need != Need::Nothing {
         // A path with an invalid tenant name is a 404.
         add_problems(&mut described, &[Problem::NotFound]);
+    }
+    if operation.method == Method::Get && has_problem(&described, Problem::ShardUnavailable) {
+        // A stop ends a read of shards that takes long.
+        add_problems(&mut described, &[Problem::Draining]);
     }
     if operation.lane != Lane::Hot {
         tell_standing(&mut described);

@@ -59,6 +59,13 @@ impl Refuse for QueryError {
     }
 }
 
+/// Returns the response to a query that a stop ends.
+#[must_use]
+pub fn stopped(asker: &Asker<'_>) -> Answer {
+    let detail = "the server is shutting down and has ended this query; nothing was changed";
+    problem(Problem::Draining, detail, asker.request_id, &[], &[], asker.problems)
+}
+
 /// Returns the response to a failed query.
 #[must_use]
 pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answer {
@@ -75,7 +82,9 @@ pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answe
                 .collect();
             problem(Problem::BadParameter, &error.to_string(), request_id, &items, &[], problems)
         }
-        QueryError::Busy => problem(Problem::Overloaded, &error.to_string(), request_id, &[], &[], problems),
+        QueryError::Busy | QueryError::ShareUsed => {
+            problem(Problem::Overloaded, &error.to_string(), request_id, &[], &[], problems)
+        }
         QueryError::TooLarge(_) => {
             problem(Problem::QueryTooLarge, &error.to_string(), request_id, &[], &[], problems)
         }

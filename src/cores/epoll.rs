@@ -123,6 +123,29 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
+/// The peer of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    There,
+    /// It has shut down its sending side. It may wait for a response, or be gone.
+    Silent,
+    /// The connection is reset, or both sides are shut down.
+    Gone,
+}
+
+/// Returns the state of a connection's peer. Unread bytes do not hide it.
+#[must_use]
+pub fn peer_state(fd: RawFd) -> Peer {
+    let mut asked = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: the kernel reads and writes one entry, and does not wait.
+    let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    match asked.revents {
+        _ if found < 1 => Peer::There,
+        state if state & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 => Peer::Gone,
+        _ => Peer::Silent,
+    }
+}
+
 /// Shuts down our sending side, so that the peer reads the response to its end before the close.
 pub fn shutdown_write(fd: impl AsFd) {
     // An error means that the sending side is already shut down.

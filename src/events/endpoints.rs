@@ -171,6 +171,7 @@ fn names(rows: &KeyedRows) -> impl Iterator<Item = (usize, &str)> {
 pub async fn get_page(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let (plan, tenant_id) = query::rows_plan(call.query()).map_err(QueryError::Parameters)?;
     check_tenant(call.lane, &call.principal, &tenant_id, Scope::Read)?;
+    call.readers_for(&tenant_id);
     Ok(rows(&call, plan).await?)
 }
 
@@ -178,7 +179,7 @@ pub async fn get_page(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
 pub async fn get_buckets(call: Call<'_>, _: Body<'_>) -> Result<Answer, NotRead> {
     let plan = query::BucketsPlan::new(call.query()).map_err(QueryError::Parameters)?;
     check_tenant(call.lane, &call.principal, &plan.of.tenant_id, Scope::Read)?;
-    let buckets = bucket_query::buckets(&call.lane.readers, &plan).await?;
+    let buckets = bucket_query::buckets(call.readers_for(&plan.of.tenant_id), &plan).await?;
     Ok(answer::buckets(&plan, &buckets))
 }
 
@@ -186,7 +187,7 @@ pub async fn get_buckets(call: Call<'_>, _: Body<'_>) -> Result<Answer, NotRead>
 pub async fn get_summary(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
     let started = Started::now();
     let plan = query::SummaryPlan::new(call.tenant(), call.query()).map_err(QueryError::Parameters)?;
-    let summary = summary::summary(&call.lane.readers, &plan).await?;
+    let summary = summary::summary(call.readers(), &plan).await?;
     Ok(answer::summary(&plan, summary, started))
 }
 
@@ -194,6 +195,6 @@ pub async fn get_summary(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryErr
 pub async fn get_unique(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
     let started = Started::now();
     let plan = query::UniquePlan::new(call.tenant(), call.query()).map_err(QueryError::Parameters)?;
-    let unique = summary::unique(&call.lane.readers, call.lane.keys, &plan).await?;
+    let unique = summary::unique(call.readers(), call.lane.keys, &plan).await?;
     Ok(answer::unique(&plan, &unique, started))
 }

@@ -145,7 +145,7 @@ pub async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefu
     }
     export_store(lane).has_room(tenant_id)?;
     let (source, range) = spec.filter(tenant_id, &lane.keys).map_err(ExportRefused::Invalid)?;
-    let snapshots = query::snapshots(&lane.readers, &source, range).await?;
+    let snapshots = query::snapshots(call.readers(), &source, range).await?;
     let record = ExportRecord {
         id: ExportId::random().map_err(std::io::Error::other)?,
         tenant: tenant_id.to_owned(),

@@ -81,6 +81,15 @@ impl AnswerBody {
             AnswerBody::Packed(_) | AnswerBody::Stream(_) => false,
         }
     }
+
+    /// Returns `true` if the body is read from the shards while the client receives it.
+    pub(super) fn is_query(&self) -> bool {
+        match self {
+            AnswerBody::Rows { next, is_fixed, .. } => !is_fixed && next.is_some(),
+            AnswerBody::Packed(packed) => packed.is_query(),
+            AnswerBody::Whole(_) | AnswerBody::Stream(_) => false,
+        }
+    }
 }
 
 fn piece(mut rows: Box<dyn Pieces>) -> NextPiece {

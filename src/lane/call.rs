@@ -24,6 +24,7 @@ use crate::base::clock;
 use crate::config::{Config, client_address};
 use crate::cores::stop::Stage;
 use crate::http::{self, Answer, Coding, Cors, Media, Method, without_mark};
+use crate::query::Readers;
 use crate::tenants::{Denied, Now, Payer, Principal};
 use crate::{api, ingest};
 
@@ -41,6 +42,8 @@ pub struct RequestHead {
     pub payer: Cell<Option<Payer>>,
     /// The key's tenant, if the path has no tenant and a handler requested it. It is for the log.
     pub owner: OnceCell<Arc<str>>,
+    /// The readers as this request uses them.
+    readers: OnceCell<Readers>,
     /// The number of rows in the request, if a handler counted them. It is for the log.
     pub rows: Cell<Option<u64>>,
     pub started_us: u64,
@@ -97,6 +100,7 @@ impl RequestHead {
             tenant,
             payer: Cell::new(None),
             owner: OnceCell::new(),
+            readers: OnceCell::new(),
             rows: Cell::new(None),
             started_us,
         }
@@ -210,6 +214,16 @@ impl<'c> Call<'c> {
     /// Returns the tenant in the path.
     pub fn tenant(&self) -> &'c str {
         &self.request.tenant
+    }
+
+    /// Returns the readers for the queries of this request. Their time counts as that of the tenant in the path.
+    pub fn readers(&self) -> &'c Readers {
+        self.readers_for(self.tenant())
+    }
+
+    /// Returns the readers for the queries of this request, whose tenant is not in the path. The first call decides.
+    pub fn readers_for(&self, tenant_id: &str) -> &'c Readers {
+        self.request.readers.get_or_init(|| self.lane.readers.asked_by(tenant_id))
     }
 
     pub fn is_head(&self) -> bool {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::presence::Presence;
 use crate::base::clock;
 use crate::cores::{executor, socket::Socket};
 use crate::http::{Gate, Passed, Refusal};
@@ -71,6 +72,7 @@ impl DeadlineTimer {
 pub(super) struct Gated {
     socket: Socket,
     gate: SharedGate,
+    presence: Rc<Presence>,
     times: Timeouts,
     /// Received bytes that were not passed to hyper yet. The first `passing` bytes may be passed.
     inbox: Vec<u8>,
@@ -85,11 +87,18 @@ pub(super) struct Gated {
 }
 
 impl Gated {
-    pub(super) fn new(socket: Socket, unread: Vec<u8>, gate: SharedGate, times: Timeouts) -> Gated {
+    pub(super) fn new(
+        socket: Socket,
+        unread: Vec<u8>,
+        gate: SharedGate,
+        presence: Rc<Presence>,
+        times: Timeouts,
+    ) -> Gated {
         let read_deadline_us = clock::monotonic_us() + times.idle.as_micros() as u64;
         Gated {
             socket,
             gate,
+            presence,
             times,
             inbox: unread,
             passing: 0,
@@ -223,6 +232,7 @@ impl hyper::rt::Write for Gated {
         let this = self.get_mut();
         match this.socket.poll_write(context, bytes) {
             Poll::Pending => {
+                this.presence.is_blocked.set(true);
                 let limit_us = this.times.write.as_micros() as u64;
                 let deadline_us =
                     *this.write_deadline_us.get_or_insert_with(|| clock::monotonic_us() + limit_us);
@@ -231,6 +241,10 @@ impl hyper::rt::Write for Gated {
             }
             written => {
                 this.write_deadline_us = None;
+                if let Poll::Ready(Ok(count)) = &written {
+                    this.presence.is_blocked.set(*count < bytes.len());
+                    this.presence.has_written();
+                }
                 written
             }
         }

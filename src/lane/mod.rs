@@ -18,6 +18,7 @@ mod mailbox;
 mod memory;
 mod packed;
 mod packing;
+mod presence;
 mod reads;
 mod respond;
 mod run;

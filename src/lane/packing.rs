@@ -104,6 +104,10 @@ pub struct PackedBody {
 }
 
 impl PackedBody {
+    pub(super) fn is_query(&self) -> bool {
+        self.inner.is_query()
+    }
+
     pub fn is_end(&self) -> bool {
         self.packer.is_none()
     }

@@ -54,7 +54,7 @@ pub fn shape(call: &Call<'_>, usual: Shape) -> Shape {
 /// Returns the list's errors.
 pub async fn list<L: Listed>(call: &Call<'_>, plan: ListPlan<L>) -> Result<Reply, QueryError> {
     let (lane, shape) = (call.lane, shape(call, Shape::Object));
-    let list = List::begin(&lane.readers, &lane.cursors, plan, shape)?;
+    let list = List::begin(call.readers(), &lane.cursors, plan, shape)?;
     streamed(api::reads::rows(shape), list, call.is_head()).await
 }
 
@@ -71,10 +71,10 @@ impl<L: Listed> Pieces for List<L> {
 pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
     let lane = call.lane;
     if shape(call, Shape::Object) == Shape::Lines {
-        let rows = query::stream(&lane.readers, &lane.cursors, &plan).await?;
+        let rows = query::stream(call.readers(), &lane.cursors, &plan).await?;
         return streamed(api::reads::rows(Shape::Lines), rows, call.is_head()).await;
     }
-    let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
+    let page = query::page(call.readers(), &lane.cursors, &plan).await?;
     Ok(api::reads::events_page(&plan, &page).into())
 }
 

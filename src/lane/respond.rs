@@ -1,7 +1,11 @@
 //! How the executor handles one request: admission, the body, the endpoint's handler, the response.
 
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -14,10 +18,12 @@ use super::call::{Body, Call, Handler, Reply, RequestHead, answer_from_memory};
 use super::gated::SharedGate;
 use super::logged;
 use super::packed::packed;
+use super::presence::STOP_PATIENCE;
 use super::state::Lane;
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked, NotCalled};
 use crate::base::clock;
+use crate::cores::executor;
 use crate::http::{Answer, Method, REFUSED_PATH, Refusal, sent_bytes_max};
 use crate::ops;
 use crate::tenants::{Denied, Need, Principal};
@@ -36,7 +42,7 @@ pub(super) async fn respond(
         _ => match (request.check_caller(lane), no_such_place(lane, &request)) {
             (Err(not_called), _) => turned_away(lane, gate, &request, body, not_called).await.into(),
             (Ok(()), Some(answer)) => answer.into(),
-            (Ok(()), None) => reply(lane, gate, &request, body).await,
+            (Ok(()), None) => until_stopped(lane, &request, reply(lane, gate, &request, body)).await,
         },
     };
     let reply = with_standing(lane, &request, reply);
@@ -46,6 +52,34 @@ pub(super) async fn respond(
     lane.me.executor.time_request(found.row, duration_us);
     logged::answered(lane, &request, status, duration_us);
     packed(lane, &request, reply).response(lane, &request)
+}
+
+/// Ends a read that takes long when the server drains. Its client may ask another server.
+async fn until_stopped(lane: &Lane, request: &RequestHead, reply: impl Future<Output = Reply>) -> Reply {
+    let mut reply = pin!(reply);
+    if !matches!(request.method, Method::Get | Method::Head) {
+        return reply.await;
+    }
+    let mut alarm = None;
+    let replied = poll_fn(|context| {
+        if let Poll::Ready(reply) = reply.as_mut().poll(context) {
+            return Poll::Ready(Some(reply));
+        }
+        // The connection's task is polled when the lane begins to drain.
+        if !lane.draining.0.is_closed() {
+            return Poll::Pending;
+        }
+        let alarm = alarm.get_or_insert_with(|| {
+            let age = Duration::from_micros(clock::monotonic_us() - request.started_us);
+            Box::pin(executor::sleep(STOP_PATIENCE.saturating_sub(age)))
+        });
+        alarm.as_mut().poll(context).map(|()| None)
+    })
+    .await;
+    replied.unwrap_or_else(|| {
+        lane.me.executor.count_ended(true);
+        api::reads::stopped(&request.asker(lane)).into()
+    })
 }
 
 /// Reads and drops the body, within the endpoint's limit on bodies. Then returns the response to a page that may not

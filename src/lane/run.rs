@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::os::fd::AsRawFd as _;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::handover::HandedOver;
 use super::logged::Samples;
 use super::mailbox::{Forward, Keyed};
 use super::memory::Memory;
+use super::presence::{Ended, Presence, Presences, WatchedBody};
 use super::respond::respond;
 use super::state::Lane;
 use super::{keyed, sync};
@@ -99,6 +101,7 @@ pub async fn run(parts: Parts) {
         components: (parts.components)(),
         claims: RefCell::default(),
         draining: async_channel::bounded(1),
+        presences: Presences::default(),
         memory: Memory::new(config.buffer_bytes_a_core(parts.vitals.cores.len())),
         vitals: parts.vitals.clone(),
     });
@@ -124,6 +127,7 @@ pub async fn run(parts: Parts) {
             lane.draining.0.close();
         }
         keyed::wake(&lane, clock::monotonic_us());
+        lane.presences.look(lane.vitals.stop.stage() >= Stage::Draining);
         lane.components.tick(&lane);
         lane.intake.borrow_mut().rotate();
         lane.me.executor.buffer_bytes.set(lane.memory.bytes() as u64);
@@ -144,6 +148,7 @@ impl Drop for Counted<'_> {
 async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     let (stream, unread) = handed.into_parts();
     let by_address = lane.vitals.config.rate_per_address.is_some();
+    let fd = stream.as_raw_fd();
     let peer = by_address.then(|| stream.peer_addr().ok()).flatten().map(|address| address.ip());
     let socket = match Socket::adopt(lane.vitals.runtime, stream) {
         Ok(socket) => socket,
@@ -153,10 +158,14 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
         }
     };
     let gate: SharedGate = SharedGate::default();
-    let gated = Gated::new(socket, unread, gate.clone(), lane.times);
+    let presence: Rc<Presence> = Rc::default();
+    let gated = Gated::new(socket, unread, gate.clone(), presence.clone(), lane.times);
     let service = service_fn(|request| {
-        let (lane, gate) = (lane.clone(), gate.clone());
-        Box::pin(async move { Ok::<_, Infallible>(respond(&lane, &gate, peer, request).await) })
+        let (lane, gate, watch) = (lane.clone(), gate.clone(), presence.watch(&request));
+        Box::pin(async move {
+            let response = respond(&lane, &gate, peer, request).await;
+            Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, watch)))
+        })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(true)
@@ -164,6 +173,7 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
         .max_buf_size(crate::base::limits::HEAD_BYTES_MAX * 2)
         .auto_date_header(false)
         .serve_connection(gated, service);
+    let served = lane.presences.add(fd, presence.clone());
     // This channel is closed when the server drains, so that an idle connection does not delay a stop.
     let mut bell = pin!(lane.draining.1.recv());
     let mut draining = false;
@@ -172,11 +182,33 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
             draining = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.poll_without_shutdown(context)
+        let polled = connection.poll_without_shutdown(context);
+        match presence.poll_ended(context) {
+            Some(ended) if polled.is_pending() => Poll::Ready(Err(ended)),
+            _ => polled.map(Ok),
+        }
     })
     .await;
-    drop(outcome); // A peer that left or reset the connection is not worth a log line.
+    drop(served);
+    // A peer that left or reset the connection is not worth a log line.
+    let ended = match outcome {
+        Err(ended) => Some(ended),
+        Ok(Err(error)) if presence.is_reading() && is_gone(&error) => Some(Ended::ClientGone),
+        Ok(_) => None,
+    };
+    if let Some(ended) = ended {
+        lane.me.executor.count_ended(ended == Ended::Stopped);
+    }
+    if ended == Some(Ended::ClientGone) {
+        return;
+    }
     linger(connection.into_parts().io.into_socket()).await;
+}
+
+/// Returns `true` if a write failed because the client has left. A client that does not read for too long has not.
+fn is_gone(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() != std::io::ErrorKind::TimedOut)
 }
 
 /// Shuts down our sending side and drops what the peer still sends, so that the peer reads our last response instead

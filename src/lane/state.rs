@@ -13,6 +13,7 @@ use super::gated::Timeouts;
 use super::logged::Samples;
 use super::mailbox::Keyed;
 use super::memory::{BudgetExceeded, Memory, Reservation};
+use super::presence::Presences;
 use crate::api::Endpoints;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -54,6 +55,8 @@ pub struct Lane {
     /// A channel that is closed when the server drains. One channel serves all connections, because a separate timer
     /// for each idle connection would cost 7 us at every check.
     pub draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// The sockets of the connections that are served, with the state of their reads.
+    pub(super) presences: Presences,
     /// The memory of bodies and ingests, for all connections together.
     pub memory: Rc<Memory>,
 }

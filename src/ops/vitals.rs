@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::cores::executor::Runtime;
 use crate::cores::stop::Stop;
 use crate::ingest::Board;
+use crate::query::QueryLoad;
 
 /// The statuses that have their own counters. Any other status counts as the last.
 pub const STATUSES: [u16; 29] = [
@@ -78,6 +79,10 @@ pub struct LaneVitals {
     pub streams: Cell,
     /// The number of times that a stream fell behind and had to continue from the shards.
     pub streams_lagged: Cell,
+    /// The number of reads that ended before their responses were complete, because their clients were gone.
+    pub reads_abandoned: Cell,
+    /// The same, because the server was stopped.
+    pub reads_stopped: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
     /// The executor's durations, from the head of a request to the end of its response.
     pub durations: [Durations; ROUTES],
@@ -102,6 +107,8 @@ impl Default for LaneVitals {
             buffer_bytes: Cell::default(),
             streams: Cell::default(),
             streams_lagged: Cell::default(),
+            reads_abandoned: Cell::default(),
+            reads_stopped: Cell::default(),
             requests: [const { [const { Cell::new(0) }; STATUSES.len()] }; ROUTES],
             durations: [const { Durations::new() }; ROUTES],
             problems: [const { Cell::new(0) }; PROBLEMS],
@@ -115,6 +122,11 @@ impl LaneVitals {
     #[must_use]
     pub fn requests_of(&self, route: &Route, status: usize) -> u64 {
         route.rows.iter().filter_map(|row| self.requests.get(*row)).map(|counts| counts[status].get()).sum()
+    }
+
+    /// Counts a read that ended before its response was complete.
+    pub fn count_ended(&self, is_stop: bool) {
+        if is_stop { &self.reads_stopped } else { &self.reads_abandoned }.add(1);
     }
 
     /// Adds the duration of a response. It costs two additions.
@@ -189,6 +201,7 @@ pub struct Vitals {
     pub board: Arc<Board>,
     pub cores: Vec<Arc<CoreVitals>>,
     pub exports: ExportVitals,
+    pub queries: Arc<QueryLoad>,
     pub stop: Arc<Stop>,
     pub runtime: Runtime,
     pub started_us: i64,

@@ -242,7 +242,7 @@ pub async fn search(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
     let shape = shape(&call, Shape::Lines);
     let SearchPlan { of, range, limit, cursor } = plan;
     let filter = Filter::new(of, range);
-    let (readers, key) = (&lane.readers, &lane.cursors);
+    let (readers, key) = (call.readers(), &lane.cursors);
     let search = Search::begin(readers, key, filter, limit, cursor.as_deref(), shape).await?;
     streamed(api::reads::rows(shape), search, call.is_head()).await
 }
@@ -254,7 +254,7 @@ pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, OrderNotRead> {
         return Err(OrderNotRead::NoSuchOrder);
     }
     let (filter, key) = one_order(call.tenant(), &order_id, &lane.keys);
-    let found = query::order(&lane.readers, key.shard(lane.shard_count), filter).await?;
+    let found = query::order(call.readers(), key.shard(lane.shard_count), filter).await?;
     found.map(answer::order).ok_or(OrderNotRead::NoSuchOrder)
 }
 

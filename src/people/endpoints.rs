@@ -138,7 +138,7 @@ async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result
 pub async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     let tenant_id = Some(call.tenant()).filter(|tenant| !tenant.is_empty());
     let id = call.request.parameter("erasure");
-    let shards = query::erasure(&call.lane.readers, &id).await?;
+    let shards = query::erasure(call.readers(), &id).await?;
     let first = shards.iter().flatten().find(|shard| shard.tenant_id.as_deref() == tenant_id);
     let Some(first) = first else { return Err(PeopleRefused::NoSuchErasure) };
     let name = first.batch.as_deref().unwrap_or(&id);

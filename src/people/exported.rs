@@ -29,9 +29,10 @@ pub(super) fn erase_exports<'l>(lane: &'l Rc<Lane>, people: &'l Arc<ErasedPeople
 
 async fn erase_from_exports(lane: &Rc<Lane>, people: &Arc<ErasedPeople>) -> Result<Vec<u64>, PeopleRefused> {
     let _claim = at_rest(lane, &people.tenant_id).await?;
-    let orders = query::orders_of_customers(&lane.readers, lane.keys, people).await?;
+    let readers = lane.readers.asked_by(&people.tenant_id);
+    let orders = query::orders_of_customers(&readers, lane.keys, people).await?;
     let [events, kept_events] = match export_store(lane).pins_of(&people.tenant_id) {
-        Some(pins) => query::events_of_customers(&lane.readers, people, &pins).await?,
+        Some(pins) => query::events_of_customers(&readers, people, &pins).await?,
         None => [Vec::new(), Vec::new()],
     };
     let (store, people) = (export_store(lane).clone(), people.clone());
@@ -63,7 +64,7 @@ pub(super) async fn sweep_exports(lane: &Rc<Lane>, people: &Arc<ErasedPeople>) -
 pub(super) async fn erase_user_from_exports(lane: &Lane, user_id: i64) -> Result<u64, PeopleRefused> {
     let _claim = at_rest(lane, "").await?;
     let rows = match export_store(lane).pins_of("") {
-        Some(pins) => query::clicks_of_user(&lane.readers, user_id, &pins).await?,
+        Some(pins) => query::clicks_of_user(&lane.readers.asked_by(""), user_id, &pins).await?,
         None => Vec::new(),
     };
     let store = export_store(lane).clone();

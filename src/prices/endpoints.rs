@@ -191,7 +191,7 @@ pub async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let AnomaliesPlan { of, limit, cursor } = plan.map_err(QueryError::Parameters)?;
     let only = product_id.map(|product_id| lane.keys.hash(tenant_id, &product_id).shard(lane.shard_count));
     let page =
-        query::anomalies_page(&lane.readers, &lane.cursors, of, only, limit, cursor.as_deref()).await?;
+        query::anomalies_page(call.readers(), &lane.cursors, of, only, limit, cursor.as_deref()).await?;
     Ok(answer::page(&page).into())
 }
 

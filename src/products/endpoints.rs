@@ -14,9 +14,9 @@ pub async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
 
 /// Returns everything about one product.
 pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, ProductNotRead> {
-    let Call { lane, request, .. } = call;
+    let request = call.request;
     let product_id = request.parameter("product");
-    let found = query::product(&lane.readers, call.tenant(), &product_id).await?;
+    let found = query::product(call.readers(), call.tenant(), &product_id).await?;
     let product = found.ok_or(ProductNotRead::NoSuchProduct)?;
     Ok(answer::product(&product_id, product, &request.headers))
 }

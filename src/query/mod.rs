@@ -12,12 +12,18 @@
 //!
 //! A list of names, such as products, has its own merge ([`List`]), because several shards may know a part of a name.
 //!
+//! The readers are shared: the steps of tenants take turns (`turns.rs`), and each tenant holds a share of the places
+//! (`shares.rs`). A query that is dropped ends, because a step runs only while its answer can be received.
+//!
 //! The first step on a shard pins its highest row id. Rows that arrive later are not part of the query, however long
 //! it runs. They therefore do not shift or repeat any row, and `total` remains correct.
 
+mod connections;
 mod cursor;
 mod filter;
+mod heavy;
 mod list;
+mod load;
 pub mod local;
 mod merge;
 mod page;
@@ -25,10 +31,13 @@ mod period;
 mod plan;
 mod readers;
 mod rows_frame;
+mod shares;
+mod turns;
 
 pub use cursor::{Cursor, CursorKey};
 pub use filter::{Filter, Selection, Step};
 pub use list::{LIST_LIMIT_MAX, List, ListPartial, ListPlan, Listed, successor};
+pub use load::QueryLoad;
 pub use local::date_of;
 pub use merge::{Chunk, Merged};
 pub use page::{Page, page, stream};
@@ -48,6 +57,9 @@ pub enum QueryError {
     /// A temporary condition of the server: the maximum number of queries is open.
     #[error("the limit of concurrent queries is reached")]
     Busy,
+    /// A temporary condition: the tenant's queries take the tenant's share of the readers.
+    #[error("the queries of this tenant use its share of the readers; retry when one of them has ended")]
+    ShareUsed,
     /// A client error: the request needs more than one query may hold.
     #[error("{0}")]
     TooLarge(&'static str),

@@ -2,47 +2,77 @@
 //!
 //! Each shard has its own threads, on its own core if there are as many shards as cores. The pages that a thread has
 //! read are in its cache when the next step arrives.
+//!
+//! Tenants share the threads: their steps take turns, and the steps of queries that have used little time come first. A
+//! tenant holds only a share of the places for queries and for waiting steps. A query that is dropped runs no further
+//! step.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
 use super::QueryError;
+use super::connections::Connections;
+use super::heavy::{Heavy, HeavyLine};
+use super::load::QueryLoad;
+use super::shares::{Full, Owner, Share, Shares};
+use super::turns::{StepQueue, step_queue};
+use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::base::tokens::{Token, Tokens};
 use crate::cores::pin::{self, Rank};
-use crate::shard::{ShardError, ShardStatus, is_made, open_reader};
+use crate::shard::{ShardError, ShardStatus};
 
 /// Maximum steps that wait in one queue: two per shard for every open query of a small folder.
 const QUEUE_MAX: usize = 4_096;
 /// Maximum open queries per reading thread.
 const QUERIES_PER_THREAD: usize = 16;
-/// Maximum connections that a thread keeps open.
-const CONNECTIONS_MAX: usize = 32;
 /// The total size of all connections' page caches, in KiB. The kernel's cache contains what is read again, but a page
 /// that is missing here costs a call and a copy, 3 us.
 const CACHES_KIB: i64 = 24 * 1024;
 /// The bounds for one connection's page cache, in KiB.
 const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
+/// The time on the readers after which a query is long, so that the steps of others overtake its own.
+const SHORT_US: u64 = 20_000;
 
 type ReaderStep = Box<dyn FnOnce(&mut Connections) + Send>;
 
-/// A handle on the readers. Clones share them. The threads end with the last handle.
+/// A handle on the readers, for the server's own work or for one query. Clones share both. The threads end with the
+/// last handle.
 #[derive(Clone, Debug)]
 pub struct Readers {
-    shards: Arc<[ReadShard]>,
+    shared: Arc<Shared>,
+    asker: Arc<Asker>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    shards: Vec<ReadShard>,
     /// The queues of steps. Shard n uses queue n, modulo their number.
-    queues: Arc<[async_channel::Sender<ReaderStep>]>,
-    open: Arc<AtomicUsize>,
-    queries_max: usize,
-    /// A single token, whose holder may use much memory.
-    heavy: Tokens,
+    queues: Vec<StepQueue<ReaderStep>>,
+    load: Arc<QueryLoad>,
+    places: Arc<Shares>,
+    heavy: HeavyLine,
+    /// Hashes the names of tenants by random keys.
+    names: RandomState,
+}
+
+/// On whose behalf steps run, and how long they have taken.
+#[derive(Debug, Default)]
+struct Asker {
+    owner: Owner,
+    used_us: AtomicU64,
+}
+
+impl Asker {
+    /// The server's own work has no end, so its steps are always those of short queries.
+    fn is_long(&self) -> bool {
+        self.owner != Owner::Server && self.used_us.load(Ordering::Relaxed) >= SHORT_US
+    }
 }
 
 /// A shard as its readers know it.
@@ -65,12 +95,8 @@ impl ReadShard {
 
 /// One open query. Dropping it permits another.
 #[derive(Debug)]
-pub struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+pub struct Permit {
+    _place: Share,
 }
 
 /// One shard's pending answer.
@@ -80,21 +106,21 @@ impl Readers {
     /// Starts `threads` readers on each CPU.
     pub fn start(shards: Vec<ReadShard>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
         let all_threads = cpus.len() * threads;
-        let (queues, asked): (Vec<_>, Vec<_>) = (0..shards.len().clamp(1, all_threads.max(1)))
-            .map(|_| async_channel::bounded::<ReaderStep>(QUEUE_MAX))
+        let (queues, takers): (Vec<_>, Vec<_>) = (0..shards.len().clamp(1, all_threads.max(1)))
+            .map(|_| step_queue::<ReaderStep>(QUEUE_MAX))
             .unzip();
         let connections = (shards.len() * all_threads.div_ceil(queues.len())).max(1) as i64;
         let cache_kib = (CACHES_KIB / connections).clamp(*CACHE_KIB.start(), *CACHE_KIB.end());
         for number in 0..threads {
             for (core, cpu) in cpus.iter().copied().enumerate() {
-                let asked = asked[(number * cpus.len() + core) % asked.len()].clone();
+                let taker = takers[(number * cpus.len() + core) % takers.len()].clone();
                 let name = format!("read-{core}-{number}");
                 std::thread::Builder::new().name(name).spawn(move || {
                     if let Err(error) = pin::settle(cpu, Rank::Reader) {
                         tracing::warn!(cpu, %error, "a reader could not be pinned or ranked");
                     }
                     let mut connections = Connections::new(cache_kib);
-                    while let Ok(step) = asked.recv_blocking() {
+                    while let Some(step) = taker.next() {
                         let done = panic::catch_unwind(AssertUnwindSafe(|| step(&mut connections)));
                         if done.is_err() {
                             tracing::error!("a reader thread panicked; its query gets an error");
@@ -104,30 +130,76 @@ impl Readers {
                 })?;
             }
         }
-        let queries_max = all_threads * QUERIES_PER_THREAD;
-        let heavy = Tokens::new(1);
-        Ok(Readers { shards: shards.into(), queues: queues.into(), open: Arc::default(), queries_max, heavy })
+        let places = Shares::new(all_threads * QUERIES_PER_THREAD);
+        let waiting = queues.iter().map(StepQueue::places).collect();
+        let shared = Shared {
+            shards,
+            queues,
+            load: Arc::new(QueryLoad::new(places.clone(), waiting)),
+            places,
+            heavy: HeavyLine::new(),
+            names: RandomState::new(),
+        };
+        Ok(Readers { shared: Arc::new(shared), asker: Arc::default() })
     }
 
-    /// Permits one more query, or returns [`QueryError::Busy`] if too many are open.
+    /// Returns a handle for one query of a tenant. Tenants share the readers, and a query's time counts from here.
+    #[must_use]
+    pub fn asked_by(&self, tenant_id: &str) -> Readers {
+        let owner = Owner::Tenant(self.shared.names.hash_one(tenant_id));
+        let asker = Arc::new(Asker { owner, ..Asker::default() });
+        Readers { shared: self.shared.clone(), asker }
+    }
+
+    /// Returns the figures of queries.
+    #[must_use]
+    pub fn load(&self) -> Arc<QueryLoad> {
+        self.shared.load.clone()
+    }
+
+    /// Permits one more query. Returns [`QueryError::Busy`] if too many are open, or [`QueryError::ShareUsed`] if too
+    /// many of this tenant are.
     pub fn permit(&self) -> Result<Permit, QueryError> {
-        let open = self.open.fetch_add(1, Ordering::AcqRel);
-        let permit = Permit(self.open.clone());
-        if open >= self.queries_max { Err(QueryError::Busy) } else { Ok(permit) }
+        let place = self.shared.places.claim(self.asker.owner).map_err(|full| self.refused(full))?;
+        Ok(Permit { _place: place })
     }
 
-    /// Waits until no other query uses much memory.
-    pub async fn heavy(&self) -> Token {
-        self.heavy.token().await
+    fn refused(&self, full: Full) -> QueryError {
+        self.shared.load.refused(full);
+        match full {
+            Full::All => QueryError::Busy,
+            Full::Share => QueryError::ShareUsed,
+        }
+    }
+
+    /// Waits until no other query uses much memory. Tenants take turns.
+    pub async fn heavy(&self) -> Result<Heavy, QueryError> {
+        self.shared.heavy.heavy(self.asker.owner).await.ok_or(QueryError::Busy)
     }
 
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.shards.iter().map(|known| known.shard)
+        self.shared.shards.iter().map(|known| known.shard)
     }
 
     #[must_use]
     pub fn shard_count(&self) -> usize {
-        self.shards.len()
+        self.shared.shards.len()
+    }
+
+    /// Adds a step to a queue. Its time counts as the query's.
+    fn push(
+        &self,
+        queue: &StepQueue<ReaderStep>,
+        step: impl FnOnce(&mut Connections) + Send + 'static,
+    ) -> Result<(), QueryError> {
+        let asker = self.asker.clone();
+        let timed = move |connections: &mut Connections| {
+            let started_us = clock::monotonic_us();
+            step(connections);
+            asker.used_us.fetch_add(clock::monotonic_us() - started_us, Ordering::Relaxed);
+        };
+        let pushed = queue.push(self.asker.owner, self.asker.is_long(), Box::new(timed));
+        pushed.map_err(|full| self.refused(full))
     }
 
     /// Runs a step on one shard, in a read transaction. `absent` is the answer for a shard that was never written. A
@@ -140,8 +212,8 @@ impl Readers {
         step: impl FnOnce(&Connection) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<Answer<T>, QueryError> {
         let (tell, told) = async_channel::bounded(1);
-        let at = self.shards.iter().position(|known| known.shard == shard);
-        let known = at.map(|at| self.shards[at].clone());
+        let at = self.shared.shards.iter().position(|known| known.shard == shard);
+        let known = at.map(|at| self.shared.shards[at].clone());
         let work = move |connections: &mut Connections| {
             if tell.is_closed() {
                 return;
@@ -153,22 +225,26 @@ impl Readers {
             let reason = |error: ShardError| QueryError::Shard { shard, reason: error.to_string() };
             let _ = tell.try_send(answer.map_err(reason));
         };
-        let queue = &self.queues[at.unwrap_or_default() % self.queues.len()];
-        queue.try_send(Box::new(work)).map_err(|_| QueryError::Busy)?;
+        self.push(&self.shared.queues[at.unwrap_or_default() % self.shared.queues.len()], work)?;
         Ok(told)
     }
 
-    /// Runs work on a reader's thread. This is for work that takes longer than a core's loop may pause.
+    /// Runs work on a reader's thread. This is for work that takes longer than a core's loop may pause. A query's work
+    /// is skipped if the query was dropped. The server's own work always runs, because it may write files.
     pub async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, QueryError> {
         let (tell, told) = async_channel::bounded(1);
+        let is_query = self.asker.owner != Owner::Server;
         let step = move |_: &mut Connections| {
-            let _ = tell.try_send(Ok(work()));
+            if !(is_query && tell.is_closed()) {
+                let _ = tell.try_send(Ok(work()));
+            }
         };
-        let shortest = self.queues.iter().min_by_key(|queue| queue.len()).ok_or(QueryError::Busy)?;
-        shortest.try_send(Box::new(step)).map_err(|_| QueryError::Busy)?;
+        let shortest =
+            self.shared.queues.iter().min_by_key(|queue| queue.waiting()).ok_or(QueryError::Busy)?;
+        self.push(shortest, step)?;
         received(told.recv().await)
     }
 
@@ -193,73 +269,34 @@ pub fn received<T>(answer: Result<Result<T, QueryError>, async_channel::RecvErro
     answer.unwrap_or_else(|_| Err(QueryError::Busy))
 }
 
-/// One thread's connections.
-struct Connections {
-    cache_kib: i64,
-    open: HashMap<PathBuf, Opened>,
-    used: u64,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
 
-struct Opened {
-    connection: Connection,
-    file: (u64, u64),
-    used: u64,
-}
+    use futures_lite::future::{block_on, poll_once};
 
-impl Connections {
-    fn new(cache_kib: i64) -> Connections {
-        Connections { cache_kib, open: HashMap::new(), used: 0 }
-    }
+    use super::*;
 
-    fn read<T>(
-        &mut self,
-        known: &ReadShard,
-        absent: T,
-        step: impl FnOnce(&Connection) -> Result<T, ShardError>,
-    ) -> Result<T, ShardError> {
-        let path = &*known.path;
-        // This is read before the file is looked up, because a file that is being created is not missing.
-        let was_open = known.status.was_open();
-        let missing = |absent| if was_open { Err(ShardError::Missing) } else { Ok(absent) };
-        let file = match std::fs::metadata(path) {
-            Ok(file) => (file.dev(), file.ino()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.open.remove(path);
-                return missing(absent);
-            }
-            Err(error) => return Err(error.into()),
+    #[test]
+    fn work_of_a_query_that_was_dropped_is_skipped_and_that_of_the_server_is_not() {
+        let readers = Readers::start(Vec::new(), &[0], 1).unwrap();
+        let runs = |readers: &Readers| {
+            let (go, gone) = async_channel::bounded::<()>(1);
+            // The only thread is busy until the future was dropped.
+            let mut busy = Box::pin(readers.compute(move || gone.recv_blocking()));
+            assert!(block_on(poll_once(&mut busy)).is_none());
+            let ran = Arc::new(AtomicBool::new(false));
+            let run = ran.clone();
+            let mut dropped = Box::pin(readers.compute(move || run.store(true, Ordering::SeqCst)));
+            assert!(block_on(poll_once(&mut dropped)).is_none());
+            drop(dropped);
+            drop(go);
+            let _ = block_on(busy);
+            block_on(readers.compute(|| ())).unwrap();
+            ran.load(Ordering::SeqCst)
         };
-        // A file that replaced another is opened again. SQLite would otherwise continue to read the old file.
-        if self.open.get(path).is_some_and(|opened| opened.file != file) {
-            self.open.remove(path);
-        }
-        self.used += 1;
-        if !self.open.contains_key(path) {
-            if self.open.len() >= CONNECTIONS_MAX
-                && let Some(oldest) =
-                    self.open.iter().min_by_key(|(_, opened)| opened.used).map(|(path, _)| path.clone())
-            {
-                self.open.remove(&oldest);
-            }
-            let connection = open_reader(path)?;
-            if !is_made(&connection)? {
-                return missing(absent);
-            }
-            connection.pragma_update(None, "cache_size", -self.cache_kib)?;
-            connection.set_prepared_statement_cache_capacity(64);
-            self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });
-        }
-        let Some(opened) = self.open.get_mut(path) else { return missing(absent) };
-        opened.used = self.used;
-        let outcome = (|| {
-            let snapshot = opened.connection.unchecked_transaction()?;
-            let answer = step(&snapshot)?;
-            snapshot.commit()?;
-            Ok(answer)
-        })();
-        if outcome.is_err() {
-            self.open.remove(path);
-        }
-        outcome
+        assert!(!runs(&readers.asked_by("tenant")));
+        assert!(runs(&readers));
+        assert_eq!((readers.load().running(), readers.load().waiting_steps()), (0, 0));
     }
 }

@@ -23,14 +23,14 @@ pub async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
     let plan = SalesPlan::new(tenant_id, call.query()).map_err(QueryError::Parameters)?;
     // The versions are read before the sales. If an order changes in between, the cached figures expire early, but
     // they are never wrong.
-    let versions = query::sales_versions(&lane.readers, tenant_id).await?;
+    let versions = query::sales_versions(call.readers(), tenant_id).await?;
     let took_us = || clock::monotonic_us() - started_us;
     let kept = sales.borrow_mut().get(&plan.key, &versions).map(|kept| kept.json(true, took_us()));
     let body = match kept {
         Some(body) => body,
         None => {
             let as_of_us = clock::unix_us();
-            let result = query::sales(&lane.readers, &plan.query).await?;
+            let result = query::sales(call.readers(), &plan.query).await?;
             let made = Materialized::new(&plan, &result, as_of_us);
             let body = made.json(false, took_us());
             sales.borrow_mut().put(plan.key, versions, made);

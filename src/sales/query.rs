@@ -299,7 +299,7 @@ async fn scan(
         GroupBy::Product => SaleSplit::Product,
         GroupBy::Category => SaleSplit::Category,
     };
-    let _heavy = readers.heavy().await;
+    let _heavy = readers.heavy().await?;
     let mut passes = 1;
     loop {
         if let Some(result) = by_name(readers, query, by, bounds, &pins, passes).await? {

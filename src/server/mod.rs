@@ -109,11 +109,13 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let stop = Arc::new(Stop::default());
     let opened = open::open(&config, cpus.len())?;
 
+    let readers = Readers::start(opened.databases, &cpus, config.reader_threads as usize)?;
     let vitals = Arc::new(Vitals {
         routes: ENDPOINTS.routes(),
         board: opened.board.clone(),
         cores: cpus.iter().map(|cpu| Arc::new(CoreVitals::new(*cpu))).collect(),
         exports: Default::default(),
+        queries: readers.load(),
         stop: stop.clone(),
         runtime,
         started_us: clock::unix_us(),
@@ -131,12 +133,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         (&vitals.config, &registry.keeps()),
         &cpus,
     )?;
-    let reading = Reading {
-        registry,
-        keys: opened.keys,
-        cursors: opened.cursors,
-        readers: Readers::start(opened.databases, &cpus, vitals.config.reader_threads as usize)?,
-    };
+    let reading = Reading { registry, keys: opened.keys, cursors: opened.cursors, readers };
     let cores = start_cores(&vitals, opened.lanes, &reading, listeners, &tell)?;
     // The readers end with the last executor.
     drop(reading);

@@ -32,6 +32,7 @@ pub(super) fn page(vitals: &Vitals, format: Format) -> String {
     build_info(&mut page, vitals);
     flow(&mut page, vitals);
     lanes(&mut page, vitals);
+    queries(&mut page, vitals);
     requests(&mut page, vitals);
     latencies(&mut page, vitals);
     shards(&mut page, vitals);
@@ -220,6 +221,32 @@ fn lanes(page: &mut Page, vitals: &Vitals) {
     for (core, of) in vitals.cores.iter().enumerate() {
         page.sample(&[("core", &core.to_string())], of.connections());
     }
+}
+
+fn queries(page: &mut Page, vitals: &Vitals) {
+    let load = &vitals.queries;
+    page.family("firehose_queries", Kind::Gauge, "Queries that are open. Their number is limited.", "");
+    page.sample(&[], load.running() as u64);
+    page.family("firehose_query_steps_waiting", Kind::Gauge, "Steps of queries that wait for a reader.", "");
+    page.sample(&[], load.waiting_steps() as u64);
+    page.family(
+        "firehose_queries_refused",
+        Kind::Counter,
+        "Queries refused with 503: all places were taken, or a tenant had its share of them.",
+        "",
+    );
+    let (all, share) = load.refusals();
+    page.sample(&[("reason", "all_places")], all);
+    page.sample(&[("reason", "tenant_share")], share);
+    page.family(
+        "firehose_reads_ended",
+        Kind::Counter,
+        "Reads that ended before their response was complete: the client was gone, or the server was stopped.",
+        "",
+    );
+    let sum = |of: fn(&LaneVitals) -> u64| each_lane(vitals).map(|(_, _, _, lane)| of(lane)).sum::<u64>();
+    page.sample(&[("reason", "client_gone")], sum(|lane| lane.reads_abandoned.get()));
+    page.sample(&[("reason", "stopped")], sum(|lane| lane.reads_stopped.get()));
 }
 
 fn requests(page: &mut Page, vitals: &Vitals) {

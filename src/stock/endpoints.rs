@@ -156,7 +156,7 @@ pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, StockRefused> {
         return Err(StockRefused::NoSuchStock);
     }
     let shard = lane.keys.hash(tenant_id, &product_id).shard(lane.shard_count);
-    let found = query::stock_level(&lane.readers, shard, tenant_id, &product_id).await;
+    let found = query::stock_level(call.readers(), shard, tenant_id, &product_id).await;
     let stock = found.map_err(StockRefused::Query)?.ok_or(StockRefused::NoSuchStock)?;
     Ok(answer::level(&product_id, &stock, &request.headers))
 }

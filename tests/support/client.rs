@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -66,6 +67,12 @@ impl Client {
     /// Closes the sending direction of the connection.
     pub fn end(&mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown(Shutdown::Write)
+    }
+
+    /// Resets the connection.
+    pub fn reset(self) {
+        let stream = self.stream.into_inner();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("the option is known");
     }
 
     /// Returns one request with a body. Does not send it.

@@ -38,6 +38,16 @@ pub(super) fn add_problems(operation: &mut Operation, problems: &[Problem]) {
     }
 }
 
+/// Returns `true` if the operation's responses include this problem.
+pub(super) fn has_problem(operation: &Operation, kind: Problem) -> bool {
+    let response = operation.responses.responses.get(&kind.status().to_string());
+    let content = match response {
+        Some(RefOr::T(response)) => response.content.get(problem::CONTENT_TYPE),
+        _ => None,
+    };
+    matches!(content, Some(RefOr::T(content)) if content.examples.contains_key(kind.slug()))
+}
+
 fn add(response: &mut Response, status: u16, problems: &[Problem]) {
     let document = || {
         let schema = Some(Ref::from_schema_name("Problem"));

@@ -95,10 +95,12 @@ fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Ar
 async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
     let started_us = clock::monotonic_us();
     let mut tries = 1;
+    // An export reads in its tenant's turns.
+    let readers = lane.readers.asked_by(&export.tenant);
     loop {
         let is_low = || lane.vitals.board.disk_low();
         let id = export.id.as_str();
-        match run_export(export_store(lane), (&lane.readers, &lane.keys), export, is_low).await {
+        match run_export(export_store(lane), (&readers, &lane.keys), export, is_low).await {
             Ok(()) => {
                 let checkpoint = &export.progress().checkpoint;
                 let duration_us = clock::monotonic_us() - started_us;

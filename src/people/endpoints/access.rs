@@ -41,10 +41,10 @@ async fn scan(
 ) -> Result<AccessScan, PeopleRefused> {
     let lane = call.lane;
     let files = Files { uploads: upload_store(lane).clone(), exports: export_store(lane).clone() };
-    let (readers, data) = ((&lane.readers, lane.keys), &lane.vitals.config.data);
+    let (readers, data) = ((call.readers(), lane.keys), &lane.vitals.config.data);
     let sees_all = !call.principal.is_bound();
     let sought = query::sought(readers, data, (call.tenant(), customer_id), known, sees_all).await?;
-    AccessScan::begin(&lane.readers, files, sought, places)
+    AccessScan::begin(call.readers(), files, sought, places)
 }
 
 /// Returns a customer, and the number of rows that are held by place.

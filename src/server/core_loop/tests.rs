@@ -35,6 +35,7 @@ fn rig() -> Rig {
         board: opened.board.clone(),
         cores: vec![Arc::new(CoreVitals::new(0))],
         exports: Default::default(),
+        queries: Default::default(),
         stop: Arc::new(Stop::default()),
         runtime: Runtime::Epoll,
         started_us: 0,

@@ -24,16 +24,19 @@ pub(super) const ENTRIES: &[Entry] = &[
         503,
         "overloaded",
         "The server is overloaded",
-        "A limit of the server was reached, such as its number of connections or its memory for unfinished \
-         requests. Nothing was stored. Wait as long as Retry-After says, then send the request again.",
+        "A limit of the server was reached, such as its number of connections, its memory for unfinished \
+         requests, or the number of queries that run at once. Each tenant may use a share of these queries. \
+         `detail` names the limit. Nothing was stored. Wait as long as Retry-After says, then send the request \
+         again.",
     ),
     entry(
         Problem::Draining,
         503,
         "draining",
         "The server is shutting down",
-        "The server accepts no new requests and stores what it accepted before. This request was not stored. \
-         Send it to another server, or to this one after its restart.",
+        "The server accepts no new requests and stores what it accepted before. This request was not stored, or \
+         it was a query that was ended because it had run for a second. Send it to another server, or to this \
+         one after its restart.",
     ),
     entry(
         Problem::JournalUnsynced,

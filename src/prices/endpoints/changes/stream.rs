@@ -148,7 +148,9 @@ pub(crate) async fn begin(
     // changes start at the number.
     let now = hub(lane).position.borrow().clone().ok_or(QueryError::Busy)?;
     let next = hub(lane).ring.borrow().end();
-    let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
+    let behind = from
+        .clone()
+        .map(|from| Changes::new(&lane.readers.asked_by(tenant_id), tenant_id, from, now.clone()));
     let at = from.map_or_else(|| now.clone(), Rc::new);
     // A client stores an id that arrives without data. A client that reconnects before the first event therefore
     // misses no event.
@@ -265,7 +267,8 @@ impl Stream for ChangeStream {
                         };
                         let from = (*self.at).clone();
                         self.next = ring.end();
-                        let changes = Changes::new(&lane.readers, &topic.tenant_id, from, upto);
+                        let readers = lane.readers.asked_by(&topic.tenant_id);
+                        let changes = Changes::new(&readers, &topic.tenant_id, from, upto);
                         self.state = State::Replays(replay(lane.clone(), changes));
                         let told = &b"event: lagged\ndata: {}\n\n"[..];
                         return Poll::Ready(Some(Bytes::from_static(told)));

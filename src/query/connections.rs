@@ -1,0 +1,86 @@
+//! One reading thread's connections to the shards, each with a cache of pages.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+use super::readers::ReadShard;
+use crate::shard::{ShardError, is_made, open_reader};
+
+/// Maximum connections that a thread keeps open.
+const CONNECTIONS_MAX: usize = 32;
+
+/// One thread's connections.
+pub(super) struct Connections {
+    cache_kib: i64,
+    open: HashMap<PathBuf, Opened>,
+    used: u64,
+}
+
+struct Opened {
+    connection: Connection,
+    file: (u64, u64),
+    used: u64,
+}
+
+impl Connections {
+    pub(super) fn new(cache_kib: i64) -> Connections {
+        Connections { cache_kib, open: HashMap::new(), used: 0 }
+    }
+
+    /// Runs a step on a shard, in a read transaction.
+    pub(super) fn read<T>(
+        &mut self,
+        known: &ReadShard,
+        absent: T,
+        step: impl FnOnce(&Connection) -> Result<T, ShardError>,
+    ) -> Result<T, ShardError> {
+        let path = &*known.path;
+        // This is read before the file is looked up, because a file that is being created is not missing.
+        let was_open = known.status.was_open();
+        let missing = |absent| if was_open { Err(ShardError::Missing) } else { Ok(absent) };
+        let file = match std::fs::metadata(path) {
+            Ok(file) => (file.dev(), file.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open.remove(path);
+                return missing(absent);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // A file that replaced another is opened again. SQLite would otherwise continue to read the old file.
+        if self.open.get(path).is_some_and(|opened| opened.file != file) {
+            self.open.remove(path);
+        }
+        self.used += 1;
+        if !self.open.contains_key(path) {
+            if self.open.len() >= CONNECTIONS_MAX
+                && let Some(oldest) =
+                    self.open.iter().min_by_key(|(_, opened)| opened.used).map(|(path, _)| path.clone())
+            {
+                self.open.remove(&oldest);
+            }
+            let connection = open_reader(path)?;
+            if !is_made(&connection)? {
+                return missing(absent);
+            }
+            connection.pragma_update(None, "cache_size", -self.cache_kib)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });
+        }
+        let Some(opened) = self.open.get_mut(path) else { return missing(absent) };
+        opened.used = self.used;
+        let outcome = (|| {
+            let snapshot = opened.connection.unchecked_transaction()?;
+            let answer = step(&snapshot)?;
+            snapshot.commit()?;
+            Ok(answer)
+        })();
+        if outcome.is_err() {
+            self.open.remove(path);
+        }
+        outcome
+    }
+}
