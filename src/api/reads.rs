@@ -88,7 +88,7 @@ pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answe
         QueryError::TooLarge(_) => {
             problem(Problem::QueryTooLarge, &error.to_string(), request_id, &[], &[], problems)
         }
-        QueryError::Dropped { .. } => {
+        QueryError::Dropped(_) => {
             problem(Problem::SalesDropped, &error.to_string(), request_id, &[], &[], problems)
         }
         QueryError::Shard { .. } => {

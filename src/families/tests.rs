@@ -11,6 +11,7 @@ mod prices;
 mod queries;
 mod retention;
 mod rows;
+mod sales_left;
 mod stock;
 mod tenant_retention;
 

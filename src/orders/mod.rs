@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod carry;
+mod day_runs;
 mod dropped;
 mod dropped_tenant;
 pub mod endpoints;
@@ -40,6 +41,7 @@ use rusqlite::Connection;
 pub use self::body::{
     Item, Items, ORDER_BYTES_MAX, Order, OrderDecoder, OrderError, OrderFault, OrderFaults, OrderPointer,
 };
+pub use self::day_runs::DayRuns;
 pub use self::endpoints::OrderLines;
 pub(crate) use self::erase::{ErasureEffect, customers_of, orders_of};
 pub use self::ingest::{IngestError, IngestResponse, OrderIngest, SkippedPart, Summary};
@@ -55,7 +57,9 @@ pub use self::record::{
     SALES_DROPPED, StatusRow, decode_dropped_sum, decode_ingest, decode_order, decode_status, encode_order,
 };
 pub(crate) use self::redact::without_order_ids;
-pub use self::sales_days::{SalesFilter, currencies, day_of, dropped_until, sales_days};
+pub use self::sales_days::{
+    SalesFilter, currencies, day_of, days_without_rows, days_without_sums, sales_days,
+};
 pub(crate) use self::schema::{ORDER_IDS, by_customer, items_of};
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;

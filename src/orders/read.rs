@@ -232,9 +232,9 @@ pub fn order_statements() -> Vec<(String, String)> {
     ];
     found.push(("sales of days".to_owned(), super::sales_days::DAYS_SQL.to_owned()));
     for (name, sql) in [
-        ("the last day without sums", super::sales_days::GONE_SQL),
+        ("days without sums", super::sales_days::GONE_SQL),
         ("the next currency of dropped orders", super::sales_days::DROPPED_CURRENCY_SQL),
-        ("the last day with dropped orders", super::sales_days::DROPPED_SQL),
+        ("days with dropped orders", super::sales_days::DROPPED_SQL),
     ] {
         found.push((name.to_owned(), sql.to_owned()));
     }
@@ -253,7 +253,7 @@ pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
         ("orders in order of time".to_owned(), scan_sql(name)),
         ("an order by its row".to_owned(), by_id_sql(name)),
         ("items of orders".to_owned(), items_sql(name)),
-        ("the last order of a dropped partition".to_owned(), super::sales_days::unfreed_sql(name)),
+        ("the next sale of a dropped partition".to_owned(), super::sales_days::unfreed_sql(name)),
         ("items of an order, counted".to_owned(), held::count_sql(name)),
     ];
     found.extend(render::statements(name));

@@ -1,9 +1,10 @@
-//! The number of sales per day, from the sums.
+//! The number of sales per day, from the sums, and the days of which retention has deleted something.
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 
+use super::day_runs::DayRuns;
 use super::schema::unfreed;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
@@ -72,48 +73,75 @@ pub fn sales_days(
     Ok(days.into_iter().collect())
 }
 
-/// Returns the end of the last day in `[from, to)` with sales that retention has dropped. With `of_rows`, these are the
-/// days with orders that have no rows any more, otherwise the days whose sums are deleted.
-pub fn dropped_until(
+/// Returns the days of `[from, to)` without sums, because retention has deleted them. Returns at most `limit` days.
+pub fn days_without_sums(
     connection: &Connection,
     of: &SalesFilter,
     (from_us, to_us): (i64, i64),
-    of_rows: bool,
-) -> Result<Option<i64>, ShardError> {
-    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(None) };
-    let from_us = day_of(from_us);
-    let mut last: Option<i64> =
-        connection.prepare_cached(GONE_SQL)?.query_row(params![tenant, from_us, to_us], |row| row.get(0))?;
-    if of_rows {
-        for currency in currencies_by(connection, DROPPED_CURRENCY_SQL, tenant)? {
-            if of.currency.is_none_or(|only| only == currency) {
-                let day = params![tenant, currency.as_str(), from_us, to_us];
-                last = last.max(connection.prepare_cached(DROPPED_SQL)?.query_row(day, |row| row.get(0))?);
-            }
-        }
-        // These orders have left, and their sums are not in the table yet.
-        for table in unfreed(connection)? {
-            let sql = unfreed_sql(&table);
-            let time: Option<i64> = connection
-                .prepare_cached(&sql)?
-                .query_row(params![tenant, from_us, to_us], |row| row.get(0))?;
-            last = last.max(time.map(day_of));
-        }
-    }
-    Ok(last.map(|start_us| start_us.saturating_add(BucketSize::Day.us())))
+    limit: i64,
+) -> Result<DayRuns, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(DayRuns::default()) };
+    let mut statement = connection.prepare_cached(GONE_SQL)?;
+    pushed(statement.query(params![tenant, day_of(from_us), to_us, limit])?)
 }
 
-pub(super) const GONE_SQL: &str =
-    "SELECT max(start_us) FROM sales_gone WHERE tenant = ?1 AND start_us >= ?2 AND start_us < ?3";
+/// Returns the days of `[from, to)` with sales whose rows retention has deleted, except days without sums. Returns at
+/// most `limit` days for each currency and dropped partition.
+pub fn days_without_rows(
+    connection: &Connection,
+    of: &SalesFilter,
+    (from_us, to_us): (i64, i64),
+    limit: i64,
+) -> Result<DayRuns, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(DayRuns::default()) };
+    let from_us = day_of(from_us);
+    let currencies = match of.currency {
+        Some(currency) => vec![currency],
+        None => currencies_by(connection, DROPPED_CURRENCY_SQL, tenant)?,
+    };
+    let mut days = DayRuns::default();
+    for currency in currencies {
+        let mut statement = connection.prepare_cached(DROPPED_SQL)?;
+        let rows = statement.query(params![tenant, currency.as_str(), from_us, to_us, limit])?;
+        days = days.union(&pushed(rows)?);
+    }
+    // These orders have left, and their sums are not in the table yet.
+    let only = of.currency.map(|currency| currency.as_str().to_owned());
+    for table in unfreed(connection)? {
+        let mut statement = connection.prepare_cached(&unfreed_sql(&table))?;
+        let (mut found, mut at) = (DayRuns::default(), from_us);
+        for _ in 0..limit {
+            let next = statement.query_row(params![tenant, at, to_us, only], |row| row.get(0)).optional()?;
+            let Some(next) = next else { break };
+            found.push(day_of(next));
+            at = day_of(next) + BucketSize::Day.us();
+        }
+        days = days.union(&found);
+    }
+    Ok(days)
+}
+
+/// Collects days in ascending order.
+fn pushed(mut rows: Rows<'_>) -> Result<DayRuns, ShardError> {
+    let mut days = DayRuns::default();
+    while let Some(row) = rows.next()? {
+        days.push(row.get(0)?);
+    }
+    Ok(days)
+}
+
+pub(super) const GONE_SQL: &str = "SELECT start_us FROM sales_gone WHERE tenant = ?1 AND start_us >= ?2 \
+                                   AND start_us < ?3 ORDER BY start_us LIMIT ?4";
 pub(super) const DROPPED_CURRENCY_SQL: &str =
     "SELECT min(currency) FROM dropped_sales_day WHERE tenant = ?1 AND currency > ?2";
-pub(super) const DROPPED_SQL: &str = "SELECT max(start_us) FROM dropped_sales_day WHERE tenant = ?1 \
-                                      AND currency = ?2 AND start_us >= ?3 AND start_us < ?4";
+pub(super) const DROPPED_SQL: &str = "SELECT start_us FROM dropped_sales_day WHERE tenant = ?1 AND currency = ?2 \
+                                      AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us LIMIT ?5";
 
+/// Returns the SQL that finds the first sale of a period in a partition that is not freed yet.
 pub(super) fn unfreed_sql(table: &str) -> String {
     format!(
-        "SELECT max(ordered_at_us) FROM {table} INDEXED BY {table}_time WHERE tenant = ?1 \
-         AND ordered_at_us >= ?2 AND ordered_at_us < ?3"
+        "SELECT ordered_at_us FROM {table} INDEXED BY {table}_time WHERE tenant = ?1 AND ordered_at_us >= ?2 \
+         AND ordered_at_us < ?3 AND status <= 4 AND (?4 IS NULL OR currency = ?4) ORDER BY ordered_at_us LIMIT 1"
     )
 }
 

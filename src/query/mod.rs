@@ -63,10 +63,9 @@ pub enum QueryError {
     /// A client error: the request needs more than one query may hold.
     #[error("{0}")]
     TooLarge(&'static str),
-    /// Retention has deleted what the answer requires. The times are the start of the complete part.
-    #[error("{what} before {} were deleted by retention; begin at that time or later{advice}",
-        crate::base::clock::rfc3339(*.complete_from_us))]
-    Dropped { what: &'static str, advice: &'static str, complete_from_us: i64 },
+    /// Retention has deleted what the answer requires. The text names the days.
+    #[error("{0}")]
+    Dropped(String),
     /// A shard could not be read. An answer without it would be incomplete.
     #[error("shard {shard} cannot be read: {reason}")]
     Shard { shard: ShardId, reason: String },

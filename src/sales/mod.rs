@@ -11,6 +11,7 @@ mod plan;
 mod query;
 mod read;
 pub mod shapes;
+mod spans;
 
 pub use endpoints::KeptSales;
 pub use plan::{Materialized, SalesPlan};

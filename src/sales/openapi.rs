@@ -5,7 +5,7 @@ use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::schema::ComponentsBuilder;
 
 use super::plan::FIELDS;
-use super::shapes::{OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod};
+use super::shapes::{IncompleteDays, OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod};
 use crate::api::openapi::parameters::{identifier, in_path, list_of, parameter, range, words};
 use crate::api::openapi::{READING, answer, json_of, with_problems};
 use crate::api::problem::Problem;
@@ -17,6 +17,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<SalesGroup>()
         .schema_from::<OrderValues>()
         .schema_from::<SalesMeta>()
+        .schema_from::<IncompleteDays>()
         .schema_from::<SalesMethod>()
 }
 
@@ -32,8 +33,10 @@ pub fn sales() -> OperationBuilder {
              computed from every sale and are exact too; the value at a percentile is one that occurs. With \
              `approx`, both come from sketches that the server maintains with the orders, and \
              `error_bounds` gives their error. Currencies are never added together: each has its own \
-             groups. If retention has deleted orders or figures that a response requires, a range that \
-             begins before is 410, and one without a beginning begins after them (`complete_from`).",
+             groups. A day (UTC) is incomplete if retention has deleted orders or sums that its figures \
+             require. A range with a beginning that contains an incomplete day is 410. A range without a \
+             beginning does not count incomplete days, and `incomplete_days` reports them; it is 410 only if \
+             it has sales and all of them are on incomplete days.",
         ))
         .parameter(in_path("tenant", "The tenant that owns the orders.", identifier()))
         .parameter(parameter("group_by", "Default: `day`.", words(&["day", "hour", "product", "category"])))
@@ -71,7 +74,7 @@ mod tests {
     use crate::base::money::Currency;
     use crate::http::Method;
     use crate::sales::plan::{Materialized, SalesPlan};
-    use crate::sales::query::{Figures, SalesGroup, SalesResult};
+    use crate::sales::query::{self, Figures, SalesGroup, SalesResult};
 
     const PATH: &str = "/api/v1/tenants/{tenant}/metrics/sales";
 
@@ -94,6 +97,7 @@ mod tests {
             rows_scanned: 1,
             preaggregated: true,
             estimated: true,
+            incomplete: Some(query::IncompleteDays { count: 1, first_us: 0, last_us: 0 }),
             complete_from_us: Some(0),
         };
         let sales: Value =
@@ -103,6 +107,7 @@ mod tests {
             (&sales["groups"][0], "SalesGroup"),
             (&sales["groups"][0]["order_value"], "OrderValues"),
             (&sales["meta"], "SalesMeta"),
+            (&sales["meta"]["incomplete_days"], "IncompleteDays"),
             (&sales["meta"]["method"], "SalesMethod"),
         ] {
             let described = &parsed()["components"]["schemas"][schema]["properties"];

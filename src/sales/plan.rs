@@ -4,7 +4,7 @@
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::query::{GroupBy, SalesGroup, SalesQuery, SalesResult};
+use super::query::{GroupBy, IncompleteDays, SalesGroup, SalesQuery, SalesResult};
 use crate::base::clock;
 use crate::base::money::{Currency, write_sum};
 use crate::orders::SalesFilter;
@@ -102,8 +102,24 @@ struct Meta<'m> {
     materialized: bool,
     as_of: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete_days: Option<IncompleteDaysRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     complete_from: Option<String>,
     elapsed_ms: f64,
+}
+
+#[derive(Serialize)]
+struct IncompleteDaysRow {
+    count: i64,
+    first: String,
+    last: String,
+}
+
+impl From<IncompleteDays> for IncompleteDaysRow {
+    fn from(days: IncompleteDays) -> IncompleteDaysRow {
+        let date = |us: i64| query::date_of(&TimeZone::UTC, us).to_string();
+        IncompleteDaysRow { count: days.count, first: date(days.first_us), last: date(days.last_us) }
+    }
 }
 
 #[derive(Serialize)]
@@ -126,6 +142,7 @@ pub struct Materialized {
     rows_scanned: u64,
     preaggregated: bool,
     as_of_us: i64,
+    incomplete: Option<IncompleteDays>,
     complete_from_us: Option<i64>,
 }
 
@@ -149,6 +166,7 @@ impl Materialized {
             rows_scanned: result.rows_scanned,
             preaggregated: result.preaggregated,
             as_of_us,
+            incomplete: result.incomplete,
             complete_from_us: result.complete_from_us,
         }
     }
@@ -186,6 +204,7 @@ impl Materialized {
             preaggregated: self.preaggregated,
             materialized,
             as_of: clock::rfc3339(self.as_of_us),
+            incomplete_days: self.incomplete.map(IncompleteDaysRow::from),
             complete_from: self.complete_from_us.map(clock::rfc3339),
             elapsed_ms: elapsed_us as f64 / 1e3,
         };
@@ -296,6 +315,7 @@ mod tests {
             rows_scanned: 3,
             preaggregated: false,
             estimated: false,
+            incomplete: None,
             complete_from_us: None,
         }
     }

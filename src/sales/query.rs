@@ -5,22 +5,25 @@
 //! exact    split the range into windows with about the same number of sales ─► ask every shard for each window's
 //!          sales, while those of the window before are added ─► distinct customers and ranks of each group
 //! ```
+//! Before and after, every shard is asked for the days of which retention has deleted something (`incomplete.rs`).
+//!
 //! Exact figures by name (of a product or category) require the customers and totals of every name at once. If these
 //! do not fit into memory, the figures are computed in several passes, each over a part of the names.
 
 mod accumulator;
+mod incomplete;
 mod merging;
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod periods;
 
 use jiff::tz::TimeZone;
 
 use self::accumulator::GroupAccumulator;
+use self::incomplete::Required;
 use super::read::{SaleParts, SalePartsCursor, SaleSplit};
+use super::spans::Spans;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
-use crate::orders::{ORDERS, SalesFilter, SumsBy, dropped_until};
+use crate::orders::{ORDERS, SalesFilter, SumsBy};
 use crate::query::{QueryError, Readers, local, received};
 use crate::shard::read::pin;
 
@@ -40,6 +43,13 @@ pub enum GroupBy {
     Hour,
     Product,
     Category,
+}
+
+impl GroupBy {
+    /// Returns `true` if a group is all sales of the range with one name.
+    fn is_named(self) -> bool {
+        matches!(self, GroupBy::Product | GroupBy::Category)
+    }
 }
 
 /// A query for sales figures.
@@ -85,8 +95,25 @@ pub struct SalesResult {
     pub preaggregated: bool,
     /// Set if customers and order values are estimates.
     pub estimated: bool,
-    /// Set if the range had no beginning and retention has deleted earlier sales: the beginning that was used.
+    /// Set if the range had no beginning: the days that are left out, because retention has deleted orders or sums of
+    /// them.
+    pub incomplete: Option<IncompleteDays>,
+    /// The beginning of the first day of the zone that follows the incomplete days.
     pub complete_from_us: Option<i64>,
+}
+
+/// Days (UTC) that are left out: their number, and the starts of the first and the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncompleteDays {
+    pub count: i64,
+    pub first_us: i64,
+    pub last_us: i64,
+}
+
+impl IncompleteDays {
+    fn end_us(self) -> i64 {
+        self.last_us.saturating_add(BucketSize::Day.us())
+    }
 }
 
 /// Returns a number for each shard that increases with every change to the tenant's orders.
@@ -95,158 +122,76 @@ pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i6
     readers.ask_all(0, move |connection| crate::orders::sales_version(connection, &tenant_id)).await
 }
 
-/// Computes the figures. Each step reads a shard as of one moment. If retention has deleted what they require, a range
-/// with a beginning is refused, and one without begins later.
+/// Computes the figures. Each step reads a shard as of one moment. If retention has deleted what the figures of a day
+/// require, a range with a beginning is refused, and one without leaves the day out.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
-    let mut query = query.clone();
-    let mut complete_from_us = None;
     for _ in 0..TRIES {
-        match figures(readers, &query).await {
-            Err(QueryError::Dropped { complete_from_us: from_us, .. })
-                if query.range_us.0.is_none() || complete_from_us.is_some() =>
-            {
-                // Begins with the first whole day of the zone.
-                let from_us = local::next_day(&query.zone, from_us.saturating_sub(1));
-                complete_from_us = Some(from_us);
-                query.range_us.0 = Some(from_us);
-            }
-            Ok(result) => return Ok(SalesResult { complete_from_us, ..result }),
-            refused => return refused,
+        if let Some(result) = figures(readers, query).await? {
+            return Ok(result);
         }
     }
     Err(QueryError::Busy)
 }
 
-/// The maximum number of attempts if retention deletes orders meanwhile, plus one for each kind of figures.
+/// The maximum number of attempts if retention deletes orders of further days meanwhile.
 const TRIES: usize = 4;
 
-async fn figures(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
-    let spans = match query.group_by {
-        GroupBy::Day => spans(readers, query, SumsBy::Day).await?,
-        GroupBy::Hour => spans(readers, query, SumsBy::Hour).await?,
-        GroupBy::Product | GroupBy::Category => bounds(readers, query).await?.into_iter().collect(),
+/// Returns `None` if orders that the figures require were deleted meanwhile.
+async fn figures(readers: &Readers, query: &SalesQuery) -> Result<Option<SalesResult>, QueryError> {
+    let periods = match query.group_by {
+        GroupBy::Day => periods::spans(readers, query, SumsBy::Day).await?,
+        GroupBy::Hour => periods::spans(readers, query, SumsBy::Hour).await?,
+        GroupBy::Product | GroupBy::Category => periods::bounds(readers, query).await?.into_iter().collect(),
     };
     let (from_us, to_us) = query.range_us;
     let asked = (from_us.unwrap_or(i64::MIN), to_us.unwrap_or(i64::MAX));
-    let (Some((first_us, _)), Some((_, last_us))) = (spans.first(), spans.last()) else {
-        check_dropped(readers, query, &[], asked).await?;
-        return Ok(SalesResult { preaggregated: !query.exact, ..SalesResult::default() });
+    let ends = periods.first().zip(periods.last()).map(|(first, last)| (first.0, last.1));
+    let range = ends.map_or((0, 0), |(first_us, last_us)| (asked.0.max(first_us), asked.1.min(last_us)));
+    let by_sums = by_sums(query, &periods, range);
+    let rows = by_sums.map_or(vec![range], |by| merging::parts(by, range).1.to_vec());
+    let required = Required { range: asked, rows };
+    let mut incomplete = required.incomplete(readers, query).await?;
+    if from_us.is_some() && !incomplete.is_empty() {
+        return Err(incomplete.refused(query));
+    }
+    let (spans, mut is_cut) = incomplete.complete(readers, query.group_by, periods).await?;
+    let mut result = match (spans.clip(range), by_sums) {
+        (None, _) => SalesResult { preaggregated: !query.exact, ..SalesResult::default() },
+        (Some(range), Some(by)) => merging::by_sums(readers, query, by, spans.clone(), range).await?,
+        (Some(range), None) => scan(readers, query, spans.clone(), range).await?,
     };
-    let range = (from_us.unwrap_or(*first_us).max(*first_us), to_us.unwrap_or(*last_us).min(*last_us));
+    // Orders that were deleted meanwhile may be missing.
+    let now = required.incomplete(readers, query).await?;
+    if !incomplete.contains(&now) {
+        if from_us.is_some() || query.group_by.is_named() {
+            return Ok(None);
+        }
+        // The other groups are right.
+        result.groups.retain(|group| spans.find(group.start_us).is_none_or(|(span, _)| !now.overlaps(span)));
+        (incomplete, is_cut) = (incomplete.union(&now), true);
+    }
+    if result.groups.is_empty() && is_cut && incomplete.has_sales(readers, query, range).await? {
+        return Err(incomplete.refused(query));
+    }
+    let incomplete = incomplete.summary();
+    let complete_from_us = incomplete.map(|days| local::next_day(&query.zone, days.end_us() - 1));
+    Ok(Some(SalesResult { incomplete, complete_from_us, ..result }))
+}
+
+/// Returns the sums that answer a query, or `None` if it requires every sale of the range.
+fn by_sums(query: &SalesQuery, periods: &[(i64, i64)], range: (i64, i64)) -> Option<SumsBy> {
     let are_whole = |size: BucketSize| {
-        let edges = spans.iter().flat_map(|(start_us, end_us)| [*start_us, *end_us]);
+        let edges = periods.iter().flat_map(|(start_us, end_us)| [*start_us, *end_us]);
         edges.chain([range.0, range.1]).all(|edge| size.floor(edge) == edge)
     };
-    let by_sums = match query.group_by {
+    match query.group_by {
         GroupBy::Day | GroupBy::Hour if query.exact && query.with_details => None,
         GroupBy::Day if are_whole(BucketSize::Day) => Some(SumsBy::Day),
         GroupBy::Day | GroupBy::Hour => are_whole(BucketSize::Hour).then_some(SumsBy::Hour),
         GroupBy::Category => (!query.exact || !query.with_details).then_some(SumsBy::Category),
         GroupBy::Product => (!query.with_details).then_some(SumsBy::Product),
-    };
-    let of_rows = match by_sums {
-        Some(by) => merging::parts(by, range).1.to_vec(),
-        None => vec![range],
-    };
-    check_dropped(readers, query, &of_rows, asked).await?;
-    let result = match by_sums {
-        Some(by) => merging::by_sums(readers, query, by, spans, range).await?,
-        None => scan(readers, query, spans, range).await?,
-    };
-    // Orders that were deleted meanwhile may be missing.
-    check_dropped(readers, query, &of_rows, asked).await?;
-    Ok(result)
-}
-
-/// Refuses figures that retention has made incomplete: those from the sums of `range`, or from the rows of `of_rows`.
-async fn check_dropped(
-    readers: &Readers,
-    query: &SalesQuery,
-    of_rows: &[(i64, i64)],
-    range: (i64, i64),
-) -> Result<(), QueryError> {
-    let (of, of_rows) = (query.of.clone(), of_rows.to_vec());
-    let ends = readers
-        .ask_all((None, None), move |connection| {
-            let sums = dropped_until(connection, &of, range, false)?;
-            let mut rows = None;
-            for part in of_rows.iter().filter(|part| part.0 < part.1) {
-                rows = rows.max(dropped_until(connection, &of, *part, true)?);
-            }
-            Ok((sums, rows))
-        })
-        .await?;
-    let (sums, rows) = ends.into_iter().fold((None, None), |all, one| (all.0.max(one.0), all.1.max(one.1)));
-    if let Some(complete_from_us) = rows.filter(|_| rows > sums) {
-        let advice = ", or request precision=approx or fields=orders,units,revenue for whole days";
-        return Err(QueryError::Dropped { what: "orders", advice, complete_from_us });
     }
-    match sums {
-        Some(complete_from_us) => {
-            Err(QueryError::Dropped { what: "sales figures", advice: "", complete_from_us })
-        }
-        None => Ok(()),
-    }
-}
-
-/// The start and end of each group, in ascending order. There is one entry for each group that may contain sales, or
-/// a single entry for the whole range.
-type Spans = Arc<[(i64, i64)]>;
-
-/// Returns the period within the range that contains sales, in whole days of the zone.
-async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
-    let (of, range) = (query.of.clone(), query.range_us);
-    let shares = readers
-        .ask_all(None, move |connection| crate::sales::read::sales_bounds(connection, &of, range))
-        .await?;
-    let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
-    let Some((first, last)) = found else { return Ok(None) };
-    // Extends the UTC days with sales to whole days in the zone.
-    let first = local::day_start(&query.zone, first);
-    let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
-    let (from_us, to_us) = (range.0.unwrap_or(first).max(first), range.1.unwrap_or(last).min(last));
-    Ok((from_us < to_us).then_some((from_us, to_us)))
-}
-
-/// Returns the zone's days or hours that may contain sales: those that overlap a UTC day or hour with sales. Gaps
-/// between them cost nothing, however long they are.
-async fn spans(readers: &Readers, query: &SalesQuery, by: SumsBy) -> Result<Spans, QueryError> {
-    let (of, range) = (query.of.clone(), query.range_us);
-    let shares = readers
-        .ask_all(Vec::new(), move |connection| {
-            crate::sales::read::sales_starts(connection, &of, by, range, GROUPS_MAX + 1)
-        })
-        .await?;
-    let starts: BTreeSet<i64> = shares.into_iter().flatten().collect();
-    if starts.len() > GROUPS_MAX {
-        return Err(TOO_MANY_GROUPS);
-    }
-    let zone = query.zone.clone();
-    readers.compute(move || local_spans(&zone, by, &starts, range).into()).await
-}
-
-fn local_spans(
-    zone: &TimeZone,
-    by: SumsBy,
-    starts: &BTreeSet<i64>,
-    (from_us, to_us): (Option<i64>, Option<i64>),
-) -> Vec<(i64, i64)> {
-    let mut spans: Vec<(i64, i64)> = Vec::with_capacity(starts.len());
-    for start_us in starts {
-        let behind = spans.last().map_or(i64::MIN, |(_, end_us)| *end_us);
-        let mut at = from_us.unwrap_or(*start_us).max(*start_us).max(behind);
-        let end_us = to_us.unwrap_or(i64::MAX).min(start_us + by.us());
-        while at < end_us {
-            let span = match by {
-                SumsBy::Hour => (local::hour_start(zone, at), local::next_hour(zone, at)),
-                _ => (local::day_start(zone, at), local::next_day(zone, at)),
-            };
-            spans.push(span);
-            at = span.1;
-        }
-    }
-    spans
 }
 
 /// Returns the number of sales of each UTC day.
@@ -302,7 +247,7 @@ async fn scan(
     let _heavy = readers.heavy().await?;
     let mut passes = 1;
     loop {
-        if let Some(result) = by_name(readers, query, by, bounds, &pins, passes).await? {
+        if let Some(result) = by_name(readers, query, by, (&spans, bounds), &pins, passes).await? {
             return Ok(result);
         }
         passes *= 2;
@@ -323,7 +268,8 @@ async fn by_window(
     days: &[(i64, i64)],
     pins: &[i64],
 ) -> Result<SalesResult, QueryError> {
-    let windows = windows(bounds, days);
+    let windows = windows(bounds, days).into_iter().filter_map(|window| spans.clip(window));
+    let windows: Vec<(i64, i64)> = windows.collect();
     let ask = |window: (i64, i64)| {
         let asked = readers.shards().zip(pins).map(|(shard, pin)| {
             let (of, pin) = (query.of.clone(), *pin);
@@ -334,7 +280,7 @@ async fn by_window(
         asked.collect::<Result<Vec<_>, _>>()
     };
     let mut adding = GroupAccumulator::new(spans);
-    let mut coming = ask(windows[0])?;
+    let mut coming = windows.first().map(|first| ask(*first)).transpose()?.unwrap_or_default();
     for at in 0..windows.len() {
         let mut shares = Vec::with_capacity(coming.len());
         let next = windows.get(at + 1).map(|next| ask(*next)).transpose()?.unwrap_or_default();
@@ -362,7 +308,7 @@ async fn by_name(
     readers: &Readers,
     query: &SalesQuery,
     by: SaleSplit,
-    bounds: (i64, i64),
+    (spans, bounds): (&Spans, (i64, i64)),
     pins: &[i64],
     passes: u32,
 ) -> Result<Option<SalesResult>, QueryError> {
@@ -374,7 +320,7 @@ async fn by_name(
                 crate::sales::read::sale_parts(connection, &of, pin, bounds, reading)
             })
         };
-        let mut adding = GroupAccumulator::new([bounds].into());
+        let mut adding = GroupAccumulator::new(spans.clone());
         let asked = readers.shards().zip(pins).map(|(shard, pin)| {
             Ok((shard, *pin, ask(shard, *pin, SalePartsCursor::new(by, (pass, passes)))?))
         });
@@ -434,41 +380,5 @@ mod tests {
         assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);
         assert!(windows.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1));
         assert_eq!(windows.len(), 5);
-    }
-
-    #[test]
-    fn only_days_and_hours_that_may_hold_sales_are_groups() {
-        let us = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_microsecond();
-        let spans = |zone: &str, by, starts: &[&str], range| {
-            let starts = starts.iter().map(|start| us(start)).collect();
-            local_spans(&TimeZone::get(zone).unwrap(), by, &starts, range)
-        };
-        let far = ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-30T00:00:00Z"];
-        for by in [SumsBy::Day, SumsBy::Hour] {
-            let found = spans("UTC", by, &far, (None, None));
-            assert_eq!(found.iter().map(|span| span.0).collect::<Vec<_>>(), far.map(us));
-        }
-        // A UTC day overlaps two days in Berlin, and a UTC hour overlaps two hours in Kolkata. Two consecutive UTC
-        // days share one of their days in Berlin.
-        let days = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
-        assert_eq!(spans("Europe/Berlin", SumsBy::Day, &days, (None, None)).len(), 3);
-        let hours = spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (None, None));
-        assert_eq!(
-            hours.iter().map(|span| span.0).collect::<Vec<_>>(),
-            [us("2026-01-01T09:30:00Z"), us("2026-01-01T10:30:00Z")]
-        );
-        let from = Some(us("2026-01-01T10:30:00Z"));
-        assert_eq!(spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (from, None)).len(), 1);
-        for zone in ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati", "Pacific/Apia"] {
-            for by in [SumsBy::Day, SumsBy::Hour] {
-                let ends = ["0000-01-01T00:00:00Z", "9999-12-30T22:00:00Z"];
-                let found = spans(zone, by, &ends, (None, None));
-                assert!(found.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{zone}");
-                assert!(found.iter().all(|span| span.0 < span.1), "{zone}");
-                for end in ends {
-                    assert!(crate::sales::read::span_of(&found, us(end)).is_some(), "{zone} {end}");
-                }
-            }
-        }
     }
 }

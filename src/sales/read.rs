@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
+use super::spans::Spans;
 use crate::base::money::Currency;
 use crate::orders::{
     ITEM_IDS, ORDERS, SalesFilter, SumsBy, currencies, day_of, item_ids, items_sql, sales_days,
@@ -55,20 +56,13 @@ const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 /// The key of a sum: group, name (of a category or product) and currency.
 pub(super) type SumKey = (u32, String, Currency);
 
-/// Returns the index of the span that contains a time. The spans are ascending and do not overlap.
-#[must_use]
-pub(super) fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
-    let at = spans.partition_point(|(start_us, _)| *start_us <= us).checked_sub(1)?;
-    spans.get(at).filter(|(_, end_us)| us < *end_us).map(|_| at)
-}
-
-/// Returns the sums of `[from, to)`, added up by group, with their sketches. `spans` are the start and end of each
-/// group, ascending. Times between spans are ignored. The range consists of whole hours or days, depending on `by`.
+/// Returns the sums of `[from, to)`, added up by group, with their sketches. The range consists of whole hours or days,
+/// depending on `by`.
 pub(super) fn sales_sums(
     connection: &Connection,
     of: &SalesFilter,
     by: SumsBy,
-    spans: &[(i64, i64)],
+    spans: &Spans,
     (from_us, to_us): (i64, i64),
 ) -> Result<Vec<(SumKey, SalesSum)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
@@ -78,8 +72,8 @@ pub(super) fn sales_sums(
         let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
         while let Some(row) = rows.next()? {
             let start_us: i64 = row.get(0)?;
-            let Some(group) = span_of(spans, start_us) else { continue };
-            let sum = sums.entry((group as u32, currency, row.get(1)?)).or_default();
+            let Some(group) = spans.group_of(start_us) else { continue };
+            let sum = sums.entry((group, currency, row.get(1)?)).or_default();
             sum.add(row, by != SumsBy::Product)?;
         }
     }

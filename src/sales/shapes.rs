@@ -64,12 +64,28 @@ pub struct SalesMeta {
     pub materialized: bool,
     #[schema(format = DateTime, example = "2026-03-01T12:00:02Z")]
     pub as_of: String,
-    /// Only if the range had no beginning and retention has deleted earlier sales: the figures begin here.
+    /// Only if the range had no beginning and retention has deleted orders or figures that days of it require: the
+    /// figures do not count these days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub incomplete_days: Option<IncompleteDays>,
+    /// Only with `incomplete_days`: the figures count every day from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, format = DateTime, example = "2026-02-01T00:00:00Z")]
     pub complete_from: Option<String>,
     #[schema(example = 1.4)]
     pub elapsed_ms: f64,
+}
+
+/// Days in UTC that the figures do not count. A group by day or hour that overlaps one is omitted.
+#[derive(Serialize, ToSchema)]
+pub struct IncompleteDays {
+    #[schema(example = 31)]
+    pub count: u64,
+    #[schema(format = Date, example = "2026-01-01")]
+    pub first: String,
+    #[schema(format = Date, example = "2026-01-31")]
+    pub last: String,
 }
 
 /// Where each figure comes from.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::read::{SalePart, SaleParts, span_of};
-use super::{Figures, SalesGroup, Spans};
+use super::super::read::{SalePart, SaleParts};
+use super::super::spans::Spans;
+use super::{Figures, SalesGroup};
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
 
@@ -160,20 +161,19 @@ impl GroupAccumulator {
             }
             self.rows += share.sales.len() as u64;
             // Sales are roughly ordered by time, so neighbours are mostly in one group.
-            let (spans, mut span) = (&self.spans, (i64::MAX, i64::MIN, 0_u32));
+            let (spans, mut span) = (&self.spans, ((i64::MAX, i64::MIN), 0_u32));
             let mut group_of = |at_us: i64| {
-                if at_us < span.0 || at_us >= span.1 {
-                    let at = span_of(spans, at_us)?;
-                    span = (spans[at].0, spans[at].1, at as u32);
+                if at_us < span.0.0 || at_us >= span.0.1 {
+                    span = spans.find(at_us)?;
                 }
-                Some(span.2)
+                Some(span.1)
             };
             let mut sales = share
                 .sales
                 .iter()
                 .filter_map(|sale| {
                     let name = numbers.get(sale.name as usize).copied().unwrap_or_default();
-                    // A sale without a group arrived after the groups were determined.
+                    // A sale without a group arrived after the groups were determined, or its day is incomplete.
                     Some(((group_of(sale.ordered_at_us)?, name, sale.currency), sale))
                 })
                 .peekable();
@@ -193,8 +193,7 @@ impl GroupAccumulator {
     pub(super) fn finish_before(&mut self, end_us: i64) {
         while let Some(entry) = self.open.first_entry() {
             let (span, _, currency) = *entry.key();
-            let ends = self.spans.get(span as usize).is_some_and(|span| span.1 <= end_us);
-            if !ends {
+            if !self.spans.ends_by(span, end_us) {
                 return;
             }
             let group = entry.remove();
@@ -238,12 +237,12 @@ impl Group {
         self.customers.bytes() + self.totals.bytes()
     }
 
-    fn done(mut self, spans: &[(i64, i64)], span: u32, currency: Currency) -> SalesGroup {
+    fn done(mut self, spans: &Spans, span: u32, currency: Currency) -> SalesGroup {
         let customers = self.customers.count();
         let mut totals = self.totals;
         let quantiles = [0.5, 0.95, 0.99].map(|q| totals.nearest_rank(q));
         SalesGroup {
-            start_us: spans.get(span as usize).map(|span| span.0).unwrap_or_default(),
+            start_us: spans.start_us(span),
             name: String::new(),
             currency,
             figures: Figures {
@@ -291,7 +290,7 @@ mod tests {
             revenue: total,
         };
         let share = |sales: Vec<SalePart>| (ShardId(0), SaleParts { sales, names: Vec::new() });
-        let mut adding = GroupAccumulator::new([(0, 100), (100, 200), (250, 300)].into());
+        let mut adding = GroupAccumulator::new(Spans::each(vec![(0, 100), (100, 200), (250, 300)]));
         adding.add(vec![
             share((0..100).map(|n| sale(n, n as u64 % 7, n + 1)).collect()),
             share(vec![sale(99, 3, 1_000), sale(100, 1, 5)]),

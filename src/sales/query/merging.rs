@@ -1,10 +1,10 @@
 //! Merges every shard's sums by group. The parts of a range that are not whole days are computed from single sales.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::super::read::{SaleParts, SalePartsCursor, SaleSplit, SalesSum, SumKey};
-use super::{Figures, SalesGroup, SalesQuery, SalesResult, Spans};
+use super::super::spans::Spans;
+use super::{Figures, SalesGroup, SalesQuery, SalesResult};
 use crate::base::money::Currency;
 use crate::orders::{ORDERS, SumsBy};
 use crate::query::{QueryError, Readers};
@@ -23,7 +23,7 @@ pub(super) async fn by_sums(
 ) -> Result<SalesResult, QueryError> {
     let (inner, edges) = parts(by, range);
     let single = if by == SumsBy::Product { SaleSplit::Product } else { SaleSplit::Category };
-    let (of, asked_spans) = (query.of.clone(), Arc::clone(&spans));
+    let (of, asked_spans) = (query.of.clone(), spans.clone());
     let shares: Vec<Share> = readers
         .ask_all((Vec::new(), Vec::new()), move |connection| {
             let sums = if inner.0 < inner.1 {
@@ -97,7 +97,7 @@ impl Merged {
     }
 }
 
-fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result<SalesResult, SketchError> {
+fn merge(shares: Vec<Share>, spans: &Spans, with_details: bool) -> Result<SalesResult, SketchError> {
     let mut groups: BTreeMap<(u32, String, Currency), Merged> = BTreeMap::new();
     let mut rows_scanned = 0;
     for (sums, singles) in shares {
@@ -113,9 +113,9 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
         for SaleParts { sales, names } in singles {
             rows_scanned += sales.len() as u64;
             for sale in sales {
-                let Some(span) = crate::sales::read::span_of(spans, sale.ordered_at_us) else { continue };
+                let Some(span) = spans.group_of(sale.ordered_at_us) else { continue };
                 let name = names.get(sale.name as usize).cloned().unwrap_or_default();
-                let merged = groups.entry((span as u32, name, sale.currency)).or_default();
+                let merged = groups.entry((span, name, sale.currency)).or_default();
                 merged.count(1, sale.units.into(), sale.revenue.into());
                 if with_details {
                     merged.more_customers.get_or_insert_default().insert_hash(sale.customer_key);
@@ -137,7 +137,7 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
                 false => None,
             };
             Ok(SalesGroup {
-                start_us: spans.get(span as usize).map(|span| span.0).unwrap_or_default(),
+                start_us: spans.start_us(span),
                 name,
                 currency,
                 figures: Figures { details, ..merged.figures },
@@ -145,5 +145,5 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
         })
         .collect::<Result<Vec<_>, SketchError>>()?;
     let estimated = with_details && !groups.is_empty();
-    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated, complete_from_us: None })
+    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated, ..SalesResult::default() })
 }

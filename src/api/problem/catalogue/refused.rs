@@ -244,10 +244,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         410,
         "sales-dropped",
         "Retention has deleted orders that the figures require",
-        "The range begins before orders that retention_orders has deleted, and the requested figures cannot be \
-         computed without them. The detail names the time from which they are complete: begin there, or omit the \
-         beginning. Unless retention_orders_sums is drop, orders, units and revenue of whole days remain \
-         (fields=orders,units,revenue), as do the estimates of precision=approx.",
+        "The range contains days (UTC) with orders that retention_orders has deleted, and the requested figures \
+         cannot be computed without them. The detail names the first and the last of these days and their number: \
+         request ranges without them, or omit the beginning to get the figures of all other days. A range without a \
+         beginning is refused only if no other day has sales. Unless retention_orders_sums is drop, orders, units \
+         and revenue of whole days remain (fields=orders,units,revenue), as do the estimates of precision=approx.",
     ),
     entry(
         Problem::ExportFailed,
