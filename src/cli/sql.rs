@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::FolderArgs;
-use crate::ops::output::{EXIT_FAILED, complain, say};
+use crate::ops::output::{EXIT_FAILED, EXIT_USAGE, complain, say};
 use crate::sql::{self, Format, Input, Reason, SqlError};
 
 /// The exit code of a program that SIGINT ended.
@@ -48,6 +48,11 @@ pub struct SqlArgs {
 /// Runs queries, or the prompt, or prints the script.
 #[must_use]
 pub fn sql(args: &SqlArgs) -> ExitCode {
+    // clap reads the flag `-csv` of sqlite3 as `-c sv`.
+    if args.commands.iter().any(|text| text == "sv") {
+        eprintln!("firehose: -csv is a flag of sqlite3; here it is --format csv");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let folder = FolderArgs { data: args.data.clone(), file: args.file.clone(), json: false };
     let data = match folder.load() {
         Ok(loaded) => loaded.config.data,
@@ -56,7 +61,8 @@ pub fn sql(args: &SqlArgs) -> ExitCode {
     if args.attach {
         return match sql::attach_script(&data, usize::from(args.group)) {
             Ok(script) => {
-                say(&script);
+                say(&script.text);
+                script.note.iter().for_each(|note| eprint!("{note}"));
                 ExitCode::SUCCESS
             }
             Err(why) => failed(&why),

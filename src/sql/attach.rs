@@ -15,28 +15,44 @@ const ATTACHED_MAX: usize = 10;
 /// The bytes of a path that need no encoding in a URI.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
 
+/// The script for a group of up to ten shards.
+#[derive(Debug)]
+pub struct AttachScript {
+    pub text: String,
+    /// The groups of a folder with more than ten shards, for the terminal: the script often goes to a file.
+    pub note: Option<String>,
+}
+
 /// Returns the script for a group of up to ten shards.
 ///
 /// # Errors
 /// The folder cannot be read, or has fewer groups.
-pub(super) fn script(data: &Path, group: usize) -> Result<String, String> {
+pub(super) fn script(data: &Path, group: usize) -> Result<AttachScript, String> {
     let folder = DataFolder::read_only(data).map_err(|error: FolderError| error.to_string())?;
     let shards: Vec<_> = folder.shards().collect();
     let groups = shards.chunks(ATTACHED_MAX).len();
     let Some(of_group) = shards.chunks(ATTACHED_MAX).nth(group - 1) else {
         return Err(format!(
-            "the folder has {} shards, which are {groups} groups of up to ten",
-            shards.len()
+            "there is no group {group}: {} in {} of up to ten",
+            counted(shards.len(), "shard"),
+            counted(groups, "group")
         ));
     };
     let first = (group - 1) * ATTACHED_MAX;
-    let mut text = format!("-- {} of {} shards of {}.\n", of_group.len(), shards.len(), line(data));
-    if groups > 1 {
-        text.push_str(&format!(
-            "-- SQLite attaches at most ten files, so this is group {group} of {groups} (--group N).\n\
-             -- Counts and sums of the groups may be added. For anything else, use firehose sql, which reads all shards.\n"
-        ));
-    }
+    let mut text =
+        format!("-- {} of {} of {}.\n", of_group.len(), counted(shards.len(), "shard"), line(data));
+    let note = (groups > 1).then(|| {
+        let last = first + of_group.len() - 1;
+        let range = if first == last { format!("shard {first}") } else { format!("shards {first} to {last}") };
+        format!(
+            "SQLite attaches at most ten files, so {} are {}: this is group {group} of {groups}, {range}.\n\
+             Print each group with --group 1 to --group {groups}, and run each script in a sqlite3 of its own.\n\
+             Counts and sums of the groups may be added. For anything else, use firehose sql, which reads all shards.\n",
+            counted(shards.len(), "shard"),
+            counted(groups, "group")
+        )
+    });
+    note.iter().flat_map(|note| note.lines()).for_each(|line| text += &format!("-- {line}\n"));
     text.push_str(
         "-- Run it with: sqlite3 -init THIS_FILE\n\
          -- Conditions on times do not reach an index in these views; firehose sql translates them.\n",
@@ -63,7 +79,12 @@ pub(super) fn script(data: &Path, group: usize) -> Result<String, String> {
         let selects: Vec<String> = names.iter().map(select).collect();
         let _ = writeln!(text, "CREATE TEMP VIEW {name} AS\n  {};", selects.join(&format!("\n  {union} ")));
     }
-    Ok(text)
+    Ok(AttachScript { text, note })
+}
+
+/// Returns a number with its noun.
+pub(super) fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Returns a path for a comment, which one line must contain.

@@ -10,8 +10,10 @@ use rusqlite::Connection;
 use super::plan::Sizes;
 use super::stop::{STEPS, Stop};
 use super::view::View;
+use super::work::Work;
 use crate::base::ids::ShardId;
-use crate::base::keys::KeyHasher;
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::shard::ids::{IdReader, IdsOf};
 use crate::shard::{
     DataFolder, FolderError, Identity, PartitionInfo, ShardError, Stream, check_current, is_made,
     open_reader, partitions_of,
@@ -21,6 +23,8 @@ use crate::shard::{
 const CACHE_KIB: i64 = 64 * 1024;
 /// Compiled statements of all shards together, each about 8 KB. A shard has at least 16.
 const STATEMENTS: usize = 2_048;
+/// Newest ids of all shards together that one query sorts, each 12 bytes. Those of the other shards are scanned.
+const SORTED_IDS: usize = 5_000_000;
 
 /// Why a folder cannot be queried. An answer from a part of the shards would be wrong, so one shard is enough.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +48,27 @@ pub(super) struct Reader {
     pub(super) connection: Rc<Connection>,
     /// The partitions by stream, as of the snapshot.
     partitions: RefCell<Vec<OfStream>>,
+    /// The ids that were looked up, as of the snapshot.
+    ids: RefCell<Vec<Lookups>>,
+    pub(super) work: Arc<Work>,
+}
+
+/// The lookups of ids in one snapshot.
+struct Lookups {
+    of: &'static IdsOf,
+    reader: IdReader,
+    /// Set if the newest ids are sorted, or are too many.
+    is_prepared: bool,
 }
 
 /// All shards of a folder.
 pub(super) struct Folder {
     pub(super) readers: RefCell<Vec<Rc<Reader>>>,
     pub(super) keys: KeyHasher,
-    stop: Arc<Stop>,
+    pub(super) stop: Arc<Stop>,
+    pub(super) work: Arc<Work>,
+    /// The remaining part of [`SORTED_IDS`].
+    sorted_ids: Cell<usize>,
     tenants: Cell<f64>,
     /// Sizes by view, as of the snapshot: SQLite asks for them many times for one statement.
     sizes: RefCell<Vec<(&'static str, Sizes)>>,
@@ -72,15 +90,18 @@ impl Folder {
             let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
         }
         let count = usize::from(found.manifest().shards);
+        let work = Arc::default();
         let readers = found
             .shards()
-            .map(|(id, folder)| Reader::open(id, folder.database(), count, &stop).map(Rc::new))
+            .map(|(id, folder)| Reader::open(id, folder.database(), count, (&stop, &work)).map(Rc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let keys = KeyHasher::new(&found.manifest().folder_id());
         let folder = Folder {
             readers: RefCell::new(readers),
             keys,
             stop,
+            work,
+            sorted_ids: Cell::new(SORTED_IDS),
             tenants: Cell::new(1.0),
             sizes: RefCell::default(),
         };
@@ -105,14 +126,18 @@ impl Folder {
     pub(super) fn begin(&self) -> Result<(), OpenError> {
         let count = usize::from(self.shards());
         self.sizes.borrow_mut().clear();
+        self.sorted_ids.set(SORTED_IDS);
+        self.work.reset();
         for reader in self.readers.borrow_mut().iter_mut() {
             let now = Identity::of(&reader.path).map_err(|error| reader.failed(&error.into()))?;
             if now.is_none() || now != reader.identity {
-                *reader = Rc::new(Reader::open(reader.id, reader.path.clone(), count, &self.stop)?);
+                *reader =
+                    Rc::new(Reader::open(reader.id, reader.path.clone(), count, (&self.stop, &self.work))?);
             }
         }
         let begun = self.each(|reader| {
             reader.partitions.borrow_mut().clear();
+            reader.ids.borrow_mut().clear();
             // Only the first read begins the transaction.
             reader.connection.execute_batch("BEGIN; SELECT 1 FROM partition LIMIT 1")?;
             check_current(&reader.connection)
@@ -129,6 +154,30 @@ impl Folder {
             // A read transaction that cannot be ended ends with the connection.
             let _ = reader.connection.execute_batch("ROLLBACK");
         }
+    }
+
+    /// Returns the rows of a shard that may have one of these ids.
+    pub(super) fn find(
+        &self,
+        reader: &Reader,
+        of: &'static IdsOf,
+        hashes: &[KeyHash],
+    ) -> Result<Vec<i64>, ShardError> {
+        reader.work.start_statement();
+        let mut all = reader.ids.borrow_mut();
+        if let Some(known) = all.iter_mut().find(|known| std::ptr::eq(known.of, of)) {
+            // The first lookup is often the only one. Sorting pays from the second one on.
+            if !known.is_prepared {
+                let sorted = known.reader.sort(&reader.connection, self.sorted_ids.get())?;
+                self.sorted_ids.set(self.sorted_ids.get().saturating_sub(sorted));
+                known.is_prepared = true;
+            }
+            return known.reader.find(&reader.connection, hashes);
+        }
+        let ids = IdReader::open(&reader.connection, of)?;
+        let found = ids.find(&reader.connection, hashes);
+        all.push(Lookups { of, reader: ids, is_prepared: false });
+        found
     }
 
     /// Estimates the size of a view.
@@ -157,7 +206,12 @@ fn count_of(reader: &Reader, sql: &str) -> Result<f64, ShardError> {
 }
 
 impl Reader {
-    fn open(id: ShardId, path: PathBuf, shards: usize, stop: &Arc<Stop>) -> Result<Reader, OpenError> {
+    fn open(
+        id: ShardId,
+        path: PathBuf,
+        shards: usize,
+        (stop, work): (&Arc<Stop>, &Arc<Work>),
+    ) -> Result<Reader, OpenError> {
         let failed = |error: ShardError| OpenError::Shard { id, path: path.clone(), why: remedy(&error) };
         let identity = Identity::of(&path).map_err(|error| failed(error.into()))?;
         if identity.is_none() {
@@ -167,8 +221,12 @@ impl Reader {
         let set = |connection: &mut Connection| {
             connection.pragma_update(None, "cache_size", -(CACHE_KIB / shards as i64).max(256))?;
             connection.set_prepared_statement_cache_capacity((STATEMENTS / shards).clamp(16, 256));
-            let stop = Arc::clone(stop);
-            connection.progress_handler(STEPS, Some(move || stop.reason().is_some()))?;
+            let (stop, work) = (Arc::clone(stop), Arc::clone(work));
+            let progress = move || {
+                work.tick();
+                stop.reason().is_some()
+            };
+            connection.progress_handler(STEPS, Some(progress))?;
             match is_made(connection)? {
                 true => check_current(connection),
                 false => {
@@ -177,7 +235,16 @@ impl Reader {
             }
         };
         set(&mut connection).map_err(failed)?;
-        Ok(Reader { id, path, identity, connection: Rc::new(connection), partitions: RefCell::default() })
+        let (partitions, ids) = (RefCell::default(), RefCell::default());
+        Ok(Reader {
+            id,
+            path,
+            identity,
+            connection: Rc::new(connection),
+            partitions,
+            ids,
+            work: Arc::clone(work),
+        })
     }
 
     /// Returns the partitions of a stream, as of the snapshot.

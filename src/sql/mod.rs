@@ -17,14 +17,19 @@
 mod ask;
 mod attach;
 mod commands;
+mod completion;
 mod error;
 mod folder;
 mod guard;
+mod kept;
+mod list;
 mod output;
 mod plan;
 mod prompt;
 mod rows;
 mod scan;
+mod script;
+mod select;
 mod session;
 mod statements;
 mod stop;
@@ -32,8 +37,9 @@ mod table;
 mod times;
 mod view;
 mod views;
+mod work;
 
-use std::io::{self, BufRead, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -41,10 +47,11 @@ use std::time::Duration;
 
 use signal_hook::consts::SIGINT;
 
+pub use self::attach::AttachScript;
 use self::commands::Next;
 pub use self::error::SqlError;
-use self::guard::STATEMENT_BYTES_MAX;
 pub use self::output::Format;
+use self::script::{Script, Source};
 use self::session::Session;
 pub use self::stop::Reason;
 
@@ -82,14 +89,16 @@ fn run(data: &Path, input: Input<'_>, limit: Option<Duration>, format: Format) -
     signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(interrupted))?;
     signal_hook::flag::register(SIGINT, Arc::clone(interrupted))?;
     match input {
-        Input::Texts(texts) => texts.iter().try_for_each(|text| {
-            if text.trim_start().starts_with('.') {
-                return run_command(&mut session, text).map(|_| ());
+        Input::Texts(texts) => {
+            for text in texts {
+                if Script::new(Source::Argument).run(&mut session, text)? == Next::Quit {
+                    break;
+                }
             }
-            run_all(&mut session, text.clone())
-        }),
+            Ok(())
+        }
         Input::Stdin if io::stdin().is_terminal() => prompt::run(&mut session),
-        Input::Stdin => run_stdin(&mut session),
+        Input::Stdin => Script::new(Source::Stdin).read(&mut session, io::stdin().lock()).map(drop),
     }
 }
 
@@ -97,58 +106,6 @@ fn run(data: &Path, input: Input<'_>, limit: Option<Duration>, format: Format) -
 ///
 /// # Errors
 /// The reason why there is none.
-pub fn attach_script(data: &Path, group: usize) -> Result<String, String> {
+pub fn attach_script(data: &Path, group: usize) -> Result<AttachScript, String> {
     attach::script(data, group)
-}
-
-/// Runs the statements of a text. The last one needs no semicolon.
-fn run_all(session: &mut Session, mut text: String) -> Result<(), SqlError> {
-    while let Some(statement) = statements::take(&mut text) {
-        if !statements::is_blank(&statement) {
-            session.run(&statement)?;
-        }
-    }
-    if statements::is_blank(&text) { Ok(()) } else { session.run(&text) }
-}
-
-/// Runs a command that begins with a dot, and prints its text.
-fn run_command(session: &mut Session, line: &str) -> Result<Next, SqlError> {
-    let (shown, next) = commands::run(session, line).map_err(SqlError::Sql)?;
-    session.sink.buffer.extend_from_slice(shown.as_bytes());
-    session.sink.flush()?;
-    Ok(next)
-}
-
-/// Runs the statements and commands of standard input, each as soon as it is complete.
-fn run_stdin(session: &mut Session) -> Result<(), SqlError> {
-    let mut input = io::stdin().lock();
-    let mut text = String::new();
-    loop {
-        let before = text.len();
-        let room = STATEMENT_BYTES_MAX + 1 - before.min(STATEMENT_BYTES_MAX);
-        let read =
-            (&mut input).take(room as u64).read_line(&mut text).map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidData => SqlError::Sql("the input is not UTF-8".to_owned()),
-                _ => error.into(),
-            })?;
-        if read == 0 {
-            return run_all(session, text);
-        }
-        if text.len() > STATEMENT_BYTES_MAX {
-            return Err(SqlError::Sql(format!("a statement has more than {STATEMENT_BYTES_MAX} bytes")));
-        }
-        let line = &text[before..];
-        if line.trim_start().starts_with('.') && statements::is_blank(&text[..before]) {
-            if run_command(session, line)? == Next::Quit {
-                return Ok(());
-            }
-            text.clear();
-        } else if line.contains(';') {
-            while let Some(statement) = statements::take(&mut text) {
-                if !statements::is_blank(&statement) {
-                    session.run(&statement)?;
-                }
-            }
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use rusqlite::vtab::{IndexConstraintOp, IndexFlags, IndexInfo};
 
-use super::view::{From, Kind, SHARD, View};
+use super::view::{From, Kind, SHARD, TENANT, Test, View};
 
 /// A comparison of a column with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,11 @@ pub(super) enum Op {
     Ge,
     Like,
     Glob,
+    /// One of the values of a list.
+    In,
 }
 
-const OPS: [Op; 7] = [Op::Eq, Op::Lt, Op::Le, Op::Gt, Op::Ge, Op::Like, Op::Glob];
+const OPS: [Op; 8] = [Op::Eq, Op::Lt, Op::Le, Op::Gt, Op::Ge, Op::Like, Op::Glob, Op::In];
 
 impl Op {
     fn of(op: &IndexConstraintOp) -> Option<Op> {
@@ -46,6 +48,7 @@ impl Op {
             Op::Ge => ">=",
             Op::Like => "LIKE",
             Op::Glob => "GLOB",
+            Op::In => "IN",
         }
     }
 
@@ -111,6 +114,11 @@ impl Plan {
         };
         Some(Plan { conditions, order, columns })
     }
+
+    /// Returns `true` if the shard and the row are fixed, so that no other way is faster.
+    pub(super) fn reads_row_ids(&self, view: &View) -> bool {
+        fixes_row(view, &self.conditions)
+    }
 }
 
 /// The sizes on which costs depend.
@@ -125,10 +133,13 @@ pub(super) struct Sizes {
 /// A row that is read costs 1. These are the costs of beginning a statement and of finding a row by its hashed id.
 const BEGIN: f64 = 20.0;
 const FIND: f64 = 60.0;
+/// The estimated number of values of a list, which is SQLite's own estimate.
+const LIST: f64 = 25.0;
 
 /// Chooses the plan for the conditions that SQLite offers.
 pub(super) fn choose(view: &View, info: &mut IndexInfo, sizes: &Sizes) -> rusqlite::Result<()> {
     let mut conditions = Vec::new();
+    let mut lists = Vec::new();
     let offered: Vec<_> = info
         .constraints()
         .map(|offer| (offer.column(), Op::of(&offer.operator()), offer.is_usable()))
@@ -138,8 +149,22 @@ pub(super) fn choose(view: &View, info: &mut IndexInfo, sizes: &Sizes) -> rusqli
         let Some(kind) = view.columns.get(column).map(|column| column.kind) else { continue };
         // A pattern is a range of times. Of other columns it selects no range that an index has.
         let is_served = if op.is_pattern() { kind == Kind::Time } else { info.collation(place)? == "BINARY" };
-        if is_served {
-            conditions.push((column, op));
+        if !is_served {
+            continue;
+        }
+        if is_list_column(view, column) && info.is_in_constraint(place)? {
+            lists.push((place, column));
+            continue;
+        }
+        conditions.push((column, op));
+        info.constraint_usage(place).set_argv_index(conditions.len() as i32);
+    }
+    // SQLite would open the table once for each value of a list. The table therefore gets the whole list at once. If
+    // the other conditions select single rows, SQLite compares these with the list.
+    if !selects_rows(view, &conditions) {
+        for (place, column) in lists {
+            let is_whole = info.set_in_constraint(place, true)?;
+            conditions.push((column, if is_whole { Op::In } else { Op::Eq }));
             info.constraint_usage(place).set_argv_index(conditions.len() as i32);
         }
     }
@@ -156,6 +181,30 @@ pub(super) fn choose(view: &View, info: &mut IndexInfo, sizes: &Sizes) -> rusqli
     info.set_idx_num(plan.columns as i32);
     info.set_idx_str(&Shown(&plan, view).to_string());
     Ok(())
+}
+
+/// Returns `true` if the shards compare the column with a list. The values of the others are ranges or numbers of each
+/// shard, so SQLite opens the table for each value.
+fn is_list_column(view: &View, column: usize) -> bool {
+    let column = &view.columns[column];
+    let is_compared = match column.kind {
+        Kind::Text | Kind::Label | Kind::Integer | Kind::Number => true,
+        Kind::Time | Kind::Shard => false,
+    };
+    is_compared && !matches!(column.test, Test::Tenant(_) | Test::OrderRow(_)) && column.name != TENANT
+}
+
+/// Returns `true` if the conditions select one row, or the items of one order.
+fn selects_rows(view: &View, conditions: &[(usize, Op)]) -> bool {
+    let fixed = |name: &str| view.find(name).is_some_and(|column| conditions.contains(&(column, Op::Eq)));
+    let by_id = view.lookup.is_some() && view.route.is_some_and(|[tenant, id]| fixed(tenant) && fixed(id));
+    by_id || fixes_row(view, conditions)
+}
+
+/// Returns `true` if the conditions fix the shard and the row, which one search finds.
+fn fixes_row(view: &View, conditions: &[(usize, Op)]) -> bool {
+    let fixed = |name: &str| view.find(name).is_some_and(|column| conditions.contains(&(column, Op::Eq)));
+    fixed(SHARD) && view.row.is_some_and(fixed)
 }
 
 /// Returns the order that the shards can keep: that of one time, by an index whose other columns are fixed.
@@ -185,11 +234,14 @@ impl Estimate {
     fn of(view: &View, plan: &Plan, sizes: &Sizes) -> Estimate {
         let has = |name: &str, op: Op| plan.conditions.contains(&(view.column(name), op));
         let fixed = |name: &str| has(name, Op::Eq);
+        let listed = |name: &str| has(name, Op::In);
         let one_shard = view.find(SHARD).is_some_and(|_| fixed(SHARD));
         let routed = view.route.is_some_and(|[tenant, id]| fixed(tenant) && fixed(id));
-        if routed && view.lookup.is_some() {
-            let is_unique = view.row == Some("id");
-            return Estimate { rows: if is_unique { 1.0 } else { 3.0 }, cost: FIND, is_unique };
+        let lists = view.route.is_some_and(|[tenant, id]| fixed(tenant) && listed(id));
+        if (routed || lists) && view.lookup.is_some() {
+            let is_row = view.row == Some("id");
+            let (rows, ids) = (if is_row { 1.0 } else { 3.0 }, if routed { 1.0 } else { LIST });
+            return Estimate { rows: rows * ids, cost: FIND * ids, is_unique: is_row && routed };
         }
         if one_shard && view.row.is_some_and(fixed) {
             let rows = if view.row == Some("id") { 1.0 } else { 3.0 };
@@ -197,7 +249,7 @@ impl Estimate {
         }
         let share = |name: &str| match name {
             SHARD => 1.0 / sizes.shards,
-            "tenant_id" => 1.0 / sizes.tenants,
+            TENANT => 1.0 / sizes.tenants,
             "status" => 0.2,
             "event_id" | "anomaly_id" => 1.0 / sizes.rows.max(1.0),
             _ => 1.0 / 1_000.0,
@@ -216,7 +268,11 @@ impl Estimate {
         let by_index = |index: &&[&str]| {
             let prefix = index.iter().take_while(|name| fixed(name)).count();
             let fixed: f64 = index[..prefix].iter().map(|name| share(name)).product();
-            fixed * index.get(prefix).map_or(1.0, |name| range(name))
+            let of_next = |name: &&str| match listed(name) {
+                true => (share(name) * LIST).min(1.0),
+                false => range(name),
+            };
+            fixed * index.get(prefix).map_or(1.0, of_next)
         };
         let mut read = view.indexes.iter().map(by_index).fold(1.0_f64, f64::min);
         if let Some(time) = view.time {
@@ -231,8 +287,17 @@ impl Estimate {
             _ => (sizes.partitions / sizes.shards * shards * view.time.map_or(1.0, range)).max(shards),
         };
         let read_rows = (read * sizes.rows).max(1.0);
-        let rest: f64 =
-            plan.conditions.iter().map(|(_, op)| if *op == Op::Eq { 0.25 } else { 0.5 }).product();
+        // An id without its tenant is not searched, but few rows have it.
+        let is_id = |column: usize| {
+            view.lookup.is_some() && view.route.is_some_and(|[_, id]| view.column(id) == column)
+        };
+        let part = |(column, op): &(usize, Op)| match op {
+            Op::Eq if is_id(*column) => sizes.tenants / sizes.rows.max(1.0),
+            Op::In if is_id(*column) => LIST * sizes.tenants / sizes.rows.max(1.0),
+            Op::Eq => 0.25,
+            _ => 0.5,
+        };
+        let rest: f64 = plan.conditions.iter().map(part).map(|part| part.min(1.0)).product();
         let rows = if read < 1.0 { read_rows } else { (read_rows * rest).max(1.0) };
         Estimate { rows, cost: statements * BEGIN + read_rows, is_unique: false }
     }
@@ -246,7 +311,7 @@ mod tests {
     #[test]
     fn a_plan_reads_back_from_its_text() {
         let view = views::find("orders").unwrap();
-        let conditions = vec![(1, Op::Eq), (8, Op::Ge), (8, Op::Like), (9, Op::Gt)];
+        let conditions = vec![(1, Op::Eq), (2, Op::In), (8, Op::Ge), (8, Op::Like), (9, Op::Gt)];
         for (conditions, order) in
             [(conditions, Some((8, true))), (Vec::new(), None), (vec![(0, Op::Lt)], Some((8, false)))]
         {

@@ -8,18 +8,28 @@ use rusqlite::types::{Value, ValueRef};
 
 use super::ask::{Ask, Target};
 use super::folder::{Folder, Reader};
+use super::kept::{Kept, Repeated};
+use super::list::copy;
+use super::plan::Plan;
 use super::rows::Reading;
+use crate::shard::ShardError;
 
 /// A running scan.
 pub(super) struct Scan {
     ask: Ask,
     folder: Rc<Folder>,
     rows: Rows,
+    repeated: Option<Rc<Repeated>>,
 }
 
 enum Rows {
-    InTurn { targets: std::vec::IntoIter<Target>, current: Option<Head> },
+    InTurn {
+        targets: std::vec::IntoIter<Target>,
+        current: Option<Head>,
+    },
     Merged(Merge),
+    /// From a copy; no rows at the end.
+    Kept(Rc<Kept>, Option<Reading>),
 }
 
 /// The current row of one target.
@@ -42,20 +52,57 @@ struct Merge {
 
 impl Scan {
     /// Starts a scan at its first row.
-    pub(super) fn start(folder: &Rc<Folder>, ask: Ask) -> rusqlite::Result<Scan> {
+    pub(super) fn start(
+        folder: &Rc<Folder>,
+        ask: Ask,
+        repeated: Option<Rc<Repeated>>,
+    ) -> rusqlite::Result<Scan> {
+        let before = folder.work.steps();
+        if let Some(repeated) = &repeated {
+            if let Some(kept) = kept(folder, repeated)? {
+                let reading = kept.search(&ask)?;
+                let rows = Rows::Kept(kept, Some(reading));
+                let mut scan = Scan { ask, folder: Rc::clone(folder), rows, repeated: None };
+                scan.advance()?;
+                return Ok(scan);
+            }
+            repeated.open();
+        }
         let targets = ask.targets(folder)?;
         let rows = match ask.order() {
             None => Rows::InTurn { targets: targets.into_iter(), current: None },
             Some(is_descending) => Rows::Merged(Merge::new(targets, is_descending, ask.is_distinct())),
         };
-        let mut scan = Scan { ask, folder: Rc::clone(folder), rows };
-        scan.advance()?;
+        let mut scan = Scan { ask, folder: Rc::clone(folder), rows, repeated };
+        scan.step()?;
+        scan.count_from(before);
         Ok(scan)
     }
 
     pub(super) fn advance(&mut self) -> rusqlite::Result<()> {
-        let Scan { ask, folder, rows } = self;
+        let before = self.folder.work.steps();
+        self.step()?;
+        self.count_from(before);
+        Ok(())
+    }
+
+    fn count_from(&self, steps: u64) {
+        if let Some(repeated) = &self.repeated {
+            repeated.add(self.folder.work.steps() - steps);
+        }
+    }
+
+    fn step(&mut self) -> rusqlite::Result<()> {
+        let Scan { ask, folder, rows, .. } = self;
         match rows {
+            Rows::Kept(_, reading) => {
+                if let Some(rows) = reading
+                    && !rows.advance()?
+                {
+                    *reading = None;
+                }
+                Ok(())
+            }
             Rows::InTurn { targets, current } => loop {
                 if let Some(head) = current
                     && head.advance()?
@@ -78,15 +125,26 @@ impl Scan {
         match &self.rows {
             Rows::InTurn { current, .. } => current.as_ref(),
             Rows::Merged(merge) => merge.current.map(|at| &merge.open[at].1),
+            Rows::Kept(..) => None,
         }
     }
 
     pub(super) fn is_at_end(&self) -> bool {
-        self.head().is_none()
+        match &self.rows {
+            Rows::Kept(_, reading) => reading.is_none(),
+            _ => self.head().is_none(),
+        }
     }
 
     /// Passes a column of the current row to `read`, with the number of the row's shard.
     pub(super) fn column<T>(&self, column: usize, read: impl FnOnce(ValueRef<'_>, u16) -> T) -> T {
+        if let Rows::Kept(kept, Some(reading)) = &self.rows {
+            let shard = reading.column(kept.columns.len(), |value| value.as_i64().unwrap_or(0) as u16);
+            return match kept.columns.iter().position(|kept| *kept == column) {
+                Some(place) => reading.column(place, |value| read(value, shard)),
+                None => read(ValueRef::Null, shard),
+            };
+        }
         let Some(head) = self.head() else { return read(ValueRef::Null, 0) };
         match self.ask.place(column) {
             Some(place) => head.reading.column(place, |value| read(value, head.reader.id.0)),
@@ -95,9 +153,36 @@ impl Scan {
     }
 }
 
+/// Returns the copy for a plan that was opened often. Copies the rows when it is due.
+fn kept(folder: &Rc<Folder>, of: &Rc<Repeated>) -> rusqlite::Result<Option<Rc<Kept>>> {
+    if let Some(kept) = of.kept() {
+        return Ok(Some(kept));
+    }
+    let sizes = folder.sizes(of.view).map_err(|error| Error::ModuleError(error.to_string()))?;
+    if !of.is_due(sizes.rows) {
+        return Ok(None);
+    }
+    let failed = |error: ShardError| Error::ModuleError(format!("the copy of {}: {error}", of.view.name));
+    let kept = Kept::create(of, &folder.stop).map_err(failed)?;
+    let columns = kept.columns.iter().fold(0, |bits, column| bits | 1 << column);
+    let whole = Plan { conditions: Vec::new(), order: None, columns };
+    let mut scan = Scan::start(folder, Ask::new(folder, of.view, whole, Vec::new()), None)?;
+    while !scan.is_at_end() {
+        let mut row = Vec::with_capacity(kept.columns.len() + 1);
+        row.extend(kept.columns.iter().map(|column| scan.column(*column, |value, _| copy(value))));
+        row.push(scan.column(0, |_, shard| Value::Integer(shard.into())));
+        kept.insert(row).map_err(failed)?;
+        scan.advance()?;
+    }
+    kept.index(of).map_err(failed)?;
+    folder.work.copy_view();
+    Ok(Some(of.keep(kept)))
+}
+
 impl Head {
     fn open(ask: &Ask, folder: &Folder, target: &Target) -> rusqlite::Result<Head> {
         let reader = Rc::clone(&folder.readers.borrow()[usize::from(target.shard)]);
+        folder.work.start_statement();
         let (sql, values) = ask.statement(target);
         match Reading::start(&reader.connection, &sql, &values) {
             Ok(reading) => Ok(Head { reading, reader }),
@@ -106,38 +191,22 @@ impl Head {
     }
 
     fn advance(&mut self) -> rusqlite::Result<bool> {
-        self.reading.advance().map_err(|error| named(&self.reader, error))
+        let has_row = self.reading.advance().map_err(|error| named(&self.reader, error))?;
+        if has_row {
+            self.reader.work.read_row();
+        }
+        Ok(has_row)
     }
 
     /// Returns values of the current row.
     fn values(&self, places: std::ops::Range<usize>) -> Vec<Value> {
-        places.map(|place| self.reading.column(place, Value::from_ref)).collect()
+        places.map(|place| self.reading.column(place, copy)).collect()
     }
 }
 
 /// Adds the shard to an error.
 fn named(reader: &Reader, error: Error) -> Error {
     Error::ModuleError(reader.failed(&error.into()).to_string())
-}
-
-trait FromRef {
-    fn from_ref(value: ValueRef<'_>) -> Value;
-}
-
-impl FromRef for Value {
-    /// Copies a value. Names are valid UTF-8; other bytes would be a blob.
-    fn from_ref(value: ValueRef<'_>) -> Value {
-        match value {
-            ValueRef::Text(text) => match std::str::from_utf8(text) {
-                Ok(text) => Value::Text(text.to_owned()),
-                Err(_) => Value::Blob(text.to_vec()),
-            },
-            ValueRef::Null => Value::Null,
-            ValueRef::Integer(number) => Value::Integer(number),
-            ValueRef::Real(number) => Value::Real(number),
-            ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
-        }
-    }
 }
 
 /// Compares keys as SQLite sorts them. Keys are integers or texts.

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use super::error::{SqlError, describe};
 use super::folder::Folder;
 use super::guard::{self, Refusal};
+use super::kept::Repeats;
 use super::output::{Format, Rows, Sink};
 use super::stop::Stop;
 use super::table::create_tables;
@@ -19,10 +20,13 @@ use crate::shard::open_private;
 pub(super) struct Session {
     connection: Connection,
     folder: Rc<Folder>,
+    repeats: Rc<Repeats>,
     pub(super) stop: Arc<Stop>,
     refusal: Refusal,
     pub(super) format: Format,
     pub(super) has_timer: bool,
+    pub(super) has_stats: bool,
+    pub(super) has_header: bool,
     pub(super) sink: Sink,
 }
 
@@ -30,26 +34,40 @@ impl Session {
     pub(super) fn open(data: &Path, limit: Option<Duration>, format: Format) -> Result<Session, SqlError> {
         let stop = Arc::new(Stop::new(data.to_owned(), limit));
         let folder = Rc::new(Folder::open(data, Arc::clone(&stop))?);
-        let failed = |error: rusqlite::Error| SqlError::Sql(describe(&error));
+        let failed = |error: rusqlite::Error| describe(&error, 1);
+        let repeats = Rc::default();
         let mut connection = open_private().map_err(|error| SqlError::Sql(error.to_string()))?;
-        create_tables(&connection, &folder).map_err(failed)?;
+        create_tables(&connection, &folder, &repeats).map_err(failed)?;
         let refusal = guard::restrict(&mut connection).map_err(failed)?;
         let ends = Arc::clone(&stop);
         let progress = move || ends.reason().is_some();
         connection.progress_handler(super::stop::STEPS, Some(progress)).map_err(failed)?;
+        let (has_timer, has_stats) = (false, false);
         let sink = Sink::new(Arc::clone(&stop));
-        Ok(Session { connection, folder, stop, refusal, format, has_timer: false, sink })
+        Ok(Session {
+            connection,
+            folder,
+            repeats,
+            stop,
+            refusal,
+            format,
+            has_timer,
+            has_stats,
+            has_header: true,
+            sink,
+        })
     }
 
-    /// Runs one statement and writes its result.
-    pub(super) fn run(&mut self, sql: &str) -> Result<(), SqlError> {
+    /// Runs one statement, which begins at this line of its source, and writes its result.
+    pub(super) fn run(&mut self, sql: &str, line: usize) -> Result<(), SqlError> {
         let began_us = clock::monotonic_us();
         self.stop.begin();
-        let result = self.folder.begin().map_err(SqlError::from).and_then(|()| self.write(sql));
+        let result = self.folder.begin().map_err(SqlError::from).and_then(|()| self.write(sql, line));
         self.folder.end();
+        self.repeats.clear();
         self.stop.end();
         let result = match (result, self.stop.ended()) {
-            (Err(SqlError::Sql(_)), Some(reason)) => {
+            (Err(SqlError::Sql(_) | SqlError::Marked(_)), Some(reason)) => {
                 Err(SqlError::Stopped(reason, self.stop.explain(reason)))
             }
             (result, _) => result,
@@ -57,14 +75,18 @@ impl Session {
         if self.has_timer {
             eprintln!("{:.3} s", (clock::monotonic_us() - began_us) as f64 / 1e6);
         }
+        if self.has_stats {
+            eprintln!("{}", self.folder.work.describe());
+        }
         result
     }
 
-    fn write(&mut self, sql: &str) -> Result<(), SqlError> {
+    fn write(&mut self, sql: &str, line: usize) -> Result<(), SqlError> {
         let Session { connection, refusal, format, sink, .. } = self;
+        let has_header = self.has_header;
         refusal.take();
         let failed =
-            |error: rusqlite::Error| SqlError::Sql(refusal.take().unwrap_or_else(|| describe(&error)));
+            |error: rusqlite::Error| refusal.take().map_or_else(|| describe(&error, line), SqlError::Sql);
         let mut statement = connection.prepare(sql).map_err(failed)?;
         let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         // VACUUM and REINDEX ask for no permission. Neither is run.
@@ -76,7 +98,7 @@ impl Session {
         }
         let is_plan = statement.is_explain() == 2;
         let count = columns.len();
-        let mut rows = Rows::begin(*format, columns, is_plan, &mut sink.buffer);
+        let mut rows = Rows::begin(*format, columns, (is_plan, has_header), &mut sink.buffer);
         let mut found = statement.raw_query();
         let result = loop {
             let row = match found.next() {

@@ -7,33 +7,43 @@ use std::ffi::{CStr, CString};
 use std::os::raw::c_int;
 use std::rc::Rc;
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::vtab::{
-    Context, CreateVTab, Filters, IndexInfo, Module, VTab, VTabConnection, VTabCursor, VTabKind,
+    Context, CreateVTab, Filters, InValues, IndexInfo, Module, VTab, VTabConnection, VTabCursor, VTabKind,
     sqlite3_vtab, sqlite3_vtab_cursor,
 };
 use rusqlite::{Connection, Error};
 
 use super::ask::Ask;
 use super::folder::Folder;
-use super::plan::{self, Plan};
+use super::kept::Repeats;
+use super::list::{Given, VALUES_MAX, copy};
+use super::plan::{self, Op, Plan};
 use super::scan::Scan;
 use super::times;
 use super::view::{Kind, View};
 use super::views::{self, VIEWS};
 
 thread_local! {
-    /// The folder whose tables are being created on this thread. SQLite passes no reference that one thread owns.
-    static CREATING: RefCell<Option<Rc<Folder>>> = const { RefCell::new(None) };
+    /// The folder whose tables are being created on this thread, and the plans of its queries. SQLite passes no
+    /// reference that one thread owns.
+    static CREATING: RefCell<Option<Of>> = const { RefCell::new(None) };
 }
+
+type Of = (Rc<Folder>, Rc<Repeats>);
 
 /// The name of the module.
 const MODULE: &str = "firehose";
 
 /// Creates a table for every view.
-pub(super) fn create_tables(connection: &Connection, folder: &Rc<Folder>) -> rusqlite::Result<()> {
+pub(super) fn create_tables(
+    connection: &Connection,
+    folder: &Rc<Folder>,
+    repeats: &Rc<Repeats>,
+) -> rusqlite::Result<()> {
     connection.create_module(MODULE, const { &Module::<Table>::read_only_module().without_rowid() }, None)?;
-    CREATING.set(Some(Rc::clone(folder)));
+    CREATING.set(Some((Rc::clone(folder), Rc::clone(repeats))));
     let created = VIEWS.iter().try_for_each(|(name, _)| {
         connection.execute_batch(&format!("CREATE VIRTUAL TABLE {name} USING {MODULE}()"))
     });
@@ -45,7 +55,7 @@ pub(super) fn create_tables(connection: &Connection, folder: &Rc<Folder>) -> rus
 struct Table {
     base: sqlite3_vtab,
     view: &'static View,
-    folder: Rc<Folder>,
+    of: Of,
 }
 
 // SAFETY: the structure has C's layout and begins with SQLite's.
@@ -63,21 +73,22 @@ unsafe impl VTab<'_> for Table {
     ) -> rusqlite::Result<(Cow<'static, CStr>, Table)> {
         let unknown = || Error::ModuleError("there is no such view".to_owned());
         let view = std::str::from_utf8(name).ok().and_then(views::find).ok_or_else(unknown)?;
-        let folder = CREATING.with_borrow(Clone::clone).ok_or_else(unknown)?;
+        let of = CREATING.with_borrow(Clone::clone).ok_or_else(unknown)?;
         let declaration = CString::new(view.declaration())?;
-        Ok((Cow::Owned(declaration), Table { base: sqlite3_vtab::default(), view, folder }))
+        Ok((Cow::Owned(declaration), Table { base: sqlite3_vtab::default(), view, of }))
     }
 
     fn best_index(&self, info: &mut IndexInfo) -> rusqlite::Result<bool> {
-        let sizes = self.folder.sizes(self.view).map_err(|error| Error::ModuleError(error.to_string()))?;
+        let (folder, _) = &self.of;
+        let sizes = folder.sizes(self.view).map_err(|error| Error::ModuleError(error.to_string()))?;
         plan::choose(self.view, info, &sizes)?;
         Ok(true)
     }
 
     fn open(&mut self) -> rusqlite::Result<Cursor> {
-        let folder = Rc::clone(&self.folder);
         let text = RefCell::new(Vec::with_capacity(32));
-        Ok(Cursor { base: sqlite3_vtab_cursor::default(), view: self.view, folder, scan: None, text })
+        let of = self.of.clone();
+        Ok(Cursor { base: sqlite3_vtab_cursor::default(), view: self.view, of, scan: None, text })
     }
 }
 
@@ -85,11 +96,23 @@ impl CreateVTab<'_> for Table {
     const KIND: VTabKind = VTabKind::Default;
 }
 
+/// Returns the values of a list, unless they are too many.
+fn list(mut values: InValues<'_>) -> rusqlite::Result<Option<Vec<Value>>> {
+    let mut list = Vec::new();
+    while let Some(value) = values.next()? {
+        if list.len() == VALUES_MAX {
+            return Ok(None);
+        }
+        list.push(copy(value));
+    }
+    Ok(Some(list))
+}
+
 #[repr(C)]
 struct Cursor {
     base: sqlite3_vtab_cursor,
     view: &'static View,
-    folder: Rc<Folder>,
+    of: Of,
     scan: Option<Scan>,
     /// The text of a time.
     text: RefCell<Vec<u8>>,
@@ -102,9 +125,17 @@ unsafe impl VTabCursor for Cursor {
         self.scan = None;
         let plan = plan.and_then(|text| Plan::parse(self.view, text, columns as u32));
         let plan = plan.ok_or_else(|| Error::ModuleError("unknown plan".to_owned()))?;
-        let values: Vec<ValueRef<'_>> = values.iter().collect();
-        let ask = Ask::new(&self.folder, self.view, plan, &values);
-        self.scan = Some(Scan::start(&self.folder, ask)?);
+        let (folder, repeats) = &self.of;
+        let mut given = Vec::with_capacity(plan.conditions.len());
+        for ((place, value), (_, op)) in values.iter().enumerate().zip(&plan.conditions) {
+            given.push(match op {
+                Op::In => Given::List(list(values.in_values(place)?)?),
+                _ => Given::One(copy(value)),
+            });
+        }
+        let repeated = repeats.of(self.view, &plan);
+        let ask = Ask::new(folder, self.view, plan, given);
+        self.scan = Some(Scan::start(folder, ask, repeated)?);
         Ok(())
     }
 

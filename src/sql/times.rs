@@ -46,6 +46,7 @@ impl Times {
             Op::Ge => Times { from: first(at_least), to: None },
             Op::Like => return Some(starting_with(&prefix(text, b"%_").to_ascii_uppercase())),
             Op::Glob => return Some(starting_with(prefix(text, b"*?["))),
+            Op::In => return None,
         };
         // An end that no time reaches is not an end.
         let times = Times {

@@ -5,6 +5,8 @@ use crate::shard::ids::IdsOf;
 
 /// The name of the column with the number of the shard.
 pub(super) const SHARD: &str = "shard";
+/// The name of the column with the tenant.
+pub(super) const TENANT: &str = "tenant_id";
 
 /// One view over all shards.
 pub(super) struct View {
@@ -25,7 +27,7 @@ pub(super) struct View {
     pub(super) row: Option<&'static str>,
     /// The tenant and the id whose hash selects the shard.
     pub(super) route: Option<[&'static str; 2]>,
-    /// The index of hashed ids, which finds the row of a routed id, and the condition that selects that row.
+    /// The index of hashed ids, which finds the row of a routed id, and the condition that selects the row `{r}`.
     pub(super) lookup: Option<(&'static IdsOf, &'static str)>,
     /// If a row may be in several shards: expressions that equal rows have in common and by which a shard can sort.
     /// Empty: a row is in one shard only.

@@ -64,13 +64,17 @@ fn an_older_sqlite_attaches_the_shards_and_counts_the_same_rows() {
     let (folder, mut chance) = (Folder::new(), Chance::new());
     let server = filled(&folder, &mut chance, 3);
     let text = script(&folder, "1");
-    assert!(!text.contains("group"), "{text}");
+    assert!(!text.contains("group") && text.starts_with("-- 3 of 3 shards of "), "{text}");
     let Some(counted) = counted(&folder, &text) else { return };
     assert_eq!(counted, counts_of(&folder), "while the server runs");
     server.stop();
     let too_many = folder.run(&["sql", "--attach", "--group", "2"]);
     assert_eq!(too_many.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&too_many.stderr).contains("1 groups of up to ten"), "{too_many:?}");
+    assert!(
+        String::from_utf8_lossy(&too_many.stderr)
+            .contains("there is no group 2: 3 shards in 1 group of up to ten"),
+        "{too_many:?}"
+    );
 }
 
 #[test]
@@ -78,7 +82,12 @@ fn more_than_ten_shards_are_attached_in_groups() {
     let (folder, mut chance) = (Folder::new(), Chance::new());
     filled(&folder, &mut chance, 12).stop();
     let (first, second) = (script(&folder, "1"), script(&folder, "2"));
-    assert!(first.contains("group 1 of 2") && second.contains("2 of 12 shards"), "{second}");
+    assert!(first.contains("group 1 of 2, shards 0 to 9") && second.contains("2 of 12 shards"), "{second}");
+    assert!(second.contains("12 shards are 2 groups: this is group 2 of 2, shards 10 to 11"), "{second}");
+    // The script often goes to a file, so the terminal shows the groups, too.
+    let output = folder.run(&["sql", "--attach"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("2 groups") && said.contains("--group 1 to --group 2"), "{said}");
     let (Some(first), Some(second)) = (counted(&folder, &first), counted(&folder, &second)) else { return };
     let all = counts_of(&folder);
     for view in ["events", "orders", "order_items", "service_events", "price_history", "stock_events"] {

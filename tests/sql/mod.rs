@@ -4,7 +4,10 @@
 mod attach;
 mod formats;
 mod limits;
+mod lookups;
 mod page;
+mod prompt;
+mod shell;
 mod views;
 
 use std::io::Write as _;

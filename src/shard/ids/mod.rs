@@ -30,7 +30,7 @@ mod work;
 use rusqlite::{Connection, params};
 
 pub use self::batch::BatchIds;
-pub use self::find::{find, recent_sql, runs_sql};
+pub use self::find::{IdReader, find, recent_sql, runs_sql};
 use self::frozen::Frozen;
 use self::run::Run;
 pub use self::store::schema;

@@ -11,7 +11,7 @@ use crate::shard::error::ShardError;
 const ENTRY_BYTES: usize = 12;
 
 /// The rows of a run, and the location of its chunks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) first_id: i64,
     pub(super) ids: u32,

@@ -199,6 +199,11 @@ impl Model {
     /// each once, and no others.
     fn check(&mut self) {
         let keys: Vec<u16> = (0..700).collect();
+        let mut reader = super::IdReader::open(&self.connection, IDS).unwrap();
+        let hashes: Vec<KeyHash> = keys.iter().map(|key| hash(*key)).collect();
+        let together = reader.find(&self.connection, &hashes).unwrap();
+        let newest = reader.sort(&self.connection, usize::MAX).unwrap();
+        assert_eq!(reader.find(&self.connection, &hashes).unwrap(), together, "{newest} sorted ids");
         for (key, found) in keys.iter().zip(self.candidates(&keys)) {
             let first = key / 3 * 3;
             let mut rows: Vec<i64> =
@@ -213,6 +218,16 @@ impl Model {
             read.retain(|row_id| *row_id >= self.forgotten_below || found.contains(row_id));
             read.sort_unstable();
             assert_eq!(read, found, "{key}");
+            if key % 10 > 0 {
+                continue;
+            }
+            let mut read = reader.find(&self.connection, &[hash(*key)]).unwrap();
+            assert!(read.iter().all(|row_id| together.binary_search(row_id).is_ok()), "{key}");
+            read.retain(|row_id| *row_id >= self.forgotten_below || found.contains(row_id));
+            assert_eq!(read, found, "{key}");
+        }
+        if newest > 0 {
+            assert_eq!(reader.sort(&self.connection, newest - 1).unwrap(), 0, "more ids than permitted");
         }
     }
 

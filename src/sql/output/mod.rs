@@ -33,11 +33,18 @@ pub(super) enum Rows {
 
 impl Rows {
     /// Begins a result with these columns.
-    pub(super) fn begin(format: Format, columns: Vec<String>, is_plan: bool, out: &mut Vec<u8>) -> Rows {
+    pub(super) fn begin(
+        format: Format,
+        columns: Vec<String>,
+        (is_plan, has_header): (bool, bool),
+        out: &mut Vec<u8>,
+    ) -> Rows {
         match format {
-            Format::Table => Rows::Table(table::Table::new(columns, is_plan)),
+            Format::Table => Rows::Table(table::Table::new(columns, is_plan, has_header)),
             Format::Csv => {
-                csv::head(&columns, out);
+                if has_header {
+                    csv::head(&columns, out);
+                }
                 Rows::Csv
             }
             Format::Json => Rows::Json(json::Objects::begin(columns, true, out)),

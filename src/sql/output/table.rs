@@ -24,15 +24,16 @@ pub(in crate::sql) struct Table {
     /// Empty until the first line is written.
     widths: Vec<usize>,
     rows: u64,
+    has_header: bool,
     /// For a query plan: the ids of the steps, with their depths.
     plan: Option<Vec<(i64, usize)>>,
 }
 
 impl Table {
-    pub(super) fn new(columns: Vec<String>, is_plan: bool) -> Table {
+    pub(super) fn new(columns: Vec<String>, is_plan: bool, has_header: bool) -> Table {
         let columns = columns.iter().map(|column| escaped(column)).collect();
         let plan = is_plan.then(Vec::new);
-        Table { columns, kept: Vec::new(), kept_bytes: 0, widths: Vec::new(), rows: 0, plan }
+        Table { columns, kept: Vec::new(), kept_bytes: 0, widths: Vec::new(), rows: 0, has_header, plan }
     }
 
     pub(super) fn row(&mut self, values: &[ValueRef<'_>], out: &mut Vec<u8>) {
@@ -59,13 +60,15 @@ impl Table {
             cells.chain([column.width()]).max().unwrap_or(0).min(WIDTH_MAX)
         };
         self.widths = self.columns.iter().enumerate().map(width).collect();
-        let head: Vec<Cell> =
-            self.columns.iter().map(|text| Cell { text: text.clone(), is_number: false }).collect();
-        self.line(&head, out);
-        let rule: Vec<String> = self.widths.iter().map(|width| "-".repeat(width + 2)).collect();
-        let rule = rule.join("+");
-        out.extend_from_slice(rule.get(1..rule.len().saturating_sub(1)).unwrap_or_default().as_bytes());
-        out.push(b'\n');
+        if self.has_header {
+            let head: Vec<Cell> =
+                self.columns.iter().map(|text| Cell { text: text.clone(), is_number: false }).collect();
+            self.line(&head, out);
+            let rule: Vec<String> = self.widths.iter().map(|width| "-".repeat(width + 2)).collect();
+            let rule = rule.join("+");
+            out.extend_from_slice(rule.get(1..rule.len().saturating_sub(1)).unwrap_or_default().as_bytes());
+            out.push(b'\n');
+        }
         kept.iter().for_each(|cells| self.line(cells, out));
     }
 

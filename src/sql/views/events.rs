@@ -24,7 +24,7 @@ pub(super) static SERVICE_EVENTS: View = View {
     time: Some("timestamp"),
     row: Some("id"),
     route: Some(["tenant_id", "event_id"]),
-    lookup: Some((&EVENT_IDS, "e.id = ?")),
+    lookup: Some((&EVENT_IDS, "e.id = {r}")),
     merged: &[],
     size: "SELECT coalesce(sum(rows), 0) FROM partition WHERE stream = 'service_event'",
 };

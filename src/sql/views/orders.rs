@@ -37,7 +37,7 @@ pub(super) static ORDERS_VIEW: View = View {
     time: Some("ordered_at"),
     row: Some("id"),
     route: Some(["tenant_id", "order_id"]),
-    lookup: Some((&ORDER_IDS, "o.id = ?")),
+    lookup: Some((&ORDER_IDS, "o.id = {r}")),
     merged: &[],
     size: "SELECT coalesce(sum(rows), 0) FROM partition WHERE stream = 'sales_order'",
 };
@@ -67,7 +67,7 @@ pub(super) static ORDER_ITEMS: View = View {
     time: None,
     row: Some("order_row"),
     route: Some(["tenant_id", "order_id"]),
-    lookup: Some((&ORDER_IDS, "i.id >= ? * 1024 AND i.id < (? + 1) * 1024")),
+    lookup: Some((&ORDER_IDS, "i.id >= {r} * 1024 AND i.id < ({r} + 1) * 1024")),
     merged: &[],
     size: "SELECT 3 * coalesce(sum(rows), 0) FROM partition WHERE stream = 'sales_order'",
 };
