@@ -75,6 +75,9 @@ fn answer(mut stream: TcpStream, turn: Turn) -> Option<Seen> {
         return None;
     }
     assert_eq!(head["transfer-encoding"], "chunked");
+    // A large body is sent once the server wants it.
+    assert_eq!(head["expect"], "100-continue");
+    write!(stream, "HTTP/1.1 100 Continue\r\n\r\n").expect("the client waits");
     let mut coded = Vec::new();
     loop {
         let length = usize::from_str_radix(&line(&mut reader), 16).expect("a chunk's length");

@@ -157,12 +157,51 @@ fn kill(mut child: Child) {
 #[test]
 fn d2_a_load_that_is_killed_and_repeated_is_as_one_that_was_not() {
     let (whole, broken) = (Folder::new(), Folder::new());
-    load(&whole.data());
+    let first = load(&whole.data());
+    assert!(!first.contains("found"), "{first}");
     let child = spawn(&format!("{SMALL} --load {}", broken.data().display()));
     wait_until("some rows are stored", || rows_in(&broken, "price_row") > 0);
     kill(child);
-    load(&broken.data());
+    let (orders, prices) =
+        (sum(&broken.data(), "SELECT count(*) FROM orders"), rows_in(&broken, "price_row"));
+    let again = load(&broken.data());
+    let found =
+        format!("with {orders} orders, {prices} price samples and 0 stock events; rows of this dataset");
+    assert!(again.contains("found 2 shards (") && again.contains(&found), "{again}");
+    assert!(again.contains(&format!("orders: 0 rows loaded, {orders} already existed")), "{again}");
+    let rest = format!("price_history: {} rows loaded, {prices} already existed", 24_000 - prices);
+    assert!(again.contains(&rest), "{again}");
     assert!(content(&whole.data()) == content(&broken.data()));
+}
+
+/// A load that is killed while it creates the folder is completed by the next one, whatever the number of shards that
+/// the next one names.
+#[test]
+fn d2_a_load_that_is_killed_at_its_beginning_is_completed_by_the_next() {
+    let flags = "--preset tiny --price-samples 3 --stock-events 100";
+    let whole = Folder::new();
+    assert!(generate(&format!("{flags} --load {}", whole.data().display())).status.success());
+    let expected = content(&whole.data());
+    type HasBegun = fn(&Folder) -> bool;
+    let moments: [(&str, HasBegun); 5] = [
+        ("a folder", |folder| folder.data().exists()),
+        ("a manifest", |folder| folder.data().join("manifest.json").exists()),
+        ("a shard", |folder| folder.shard(0).exists()),
+        ("a database", |folder| folder.database(0).exists()),
+        ("two databases", |folder| folder.database(1).exists()),
+    ];
+    for (what, has_begun) in moments {
+        let folder = Folder::new();
+        let child = spawn(&format!("{flags} --load {}", folder.data().display()));
+        wait_until(what, || has_begun(&folder));
+        kill(child);
+        let had_manifest = folder.data().join("manifest.json").exists();
+        let shards = if had_manifest { 3 } else { 2 };
+        let again = generate(&format!("{flags} --shards {shards} --load {}", folder.data().display()));
+        assert!(again.status.success(), "{what}: {}", said(&again));
+        assert_eq!(said(&again).contains("found 2 shards"), had_manifest, "{what}: {}", said(&again));
+        assert!(content(&folder.data()) == expected, "{what}");
+    }
 }
 
 /// Returns the rows of a table over both shards, or 0 while one of them is being created.
@@ -261,13 +300,61 @@ fn d2_a_post_that_is_killed_or_throttled_and_repeated_is_as_one_that_was_not() {
     assert!(content(&whole.data()) == content(&broken.data()));
 }
 
+/// Creates a key with these words, and returns it.
+fn key(folder: &Folder, words: &[&str]) -> String {
+    let (code, made) = folder.run_json(&[&["key", "create", "--scope"], words].concat());
+    assert_eq!(code, 0, "{made}");
+    made["key"].as_str().expect("a key").to_owned()
+}
+
+/// The body is larger than what a server reads of a refused request.
+#[test]
+fn a_post_without_access_ends_with_the_servers_reason() {
+    let folder = Folder::new();
+    for tenant in ["tenant_1", "tenant_2"] {
+        assert!(folder.run(&["tenant", "add", tenant]).status.success());
+    }
+    let of_other = key(&folder, &["manage", "--tenant", "tenant_2"]);
+    let reader = key(&folder, &["read"]);
+    let server = server(&folder, &[]);
+    let post = |flags: &str, key: &str| {
+        let output = generate(&format!("{flags} --post http://{} --key {key}", server.address));
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        said(&output)
+    };
+    let orders = "--preset tiny --orders 8000 --price-samples 0 --stock-events 0";
+    let rows = "the first error: line 1, the key belongs to another tenant (wrong_tenant)";
+    for (flags, key, status, reason) in [
+        (orders, "fh_0_0", 401, "unknown key"),
+        (orders, &*reader, 403, "the key lacks the scope manage"),
+        (orders, &*of_other, 422, rows),
+    ] {
+        let told = post(flags, key);
+        let expected = format!("chunk 1 was refused with status {status}: ");
+        assert!(told.contains(&expected) && told.contains(reason), "{told}");
+    }
+    // The orders of the key's own tenant are stored. Both reasons are told.
+    let told = post("--preset tiny --tenants 2 --products 5 --orders 100", &of_other);
+    assert!(told.contains("100 of 200 orders failed") && told.contains("wrong_tenant"), "{told}");
+    assert!(
+        told.contains("price-event was refused with status 403: the key is bound to another tenant"),
+        "{told}"
+    );
+    server.stop();
+}
+
 // ── size ────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Returns the announced bytes.
 fn announced(output: &Output) -> f64 {
     let told = said(output);
     let (_, rest) = told.split_once(": about ").expect("an announcement");
-    let mut words = rest.split_whitespace();
+    bytes_of(rest)
+}
+
+/// Returns the bytes at the start of a text.
+fn bytes_of(text: &str) -> f64 {
+    let mut words = text.split_whitespace();
     let number = words.next().and_then(|word| word.parse::<f64>().ok()).expect("a number");
     number
         * match words.next() {
@@ -305,6 +392,51 @@ fn the_announced_size_is_that_of_the_files_and_shards() {
     }
 }
 
+/// Returns the announced bytes at the peak.
+fn announced_peak(told: &str) -> f64 {
+    let (_, rest) = told.split_once("in the end, up to ").expect("a peak");
+    bytes_of(rest)
+}
+
+/// Returns the bytes of files in a folder, some of which may vanish meanwhile.
+fn bytes_now(folder: &Path) -> f64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_now(&entry.path()),
+        found => found.map_or(0.0, |found| found.len() as f64),
+    };
+    entries.map(size).sum()
+}
+
+/// The WAL and, of a server, the journals are part of what is announced, and of what a disk must have.
+#[test]
+fn a_load_and_a_post_never_take_more_space_than_announced() {
+    let watched = |flags: &str, data: &Path| {
+        let mut command = command();
+        command.arg("gen-dataset").args(flags.split_whitespace());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut most = 0.0_f64;
+        wait_until("the end", || {
+            most = most.max(bytes_now(data));
+            child.try_wait().expect("the child can be asked").is_some()
+        });
+        let output = child.wait_with_output().expect("it has ended");
+        assert!(output.status.success(), "{}", said(&output));
+        let (told, left) = (said(&output), bytes_now(data));
+        let peak = announced_peak(&told);
+        assert!(most <= peak && announced(&output) < peak, "{most} > {peak}, {left} in the end: {told}");
+    };
+    for flags in ["--preset tiny", SMALL] {
+        let folder = Folder::new();
+        watched(&format!("{flags} --load {}", folder.data().display()), &folder.data());
+    }
+    let folder = Folder::new();
+    let server = server(&folder, &[]);
+    let flags = format!("--preset tiny --price-samples 2 --post http://{}", server.address);
+    watched(&flags, &folder.data());
+    server.stop();
+}
+
 #[test]
 fn a_disk_that_is_too_small_is_refused_with_its_figures_unless_forced() {
     let folder = Folder::new();
@@ -318,6 +450,16 @@ fn a_disk_that_is_too_small_is_refused_with_its_figures_unless_forced() {
         assert!(told.contains(&place.display().to_string()) && told.contains("--force"), "{told}");
         assert!(!place.exists());
     }
+    // A part of the dataset may be there, which the command cannot know before it looks.
+    let few =
+        "--preset tiny --products 10 --orders 5 --customers 3 --price-samples 2 --stock-events 5 --days 2";
+    let begun = generate(&format!("{few} --shards 1 --force --load {}", place.display()));
+    assert!(begun.status.success(), "{}", said(&begun));
+    let refused = generate(&format!("--preset small --load {}", place.display()));
+    let told = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("found 1 shards (") && told.contains("continue with --force"), "{told}");
+    fs::remove_dir_all(&place).expect("the folder is removed");
     // A caller who insists finds out.
     let forced = generate(&format!("--preset small --force --out {}", place.display()));
     assert_eq!(forced.status.code(), Some(1));

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::support::datasets::generate;
 use crate::support::{Folder, Report, command};
 use serde_json::Value;
 
@@ -197,6 +198,39 @@ fn shards_and_verify_tell_the_same_with_a_server_and_without() {
     check(30);
     server.stop();
     check(30);
+}
+
+#[test]
+fn shards_shows_the_rows_of_every_kind_and_the_other_records_of_the_log() {
+    let folder = Folder::new();
+    let loaded = generate(&format!("--preset tiny --load {}", folder.data().display()));
+    assert!(loaded.status.success(), "{loaded:?}");
+    let (code, shards) = folder.run_json(&["shards"]);
+    assert_eq!(code, 0, "{shards}");
+    let sum = |name: &str| -> u64 {
+        let shards = shards.as_array().expect("a list");
+        shards.iter().map(|shard| shard[name].as_u64().unwrap_or_else(|| panic!("{name} in {shard}"))).sum()
+    };
+    let counted = ["rows", "service_events", "orders", "prices", "stock_events", "other_records"].map(sum);
+    assert_eq!(counted, [0, 0, 1_000, 1_000, 500, 1_500], "{shards}");
+    let text = String::from_utf8(folder.run(&["shards"]).stdout).expect("text");
+    let mut lines = text.lines();
+    let columns: Vec<&str> = lines.next().expect("a heading").split_whitespace().collect();
+    assert_eq!(columns[..6], ["shard", "clicks", "events", "orders", "prices", "stock"]);
+    let of_first: Vec<&str> = lines.next().expect("a shard").split_whitespace().collect();
+    for (at, name) in [(3, "orders"), (4, "prices"), (5, "stock_events")] {
+        assert_eq!(of_first[at], shards[0][name].to_string(), "{text}");
+    }
+    let server = folder.serve(&[]);
+    let kinds = server.logged_exactly("shard open").expect("the shard is opened")["kinds"].clone();
+    let kinds = kinds.as_str().expect("a text").to_owned();
+    let others = shards
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|shard| format!("other records {}", shard["other_records"]));
+    assert!(others.into_iter().any(|other| kinds.contains(&other)), "{kinds}: {shards}");
+    server.stop();
 }
 
 #[test]

@@ -65,7 +65,8 @@ pub enum Command {
 
     /// Lists the shards of a data folder: path, rows, bytes, journal backlog, position.
     ///
-    /// Read-only. It works while a server runs on the folder.
+    /// Read-only. It works while a server runs on the folder. Prices and stock events have no counters and are counted
+    /// one by one. A shard in which that takes more than a second shows "many" (null in JSON).
     Shards(FolderArgs),
 
     /// Checks every shard (SQLite's integrity check and a recount) and the checksum of every journal record.
@@ -218,6 +219,37 @@ mod tests {
             let default = format!("[default: {}]", spec.default);
             assert!(help.contains(&default), "{default}");
         }
+    }
+
+    /// The minimum in the help and in the documentation is the one that is enforced.
+    #[test]
+    fn the_help_of_retention_names_the_least_age_and_size() {
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let settings = SETTINGS.iter().filter(|spec| spec.name.starts_with("retention_"));
+        let mut told = 0;
+        for spec in settings.filter(|spec| spec.name != "retention_orders_sums") {
+            let flag = format!("--{} ", spec.name.replace('_', "-"));
+            let of_flag = help.split_once(&flag).unwrap().1.split(" --").next().unwrap();
+            let min = of_flag.split_once("The minimum is ").unwrap().1.split_once(". ").unwrap().0;
+            // Half of it is refused.
+            let half = match min {
+                "1m" => "30s",
+                "1MiB" => "512KiB",
+                other => panic!("{other}"),
+            };
+            for (value, is_accepted) in [(min, true), (half, false)] {
+                let line = format!("firehose serve {flag}{value}");
+                let Command::Serve(flags) = parse(&line).unwrap().command else { panic!("another command") };
+                assert_eq!(crate::config::load(&flags).is_ok(), is_accepted, "{line}");
+            }
+            let page = include_str!("../../docs/data-model.md");
+            assert!(page.contains("The minimum of\nan age is 1m, that of a size 1MiB."));
+            told += 1;
+        }
+        assert_eq!(told, 10);
     }
 
     #[test]

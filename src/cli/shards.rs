@@ -15,7 +15,14 @@ use crate::families::FAMILIES;
 use crate::journal;
 use crate::ops::output::{EXIT_FAILED, complain, say};
 use crate::orders::ORDERS;
+use crate::prices::PRICE_ROWS;
 use crate::shard::{self, DataFolder, ShardFolder};
+use crate::stock::STOCK_EVENTS;
+
+/// How long the rows of one kind without a counter are counted in one shard.
+const COUNT_PATIENCE: Duration = Duration::from_secs(1);
+/// What the text has in place of a count that would take longer. In JSON it is null.
+const NOT_COUNTED: &str = "many";
 
 /// Opens the folder read-only. Returns the exit code if that fails.
 fn open_folder(args: &FolderArgs) -> Result<DataFolder, ExitCode> {
@@ -34,7 +41,9 @@ fn print(args: &FolderArgs, rows: &[Value], text: &str) {
     }
 }
 
-/// Prints the path, rows, bytes, backlog and position of every shard. It works while a server runs.
+/// Prints the path, rows, bytes, backlog and position of every shard. It works while a server runs. Prices and stock
+/// events have no counter and are counted, for at most a second for each kind and shard; `other_records` counts all that were ever
+/// stored, together with statuses, as the log does when a server starts.
 #[must_use]
 pub fn shards(args: &FolderArgs) -> ExitCode {
     let folder = match open_folder(args) {
@@ -42,21 +51,36 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
         Err(code) => return code,
     };
     let mut text = format!(
-        "{:<6} {:>12} {:>12} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}\n",
-        "shard", "clicks", "events", "orders", "parts", "db bytes", "wal bytes", "backlog", "journal", "path"
+        "{:<6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}\n",
+        "shard",
+        "clicks",
+        "events",
+        "orders",
+        "prices",
+        "stock",
+        "parts",
+        "db bytes",
+        "wal bytes",
+        "backlog",
+        "journal",
+        "path"
     );
     let (mut rows, mut failed) = (Vec::new(), false);
     for (id, shard_folder) in folder.shards() {
         match shard_row(id, &shard_folder) {
             Ok(row) => {
                 let number = |name: &str| row[name].as_u64().unwrap_or_default();
+                let counted =
+                    |name: &str| row[name].as_u64().map_or(NOT_COUNTED.to_owned(), |n| n.to_string());
                 _ = writeln!(
                     text,
-                    "{:<6} {:>12} {:>12} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}",
+                    "{:<6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}",
                     id.0,
                     number("rows"),
                     number("service_events"),
                     number("orders"),
+                    counted("prices"),
+                    counted("stock_events"),
                     number("partitions"),
                     number("database_bytes"),
                     number("wal_bytes"),
@@ -123,12 +147,19 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
         bytes += seen.bytes;
         positions.push(json!({"lane": lane.folder(), "applied": applied.0, "appended": appended.0}));
     }
+    let rows_of = |ledger| {
+        let rows = shard::ledger_rows(&folder.database(), ledger, COUNT_PATIENCE);
+        rows.map_err(|error| error.to_string())
+    };
     Ok(json!({
         "shard": id.0,
         "path": inspection.path,
         "rows": inspection.stored(&CLICKS),
         "service_events": inspection.stored(&EVENTS),
         "orders": inspection.stored(&ORDERS),
+        "prices": rows_of(&PRICE_ROWS)?,
+        "stock_events": rows_of(&STOCK_EVENTS)?,
+        "other_records": inspection.other,
         "rejected": inspection.rejected,
         "dropped": inspection.dropped.iter().map(|rows| json!({
             "kind": rows.kind,

@@ -7,7 +7,11 @@ use crate::base::prices::PriceRules;
 
 use super::error::{Complaints, ConfigError};
 use super::raw::Raw;
-use super::settings::Config;
+use super::settings::{Config, Spec};
+use super::values::{Bytes, Codec, Time, TimeOrOff};
+
+/// The minimum size to which retention limits a kind of rows. Each shard has a share of it.
+const RETENTION_BYTES_MIN: u64 = MIB;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -33,6 +37,16 @@ impl Config {
         rules.alone(&config);
         rules.together(&config);
         config
+    }
+}
+
+/// Returns the minimum of a retention setting, as a user would write it, for its help.
+pub(super) fn retention_min(spec: &Spec) -> Option<String> {
+    let of_age = <TimeOrOff as Codec>::ALLOWED;
+    match spec.name.strip_prefix("retention_")? {
+        _ if spec.allowed == of_age => Some(Time::write(&RETENTION_MIN)),
+        name if name.ends_with("_bytes") => Some(Bytes::write(&RETENTION_BYTES_MIN)),
+        _ => None,
     }
 }
 
@@ -76,7 +90,7 @@ impl Rules<'_> {
             ("retention_stock_bytes", config.retention_stock_bytes),
         ] {
             if let Some(value) = value {
-                self.bytes(name, value, MIB, 1024 * 1024 * GIB);
+                self.bytes(name, value, RETENTION_BYTES_MIN, 1024 * 1024 * GIB);
             }
         }
         let change = (1..=PriceRules::CHANGE_BP_MAX).contains(&config.price_change_percent);
@@ -176,13 +190,11 @@ impl Rules<'_> {
     }
 
     fn bytes(&mut self, name: &'static str, value: u64, least: u64, most: u64) {
-        use super::values::{Bytes, Codec};
         let range = format!("expected {} to {}", Bytes::write(&least), Bytes::write(&most));
         self.rule(name, &[], (least..=most).contains(&value), &range);
     }
 
     fn time(&mut self, name: &'static str, value: Duration, least: Duration, most: Duration) {
-        use super::values::{Codec, Time};
         let range = format!("expected {} to {}", Time::write(&least), Time::write(&most));
         self.rule(name, &[], (least..=most).contains(&value), &range);
     }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{Arg, ArgMatches, Command};
 
+use super::check::retention_min;
 use super::settings::{SETTINGS, Spec};
 
 /// A value's source.
@@ -99,7 +100,10 @@ impl clap::Args for Raw {
                 .help_heading(spec.heading)
                 .value_name(value_name(spec))
                 .help(help(&lines[..1]))
-                .long_help(help(&lines));
+                .long_help(match retention_min(spec) {
+                    None => help(&lines),
+                    Some(min) => help(&[&lines[..], &[&*format!("The minimum is {min}.")]].concat()),
+                });
             if spec.allowed == "true or false" {
                 // `--insecure` alone means true; `--insecure=false` overrides a file.
                 arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");

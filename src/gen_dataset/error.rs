@@ -20,13 +20,21 @@ pub enum GenError {
 
     /// A file system has less space than the dataset is expected to take.
     #[error(
-        "{place} has {} free, and the dataset needs about {}; free some space, generate less, or add --force",
-        bytes_text(*free_bytes), bytes_text(*needed_bytes)
+        "{place} has {} free, and the dataset needs about {}{}; free some space, generate less, or add --force",
+        bytes_text(*free_bytes), bytes_text(*needed_bytes), found_text(*found_bytes)
     )]
-    NoSpace { place: String, needed_bytes: u64, free_bytes: u64 },
+    NoSpace {
+        place: String,
+        needed_bytes: u64,
+        free_bytes: u64,
+        /// The bytes of a data folder that exists, or 0.
+        found_bytes: u64,
+    },
 
     /// The server did not respond to any attempt.
-    #[error("{request}: {reason}; gave up after {tries} attempts")]
+    #[error(
+        "{request}: {reason}; gave up after {tries} attempts; the same command continues where this one ended"
+    )]
     GivenUp { request: String, tries: u32, reason: String },
 
     /// The server refused the request, and would refuse it again.
@@ -50,6 +58,18 @@ pub enum GenError {
     /// A sink outside this crate failed.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A part of the dataset that an interrupted load has left needs no space a second time, but only the load finds out.
+fn found_text(found_bytes: u64) -> String {
+    match found_bytes {
+        0 => String::new(),
+        _ => format!(
+            ", less what an interrupted load of it has left ({} are there; if they are a part of this dataset, \
+             continue with --force)",
+            bytes_text(found_bytes)
+        ),
+    }
 }
 
 impl GenError {

@@ -87,6 +87,9 @@ const CATEGORIES: [f64; 2] = [20.0, 2.6];
 const WAL_BYTES: u64 = 67_000_000;
 const JOURNAL_BYTES: u64 = 67_000_000;
 
+/// The WAL of a small dataset is not as large: it has each page as often as a commit or a slice of upkeep changes it.
+const REWRITES_MAX: u64 = 4;
+
 /// The expected size and time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Estimate {
@@ -113,8 +116,11 @@ impl Estimate {
             Form::Load => WAL_BYTES * u64::from(shards),
             Form::Post => (WAL_BYTES + JOURNAL_BYTES) * u64::from(shards),
         };
-        // A WAL is not larger than what is written.
-        Estimate { bytes, work_bytes: work_bytes.min(bytes), seconds: (sum(ns) / 1e9).ceil() as u64 }
+        Estimate {
+            bytes,
+            work_bytes: work_bytes.min(bytes.saturating_mul(REWRITES_MAX)),
+            seconds: (sum(ns) / 1e9).ceil() as u64,
+        }
     }
 }
 
@@ -178,23 +184,26 @@ struct Need {
     device: Option<u64>,
     free_bytes: Option<u64>,
     estimate: Estimate,
+    /// The bytes of a data folder that exists, or 0.
+    found_bytes: u64,
 }
 
 impl Disks {
     /// Adds a folder, which may not exist yet.
-    pub(super) fn add(&mut self, path: &Path, estimate: Estimate) {
+    pub(super) fn add(&mut self, path: &Path, estimate: Estimate, found_bytes: u64) {
         let existing = existing(path);
         self.0.push(Need {
             place: path.display().to_string(),
             device: existing.metadata().ok().map(|found| found.dev()),
             free_bytes: disk(&existing).ok().map(|disk| disk.free_bytes),
             estimate,
+            found_bytes,
         });
     }
 
     /// Adds a server, and the free space that it reports.
     pub(super) fn add_server(&mut self, place: &str, free_bytes: Option<u64>, estimate: Estimate) {
-        self.0.push(Need { place: place.to_owned(), device: None, free_bytes, estimate });
+        self.0.push(Need { place: place.to_owned(), device: None, free_bytes, estimate, found_bytes: 0 });
     }
 
     /// Returns a line for each place.
@@ -206,19 +215,24 @@ impl Disks {
                 |free_bytes| format!("{} free", bytes_text(free_bytes)),
             );
             let (size, time) = (bytes_text(estimate.bytes), time_text(estimate.seconds));
-            _ = writeln!(text, "{place}: about {size} ({free}), about {time}");
+            let peak = match estimate.work_bytes {
+                0 => String::new(),
+                _ => format!(" in the end, up to {} meanwhile", bytes_text(estimate.needed_bytes())),
+            };
+            _ = writeln!(text, "{place}: about {size}{peak} ({free}), about {time}");
         }
         text
     }
 
     /// Fails if a disk has less space than everything on it needs.
     pub(super) fn check(&self) -> Result<(), GenError> {
-        for Need { place, device, free_bytes, estimate } in &self.0 {
+        for Need { place, device, free_bytes, estimate, found_bytes } in &self.0 {
             let on_it = self.0.iter().filter(|other| device.is_some() && other.device == *device);
             let together: u64 = on_it.map(|other| other.estimate.needed_bytes()).sum();
             let needed_bytes = together.max(estimate.needed_bytes());
             if let Some(free_bytes) = free_bytes.filter(|free_bytes| *free_bytes < needed_bytes) {
-                return Err(GenError::NoSpace { place: place.clone(), needed_bytes, free_bytes });
+                let (place, found_bytes) = (place.clone(), *found_bytes);
+                return Err(GenError::NoSpace { place, needed_bytes, free_bytes, found_bytes });
             }
         }
         Ok(())
@@ -243,6 +257,7 @@ mod tests {
             device,
             free_bytes,
             estimate: of(bytes),
+            found_bytes: 0,
         };
         let both = |second| Disks(vec![need("a", Some(1), Some(100), 60), need("b", second, Some(100), 60)]);
         assert!(both(Some(2)).check().is_ok());

@@ -5,6 +5,7 @@
 //! that is filled and the one that is stored. A loader that is killed leaves whole chunks, and a second run finds
 //! their rows and adds the others.
 
+use std::fmt;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use async_channel::{Receiver, Sender, bounded};
 
 use super::error::GenError;
 use super::row::{Order, PriceSample, Sink, StockChange, StockEvent};
+use super::units::bytes_text;
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
@@ -21,13 +23,13 @@ use crate::base::money::Currency;
 use crate::base::observed::Observed;
 use crate::config::DataMode;
 use crate::families::FAMILIES;
-use crate::orders::{ItemRow, ORDER, OrderParts, encode_order};
-use crate::prices::{PRICE, PriceRow};
+use crate::orders::{ItemRow, ORDER, ORDERS, OrderParts, encode_order};
+use crate::prices::{PRICE, PRICE_ROWS, PriceRow};
 use crate::shard::{
     CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardFolder, ShardOptions,
-    restrict_new_files,
+    ledger_rows, restrict_new_files,
 };
-use crate::stock::{STOCK, StockRow};
+use crate::stock::{STOCK, STOCK_EVENTS, StockRow};
 
 /// No core writes a journal with this number, so the load does not change other journals' positions.
 const LANE: LaneId = LaneId(63);
@@ -38,6 +40,8 @@ const CHUNK_ROWS_MAX: usize = 20_000;
 const FILLED_ROWS_MAX: usize = 40_000;
 /// The duration of one upkeep slice.
 const UPKEEP_SLICE: Duration = Duration::from_millis(50);
+/// How long the rows of one kind are counted in a shard that exists.
+const COUNT_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause while a thread sorts, or another shard's entries are in memory.
 const SORT_PAUSE: Duration = Duration::from_millis(5);
 
@@ -59,6 +63,49 @@ pub(super) struct Loader {
 pub(super) struct Loaded {
     pub(super) inserted: u64,
     pub(super) duplicate: u64,
+}
+
+/// What a data folder has before a load, such as the rows of one that was killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) shards: u16,
+    pub(super) bytes: u64,
+    orders: u64,
+    /// Price samples and stock events; `None` if counting takes too long.
+    prices: Option<u64>,
+    stock: Option<u64>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Found { shards, bytes, orders, prices, stock } = *self;
+        let counted = |rows: Option<u64>| rows.map_or_else(|| "many".to_owned(), |rows| rows.to_string());
+        let (prices, stock, size) = (counted(prices), counted(stock), bytes_text(bytes));
+        write!(
+            f,
+            "found {shards} shards ({size}) with {orders} orders, {prices} price samples and {stock} stock events; \
+             rows of this dataset that are there are kept, and the others are added"
+        )
+    }
+}
+
+/// Returns what a data folder has. `None` if there is none yet.
+pub(super) fn found(path: &Path) -> Option<Found> {
+    let folder = DataFolder::read_only(path).ok()?;
+    let mut found =
+        Found { shards: folder.manifest().shards, prices: Some(0), stock: Some(0), ..Found::default() };
+    for (_, shard) in folder.shards() {
+        let database = shard.database();
+        // A load that was killed at its beginning has shards without a file, or without tables.
+        let Ok(inspection) = crate::shard::inspect(&database, &FAMILIES) else { continue };
+        found.bytes += inspection.database_bytes + inspection.wal_bytes;
+        found.orders += inspection.stored(&ORDERS);
+        for (sum, ledger) in [(&mut found.prices, &PRICE_ROWS), (&mut found.stock, &STOCK_EVENTS)] {
+            let rows = ledger_rows(&database, ledger, COUNT_PATIENCE).ok().flatten();
+            *sum = sum.zip(rows).map(|(sum, rows)| sum + rows);
+        }
+    }
+    Some(found)
 }
 
 /// The rows of one shard, and its writer.

@@ -181,14 +181,20 @@ fn announce(args: &GenArgs, spec: &Spec, poster: Option<&Poster>) -> Result<(), 
             Format::Csv => Form::Csv,
             Format::Sql => Form::Sql,
         };
-        disks.add(path, Estimate::of(spec, form, 1));
+        disks.add(path, Estimate::of(spec, form, 1), 0);
     }
     if let Some(path) = &args.load {
-        disks.add(path, Estimate::of(spec, Form::Load, args.shards));
+        let found = load::found(path);
+        if let Some(found) = &found {
+            eprintln!("{}: {found}", path.display());
+        }
+        let shards = found.as_ref().map_or(args.shards, |found| found.shards);
+        disks.add(path, Estimate::of(spec, Form::Load, shards), found.map_or(0, |found| found.bytes));
     }
     if let Some(poster) = poster {
         let place = args.post.as_deref().unwrap_or_default();
-        disks.add_server(place, poster.disk_free_bytes(), Estimate::of(spec, Form::Post, 2));
+        let server = poster.server();
+        disks.add_server(place, server.disk_free_bytes, Estimate::of(spec, Form::Post, server.shards));
     }
     eprint!("{}", disks.text());
     if args.force { Ok(()) } else { disks.check() }
@@ -262,7 +268,7 @@ fn load_folder(world: &World, mut loader: Loader) -> Result<(), GenError> {
 }
 
 fn post_tables(world: &World, mut poster: Poster) -> Result<(), GenError> {
-    let (mut figures, mut failed) = (Vec::new(), None);
+    let (mut figures, mut failed, mut known) = (Vec::new(), None, 0);
     for table in Table::STORED {
         let outcome = watch(world, table, &mut poster);
         let posted = poster.take_posted();
@@ -281,11 +287,23 @@ fn post_tables(world: &World, mut poster: Poster) -> Result<(), GenError> {
              duplicates, {} failed\n",
             posted.retries, posted.rows_failed
         ));
-        outcome?;
+        known += rows_duplicate;
         if let Some(first) = posted.first_error {
             let error = GenError::RowsFailed { failed: posted.rows_failed, sent, what, first };
             failed.get_or_insert(error);
         }
+        if let Err(ended) = outcome {
+            // The rows that failed before may have the same reason, or explain it.
+            if let Some(failed) = failed {
+                eprintln!("firehose: {failed}");
+            }
+            return Err(ended);
+        }
+    }
+    if known > 0 {
+        say(&format!(
+            "{known} of these rows were stored before, as by a run that was interrupted, and are kept\n"
+        ));
     }
     say(&progress::table(&figures));
     eprintln!("waiting until the server has built every index");

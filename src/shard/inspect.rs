@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, Row};
 
@@ -11,9 +12,10 @@ use super::family::Families;
 use super::identity::beside;
 use super::partitions::{PartitionInfo, partitions_of};
 use super::positions::Positions;
-use super::stream::Stream;
-use super::totals::{REJECTED, total};
+use super::stream::{Ledger, Stream};
+use super::totals::{OTHER, REJECTED, load_total, total};
 use super::{open, partition, schema};
+use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 
 /// A shard's content at one moment.
@@ -27,6 +29,8 @@ pub struct Inspection {
     /// Rows of every stream, in the order of the families.
     pub stored: Vec<(&'static Stream, u64)>,
     pub rejected: u64,
+    /// Stored records that are not rows of a stream, since the shard was created.
+    pub other: u64,
     /// Rows that retention has dropped.
     pub dropped: Vec<DroppedRows>,
     /// Dropped partitions whose pages are not freed yet.
@@ -102,11 +106,37 @@ pub fn inspect(path: &Path, families: &Families) -> Result<Inspection, ShardErro
         schema_version,
         stored,
         rejected: total(&snapshot, REJECTED)?,
+        other: load_total(&snapshot, OTHER)?,
         dropped: dropped_rows(&snapshot)?,
         unfreed: if schema_version >= 2 { unfreed(&snapshot)? } else { Vec::new() },
         partitions: if schema_version >= 2 { partitions(&snapshot, families)? } else { Vec::new() },
         positions: Positions::load(&snapshot)?.list(),
     })
+}
+
+/// Steps of SQLite's virtual machine between two looks at the clock, about 50 us.
+const STEPS: i32 = 2_000;
+
+/// Counts the rows of a ledger, which has no counter: about 10 million in a second. Returns `None` if that takes longer
+/// than `patience`, because the snapshot keeps a server's WAL from being reset. A file of an older schema has no rows of
+/// a table that it lacks.
+pub fn ledger_rows(path: &Path, ledger: &Ledger, patience: Duration) -> Result<Option<u64>, ShardError> {
+    let mut connection = open::open_reader(path)?;
+    let has_table = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)";
+    if !connection.query_row(has_table, [ledger.name], |row| row.get::<_, bool>(0))? {
+        return Ok(Some(0));
+    }
+    let until_us = clock::monotonic_us().saturating_add(patience.as_micros() as u64);
+    connection.progress_handler(STEPS, Some(move || clock::monotonic_us() >= until_us))?;
+    // `count(*)` would run in one step, which nothing can end.
+    let sql = format!("SELECT coalesce(sum(1), 0) FROM {}", ledger.name);
+    match connection.query_row(&sql, [], |row| row.get::<_, i64>(0)) {
+        Ok(rows) => Ok(Some(rows.unsigned_abs())),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Runs SQLite's integrity check, and compares every counter with a recount. Reads the whole file with one snapshot,

@@ -75,7 +75,9 @@ pub use family::{
 };
 pub use file::Shard;
 pub use identity::Identity;
-pub use inspect::{Inspection, Problems, Verified, differences, inspect, verify, verify_aggregates};
+pub use inspect::{
+    Inspection, Problems, Verified, differences, inspect, ledger_rows, verify, verify_aggregates,
+};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use names::{RecentNumbers, TENANT_SQL, TenantNumbers, tenant_number};

@@ -18,6 +18,8 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The maximum size of a response. A response has at most 10,000 results of some hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long to wait before a large body is sent to a server that says nothing about it.
+const GO_ON_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long to wait for a response. The server may take long to store a chunk.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
 /// The maximum size of a body that is sent with its length.
@@ -108,6 +110,7 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIME_MAX))
+            .timeout_await_100(Some(GO_ON_TIME_MAX))
             .timeout_recv_response(Some(ANSWER_TIME_MAX))
             .timeout_recv_body(Some(ANSWER_TIME_MAX))
             .build();
@@ -172,8 +175,13 @@ impl Client {
         let mut response = match request.body {
             _ if request.method == Method::GET => self.agent.run(built.body(())?)?,
             small if small.len() <= SMALL_BYTES_MAX => self.agent.run(built.body(small)?)?,
-            // A reader has no known length, so a large body is sent with chunked transfer coding.
-            mut large => self.agent.run(built.body(SendBody::from_reader(&mut large))?)?,
+            // A reader has no known length, so a large body is sent with chunked transfer coding. A server that refuses
+            // the request by its head closes the connection without reading the body, and the refusal would be lost
+            // among the bytes that are still sent.
+            mut large => {
+                let built = built.header("Expect", "100-continue");
+                self.agent.run(built.body(SendBody::from_reader(&mut large))?)?
+            }
         };
         let text = text(&mut response)?;
         let (parts, _) = response.into_parts();
@@ -231,13 +239,21 @@ fn text(response: &mut Response<Body>) -> Result<String, ureq::Error> {
     response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string()
 }
 
-/// Returns the detail of a problem document, or the start of another body.
+/// Returns the detail of a problem document and of its first error, or the start of another body. The detail of a
+/// request whose rows all failed only says that the errors have the reasons.
 fn detail(text: &str) -> String {
-    let problem: Option<serde_json::Value> = serde_json::from_str(text).ok();
-    let said = problem
-        .as_ref()
-        .and_then(|problem| ["detail", "title"].into_iter().find_map(|name| problem.get(name)?.as_str()));
-    shown(said.unwrap_or(text))
+    let Ok(problem) = serde_json::from_str::<serde_json::Value>(text) else { return shown(text) };
+    let said = ["detail", "title"].into_iter().find_map(|name| problem.get(name)?.as_str());
+    let said = shown(said.unwrap_or(text));
+    let first = &problem["errors"][0];
+    match (first["detail"].as_str(), first["code"].as_str()) {
+        (Some(detail), code) if !said.contains(detail) => {
+            let of = |name: &str| first[name].as_u64().map(|at| format!("{name} {at}, ")).unwrap_or_default();
+            let code = shown(code.unwrap_or("no code"));
+            format!("{said}; the first error: {}{}{} ({code})", of("line"), of("index"), shown(detail))
+        }
+        _ => said,
+    }
 }
 
 /// Makes a string safe for one line on a terminal.
@@ -263,5 +279,13 @@ mod tests {
         assert_eq!(detail(r#"{"title":"Forbidden"}"#), "Forbidden");
         assert_eq!(detail("<h1>\u{1b}[2J</h1>"), "<h1>[2J</h1>");
         assert_eq!(detail(&"x".repeat(5000)).len(), DETAIL_CHARS_MAX);
+        let rows = r#"{"detail":"none of the 9 lines is an order","errors":[{"line":1,"pointer":"/tenant_id",
+            "code":"wrong_tenant","detail":"the key belongs to another tenant"}]}"#;
+        let expected = "none of the 9 lines is an order; the first error: line 1, the key belongs to another tenant \
+                        (wrong_tenant)";
+        assert_eq!(detail(rows), expected);
+        // A detail that has the reason does not have it twice.
+        let one = r#"{"detail":"invalid: no price","errors":[{"code":"missing_field","detail":"no price"}]}"#;
+        assert_eq!(detail(one), "invalid: no price");
     }
 }

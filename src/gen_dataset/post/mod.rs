@@ -12,7 +12,7 @@ use self::client::Client;
 pub use self::client::Target;
 use self::orders::OrderPoster;
 use self::prices::PricePoster;
-pub(super) use self::settle::Settled;
+pub(super) use self::settle::{ServerState, Settled};
 use self::stock::StockPoster;
 use super::error::GenError;
 use super::row::{Order, PriceSample, Sink, StockEvent};
@@ -86,10 +86,9 @@ impl Poster {
         })
     }
 
-    /// Returns the server's free disk space, if it reports that.
-    #[must_use]
-    pub fn disk_free_bytes(&self) -> Option<u64> {
-        settle::disk_free_bytes(&self.client)
+    /// Returns what the server reports of its disk and its shards.
+    pub(super) fn server(&self) -> ServerState {
+        settle::server(&self.client)
     }
 
     /// Waits until the server has stored everything and has no upkeep left.

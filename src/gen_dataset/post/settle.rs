@@ -45,9 +45,22 @@ fn health(client: &Client) -> Option<Answered> {
     client.get("/health").filter(|answer| answer.status == 200)
 }
 
-/// Returns the server's free disk space, if it reports that.
-pub(super) fn disk_free_bytes(client: &Client) -> Option<u64> {
-    health(client)?.json::<Health>("/health").ok()?.disk_free_bytes
+/// What a server reports before rows are sent.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct ServerState {
+    /// `None` if it does not report its disk.
+    pub(in super::super) disk_free_bytes: Option<u64>,
+    /// One if it does not report its shards.
+    pub(in super::super) shards: u16,
+}
+
+/// Returns what the server reports.
+pub(super) fn server(client: &Client) -> ServerState {
+    let found = health(client).and_then(|answer| answer.json::<Health>("/health").ok());
+    ServerState {
+        disk_free_bytes: found.as_ref().and_then(|health| health.disk_free_bytes),
+        shards: found.map_or(1, |health| health.shards.len().clamp(1, usize::from(u16::MAX)) as u16),
+    }
 }
 
 /// Waits, whatever the time that the upkeep takes.
