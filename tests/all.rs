@@ -34,6 +34,7 @@ mod orders_refused;
 mod orders_search;
 mod orders_status;
 mod outage;
+mod parameters;
 mod people;
 mod people_access;
 mod people_many;

@@ -80,7 +80,7 @@ fn what_cannot_be_counted_is_refused_with_what_can() {
         ("summary?group_by=week", "group_by", "unknown_value"),
         ("summary?source=%00", "source", "invalid_text"),
         ("unique", "by", "missing_parameter"),
-        ("unique?by=", "by", "missing_parameter"),
+        ("unique?by=", "by", "empty_value"),
         ("unique?by=tenant_id", "by", "unknown_value"),
         ("unique?by=payload", "by", "unknown_value"),
         ("unique?by=payload.", "by", "unknown_value"),

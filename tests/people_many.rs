@@ -208,7 +208,11 @@ fn an_invalid_request_erases_nobody() {
     let refused = problem(&ask(&json!({"mode": "erase", "customers": [ID, ""]})), 422, "invalid-erasure");
     assert_eq!(refused["errors"][0]["pointer"], "/customers/1", "{refused}");
     problem(&ask(&json!({"mode": "erase", "customers": vec!["c"; 1_001]})), 413, "payload-too-large");
-    problem(&ask(&json!({"customers": [ID]})), 422, "invalid-erasure");
+    for mode in [json!({"mode": ""}), json!({"mode": null}), json!({"mod": "pseudonymise"})] {
+        let mut body = json!({"customers": [ID]});
+        body.as_object_mut().expect("an object").extend(mode.as_object().expect("an object").clone());
+        problem(&ask(&body), 422, "invalid-erasure");
+    }
     assert_eq!(search_all(&server, TENANT, "limit=100"), oracle::rows(&all));
     server.stop();
 }

@@ -248,7 +248,7 @@ impl Model {
                         json!({"product_id": product, "quantity": quantity, "version": version})
                     })
                     .collect();
-                let mut query = format!("prefix={prefix}");
+                let mut query = if prefix.is_empty() { String::new() } else { format!("prefix={prefix}") };
                 query += &if with_above { format!("&above={above}") } else { String::new() };
                 query += &if with_below { format!("&below={below}") } else { String::new() };
                 check_list(&side.server, "stock", &query, &wanted, chance);
@@ -402,7 +402,7 @@ fn a_list_names_what_is_wrong_with_its_conditions() {
         ("products?prefix=%00", "prefix", "invalid_text"),
         ("stock?below=ten", "below", "not_a_whole_number"),
         ("stock?below=1.5", "below", "not_a_whole_number"),
-        ("stock?above=", "", ""),
+        ("stock?above=", "above", "empty_value"),
         ("stock?above=5&below=5", "below", "out_of_range"),
         ("stock?above=-7&below=99999999999999999999999999999999999999999999", "", ""),
         ("stock?below=5&below=6", "below", "repeated"),

@@ -9,7 +9,7 @@ use utoipa::openapi::path::OperationBuilder;
 
 use super::callers::{Pages, Preflight};
 use super::error::{Asker, problem};
-use super::{Problem, Wants, request};
+use super::{Problem, QueryNames, Wants, request};
 use crate::config::Config;
 use crate::http::{Answer, Cors, Method};
 use crate::ops::Format;
@@ -311,9 +311,9 @@ impl fmt::Display for Methods {
     }
 }
 
-/// The table of all endpoints.
+/// The table of all endpoints, and the names of their query parameters.
 #[derive(Debug)]
-pub struct Endpoints<H: 'static>(pub &'static [Endpoint<H>]);
+pub struct Endpoints<H: 'static>(pub &'static [Endpoint<H>], pub(super) QueryNames);
 
 /// The result of looking up a request in the endpoint table.
 #[derive(Debug)]
@@ -341,6 +341,11 @@ impl<H> Clone for Found<H> {
 impl<H> Copy for Found<H> {}
 
 impl<H> Endpoints<H> {
+    #[must_use]
+    pub const fn new(rows: &'static [Endpoint<H>]) -> Endpoints<H> {
+        Endpoints(rows, QueryNames::new())
+    }
+
     /// Finds the endpoint of a request. Among the matching rows, a word precedes a parameter. A method that the most
     /// specific row lacks may belong to another row. Takes about 2 ns for the first row, 0.3 us for the last.
     #[inline]
@@ -551,7 +556,7 @@ mod tests {
         }
     }
 
-    const TABLE: Endpoints<u8> = Endpoints(&[
+    static TABLE: Endpoints<u8> = Endpoints::new(&[
         Endpoint::new("/a", &[operation(Method::Post, 1)]),
         Endpoint::new(
             "/t/{tenant}/orders/{order}",

@@ -9,6 +9,7 @@ use crate::base::counters::Cell;
 use crate::event::{BulkError, DecodeError};
 use crate::http::{Answer, CODINGS, InflateError, Refusal};
 use crate::ingest::{Pressure, Refused};
+use crate::query::QueryError;
 use crate::tenants::Denied;
 
 /// Why an event was not accepted.
@@ -16,6 +17,8 @@ use crate::tenants::Denied;
 pub enum EventRefused {
     /// The `ack` parameter is neither `os` nor `disk`.
     AckParameter,
+    /// Parameters that the operation does not have, or that have no value.
+    Query(QueryError),
     /// The `Content-Encoding` is not supported.
     UnknownCoding,
     /// The event is possibly stored, but not synced: an earlier fdatasync failed.
@@ -178,6 +181,7 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
     match refused {
         EventRefused::Denied(denied) => access::denied(*denied, request_id, problems),
         EventRefused::AckParameter => tell(Problem::BadParameter, "`ack` must be `os` or `disk`"),
+        EventRefused::Query(error) => super::reads::refused(error, request_id, problems),
         EventRefused::UnknownCoding => {
             tell(Problem::UnsupportedEncoding, &format!("Content-Encoding must be one of {CODINGS}"))
         }

@@ -2,6 +2,7 @@
 
 use serde::de::IgnoredAny;
 
+use super::problem::ErrorItem;
 use crate::event::{members, unescape};
 
 /// Gets each error: the pointer of the member, the code and the detail.
@@ -9,6 +10,12 @@ pub(crate) type Wrong<'w> = dyn FnMut(&'static str, &'static str, &str) + 'w;
 
 /// The code and the detail of a repeated member.
 pub(crate) const REPEATED: (&str, &str) = ("repeated", "a member must not be repeated");
+
+/// Returns the error for a repeated member.
+#[must_use]
+pub(crate) fn repeated(pointer: &str) -> ErrorItem<'_> {
+    ErrorItem { pointer: Some(pointer), code: REPEATED.0, detail: REPEATED.1, ..ErrorItem::default() }
+}
 
 /// One member's value, as written. It is valid JSON.
 #[derive(Clone, Copy, Debug)]

@@ -89,7 +89,11 @@ fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
                      and live streams.\n\nQueries of all tenants share the server's readers. A tenant with \
                      many queries at once gets 503 with `Retry-After` for further ones. A `GET` ends when its \
                      client has closed the connection. If a client has closed only its sending side, it gets \
-                     its response, and possibly `100 Continue` before it.",
+                     its response, and possibly `100 Continue` before it.\n\nA query parameter that the \
+                     operation does not have, that has no value or that is repeated is refused (400), and the \
+                     problem names it. `POST /event` and the probes ignore unknown ones, because clients may add \
+                     one against caches. A member of a JSON body must not be repeated either (422), except in \
+                     events, where the last one counts.",
                 ))
                 .build(),
         )
@@ -125,6 +129,9 @@ fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Oper
         Need::Scope(scope) | Need::AllTenants(scope) => locked(described, &[scope]),
         Need::Either(one, other) => locked(described, &[one, other]),
     };
+    if operation.method != Method::Options {
+        add_problems(&mut described, &[Problem::BadParameter]);
+    }
     if operation.pages == super::Pages::Own {
         add_problems(&mut described, &[Problem::MisdirectedRequest]);
     }
@@ -335,7 +342,7 @@ pub(crate) fn document_of(operations: &[OneOperation], schemas: &[AddSchemas]) -
         };
         super::Endpoint::new(path, Vec::leak(vec![operation]))
     };
-    let endpoints = Endpoints(Vec::leak(operations.iter().map(endpoint).collect()));
+    let endpoints = Endpoints::new(Vec::leak(operations.iter().map(endpoint).collect()));
     serde_json::from_str(&document(&endpoints, schemas)).unwrap_or_default()
 }
 

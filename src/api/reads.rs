@@ -74,7 +74,7 @@ pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answe
             let items: Vec<_> = errors
                 .iter()
                 .map(|error| ErrorItem {
-                    parameter: Some(error.name).filter(|name| !name.is_empty()),
+                    parameter: Some(&*error.name).filter(|name| !name.is_empty()),
                     code: error.code,
                     detail: &error.detail,
                     ..ErrorItem::default()

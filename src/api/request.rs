@@ -12,6 +12,7 @@ use crate::base::counters::Cell;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::config::AckLevel;
 use crate::http::Answer;
+use crate::query::query_value;
 
 /// The maximum length of an idempotency key.
 pub(super) const KEY_BYTES_MAX: usize = 255;
@@ -31,16 +32,16 @@ pub fn header<'h>(headers: &'h hyper::HeaderMap, name: &str) -> Result<Option<&'
 /// The parameter can only strengthen the server's level.
 #[inline]
 pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRefused> {
-    let mut disk = level == AckLevel::Disk;
-    let Some(query) = query else { return Ok(disk) };
-    for parameter in query.split('&') {
-        match parameter.strip_prefix("ack=") {
-            Some("disk") => disk = true,
-            Some("os" | "") | None => {}
-            Some(_) => return Err(EventRefused::AckParameter),
-        }
+    let disk = level == AckLevel::Disk;
+    match query {
+        None | Some("ack=os") => Ok(disk),
+        Some("ack=disk") => Ok(true),
+        Some(query) => match query_value(query, "ack").as_deref() {
+            Some("disk") => Ok(true),
+            Some("os") | None => Ok(disk),
+            Some(_) => Err(EventRefused::AckParameter),
+        },
     }
-    Ok(disk)
 }
 
 /// Returns a request's idempotency key, without its quotes.
@@ -128,6 +129,10 @@ mod tests {
         assert!(!wants_disk(None, AckLevel::Os).unwrap());
         assert!(wants_disk(Some("a=b&ack=disk"), AckLevel::Os).unwrap());
         assert!(wants_disk(Some("ack=os"), AckLevel::Disk).unwrap());
-        assert!(wants_disk(Some("ack=memory"), AckLevel::Os).is_err());
+        assert!(wants_disk(Some("mode=erase&%61ck=disk"), AckLevel::Os).unwrap());
+        assert!(!wants_disk(Some("track=disk&back=disk"), AckLevel::Os).unwrap());
+        for query in ["ack=memory", "ack=", "a=b&ack"] {
+            assert!(wants_disk(Some(query), AckLevel::Os).is_err(), "{query}");
+        }
     }
 }

@@ -83,6 +83,10 @@ pub fn refused(error: &WriteRefused, request_id: &str, problems: &[Cell]) -> Ans
             return Answer { close: true, ..event_refused(&refused, 0, request_id, problems) };
         }
         WriteRefused::CoreBusy => Problem::Overloaded,
+        // A request is refused because of its parameters before its body is read.
+        WriteRefused::Query(error @ QueryError::Parameters(_)) => {
+            return Answer { close: true, ..super::reads::refused(error, request_id, problems) };
+        }
         WriteRefused::Query(error) => return super::reads::refused(error, request_id, problems),
         WriteRefused::Denied(denied) => {
             return Answer { close: true, ..super::access::denied(*denied, request_id, problems) };

@@ -132,6 +132,11 @@ pub const fn field(pointer: &'static str, code: Code, detail: &'static str) -> F
     FieldError { pointer, code, detail }
 }
 
+/// Returns the error for a known key that is repeated in one object. Parsers disagree on which value counts.
+pub const fn repeated(pointer: &'static str) -> FieldError {
+    field(pointer, Code::RepeatedKey, "a key must not be repeated in one object")
+}
+
 const NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an event must be a JSON object");
 const USER_ID_MISSING: FieldError = field("/user_id", Code::MissingField, "user_id is required");
 const USER_ID_TYPE: FieldError =

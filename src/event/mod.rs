@@ -25,7 +25,7 @@ mod time;
 
 pub use decode::{Decoder, SIMD_BYTES_MAX, is_json, second_look};
 pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
-pub use fields::{Click, Collect, field};
+pub use fields::{Click, Collect, field, repeated};
 pub use json::{
     is_deeper_than, is_too_deep, members, skip_whitespace, string_end, unescape, unescape_into, value_end,
 };

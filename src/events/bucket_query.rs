@@ -37,7 +37,7 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
         .await?;
     let too_many = || {
         let detail = format!("more than {BUCKETS_MAX} buckets; use a shorter range or a larger bucket_size");
-        QueryError::Parameters(vec![ParameterError { name: "from", code: "range_too_large", detail }])
+        QueryError::Parameters(vec![ParameterError { name: "from".into(), code: "range_too_large", detail }])
     };
     let mut merged: BTreeMap<(i64, String, String), (i64, i64, i64)> = BTreeMap::new();
     let mut starts = Starts::new(zone.filter(|_| size != plan.size), plan.size);

@@ -135,6 +135,13 @@ impl Filters {
                 ),
             };
             match read {
+                Some(FilterValue::Text(text)) if text.is_empty() => {
+                    wrong(
+                        row.pointer,
+                        "empty_value",
+                        "the filter has no value: leave it out, or give it one",
+                    );
+                }
                 // An empty list is the same as none.
                 Some(FilterValue::Texts(texts)) if texts.is_empty() => {}
                 Some(read) => _ = filters.0.insert(row.name.to_owned(), read),
@@ -196,5 +203,5 @@ impl Filters {
 
 /// Converts an error in a parameter to its pointer.
 pub(super) fn fault(error: ParameterError) -> super::ExportFault {
-    super::ExportFault { pointer: pointer_of(error.name), code: error.code, detail: error.detail }
+    super::ExportFault { pointer: pointer_of(&error.name), code: error.code, detail: error.detail }
 }

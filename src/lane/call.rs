@@ -232,6 +232,10 @@ impl<'c> Call<'c> {
 
     /// Returns `true` if the response must wait until what it promises survives a power cut.
     pub fn wants_disk(&self) -> Result<bool, WriteRefused> {
+        // A handler of a streamed body authorizes the request itself. Only then may the parameters be refused.
+        if self.request.found.streams_in() {
+            self.lane.endpoints.check_query(&self.request.found, self.query())?;
+        }
         let wants_disk = api::request::wants_disk(self.query(), self.lane.vitals.config.ack);
         wants_disk.map_err(|_| WriteRefused::AckParameter)
     }

@@ -111,10 +111,15 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
         }
         (Err(BodyRefused::Refused(refusal)), _) => refusal.answer(&request.asker(lane)).into(),
         (Err(BodyRefused::Denied(denied)), _) => denied.answer(&request.asker(lane)).into(),
-        (Ok((principal, body)), Some(Handler::Task(task) | Handler::Click(task))) => {
-            task(call(principal), body).await
+        (Ok((principal, body)), handler) => {
+            if let Err(refused) = lane.endpoints.check_query(&request.found, request.uri.query()) {
+                return refused.answer(&request.asker(lane)).into();
+            }
+            match handler {
+                Some(Handler::Task(task) | Handler::Click(task)) => task(call(principal), body).await,
+                _ => in_memory(lane, request).into(),
+            }
         }
-        (Ok(_), _) => in_memory(lane, request).into(),
     }
 }
 

@@ -40,6 +40,7 @@ use super::profile::{self, PROFILE_HZ, ProfileError, ProfileFormat};
 use super::slots::{Slots, WORKING, shut};
 use crate::base::clock;
 use crate::http::{UNPACKED_MAX, preferred_coding};
+use crate::query::pair_errors;
 
 /// The size of a coroutine's stack in words: 128 KiB. A page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
@@ -296,6 +297,9 @@ impl Wanted {
     fn parse(target: &str) -> Result<Wanted, String> {
         let mut wanted = Wanted { seconds: 5, hz: PROFILE_HZ, format: ProfileFormat::Svg };
         let query = target.split_once('?').map_or("", |(_, query)| query);
+        if let Some(error) = pair_errors(query, &["seconds", "hz", "format"]).into_iter().next() {
+            return Err(error.detail);
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
@@ -522,8 +526,8 @@ mod tests {
             ("seconds=x", "seconds is not a number"),
             ("hz=-1", "hz is not a number"),
             ("format=png", "format must be svg, collapsed or pprof"),
-            ("format", "format must be svg, collapsed or pprof"),
-            ("minutes=1", "the parameters are seconds, hz and format"),
+            ("format", "format has no value: leave the parameter out, or give it one"),
+            ("minutes=1", "unknown parameter minutes; the known parameters are seconds, hz, format"),
         ] {
             let (head, body) = ask(&format!("GET /debug/flamegraph?{query} HTTP/1.1\r\n\r\n"));
             assert!(head.starts_with("HTTP/1.1 400 "), "{query}: {head}");

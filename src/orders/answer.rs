@@ -6,6 +6,7 @@ use super::ingest::{IngestError, SkippedPart, Summary};
 use super::status::OrderStatus;
 use crate::api::Problem;
 use crate::api::error::{Asker, Refuse, problem};
+use crate::api::members::{self, Member};
 use crate::api::problem::ErrorItem;
 use crate::api::write::{WriteRefused, refused};
 use crate::base::counters::Cell;
@@ -118,6 +119,8 @@ pub enum StatusRefused {
          refunded"
     )]
     Invalid,
+    #[error("the body has more than one {}", &.0[1..])]
+    Repeated(&'static str),
     #[error("occurred_at must be RFC 3339 with an offset, and at most 24 hours ahead of the server's clock")]
     OccurredAt,
     #[error("this tenant has no order with this id")]
@@ -166,17 +169,22 @@ const AHEAD_US: i64 = 86_400_000_000;
 
 /// Parses the status in a body, and its time. The default time is now.
 pub(super) fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefused> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Change {
-        status: String,
-        occurred_at: Option<String>,
+    let mut members = Member::of(body).and_then(Member::members).ok_or(StatusRefused::Invalid)?;
+    let mut repeated = None;
+    let mut wrong = |pointer, _: &str, _: &str| repeated = repeated.or(Some(pointer));
+    let status = members.take("status", "/status", &mut wrong);
+    let occurred_at = members.take("occurred_at", "/occurred_at", &mut wrong);
+    if let Some(pointer) = repeated {
+        return Err(StatusRefused::Repeated(pointer));
     }
-    let change: Change = serde_json::from_slice(body).map_err(|_| StatusRefused::Invalid)?;
-    let status = OrderStatus::parse(&change.status).ok_or(StatusRefused::Invalid)?;
-    let occurred_us = match &change.occurred_at {
+    let status = status.and_then(Member::text).and_then(|status| OrderStatus::parse(&status));
+    let status = status.filter(|_| members.is_empty()).ok_or(StatusRefused::Invalid)?;
+    let occurred_us = match occurred_at {
         None => now_us,
-        Some(at) => parse_rfc3339(at.as_bytes()).map_err(|_| StatusRefused::OccurredAt)?,
+        Some(at) => {
+            let at = at.text().ok_or(StatusRefused::Invalid)?;
+            parse_rfc3339(at.as_bytes()).map_err(|_| StatusRefused::OccurredAt)?
+        }
     };
     let is_ahead = occurred_us > now_us.saturating_add(AHEAD_US);
     if is_ahead { Err(StatusRefused::OccurredAt) } else { Ok((status, occurred_us)) }
@@ -211,6 +219,10 @@ pub(super) fn status_refused(error: &StatusRefused, request_id: &str, problems: 
     let kind = match error {
         StatusRefused::Invalid | StatusRefused::OccurredAt => Problem::InvalidStatus,
         StatusRefused::NoSuchOrder => Problem::NoSuchOrder,
+        StatusRefused::Repeated(pointer) => {
+            let item = members::repeated(pointer);
+            return problem(Problem::InvalidStatus, &detail, request_id, &[item], &[], problems);
+        }
         StatusRefused::SumTooLarge => {
             let item = ErrorItem {
                 pointer: Some("/status"),
@@ -237,6 +249,20 @@ mod tests {
         assert!(matches!(status(br#"{"status":"refunded"}"#, 9), Ok((OrderStatus::Refunded, 9))));
         for body in [&b"{}"[..], b"", br#"{"status":"lost"}"#, br#"{"status":"paid","x":1}"#, b"[1]"] {
             assert!(matches!(status(body, 9), Err(StatusRefused::Invalid)));
+        }
+    }
+
+    #[test]
+    fn a_status_or_a_time_that_is_repeated_is_refused_by_its_name() {
+        for (body, expected) in [
+            (r#"{"status":"paid","status":"refunded"}"#, "/status"),
+            (r#"{"status":"paid","stat\u0075s":"paid","x":1}"#, "/status"),
+            (r#"{"status":"paid","occurred_at":null,"occurred_at":"1970-01-01T00:00:00Z"}"#, "/occurred_at"),
+        ] {
+            match status(body.as_bytes(), 9) {
+                Err(StatusRefused::Repeated(pointer)) => assert_eq!(pointer, expected, "{body}"),
+                other => panic!("{body}: {other:?}"),
+            }
         }
     }
 

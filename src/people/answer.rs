@@ -16,13 +16,13 @@ use crate::shard::ErasureMode;
 
 const MODE: &[&str] = &["mode", "ack"];
 
-/// Parses `?mode=`. The default is to erase. This is the only mode for a user of the collector, whose data has no
-/// figures to preserve.
+/// Parses `?mode=`. The default is that of every erasure, and the only mode for a user of the collector, whose data has
+/// no figures to preserve.
 pub(super) fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
     let mut parameters = Parameters::read(query, MODE);
     let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
     let mode = parameters.choice("mode", if of_customer { &choices } else { &choices[..1] });
-    parameters.done(mode.unwrap_or(ErasureMode::Erase)).map_err(QueryError::Parameters)
+    parameters.done(mode.unwrap_or_default()).map_err(QueryError::Parameters)
 }
 
 /// An erasure across all shards.

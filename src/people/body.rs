@@ -32,7 +32,7 @@ impl EraseRequest {
             faults.push(PeopleFault { pointer: pointer.to_owned(), code, detail });
         };
         let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
-            wrong("", "not_an_object", "the body must be a JSON object with mode and customers");
+            wrong("", "not_an_object", "the body must be a JSON object with customers, and possibly a mode");
             return Err(PeopleRefused::Invalid(faults));
         };
         // The parser has kept one of two members of the same name. Nobody may be erased by a guess.
@@ -44,14 +44,11 @@ impl EraseRequest {
             }
         }
         let mode = match members.remove("mode") {
-            None => Err(("missing", "mode is required: erase or pseudonymise")),
-            Some(mode) => mode
-                .as_str()
-                .and_then(ErasureMode::parse)
-                .ok_or(("invalid_choice", "mode must be erase or pseudonymise")),
+            None => Some(ErasureMode::default()),
+            Some(mode) => mode.as_str().and_then(ErasureMode::parse),
         };
-        if let Err((code, detail)) = mode {
-            wrong("/mode", code, detail);
+        if mode.is_none() {
+            wrong("/mode", "invalid_choice", "mode must be erase or pseudonymise");
         }
         let listed = match members.remove("customers") {
             Some(Value::Array(listed)) if listed.is_empty() => {
@@ -81,7 +78,7 @@ impl EraseRequest {
                 _ => wrong(&format!("/customers/{index}"), "invalid_id", ID),
             }
         }
-        let Ok(mode) = mode else { return Err(PeopleRefused::Invalid(faults)) };
+        let Some(mode) = mode else { return Err(PeopleRefused::Invalid(faults)) };
         if !faults.is_empty() {
             return Err(PeopleRefused::Invalid(faults));
         }
@@ -113,6 +110,15 @@ mod tests {
         assert_eq!((read.mode, read.customers), (ErasureMode::Erase, vec!["a".to_owned(), "b".to_owned()]));
     }
 
+    /// A misspelt name of the mode is an unknown member, so it never leads to the default.
+    #[test]
+    fn without_a_mode_a_customer_is_erased_and_a_misspelt_mode_is_refused() {
+        let read = EraseRequest::read(br#"{"customers":["a"]}"#).unwrap();
+        assert_eq!((read.mode, read.customers), (ErasureMode::Erase, vec!["a".to_owned()]));
+        let misspelt = json!({"mod": "pseudonymise", "customers": ["a"]});
+        assert_eq!(faults(&misspelt), [(String::new(), "unknown_member")]);
+    }
+
     #[test]
     fn a_repeated_member_is_refused_however_it_is_written() {
         for (body, pointer) in [
@@ -132,7 +138,9 @@ mod tests {
     fn every_error_has_its_pointer() {
         let at = |pointer: &str, code| (pointer.to_owned(), code);
         assert_eq!(faults(&json!([])), [at("", "not_an_object")]);
-        assert_eq!(faults(&json!({})), [at("/mode", "missing"), at("/customers", "missing")]);
+        assert_eq!(faults(&json!({})), [at("/customers", "missing")]);
+        assert_eq!(faults(&json!({"mode": null, "customers": ["a"]})), [at("/mode", "invalid_choice")]);
+        assert_eq!(faults(&json!({"mode": "", "customers": ["a"]})), [at("/mode", "invalid_choice")]);
         let body = json!({"mode": "hide", "customers": ["a", "", 7, "a\u{1}", "x".repeat(201)], "all": true});
         let expected = [
             at("/mode", "invalid_choice"),

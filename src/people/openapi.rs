@@ -81,7 +81,11 @@ pub fn erase_customer() -> OperationBuilder {
             ))
             .parameter(in_path("tenant", "The tenant that owns the customer.", identifier()))
             .parameter(in_path("customer", "The customer's id, percent-encoded.", identifier()))
-            .parameter(parameter("mode", "Default: `erase`.", words(&["erase", "pseudonymise"])))
+            .parameter(parameter(
+                "mode",
+                "Default: `erase`, as in `eraseCustomers`.",
+                words(&["erase", "pseudonymise"]),
+            ))
             .parameter(ack()),
         Next { operation: "erasure", parameters: &[SAME_TENANT, THE_ERASURE] },
     )
@@ -97,8 +101,8 @@ pub fn erase_customers() -> OperationBuilder {
         .summary(Some("Erase several customers"))
         .description(Some(
             "Erases up to 1,000 customers in one pass over everything that is held, which takes far less \
-             time than one request for each. The effect on each customer is that of `eraseCustomer`, and each \
-             has a certificate. An invalid id is refused, and then no one is erased. A customer of whom \
+             time than one request for each. The effect on each customer is that of `eraseCustomer`, with the \
+             same default `mode`, and each has a certificate. An invalid id is refused, and then no one is erased. A customer of whom \
              nothing is held gets a certificate without rows. Repeating a request is safe.",
         ))
         .parameter(in_path("tenant", "The tenant that owns the customers.", identifier()))

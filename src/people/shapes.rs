@@ -92,9 +92,10 @@ pub struct ErasureStep {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewErasures {
-    /// `erase` or `pseudonymise`.
-    #[schema(example = "erase", pattern = "^(erase|pseudonymise)$")]
-    pub mode: String,
+    /// `erase` (the default) or `pseudonymise`.
+    #[schema(value_type = String, required = false, default = "erase", example = "erase",
+        pattern = "^(erase|pseudonymise)$")]
+    pub mode: Option<String>,
     /// Ids of 1 to 200 bytes without control characters. A customer who is listed twice is erased once.
     #[schema(value_type = Vec<Identifier>, min_items = 1, max_items = 1000, example = json!(["c-7", "c-8"]))]
     pub customers: Vec<String>,

@@ -5,6 +5,7 @@ use super::query::AnomaliesPage;
 use super::read::{FirstAnswer, StoredAnomaly};
 use crate::api::Problem;
 use crate::api::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
+use crate::api::members::repeated;
 use crate::api::problem::ErrorItem;
 use crate::api::request::{self, Repeated};
 use crate::api::write::{self, WriteRefused};
@@ -37,6 +38,8 @@ pub enum PriceRefused {
     Signature(SignatureFault),
     #[error("the body must be a JSON object with a decision: approve or reject")]
     InvalidReview,
+    #[error("the body has more than one decision")]
+    RepeatedDecision,
     #[error("this tenant or product has no anomaly with this id")]
     NoSuchAnomaly,
     #[error("the anomaly was decided otherwise")]
@@ -201,6 +204,11 @@ pub(super) fn refused(
             return answer.with("WWW-Authenticate", "Webhook-Signature realm=\"firehose\"");
         }
         PriceRefused::InvalidReview => Problem::InvalidReview,
+        PriceRefused::RepeatedDecision => {
+            let detail = refused.to_string();
+            let item = repeated("/decision");
+            return problem(Problem::InvalidReview, &detail, request_id, &[item], &[], problems);
+        }
         PriceRefused::NoSuchAnomaly => Problem::NoSuchAnomaly,
         PriceRefused::Reviewed => Problem::AlreadyReviewed,
         PriceRefused::NotCommitted => Problem::OutcomeUnknown,

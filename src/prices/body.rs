@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 
 use super::read::{AnomalyFilter, AnomalyStatus};
 use super::record::Decision;
+use crate::api::members::Member;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
-use crate::event::{is_too_deep, parse_rfc3339};
-use crate::query::{ParameterError, Parameters, Period};
+use crate::event::{self, FieldError, is_too_deep, parse_rfc3339};
+use crate::query::{LAST_EVENT_ID, ParameterError, Parameters, Period};
 
 /// The default number of anomalies in a response.
 const LIMIT: usize = 100;
@@ -160,11 +161,14 @@ impl<'b> PriceEvent<'b> {
         }
         let text = std::str::from_utf8(body).map_err(|_| BadBody::NotUtf8)?;
         let no_object = || {
-            let detail = "the body must be a JSON object without repeated members";
+            let detail = "the body must be a JSON object";
             BadBody::Members(vec![Fault { pointer: "", code: "not_an_object", detail }])
         };
         let members: Members<'b> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => no_object(),
+            serde_json::error::Category::Data => match repeated(body) {
+                repeated if repeated.is_empty() => no_object(),
+                repeated => BadBody::Members(repeated),
+            },
             _ => BadBody::NotJson,
         })?;
         // serde_json also accepts an array with one value for each member.
@@ -189,6 +193,25 @@ impl<'b> PriceEvent<'b> {
             }
         }
     }
+}
+
+/// Returns the error for each known member that is repeated.
+fn repeated(body: &[u8]) -> Vec<Fault> {
+    let Some(members) = Member::of(body).and_then(Member::members) else { return Vec::new() };
+    let known = ["/event_id", "/price", "/currency", "/observed_at"].map(event::repeated);
+    let repeated = known.iter().filter(|error| members.has_repeated(&error.pointer[1..]));
+    let fault = |error: &FieldError| Fault {
+        pointer: error.pointer,
+        code: error.code.as_str(),
+        detail: error.detail,
+    };
+    repeated.map(fault).collect()
+}
+
+/// Returns `true` if a review's body has its decision twice.
+#[must_use]
+pub(super) fn repeats_decision(body: &[u8]) -> bool {
+    Member::of(body).and_then(Member::members).is_some_and(|members| members.has_repeated("decision"))
 }
 
 fn is_object(json: &[u8]) -> bool {
@@ -246,27 +269,11 @@ impl AnomaliesPlan {
     }
 }
 
-/// Returns the position from which a stream of changes continues, if the query contains one. Clients that cannot set
-/// the header `Last-Event-ID` spell the parameter's name in many ways.
+/// Returns the position from which a stream of changes continues, if the query contains one.
 pub(super) fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<ParameterError>> {
-    let spelt = |pair: &str| match pair.split_once('=') {
-        Some((name, value)) if is_last_event_id(name) => format!("{LAST_EVENT_ID}={value}"),
-        _ => pair.to_owned(),
-    };
-    let query = query.map(|query| query.split('&').map(spelt).collect::<Vec<_>>().join("&"));
-    let mut parameters = Parameters::read(query.as_deref(), &[LAST_EVENT_ID]);
+    let mut parameters = Parameters::read(query, &[LAST_EVENT_ID]);
     let id = parameters.value(LAST_EVENT_ID);
     parameters.done(id)
-}
-
-const LAST_EVENT_ID: &str = "last_event_id";
-
-/// Returns `true` for `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
-fn is_last_event_id(name: &str) -> bool {
-    let letters = || name.chars().filter(|sign| !matches!(sign, '-' | '_'));
-    ["lasteventid", "evslasteventid"]
-        .iter()
-        .any(|known| letters().map(|letter| letter.to_ascii_lowercase()).eq(known.chars()))
 }
 
 #[cfg(test)]
@@ -339,7 +346,13 @@ mod tests {
         assert_eq!(faults(ahead), [("/observed_at", "out_of_range")]);
         assert_eq!(faults("[1]"), [("", "not_an_object")]);
         assert_eq!(faults(r#"["e",1,"USD","2024-01-15T10:30:00Z"]"#), [("", "not_an_object")]);
-        assert_eq!(faults(r#"{"price":1,"price":2}"#), [("", "not_an_object")]);
+        assert_eq!(faults(r#"{"price":1,"price":2}"#), [("/price", "repeated_key")]);
+        assert_eq!(
+            faults(
+                r#"{"event_id":"a","event\u005fid":"a","price":1,"x":1,"x":2,"observed_at":1,"observed_at":2}"#
+            ),
+            [("/event_id", "repeated_key"), ("/observed_at", "repeated_key")]
+        );
         let nested =
             |levels: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert_eq!(faults(&nested(JSON_DEPTH_MAX)).len(), 3);
@@ -359,7 +372,10 @@ mod tests {
             [&b""[..], b"{}", br#"{"decision":"maybe"}"#, br#"{"decision":"reject","x":1}"#, br#"["reject"]"#]
         {
             assert_eq!(read_decision(body), None);
+            assert!(!repeats_decision(body));
         }
+        let twice = br#"{"decision":"approve","decisi\u006fn":"approve"}"#;
+        assert!(read_decision(twice).is_none() && repeats_decision(twice));
     }
 
     #[test]
@@ -373,7 +389,8 @@ mod tests {
             "evs_last_event_id",
         ] {
             assert_eq!(last_event_id(Some(&format!("{name}=a%2Bb"))), Ok(Some("a+b".to_owned())), "{name}");
-            assert_eq!(last_event_id(Some(&format!("{name}="))), Ok(None), "{name}");
+            let empty = last_event_id(Some(&format!("{name}="))).unwrap_err();
+            assert_eq!((&*empty[0].name, empty[0].code), ("last_event_id", "empty_value"), "{name}");
         }
         assert_eq!(last_event_id(None), Ok(None));
         assert_eq!(last_event_id(Some("lastEventId=1&Last-Event-ID=2")).unwrap_err()[0].code, "repeated");
@@ -389,7 +406,7 @@ mod tests {
             (7, Some(AnomalyStatus::Open), Some(NOW_US))
         );
         let errors = AnomaliesPlan::new("t", None, Some("status=new&since=x&limit=0&q=1")).unwrap_err();
-        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
-        assert_eq!(names, ["", "status", "since", "limit"]);
+        let names: Vec<_> = errors.iter().map(|error| &*error.name).collect();
+        assert_eq!(names, ["q", "status", "since", "limit"]);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::keys::PriceEventId;
 use super::answer::{self, PriceRefused};
-use super::body::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
+use super::body::{AnomaliesPlan, PriceEvent, last_event_id, read_decision, repeats_decision};
 use super::history::PriceRow;
 use super::query;
 use super::record::{AnomalyId, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow};
@@ -125,7 +125,10 @@ pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, Price
     let decision = {
         let mut inflated = Vec::new();
         let bytes = call.decoded(&body, &mut inflated)?;
-        read_decision(bytes).ok_or(PriceRefused::InvalidReview)?
+        read_decision(bytes).ok_or_else(|| match repeats_decision(bytes) {
+            true => PriceRefused::RepeatedDecision,
+            false => PriceRefused::InvalidReview,
+        })?
     };
     drop(body);
     let name = request.parameter("anomaly");
@@ -202,5 +205,5 @@ fn product(request: &RequestHead) -> Option<String> {
 
 fn not_an_id() -> ParameterError {
     let detail = "Last-Event-ID is not an id of this stream, or is repeated".to_owned();
-    ParameterError { name: "Last-Event-ID", code: "invalid_event_id", detail }
+    ParameterError { name: "Last-Event-ID".into(), code: "invalid_event_id", detail }
 }

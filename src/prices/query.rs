@@ -229,7 +229,7 @@ impl ChangePosition {
         marks.map(ChangePosition).ok_or_else(|| {
             let detail = "unknown event id, or the data was resharded; start again without one";
             QueryError::Parameters(vec![ParameterError {
-                name: "Last-Event-ID",
+                name: "Last-Event-ID".into(),
                 code: "invalid_event_id",
                 detail: detail.to_owned(),
             }])

@@ -79,7 +79,8 @@ impl CursorKey {
 
     /// Opens a cursor that was sealed with this key for this filter.
     pub fn open(&self, filter: &Filter, shards: usize, text: &str) -> Result<Cursor, ParameterError> {
-        let wrong = |code, detail: &str| ParameterError { name: "cursor", code, detail: detail.to_owned() };
+        let wrong =
+            |code, detail: &str| ParameterError { name: "cursor".into(), code, detail: detail.to_owned() };
         let invalid = || wrong("invalid_cursor", "invalid cursor; start again without one");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
         let (version, rest) = bytes.split_at_checked(1).ok_or_else(invalid)?;
@@ -126,7 +127,11 @@ impl CursorKey {
         let opened = self.open_bytes(context, text).and_then(|bytes| parse(&bytes));
         let invalid = || {
             let detail = "invalid cursor, or a cursor of another query; start again without one".to_owned();
-            QueryError::Parameters(vec![ParameterError { name: "cursor", code: "invalid_cursor", detail }])
+            QueryError::Parameters(vec![ParameterError {
+                name: "cursor".into(),
+                code: "invalid_cursor",
+                detail,
+            }])
         };
         opened.map(Some).ok_or_else(invalid)
     }

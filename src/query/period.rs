@@ -203,7 +203,10 @@ mod tests {
     fn read(query: &str) -> Result<Bounds, Codes> {
         let mut parameters = Parameters::with_period(Some(query), &[SINCE]);
         let period = Period::read(&mut parameters);
-        let codes = |error: &super::super::ParameterError| (error.name, error.code);
+        let codes = |error: &super::super::ParameterError| {
+            let name = [&PERIOD[..], &[SINCE]].concat().into_iter().find(|name| **name == *error.name);
+            (name.unwrap_or_default(), error.code)
+        };
         parameters.done((period.from_us, period.to_us)).map_err(|errors| errors.iter().map(codes).collect())
     }
 
@@ -359,8 +362,11 @@ mod tests {
             assert!(detail("to=yesterday").contains(form));
         }
         assert!(detail("to=2024-01-15&end_date=2024-01-15").contains("use from and to"));
-        // An empty field is absent, whatever else is given.
-        assert!(read("from=&to=&since=&start_date=2024-01-15&end_date=2024-01-15&tz=").is_ok());
+        // A bound without a value is not an absent one.
+        assert_eq!(
+            read("from=&to=2024-01-15&tz="),
+            Err(vec![("from", "empty_value"), ("tz", "empty_value")])
+        );
         // A day that a zone skips is empty, and not backwards.
         let skipped = read("start_date=2011-12-30&end_date=2011-12-30&tz=Pacific/Apia").unwrap();
         assert_eq!((skipped.0, skipped.1), (Some(us("2011-12-30T10:00:00Z")), skipped.0));

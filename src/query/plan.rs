@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
-
 use super::filter::{Filter, Selection};
+use super::pairs::Pairs;
 use super::period::{PERIOD, Period};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::parse_bound;
@@ -19,8 +18,8 @@ const SKIP_MAX: u64 = 1_000_000;
 /// An error in one parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterError {
-    /// The name of a known parameter; empty for an unknown one.
-    pub name: &'static str,
+    /// The parameter's name; empty if it does not look like one.
+    pub name: Cow<'static, str>,
     pub code: &'static str,
     pub detail: String,
 }
@@ -60,28 +59,8 @@ impl Parameters {
     }
 
     fn parse(query: Option<&str>, known: Cow<'static, [&'static str]>) -> Parameters {
-        let values = vec![None; known.len()];
-        let mut parameters = Parameters { known: known.clone(), values, errors: Vec::new() };
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
-                parameters.wrong("", "invalid_encoding", "a parameter is not percent-encoded UTF-8");
-                continue;
-            };
-            let Some(at) = known.iter().position(|known| *known == name) else {
-                let detail = format!("unknown parameter; the known parameters are {}", known.join(", "));
-                parameters.wrong("", "unknown_parameter", &detail);
-                continue;
-            };
-            // An empty form field counts as absent.
-            if value.is_empty() {
-                continue;
-            }
-            if parameters.values[at].replace(value).is_some() {
-                parameters.wrong(known[at], "repeated", "a parameter must not be repeated");
-            }
-        }
-        parameters
+        let Pairs { values, errors } = Pairs::read(query.unwrap_or_default(), &known);
+        Parameters { known, values, errors }
     }
 
     /// Creates parameters from names and values. Only these names are known.
@@ -93,7 +72,7 @@ impl Parameters {
     }
 
     pub fn wrong(&mut self, name: &'static str, code: &'static str, detail: &str) {
-        self.errors.push(ParameterError { name, code, detail: detail.to_owned() });
+        self.errors.push(ParameterError { name: name.into(), code, detail: detail.to_owned() });
     }
 
     pub fn value(&mut self, name: &'static str) -> Option<String> {
@@ -201,16 +180,4 @@ impl RowsPlan {
         let paging = parameters.paging();
         parameters.done(RowsPlan { filter, paging })
     }
-}
-
-/// Decodes percent-encoding, and `+` as a space. Returns `None` if a `%` is not followed by two digits, or if the
-/// result is not UTF-8.
-fn decoded(text: &str) -> Option<String> {
-    let is_escape =
-        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-    if !text.split('%').skip(1).all(is_escape) {
-        return None;
-    }
-    let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
 }

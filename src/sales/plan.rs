@@ -352,7 +352,7 @@ mod tests {
         let query =
             "group_by=week&start_date=2026-02-30&end_date=x&precision=some&tz=Mars&currency=XYZ&fields=a";
         let errors = SalesPlan::new("t", Some(query)).unwrap_err();
-        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
+        let names: Vec<_> = errors.iter().map(|error| &*error.name).collect();
         assert_eq!(names, ["group_by", "tz", "start_date", "end_date", "precision", "currency", "fields"]);
         let errors = SalesPlan::new("t", Some("start_date=2026-02-02&end_date=2026-02-01")).unwrap_err();
         assert_eq!(errors[0].code, "out_of_range");

@@ -393,7 +393,7 @@ const HEALTH: fn(&Asked<'_>) -> Answer = |asked| status::health(asked.vitals);
 const READY: fn(&Asked<'_>) -> Answer = |asked| status::ready(asked.vitals);
 
 /// The table of all endpoints.
-pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints(ROWS);
+pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints::new(ROWS);
 
 /// The row of the collector's events, which the listener counts per tick.
 pub(super) const CLICKS: usize = 0;

@@ -322,6 +322,10 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
                               /debug/flamegraph";
                 return ops_problem(api::Problem::NotFound, detail);
             }
+            let query = asked.target.split_once('?').map(|(_, query)| query);
+            if let Err(error) = ENDPOINTS.check_query(&found, query) {
+                return ops_problem(api::Problem::BadParameter, &error.to_string());
+            }
             let format = ops::negotiate(accept.as_slice());
             let asker = Asker { request_id: "", problems: &[], body_bytes_max: 0 };
             let asked = Asked::new(path, format, api::Wants::default(), &vitals, asker);

@@ -8,10 +8,11 @@ use super::error::ShardError;
 use crate::base::keys::KeyHash;
 
 /// The treatment of a person's data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasureMode {
-    /// The data is deleted, including the orders.
+    /// The data is deleted, including the orders. It applies to every request that names no mode.
+    #[default]
     Erase,
     /// Orders and figures remain, under a random name.
     Pseudonymise,

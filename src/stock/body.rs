@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::mode::{STOCK_MAX, StockMode};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, STOCK_UPDATES_MAX};
 use crate::event::{
-    Code, DecodeError, FieldError, FieldErrors, TextRule, TimeRule, field, members, second_look,
+    Code, DecodeError, FieldError, FieldErrors, TextRule, TimeRule, field, members, repeated, second_look,
     skip_whitespace, text, text_rule, time, time_rule, unescape, value_end,
 };
 
@@ -65,24 +65,26 @@ pub enum StockBodyError {
     TooManyRows,
 }
 
-/// An object's members by name. If a member is repeated, its last value counts.
+/// An object's members by name.
 #[derive(Clone, Copy, Debug)]
 struct Members<'b, const N: usize> {
     names: [&'static [u8]; N],
     values: [Option<&'b [u8]>; N],
+    /// The names that are repeated.
+    repeated: [bool; N],
 }
 
 impl<'b, const N: usize> Members<'b, N> {
     /// Finds the members. Returns `None` if the value is not an object. The value must be valid JSON.
     fn of(object: &'b [u8], names: [&'static [u8]; N]) -> Option<Members<'b, N>> {
-        let mut found = Members { names, values: [None; N] };
+        let mut found = Members { names, values: [None; N], repeated: [false; N] };
         members(object, |key, value| found.note(key, value)).then_some(found)
     }
 
     fn note(&mut self, key: &'b [u8], value: &'b [u8]) {
         let key = if key.contains(&b'\\') { unescape(key) } else { Cow::Borrowed(key) };
         if let Some(at) = self.names.iter().position(|name| *name == &*key) {
-            self.values[at] = Some(value);
+            self.repeated[at] |= self.values[at].replace(value).is_some();
         }
     }
 }
@@ -97,6 +99,9 @@ impl<'b> StockRequest<'b> {
         let Some(found) = Members::of(body, [b"mode", b"updates"]) else {
             return Err(fields(vec![NOT_AN_OBJECT]));
         };
+        if found.repeated.contains(&true) {
+            return Err(fields(chosen(&BODY_REPEATED, found.repeated).collect()));
+        }
         let [mode, updates] = found.values;
         let mode = match mode {
             None => Err(MODE_MISSING),
@@ -124,6 +129,14 @@ impl<'b> StockRequest<'b> {
 
 fn fields(errors: Vec<FieldError>) -> StockBodyError {
     StockBodyError::Fields(FieldErrors::new(errors))
+}
+
+/// Returns the errors whose places are chosen.
+fn chosen<const N: usize>(
+    errors: &[FieldError; N],
+    is_chosen: [bool; N],
+) -> impl Iterator<Item = FieldError> {
+    errors.iter().zip(is_chosen).filter_map(|(error, is_chosen)| is_chosen.then_some(*error))
 }
 
 /// Returns the elements of an array, which must be valid JSON.
@@ -170,7 +183,9 @@ fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>
     };
     let occurred_at_us = time(occurred_at, &OCCURRED_AT).map_err(|error| *error);
     match (event_id, product_id, amount, expected_version, occurred_at_us) {
-        (Ok(event_id), Ok(product_id), Ok(amount), Ok(expected_version), Ok(occurred_at_us)) => {
+        (Ok(event_id), Ok(product_id), Ok(amount), Ok(expected_version), Ok(occurred_at_us))
+            if !found.repeated.contains(&true) =>
+        {
             Ok(StockUpdate { event_id, product_id, amount, expected_version, occurred_at_us })
         }
         (event_id, product_id, amount, expected_version, occurred_at_us) => {
@@ -181,8 +196,11 @@ fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>
                 expected_version.err(),
                 occurred_at_us.err(),
             ];
-            let errors = FieldErrors::new(errors.into_iter().flatten().collect());
-            Err(StockFault { product_id: product_id.ok(), errors })
+            let repeated = chosen(&ROW_REPEATED, found.repeated);
+            let errors = FieldErrors::new(repeated.chain(errors.into_iter().flatten()).collect());
+            // A row with two product ids belongs to neither product.
+            let [_, has_two_products, ..] = found.repeated;
+            Err(StockFault { product_id: product_id.ok().filter(|_| !has_two_products), errors })
         }
     }
 }
@@ -226,6 +244,15 @@ static OCCURRED_AT: TimeRule = time_rule!("occurred_at");
 
 const _: () = assert!(IDENTIFIER_BYTES_MAX == 200 && STOCK_MAX == 9_007_199_254_740_991);
 
+const BODY_REPEATED: [FieldError; 2] = [repeated("/mode"), repeated("/updates")];
+const ROW_REPEATED: [FieldError; NAMES.len()] = [
+    repeated("/event_id"),
+    repeated("/product_id"),
+    repeated("/quantity"),
+    repeated("/delta"),
+    repeated("/expected_version"),
+    repeated("/occurred_at"),
+];
 const NOT_AN_OBJECT: FieldError =
     field("", Code::NotAnObject, "the body must be a JSON object with mode and updates");
 const MODE_MISSING: FieldError = field("/mode", Code::MissingField, "mode is required");
@@ -268,135 +295,6 @@ const VERSION_RANGE: FieldError =
     field("/expected_version", Code::OutOfRange, "expected_version must not be negative");
 const VERSION_TYPE: FieldError =
     field("/expected_version", Code::InvalidType, "expected_version must be an integer, 0 or more");
+
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn row() -> Value {
-        json!({"event_id": "e1", "product_id": "p1", "quantity": 5, "expected_version": 3,
-               "occurred_at": "1970-01-01T00:00:01Z"})
-    }
-
-    fn read_one(mode: &str, change: impl FnOnce(&mut Value)) -> Result<String, Vec<(&'static str, Code)>> {
-        let mut row = row();
-        change(&mut row);
-        let body = json!({"mode": mode, "updates": [row]}).to_string();
-        let request = StockRequest::read(body.as_bytes()).unwrap();
-        match &request.rows[0] {
-            Ok(update) => Ok(format!("{:?} {:?}", update.amount, update.expected_version)),
-            Err(fault) => Err(fault.errors.iter().map(|error| (error.pointer, error.code)).collect()),
-        }
-    }
-
-    #[test]
-    fn every_mode_takes_what_it_can_use() {
-        let delta = |number: Value| {
-            move |row: &mut Value| {
-                row["delta"] = number;
-                row["quantity"] = Value::Null;
-            }
-        };
-        assert_eq!(read_one("last_write_wins", |_| {}).unwrap(), "Quantity(5) None");
-        assert_eq!(read_one("reject", |_| {}).unwrap(), "Quantity(5) Some(3)");
-        assert_eq!(read_one("merge", delta(json!(-5))).unwrap(), "Delta(-5) None");
-        assert_eq!(read_one("reject", delta(json!(7))).unwrap(), "Delta(7) Some(3)");
-        let refused = |mode, change: &dyn Fn(&mut Value)| read_one(mode, change).unwrap_err();
-        for (mode, name, value, code) in [
-            ("merge", "quantity", json!(5), Code::NeedsDelta),
-            ("reject", "quantity", json!(-1), Code::NegativeStock),
-            ("reject", "quantity", json!(1.5), Code::NotAnInteger),
-            ("reject", "quantity", json!("5"), Code::InvalidType),
-            ("reject", "quantity", json!(1_u64 << 53), Code::OutOfRange),
-            ("reject", "quantity", json!(u64::MAX), Code::OutOfRange),
-            ("reject", "quantity", Value::Null, Code::MissingField),
-            ("last_write_wins", "quantity", Value::Null, Code::MissingField),
-            ("reject", "expected_version", Value::Null, Code::MissingField),
-            ("reject", "expected_version", json!(-1), Code::OutOfRange),
-            ("reject", "expected_version", json!("1"), Code::InvalidType),
-            ("reject", "event_id", json!(""), Code::Empty),
-            ("reject", "product_id", json!("x".repeat(201)), Code::TooLong),
-            ("reject", "occurred_at", json!("2024-01-15T10:30:00"), Code::InvalidTimestamp),
-            ("reject", "occurred_at", json!(7), Code::InvalidType),
-        ] {
-            let pointer = format!("/{name}");
-            let errors = refused(mode, &|row: &mut Value| row[name] = value.clone());
-            assert_eq!(errors, [(pointer.as_str(), code)], "{mode} {name} {value}");
-        }
-        let errors = refused("last_write_wins", &|row: &mut Value| delta(json!(1))(row));
-        assert_eq!(errors, [("/delta", Code::NeedsQuantity)]);
-        let errors = refused("reject", &|row: &mut Value| row["delta"] = json!(1));
-        assert_eq!(errors, [("/delta", Code::QuantityAndDelta)]);
-        let errors = refused("merge", &|row: &mut Value| *row = json!({}));
-        assert_eq!(
-            errors.iter().map(|(pointer, _)| *pointer).collect::<Vec<_>>(),
-            ["/event_id", "/product_id", "/delta", "/occurred_at"]
-        );
-        assert_eq!(refused("merge", &|row: &mut Value| *row = json!([])), [("", Code::NotAnObject)]);
-    }
-
-    #[test]
-    fn a_body_is_a_mode_and_some_updates() {
-        let read = |body: &str| StockRequest::read(body.as_bytes()).map(|request| request.rows.len());
-        let codes = |body: &str| match read(body) {
-            Err(StockBodyError::Fields(errors)) => {
-                errors.iter().map(|error| (error.pointer, error.code)).collect::<Vec<_>>()
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(read(" {\"x\":[1,{}],\"\\u006dode\":\"merge\",\"updates\":[ 1 , [],{} ]} "), Ok(3));
-        assert_eq!(codes("[]"), [("", Code::NotAnObject)]);
-        assert_eq!(codes("{}"), [("/mode", Code::MissingField), ("/updates", Code::MissingField)]);
-        assert_eq!(
-            codes("{\"mode\":\"x\",\"updates\":[]}"),
-            [("/mode", Code::UnknownMode), ("/updates", Code::Empty)]
-        );
-        assert_eq!(
-            codes("{\"mode\":1,\"updates\":{}}"),
-            [("/mode", Code::InvalidType), ("/updates", Code::InvalidType)]
-        );
-        assert_eq!(read(""), Err(DecodeError::Empty.into()));
-        assert!(matches!(read("{\"mode\":"), Err(StockBodyError::Body(DecodeError::NotJson { .. }))));
-        let deep = format!("{{\"mode\":\"merge\",\"updates\":{}{}}}", "[".repeat(200), "]".repeat(200));
-        assert_eq!(read(&deep), Err(DecodeError::TooDeep.into()));
-        let rows =
-            |count: usize| format!("{{\"updates\":[{}],\"mode\":\"merge\"}}", vec!["0"; count].join(","));
-        assert_eq!(read(&rows(STOCK_UPDATES_MAX)), Ok(STOCK_UPDATES_MAX));
-        assert_eq!(read(&rows(STOCK_UPDATES_MAX + 1)), Err(StockBodyError::TooManyRows));
-    }
-
-    proptest! {
-        #[test]
-        fn a_row_is_one_whatever_stands_around_it(
-            id in "[a-z\"\\\\ü]{1,8}", quantity in 0..1000_i64, space in "[ \n\t]{0,3}", other in any::<String>(),
-        ) {
-            let row = json!({"event_id": id, "product_id": id, "quantity": quantity,
-                "occurred_at": "1970-01-01T00:00:01Z", "note": other, "nested": [{"quantity": 1, "x": other}]});
-            let body = format!("{{\"updates\":[{space}{row}{space},{space}{row}],\"note\":[\"]\"],\
-                \"mode\":\"last_write_wins\"}}");
-            let request = StockRequest::read(body.as_bytes()).unwrap();
-            prop_assert_eq!(request.rows.len(), 2);
-            for row in request.rows {
-                let row = row.unwrap();
-                prop_assert_eq!((&*row.event_id, &*row.product_id), (id.as_str(), id.as_str()));
-                prop_assert_eq!((row.amount, row.occurred_at_us), (StockAmount::Quantity(quantity), 1_000_000));
-            }
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = StockRequest::read(&body);
-        }
-
-        #[test]
-        fn damage_never_panics(at in 0..200_usize, byte in any::<u8>(), cut in 0..240_usize) {
-            let mut body = json!({"mode": "reject", "updates": [row(), row()]}).to_string().into_bytes();
-            let at = at % body.len();
-            body[at] = byte;
-            body.truncate(cut);
-            let _ = StockRequest::read(&body);
-        }
-    }
-}
+mod tests;

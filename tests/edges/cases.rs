@@ -181,13 +181,19 @@ fn targets(cases: &mut Vec<Case>) {
     }
     good(cases, "an absolute target", plain("GET", "http://t/health", &[]), 200);
     good(cases, "an absolute target to an event", post("http://t/event", &[], EVENT.as_bytes()), 202);
-    good(cases, "an absolute target with a query only", plain("GET", "http://t?x", &[]), 303);
+    good(cases, "an absolute target without a path", plain("GET", "http://t?", &[]), 303);
+    let request = plain("GET", "http://t?x", &[]);
+    add(cases, "an absolute target with a query only", request, 400, "bad-parameter", After::Stays);
     good(cases, "an empty line first", [b"\r\n\r\n".to_vec(), plain("GET", "/health", &[])].concat(), 200);
-    good(cases, "a query", plain("GET", "/health?a=b&%20=?", &[]), 200);
+    good(cases, "an empty query", plain("GET", "/health?", &[]), 200);
+    let request = plain("GET", "/health?a=b&%20=?", &[]);
+    add(cases, "a query", request, 400, "bad-parameter", After::Stays);
     good(cases, "a fragment", plain("GET", "/health#top", &[]), 200);
     good(cases, "a trailing slash", plain("GET", "/health/", &[]), 200);
     good(cases, "a trailing slash behind an event", post("/event/", &[], EVENT.as_bytes()), 202);
-    good(cases, "an event with a query", post("/event?source=a", &[], EVENT.as_bytes()), 202);
+    good(cases, "an event with a query", post("/event?ack=disk&", &[], EVENT.as_bytes()), 202);
+    let request = post("/event?source=a", &[], EVENT.as_bytes());
+    add(cases, "an event with another query", request, 400, "bad-parameter", After::Stays);
     for path in
         ["/eventz", "/event/x", "//event", "/EVENT", "/%65vent", "/../event", "/.refused", "/health;a"]
     {
@@ -212,8 +218,16 @@ fn targets(cases: &mut Vec<Case>) {
         "bad-parameter",
         After::Stays,
     );
-    // An empty parameter is treated as absent.
-    good(cases, "an empty ack", post("/event?ack=", &[], EVENT.as_bytes()), 202);
+    for (name, target) in [
+        ("an empty ack", "/event?ack="),
+        ("an ack without a value", "/event?ack"),
+        ("two acks", "/event?ack=disk&ack=disk"),
+        ("an unknown parameter", "/event?akc=disk"),
+        ("an unknown parameter beside a known one", "/event?ack=os&_=1"),
+    ] {
+        let request = post(target, &[], EVENT.as_bytes());
+        add(cases, name, request, 400, "bad-parameter", After::Stays);
+    }
     let marked = [b"\xef\xbb\xbf", EVENT.as_bytes()].concat();
     good(cases, "a byte order mark", post("/event", &[], &marked), 202);
     for path in ["/health%zz", "/event%", "/%4g", "/%%41"] {
@@ -223,7 +237,8 @@ fn targets(cases: &mut Vec<Case>) {
 
 fn limits(cases: &mut Vec<Case>) {
     let target = |bytes: usize| plain("GET", &format!("/health?{}", "a".repeat(bytes - 8)), &[]);
-    good(cases, "the longest target", target(8192), 200);
+    // It is read, and the parameter is unknown.
+    add(cases, "the longest target", target(8192), 400, "bad-parameter", After::Stays);
     add(cases, "a target too long", target(8193), 414, "uri-too-long", After::Closes);
     add(cases, "a target far too long", target(31_000), 414, "uri-too-long", After::Closes);
     add(cases, "a target longer than a head", target(100_000), 414, "uri-too-long", After::Closes);

@@ -111,13 +111,10 @@ def is_good(case):
 @schemathesis.hook
 def before_call(context, case, kwargs):
     was_good = is_good(case)
-    query = without_empty(case.query or {})
-    if query != (case.query or {}):
-        # Set anew, so that what is left is judged by the schema before anything asks whether it is good.
-        case.query = query
+    query = case.query or {}
     is_metrics = operation_id(case) == "metrics"
-    if is_metrics and query and not was_good:
-        # Without a tenant this is the page for Prometheus, which reads no parameter: what is wrong shall be read.
+    if is_metrics and query:
+        # Without a tenant this is the page for Prometheus, which has no parameters.
         case.query = {"tenant_id": "acme", **query}
     if not is_good(case):
         return
@@ -130,22 +127,6 @@ def before_call(context, case, kwargs):
         case.query.setdefault("bucket_size", "day")
     mend_body(case)
     mend_headers(case)
-
-
-def without_empty(query):
-    """What is left of a query without its empty fields.
-
-    An empty field of a query counts as an absent one, whatever it is: a form sends what was left empty so. A schema
-    says that an empty text is no number, and no word of a list; that it is not there at all no schema can say.
-    """
-    left = {}
-    for name, value in query.items():
-        # A list goes out as a field for each member, an object as a field for each name.
-        if isinstance(value, (list, tuple, dict)) and ("" in value or not value):
-            value = [part for part in value if part != ""] or ""
-        if value != "":
-            left[name] = value
-    return left
 
 
 def mend_query(query):

@@ -5,7 +5,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, Param
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 
-/// Describes a query parameter, which is optional by default. An empty value counts as absent.
+/// Describes a query parameter, which is optional by default. It must not be empty ([`super::super::query`]).
 pub fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
@@ -36,7 +36,7 @@ pub fn matching(pattern: &str) -> ObjectBuilder {
 
 /// Describes a string whose form no pattern can express. The format names the form.
 pub fn of_form(name: &str) -> ObjectBuilder {
-    string().format(Some(SchemaFormat::Custom(name.to_owned())))
+    string().format(Some(SchemaFormat::Custom(name.to_owned()))).min_length(Some(1))
 }
 
 /// Describes a whole number within these bounds.

@@ -2,12 +2,12 @@
 
 use super::OrderBuffers;
 use super::error::OrderFaults;
-use super::rules::{CATEGORY_BYTES_MAX, PRODUCT_BYTES_MAX, REPEATED_DETAIL};
+use super::rules::{CATEGORY_BYTES_MAX, PRODUCT_BYTES_MAX};
 use super::text::{Line, Text, Texts};
 use super::walk::{Span, elements, members};
 use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
-use crate::event::{Code, FieldError, TextRule, field, skip_nested, text_rule, unescape};
+use crate::event::{Code, FieldError, TextRule, field, repeated, skip_nested, text_rule, unescape};
 
 /// One item of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,12 +258,8 @@ fn unit_price(value: Option<&[u8]>, digits: Digits) -> Result<i64, &'static Fiel
 static PRODUCT_ID: TextRule = text_rule!("product_id", PRODUCT_BYTES_MAX, "200");
 static CATEGORY: TextRule = text_rule!("category", CATEGORY_BYTES_MAX, "100");
 
-static REPEATED: [FieldError; 4] = [
-    field("/product_id", Code::RepeatedKey, REPEATED_DETAIL),
-    field("/category", Code::RepeatedKey, REPEATED_DETAIL),
-    field("/quantity", Code::RepeatedKey, REPEATED_DETAIL),
-    field("/unit_price", Code::RepeatedKey, REPEATED_DETAIL),
-];
+static REPEATED: [FieldError; 4] =
+    [repeated("/product_id"), repeated("/category"), repeated("/quantity"), repeated("/unit_price")];
 static NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an item must be a JSON object");
 static EMPTY: FieldError = field("/items", Code::EmptyItems, "an order must have at least one item");
 static TOO_MANY: FieldError = field("/items", Code::TooManyItems, "an order must have at most 1000 items");

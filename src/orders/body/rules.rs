@@ -8,7 +8,9 @@ use super::walk::{Span, members};
 use super::{Head, OrderBuffers};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
 use crate::base::money::Currency;
-use crate::event::{Code, FieldError, TextRule, TimeRule, field, text_rule, time, time_rule, unescape};
+use crate::event::{
+    Code, FieldError, TextRule, TimeRule, field, repeated, text_rule, time, time_rule, unescape,
+};
 
 pub(super) const PRODUCT_BYTES_MAX: usize = IDENTIFIER_BYTES_MAX;
 pub(super) const CATEGORY_BYTES_MAX: usize = NAME_BYTES_MAX;
@@ -240,12 +242,6 @@ static CURRENCY: NameRule = NameRule {
     ),
 };
 static ORDERED_AT: TimeRule = time_rule!("ordered_at");
-const fn repeated(pointer: &'static str) -> FieldError {
-    field(pointer, Code::RepeatedKey, REPEATED_DETAIL)
-}
-
-/// The error detail for a repeated known key, in an order or an item.
-pub(super) const REPEATED_DETAIL: &str = "a key must not be repeated in one object";
 static REPEATED: [FieldError; 9] = [
     repeated("/order_id"),
     repeated("/tenant_id"),

@@ -22,7 +22,7 @@ impl CoreLoop {
         let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
         let answer = match found.operation {
             Some(Operation { handler: Handler::Click(_), need, .. }) => {
-                match self.take_event(key, *need, head, body) {
+                match self.take_event(key, found, *need, head, body) {
                     Ok((receipt, disk)) => {
                         let start = self.arena.len();
                         self.arena.extend_from_slice(match head.request_id {
@@ -47,7 +47,10 @@ impl CoreLoop {
                     Err(refused) => Err(NotAnswered::Event(refused)),
                 }
             }
-            _ => self.check_caller(found, head).map_err(NotAnswered::Called),
+            _ => self.check_caller(found, head).map_err(NotAnswered::Called).and_then(|()| {
+                let checked = ENDPOINTS.check_query(found, head.query);
+                checked.map_err(|error| NotAnswered::Event(api::error::EventRefused::Query(error)))
+            }),
         };
         let id = match head.request_id {
             Some(id) => id,
@@ -103,6 +106,7 @@ impl CoreLoop {
     pub(super) fn take_event(
         &mut self,
         key: Key,
+        found: &Found<Handler>,
         need: Need,
         head: &Head<'_>,
         body: &[u8],
@@ -113,6 +117,9 @@ impl CoreLoop {
         }
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
+        if head.query.is_some_and(|query| !api::is_plain_ack(query)) {
+            ENDPOINTS.check_query(found, head.query).map_err(api::error::EventRefused::Query)?;
+        }
         let disk = api::request::wants_disk(head.query, self.parts.vitals.config.ack)?;
         if let Some(pressure) = disk.then(|| self.parts.intake.disk_promise_pressure()).flatten() {
             return Err(Refused::Pressure(pressure).into());
