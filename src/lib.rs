@@ -274,7 +274,8 @@
 //!    lists the parameters with their limits, the responses, and the problems that only this endpoint has. The lock,
 //!    401, 403 and 429 with the headers of quotas, and the 404 of an invalid tenant follow from the row. An operation
 //!    that creates something has links to those that read it. Its shapes go into the feature's `schemas`.
-//!    `tests/openapi.rs` compares the server with the document.
+//!    `tests/openapi.rs` compares the server with the document. A query parameter that the description does
+//!    not have is refused ([`api::Endpoints::check_query`]), and `docs/routes.md` has a line for each operation.
 //! 5. Its required access goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints/tests.rs`), and what
 //!    another tenant might try goes into `tests/isolation.rs`. Both fail until they have it. `tests/endpoints.rs`
 //!    compares the row with the running server.

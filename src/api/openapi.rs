@@ -91,8 +91,7 @@ fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
                      client has closed the connection. If a client has closed only its sending side, it gets \
                      its response, and possibly `100 Continue` before it.\n\nA query parameter that the \
                      operation does not have, that has no value or that is repeated is refused (400), and the \
-                     problem names it. `POST /event` and the probes ignore unknown ones, because clients may add \
-                     one against caches. A member of a JSON body must not be repeated either (422), except in \
+                     problem names it. A member of a JSON body must not be repeated either (422), except in \
                      events, where the last one counts.",
                 ))
                 .build(),

@@ -10,6 +10,53 @@ fn document() -> Value {
     serde_json::from_str(&openapi::document(&ENDPOINTS, SCHEMAS)).unwrap()
 }
 
+/// Returns the table of all routes, as `docs/routes.md` has it.
+fn table_of_routes() -> String {
+    let document = document();
+    let access = |need: Need| match need {
+        Need::Nothing => "none".to_owned(),
+        Need::Scope(scope) => format!("`{}`", scope.name()),
+        Need::Either(one, other) => format!("`{}` or `{}`", one.name(), other.name()),
+        Need::AllTenants(scope) => format!("`{}`, all tenants", scope.name()),
+    };
+    let mut table = "| request | access | result |\n| --- | --- | --- |\n".to_owned();
+    for row in ROWS {
+        let path = row.path.replace("..}", "}");
+        let query = row.if_query.map(|name| format!("?{name}=…")).unwrap_or_default();
+        for one in row.operations.iter().filter(|one| one.method != Method::Options) {
+            let operation = &document["paths"][&path][word(one.method)];
+            let summary = operation["summary"].as_str().unwrap();
+            let method = word(one.method).to_uppercase();
+            table += &format!("| `{method} {path}{query}` | {} | {summary} |\n", access(one.need));
+        }
+    }
+    table
+}
+
+/// Compares the table of `docs/routes.md` with the endpoints, so that no page is needed to find a route that exists.
+/// `UPDATE_ROUTES=1 cargo test --lib every_route_is_documented` rewrites it.
+#[test]
+fn every_route_is_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/routes.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let begin = page.find("| request |").unwrap();
+    let length: usize =
+        page[begin..].split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum();
+    let is_update = std::env::vars_os().any(|(name, _)| name == "UPDATE_ROUTES");
+    let table = table_of_routes();
+    if is_update {
+        std::fs::write(path, [&page[..begin], &table, &page[begin + length..]].concat()).unwrap();
+        return;
+    }
+    assert_eq!(&page[begin..begin + length], table, "see `UPDATE_ROUTES`");
+    for path in ROWS.iter().filter(|row| row.for_operators).map(|row| row.path) {
+        assert!(
+            page[begin + length..].contains(&format!("`{path}`")),
+            "{path} is not among the operators' paths"
+        );
+    }
+}
+
 /// Collects every string in a JSON value, with its key.
 fn strings<'v>(value: &'v Value, key: &'v str, found: &mut Vec<(&'v str, &'v str)>) {
     match value {
