@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::datasets::generate;
-use crate::support::{Folder, Report, command};
+use crate::support::{Folder, Report, command, wait_until};
 use serde_json::Value;
 
 /// Returns the message for people that a refused start writes to stderr.
@@ -222,6 +222,8 @@ fn shards_shows_the_rows_of_every_kind_and_the_other_records_of_the_log() {
         assert_eq!(of_first[at], shards[0][name].to_string(), "{text}");
     }
     let server = folder.serve(&[]);
+    // The writers open the shards while the server already answers.
+    wait_until("a shard to be open", || server.logged_exactly("shard open").is_some());
     let kinds = server.logged_exactly("shard open").expect("the shard is opened")["kinds"].clone();
     let kinds = kinds.as_str().expect("a text").to_owned();
     let others = shards

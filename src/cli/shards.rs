@@ -42,8 +42,8 @@ fn print(args: &FolderArgs, rows: &[Value], text: &str) {
 }
 
 /// Prints the path, rows, bytes, backlog and position of every shard. It works while a server runs. Prices and stock
-/// events have no counter and are counted, for at most a second for each kind and shard; `other_records` counts all that were ever
-/// stored, together with statuses, as the log does when a server starts.
+/// events have no counter and are counted, for at most a second for each kind and shard; `other_records` counts all
+/// that were ever stored, together with statuses, as the log does when a server starts.
 #[must_use]
 pub fn shards(args: &FolderArgs) -> ExitCode {
     let folder = match open_folder(args) {

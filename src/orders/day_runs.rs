@@ -51,7 +51,7 @@ impl DayRuns {
     #[must_use]
     pub fn overlaps(&self, (from_us, to_us): (i64, i64)) -> bool {
         let at = self.0.partition_point(|run| run.1 <= from_us);
-        self.0.get(at).is_some_and(|run| run.0 < to_us)
+        from_us < to_us && self.0.get(at).is_some_and(|run| run.0 < to_us)
     }
 
     #[must_use]

@@ -21,16 +21,14 @@ use super::names::tenant_number;
 use super::partition::{Deleted, check_name, subtract_deleted, widened};
 use super::partitions::partitions_of;
 use super::retain::{LOOK_EVERY_US, OPEN_SHARE};
-use super::retention::{Leaving, Pass, TenantLeaving};
+use super::retention::{Leaving, Pass, ROWS_MIN, TenantLeaving, TenantRows};
 use super::stream::Stream;
 use super::tenant_keeps::TenantKeep;
 use super::tenant_marks::TenantMarks;
-use super::tenant_rows::{TenantRows, has_rows, list, times_of, value_of};
+use super::tenant_rows::{has_rows, list, times_of, value_of};
 use crate::base::clock;
 
-/// The least and the greatest number of rows in one transaction. What follows from the rows (buckets, sums) takes far
-/// longer for some than for others, so the number follows the time that the last transactions took.
-pub(super) const ROWS_MIN: usize = if cfg!(test) { 3 } else { 16 };
+/// The maximum number of rows in one transaction.
 const ROWS_MAX: usize = 4_096;
 
 /// A sealed partition.

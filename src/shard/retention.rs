@@ -12,12 +12,14 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
 use super::retain_clock::RetainClock;
-use super::retain_tenants::ROWS_MIN;
 use super::sizes::Sizes;
 use super::stream::{Ledger, STREAMS_MAX, Stream, TenantColumn};
 use super::tenant_keeps::TenantKeep;
 use super::tenant_marks::TenantMarks;
-use super::tenant_rows::TenantRows;
+
+/// The minimum number of a tenant's rows in one transaction. What follows from the rows (buckets, sums) takes far longer
+/// for some than for others, so the number follows the time that the last transactions took.
+pub(super) const ROWS_MIN: usize = if cfg!(test) { 3 } else { 16 };
 
 /// The state of retention.
 #[derive(Debug)]
@@ -56,6 +58,18 @@ pub(super) struct Leaving {
     pub(super) cutoff_us: i64,
     pub(super) reason: DropReason,
     pub(super) count: Option<JoinHandle<Result<Box<dyn Any + Send>, ShardError>>>,
+}
+
+/// The earliest and latest time of rows, if there are any.
+pub(super) type Times = Option<(i64, i64)>;
+
+/// What has to be known of a sealed partition to delete a tenant's rows from it.
+#[derive(Debug, Default)]
+pub(super) struct TenantRows {
+    /// The ids of the tenant's rows, in ascending order.
+    pub(super) ids: Vec<i64>,
+    /// The times of all other rows.
+    pub(super) others: Times,
 }
 
 /// A tenant's rows that are leaving a sealed partition.

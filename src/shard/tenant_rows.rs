@@ -9,19 +9,8 @@ use super::names::tenant_number;
 use super::open::open_reader;
 use super::partition::widened;
 use super::partitions::PartitionInfo;
+use super::retention::{TenantRows, Times};
 use super::stream::{Stream, TenantColumn};
-
-/// The earliest and latest time of rows, if there are any.
-pub(super) type Times = Option<(i64, i64)>;
-
-/// What has to be known of a sealed partition to delete a tenant's rows from it.
-#[derive(Debug, Default)]
-pub(super) struct TenantRows {
-    /// The ids of the tenant's rows, in ascending order.
-    pub(super) ids: Vec<i64>,
-    /// The times of all other rows.
-    pub(super) others: Times,
-}
 
 /// Returns the value of the tenant in the column, or `None` if the shard has no row of the tenant.
 pub(super) fn value_of(
