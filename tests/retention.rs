@@ -352,7 +352,7 @@ fn a_day_without_figures_remains_incomplete() {
     let then = ["2026-03-01T20:00:00Z", "2026-03-02T20:00:00Z", "2026-03-09T20:00:00Z"];
     let server = after_retention(&folder, &first, &then, "drop");
     let missing = json!({"count": 2, "first": "2026-03-08", "last": "2099-01-01"});
-    // Whether the figures of the second are gone depends on the shards of its orders.
+    // The shards of its orders decide whether the figures of the second are deleted.
     let is_second_gone = |answer: &Value| answer["meta"]["incomplete_days"]["count"] == json!(3);
     let answer = sales(&server, "acme", COUNTS);
     let second = if is_second_gone(&answer) { None } else { Some(("2026-03-02", 2)) };

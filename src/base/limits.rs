@@ -34,8 +34,8 @@ pub const ORDER_ITEMS_MAX: usize = 1_000;
 /// How long a finished ingest is kept under its idempotency key, in microseconds: twice the promised time.
 pub const INGEST_KEY_KEPT_US: i64 = 48 * 3_600 * 1_000_000;
 
-/// The shortest and the longest time for which a retention by age can keep rows. A shorter one would seal partitions
-/// of a few seconds.
+/// The minimum and the maximum age of a retention. With a shorter age, a partition would contain the rows of a few
+/// seconds only.
 pub const RETENTION_MIN: Duration = Duration::from_secs(60);
 pub const RETENTION_MAX: Duration = Duration::from_secs(100_000 * 86_400);
 

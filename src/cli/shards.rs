@@ -21,7 +21,7 @@ use crate::stock::STOCK_EVENTS;
 
 /// How long the rows of one kind without a counter are counted in one shard.
 const COUNT_PATIENCE: Duration = Duration::from_secs(1);
-/// What the text has in place of a count that would take longer. In JSON it is null.
+/// The word for a count that would take longer than a second. JSON has null instead.
 const NOT_COUNTED: &str = "many";
 
 /// Opens the folder read-only. Returns the exit code if that fails.

@@ -66,9 +66,9 @@ pub(super) fn shown(retention: &Retention) -> String {
 }
 
 /// Adds the ages to the description of a tenant.
-pub(super) fn describe(retention: &Retention, told: &mut Map<String, Value>) {
+pub(super) fn describe(retention: &Retention, fields: &mut Map<String, Value>) {
     for (kind, keep) in retention.each() {
-        told.insert(format!("retention_{kind}"), keep.map(duration_text).into());
+        fields.insert(format!("retention_{kind}"), keep.map(duration_text).into());
     }
 }
 

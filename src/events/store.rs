@@ -24,7 +24,7 @@ const READ_ROWS: i64 = 50_000;
 pub struct EventStore {
     pub(super) ids: Ids,
     buckets: Buckets,
-    /// Whether the shard has buckets.
+    /// `false` only in measurements of the cost of buckets.
     with_buckets: bool,
 }
 

@@ -13,6 +13,7 @@ mod retention;
 mod rows;
 mod sales_left;
 mod stock;
+mod sums_oracle;
 mod tenant_retention;
 
 use std::path::Path;

@@ -65,7 +65,7 @@ pub(super) struct Loaded {
     pub(super) duplicate: u64,
 }
 
-/// What a data folder has before a load, such as the rows of one that was killed.
+/// The content of a data folder before a load, such as the rows of a load that was killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) shards: u16,

@@ -52,7 +52,7 @@ pub(super) enum Ended {
     Stopped,
 }
 
-/// What one connection's task, its socket as hyper sees it, and the lane know of the current read.
+/// The state of a connection's current read, shared by the connection's task, its socket and the lane.
 #[derive(Debug)]
 pub(super) struct Presence {
     phase: Cell<Phase>,

@@ -26,14 +26,19 @@ pub fn currencies(
     of: &SalesFilter,
     tenant: i64,
 ) -> Result<Vec<Currency>, ShardError> {
+    currencies_by(connection, CURRENCY_SQL, of, tenant)
+}
+
+/// Returns the requested currency, or every one, with SQL that returns the next one.
+fn currencies_by(
+    connection: &Connection,
+    sql: &str,
+    of: &SalesFilter,
+    tenant: i64,
+) -> Result<Vec<Currency>, ShardError> {
     if let Some(currency) = of.currency {
         return Ok(vec![currency]);
     }
-    currencies_by(connection, CURRENCY_SQL, tenant)
-}
-
-/// Returns every currency, with SQL that returns the next one.
-fn currencies_by(connection: &Connection, sql: &str, tenant: i64) -> Result<Vec<Currency>, ShardError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = Vec::new();
     let mut last = String::new();
@@ -95,12 +100,8 @@ pub fn days_without_rows(
 ) -> Result<DayRuns, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(DayRuns::default()) };
     let from_us = day_of(from_us);
-    let currencies = match of.currency {
-        Some(currency) => vec![currency],
-        None => currencies_by(connection, DROPPED_CURRENCY_SQL, tenant)?,
-    };
     let mut days = DayRuns::default();
-    for currency in currencies {
+    for currency in currencies_by(connection, DROPPED_CURRENCY_SQL, of, tenant)? {
         let mut statement = connection.prepare_cached(DROPPED_SQL)?;
         let rows = statement.query(params![tenant, currency.as_str(), from_us, to_us, limit])?;
         days = days.union(&pushed(rows)?);

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(errors("from=1&from=1"), [at("from", "repeated")]);
         assert_eq!(errors("lastEventId=7&Last-Event-ID=7"), [at("last_event_id", "repeated")]);
         assert_eq!(errors("from=%"), [at("", "invalid_encoding")]);
-        // What is not a name is not repeated to the client.
+        // A response repeats only text that looks like a name.
         assert_eq!(
             errors("ann@example.com=1&=1"),
             [at("", "unknown_parameter"), at("", "unknown_parameter")]

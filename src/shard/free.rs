@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::error::ShardError;
 use super::file::Shard;
+use super::stores::committing;
 use crate::base::clock;
 
 /// Rows deleted between two checks of the clock.
@@ -38,7 +39,7 @@ impl Shard {
         };
         let stream = state.stream;
         let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
-        let free = || {
+        committing(&mut **store, |store| {
             let is_empty = match store.free(&transaction, &name, until_us)? {
                 Some(is_empty) => is_empty,
                 None => delete(&transaction, &name, until_us)?,
@@ -52,14 +53,7 @@ impl Shard {
             }
             transaction.commit()?;
             Ok(())
-        };
-        let freed = free();
-        if freed.is_ok() {
-            store.committed()
-        } else {
-            store.rolled_back()
-        }
-        freed
+        })
     }
 }
 

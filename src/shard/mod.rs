@@ -94,6 +94,7 @@ pub use schema::{VERSION, check_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
+pub use stores::committing;
 pub use stream::{Ledger, STREAMS_MAX, SideTable, Stream, TenantColumn};
 pub use streams::{StreamChange, StreamState, Streams};
 pub use suppressed::{ErasureMode, is_erasing, is_erasing_clicks, is_pseudonymising, unfinished_erasures};

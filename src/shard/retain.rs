@@ -15,7 +15,7 @@ use std::any::Any;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::dropped::{self, DropReason};
 use super::error::ShardError;
@@ -25,6 +25,7 @@ use super::partition::{Partition, check_name, firsts, names};
 use super::partitions::partitions_of;
 use super::retain_clock::{ClockCheck, report_hold};
 use super::retention::{Leaving, Pass, write_hold};
+use super::stores::committing;
 use super::stream::{Ledger, Stream};
 use super::view;
 use crate::base::clock;
@@ -33,6 +34,26 @@ use crate::base::clock;
 pub(super) const LOOK_EVERY_US: u64 = 10_000_000;
 /// An open partition is sealed after 1/`OPEN_SHARE` of the retention.
 pub(super) const OPEN_SHARE: u32 = 8;
+
+/// A sealed partition.
+pub(super) struct Sealed {
+    pub(super) name: String,
+    /// The highest row id that was assigned in it.
+    pub(super) last_id: i64,
+    pub(super) rows: i64,
+    pub(super) sealed_us: i64,
+    pub(super) is_indexed: bool,
+}
+
+/// Returns the time before which rows arrived that have the age.
+pub(super) fn cutoff_of(keep: Duration) -> i64 {
+    clock::unix_us().saturating_sub(keep.as_micros() as i64)
+}
+
+/// Returns the time between the beginnings of two passes over a ledger.
+pub(super) fn pass_pause_us(keep: Duration) -> u64 {
+    LOOK_EVERY_US.max((keep / OPEN_SHARE).as_micros() as u64)
+}
 
 impl Shard {
     /// Returns `true` if [`Shard::retain`] has work now.
@@ -93,12 +114,8 @@ impl Shard {
         let now_us = clock::monotonic_us();
         let due = |(ledger, _): &&(&'static Ledger, Duration)| self.retention.is_pass_due(ledger, now_us);
         let Some((ledger, keep)) = self.options.ledger_retention.iter().find(due) else { return false };
-        let pause_us = LOOK_EVERY_US.max((*keep / OPEN_SHARE).as_micros() as u64);
-        self.retention.next_pass(ledger, now_us.saturating_add(pause_us));
-        let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
-        let reason = DropReason::Age;
-        self.retention.pass =
-            Some(Pass { ledger, cutoff_us, reason, tenant: None, rows: 0, is_begun: false });
+        self.retention.next_pass(ledger, now_us.saturating_add(pass_pause_us(*keep)));
+        self.retention.pass = Some(Pass::new(ledger, cutoff_of(*keep), DropReason::Age, None));
         true
     }
 
@@ -110,7 +127,7 @@ impl Shard {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         let tenant = pass.tenant.as_ref().map(|(_, number)| *number);
         let slice = DropSlice { ledger, tenant, cutoff_us, until_us, is_first: !pass.is_begun };
-        let mut drop = || {
+        let done = committing(&mut **store, |store| {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let (rows, is_done) = store.drop_rows(&transaction, slice)?;
             if rows > 0 {
@@ -118,13 +135,7 @@ impl Shard {
             }
             transaction.commit()?;
             Ok::<_, ShardError>((rows, is_done))
-        };
-        let done = drop();
-        if done.is_ok() {
-            store.committed()
-        } else {
-            store.rolled_back()
-        }
+        });
         let (rows, is_done) = done?;
         self.retention.count_dropped(ledger.name, reason, rows, cutoff_us);
         pass.rows += rows;
@@ -201,29 +212,38 @@ impl Shard {
 
     /// Drops the oldest partition of a stream if it was sealed long enough ago and has its index.
     fn drop_old(&mut self, stream: &'static Stream, keep: Duration) -> Result<bool, ShardError> {
-        let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
-        let Some((name, _)) = self.oldest_indexed(stream)?.filter(|(_, sealed_us)| *sealed_us <= cutoff_us)
-        else {
-            return Ok(false);
-        };
-        self.begin_drop(stream, name, cutoff_us, DropReason::Age)?;
+        let cutoff_us = cutoff_of(keep);
+        let oldest = self.oldest_indexed(stream)?.filter(|oldest| oldest.sealed_us <= cutoff_us);
+        let Some(oldest) = oldest else { return Ok(false) };
+        self.begin_drop(stream, oldest.name, cutoff_us, DropReason::Age)?;
         Ok(true)
     }
 
-    /// Returns the oldest partition of a stream that has its index, and the time when it was sealed.
-    pub(super) fn oldest_indexed(
-        &self,
-        stream: &'static Stream,
-    ) -> Result<Option<(String, i64)>, ShardError> {
-        let sql = "SELECT name, sealed_at FROM partition WHERE stream = ?1 AND indexed_at IS NOT NULL \
-                   ORDER BY first_id LIMIT 1";
-        let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-        let oldest = self.connection.query_row(sql, [stream.name], read).optional()?;
-        let Some((name, sealed_at)) = oldest else { return Ok(None) };
-        check_name(stream, &name)?;
-        let sealed_us =
-            sealed_at.parse::<jiff::Timestamp>().map_or(i64::MAX, jiff::Timestamp::as_microsecond);
-        Ok(Some((name, sealed_us)))
+    /// Returns the oldest partition of a stream that has its index.
+    pub(super) fn oldest_indexed(&self, stream: &'static Stream) -> Result<Option<Sealed>, ShardError> {
+        Ok(self.sealed(stream)?.into_iter().find(|partition| partition.is_indexed))
+    }
+
+    /// Returns the sealed partitions of a stream, oldest first.
+    pub(super) fn sealed(&self, stream: &'static Stream) -> Result<Vec<Sealed>, ShardError> {
+        let sql = "SELECT name, first_id + rows + erased - 1, rows, sealed_at, indexed_at IS NOT NULL \
+                   FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL ORDER BY first_id";
+        let read = |row: &Row<'_>| {
+            let sealed_at: String = row.get(3)?;
+            let sealed_us =
+                sealed_at.parse::<jiff::Timestamp>().map_or(i64::MAX, jiff::Timestamp::as_microsecond);
+            Ok(Sealed {
+                name: row.get(0)?,
+                last_id: row.get(1)?,
+                rows: row.get(2)?,
+                sealed_us,
+                is_indexed: row.get(4)?,
+            })
+        };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_map([stream.name], read)?.collect::<Result<Vec<_>, _>>()?;
+        found.iter().try_for_each(|partition| check_name(stream, &partition.name))?;
+        Ok(found)
     }
 
     /// Drops a partition, or begins to count what it contributes to the tables of its family.
@@ -260,7 +280,7 @@ impl Shard {
     ) -> Result<(), ShardError> {
         let Leaving { stream, partition, cutoff_us, reason, .. } = leaving;
         let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
-        let drop = || {
+        let done = committing(&mut **store, |store| {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let rows = leave(&transaction, stream, partition)?;
             store.leave(&transaction, stream, counted, &partitions_of(&transaction, stream)?)?;
@@ -270,13 +290,7 @@ impl Shard {
             let left = firsts(&transaction, stream)?;
             transaction.commit()?;
             Ok::<_, ShardError>((rows, left))
-        };
-        let done = drop();
-        if done.is_ok() {
-            store.committed()
-        } else {
-            store.rolled_back()
-        }
+        });
         let (rows, left) = done?;
         let state = self.streams.get_mut(stream);
         state.firsts = left;

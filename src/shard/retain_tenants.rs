@@ -11,17 +11,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Row, TransactionBehavior};
+use rusqlite::TransactionBehavior;
 
 use super::dropped::{self, DropReason};
 use super::error::ShardError;
 use super::family::TenantSlice;
 use super::file::Shard;
 use super::names::tenant_number;
-use super::partition::{Deleted, check_name, subtract_deleted, widened};
+use super::partition::{Deleted, subtract_deleted, widened};
 use super::partitions::partitions_of;
-use super::retain::{LOOK_EVERY_US, OPEN_SHARE};
+use super::retain::{OPEN_SHARE, Sealed, cutoff_of, pass_pause_us};
 use super::retention::{Leaving, Pass, ROWS_MIN, TenantLeaving, TenantRows};
+use super::stores::committing;
 use super::stream::Stream;
 use super::tenant_keeps::TenantKeep;
 use super::tenant_marks::TenantMarks;
@@ -30,16 +31,6 @@ use crate::base::clock;
 
 /// The maximum number of rows in one transaction.
 const ROWS_MAX: usize = 4_096;
-
-/// A sealed partition.
-struct Sealed {
-    name: String,
-    /// The highest row id that was assigned in it.
-    last_id: i64,
-    rows: i64,
-    sealed_us: i64,
-    is_indexed: bool,
-}
 
 impl Shard {
     /// Takes over the current ages of tenants. A pass with another age than before is due at once.
@@ -84,10 +75,10 @@ impl Shard {
                 let upto = self.retention.marks.upto(stream, tenant_id);
                 let from = sealed.partition_point(|partition| partition.last_id <= upto);
                 let old = |partition: &&Sealed| partition.is_indexed && partition.sealed_us <= cutoff_us;
+                let tenant = value_of(&self.connection, column, tenant_id)?;
                 for partition in sealed[from..].iter().take_while(old) {
-                    let tenant = value_of(&self.connection, column, tenant_id)?;
-                    if let Some(tenant) = tenant
-                        && has_rows(&self.connection, (stream, column), &partition.name, &tenant)?
+                    if let Some(tenant) = &tenant
+                        && has_rows(&self.connection, (stream, column), &partition.name, tenant)?
                     {
                         let (path, name) = (self.path.clone(), partition.name.clone());
                         let listing = std::thread::Builder::new().name("retain".to_owned());
@@ -97,7 +88,7 @@ impl Shard {
                             stream,
                             column,
                             tenant_id: tenant_id.clone(),
-                            tenant,
+                            tenant: tenant.clone(),
                             partition: partition.name.clone(),
                             last_id: partition.last_id,
                             cutoff_us,
@@ -139,7 +130,7 @@ impl Shard {
         let (began_us, budget_us) = (clock::monotonic_us(), budget.as_micros() as u64);
         let until_us = began_us + budget_us / 2;
         let slice = TenantSlice { tenant_id, partition, ids, partitions: &partitions, until_us };
-        let mut drop = || {
+        let done = committing(&mut **store, |store| {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let (handled, rows) = store.drop_tenant(&transaction, slice)?;
             let upto_id = match handled.checked_sub(1).and_then(|last| ids.get(last)) {
@@ -158,13 +149,7 @@ impl Shard {
             }
             transaction.commit()?;
             Ok::<_, ShardError>((handled, Some((gone, upto_id))))
-        };
-        let done = drop();
-        if done.is_ok() {
-            store.committed()
-        } else {
-            store.rolled_back()
-        }
+        });
         let (handled, done) = done?;
         let took_us = clock::monotonic_us() - began_us;
         if let Some((gone, upto_id)) = done {
@@ -198,13 +183,10 @@ impl Shard {
                 if next.get(tenant_id).is_some_and(|at_us| *at_us > now_us) {
                     continue;
                 }
-                let pause_us = LOOK_EVERY_US.max((*keep / OPEN_SHARE).as_micros() as u64);
-                next.insert(tenant_id.clone(), now_us.saturating_add(pause_us));
+                next.insert(tenant_id.clone(), now_us.saturating_add(pass_pause_us(*keep)));
                 let Some(tenant) = tenant_number(&self.connection, tenant_id)? else { continue };
-                let cutoff_us = clock::unix_us().saturating_sub(keep.as_micros() as i64);
-                let (reason, tenant) = (DropReason::Tenant, Some((tenant_id.clone(), tenant)));
-                self.retention.pass =
-                    Some(Pass { ledger, cutoff_us, reason, tenant, rows: 0, is_begun: false });
+                let tenant = Some((tenant_id.clone(), tenant));
+                self.retention.pass = Some(Pass::new(ledger, cutoff_of(*keep), DropReason::Tenant, tenant));
                 return Ok(true);
             }
         }
@@ -240,27 +222,5 @@ impl Shard {
         }
         self.stores.iter_mut().for_each(|store| store.tenants_dropped());
         Ok(false)
-    }
-
-    /// Returns the sealed partitions of a stream, oldest first.
-    fn sealed(&self, stream: &'static Stream) -> Result<Vec<Sealed>, ShardError> {
-        let sql = "SELECT name, first_id + rows + erased - 1, rows, sealed_at, indexed_at IS NOT NULL \
-                   FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL ORDER BY first_id";
-        let read = |row: &Row<'_>| {
-            let sealed_at: String = row.get(3)?;
-            let sealed_us =
-                sealed_at.parse::<jiff::Timestamp>().map_or(i64::MAX, jiff::Timestamp::as_microsecond);
-            Ok(Sealed {
-                name: row.get(0)?,
-                last_id: row.get(1)?,
-                rows: row.get(2)?,
-                sealed_us,
-                is_indexed: row.get(4)?,
-            })
-        };
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let found = statement.query_map([stream.name], read)?.collect::<Result<Vec<_>, _>>()?;
-        found.iter().try_for_each(|partition| check_name(stream, &partition.name))?;
-        Ok(found)
     }
 }

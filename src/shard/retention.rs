@@ -63,7 +63,7 @@ pub(super) struct Leaving {
 /// The earliest and latest time of rows, if there are any.
 pub(super) type Times = Option<(i64, i64)>;
 
-/// What has to be known of a sealed partition to delete a tenant's rows from it.
+/// The rows of a tenant in a sealed partition, and the times that remain without them.
 #[derive(Debug, Default)]
 pub(super) struct TenantRows {
     /// The ids of the tenant's rows, in ascending order.
@@ -103,6 +103,17 @@ pub(super) struct Pass {
     /// Rows dropped so far.
     pub(super) rows: u64,
     pub(super) is_begun: bool,
+}
+
+impl Pass {
+    pub(super) fn new(
+        ledger: &'static Ledger,
+        cutoff_us: i64,
+        reason: DropReason,
+        tenant: Option<(Box<str>, i64)>,
+    ) -> Pass {
+        Pass { ledger, cutoff_us, reason, tenant, rows: 0, is_begun: false }
+    }
 }
 
 impl Retention {

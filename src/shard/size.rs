@@ -120,9 +120,7 @@ impl Shard {
                     Some(arrival_us) => *arrival_us,
                     None => clock::unix_us(),
                 };
-                let reason = DropReason::Size;
-                self.retention.pass =
-                    Some(Pass { ledger, cutoff_us, reason, tenant: None, rows: 0, is_begun: false });
+                self.retention.pass = Some(Pass::new(ledger, cutoff_us, DropReason::Size, None));
             }
         }
         Ok(())
@@ -166,8 +164,8 @@ impl Shard {
         if total <= limit {
             return Ok(false);
         }
-        let Some((name, sealed_us)) = self.oldest_indexed(stream)? else { return Ok(false) };
-        self.begin_drop(stream, name, sealed_us, DropReason::Size)?;
+        let Some(oldest) = self.oldest_indexed(stream)? else { return Ok(false) };
+        self.begin_drop(stream, oldest.name, oldest.sealed_us, DropReason::Size)?;
         Ok(true)
     }
 }

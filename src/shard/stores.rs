@@ -4,6 +4,20 @@ use std::any::Any;
 
 use super::family::Store;
 
+/// Runs a transaction outside of batches, and tells the store how it has ended.
+pub fn committing<S: Store + ?Sized, T, E>(
+    store: &mut S,
+    work: impl FnOnce(&mut S) -> Result<T, E>,
+) -> Result<T, E> {
+    let done = work(store);
+    if done.is_ok() {
+        store.committed();
+    } else {
+        store.rolled_back();
+    }
+    done
+}
+
 /// A list of stores. A store is taken out of its slot while it works on the shard.
 #[derive(Debug, Default)]
 pub(super) struct Stores(Vec<Option<Box<dyn Store>>>);

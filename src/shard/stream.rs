@@ -19,9 +19,9 @@ pub struct SideTable {
 pub struct TenantColumn {
     /// The column with the tenant: the first one of the partition's index by time.
     pub column: &'static str,
-    /// Whether the column contains the tenant's number in `tenant_row`. Otherwise it contains the name.
+    /// `true` if the column contains the tenant's number in `tenant_row`, `false` if it contains the name.
     pub is_number: bool,
-    /// What follows the partition's name in the name of that index.
+    /// The suffix of that index. The partition's name precedes it.
     pub index: &'static str,
     /// The word for these rows in the settings of a tenant.
     pub setting: &'static str,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{filled, piped};
 use crate::support::{Chance, Folder, command};
 
-/// What a statement asked the shards for.
+/// The work of a statement in the shards.
 #[derive(Debug)]
 struct Stats {
     statements: u64,

@@ -1,12 +1,13 @@
 //! Retention of orders: after any sequence of steps and crashes, the rows that remain are those of partitions that are
 //! not old, an id that left is new again, and the sums equal the rows plus what was dropped (R3).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::orders::{Model, Order, apply, order, settle};
+use super::orders::{Order, apply, order, settle};
+use super::sums_oracle::{Day, Oracle, day_of, number, stored_sums};
 use super::{HOT, KEYED, Lane, clicks, options, sound};
 use crate::base::ids::Sequence;
 use crate::base::money::Currency;
@@ -44,80 +45,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Tenant, currency is yen, day.
-type Day = (u8, bool, i64);
-
-/// What must be stored, and what was dropped.
-#[derive(Default)]
-struct Oracle {
-    model: Model,
-    /// The orders by row id.
-    rows: BTreeMap<i64, (u8, u8)>,
-    next_id: i64,
-    /// Orders, units and revenue of the dropped sales.
-    dropped: BTreeMap<Day, [i64; 3]>,
-}
-
-impl Oracle {
-    fn take(&mut self, orders: &[Order]) -> Vec<Outcome> {
-        let outcomes = self.model.take(orders);
-        for (order, outcome) in orders.iter().zip(&outcomes) {
-            if *outcome == Outcome::Inserted {
-                self.next_id += 1;
-                self.rows.insert(self.next_id, (order.tenant, order.id));
-            }
-        }
-        outcomes
+/// Moves the orders of dropped partitions.
+fn look(oracle: &mut Oracle, shard: &mut Shard) {
+    let sql = "SELECT coalesce(min(first_id), 1) FROM partition WHERE stream = 'sales_order'";
+    let first_id: i64 = shard.connection().query_row(sql, [], |row| row.get(0)).unwrap();
+    while let Some(entry) = oracle.rows.first_entry().filter(|entry| *entry.key() < first_id) {
+        let key = entry.remove();
+        oracle.leave(key);
     }
-
-    /// Moves the orders of dropped partitions.
-    fn look(&mut self, shard: &mut Shard) {
-        let sql = "SELECT coalesce(min(first_id), 1) FROM partition WHERE stream = 'sales_order'";
-        let first_id: i64 = shard.connection().query_row(sql, [], |row| row.get(0)).unwrap();
-        while let Some(entry) = self.rows.first_entry().filter(|entry| *entry.key() < first_id) {
-            let (order, now) = self.model.stored.remove(&entry.remove()).unwrap();
-            if OrderStatus::from_code(now).unwrap().is_sale() {
-                add(self.dropped.entry(day_of(&order)).or_default(), &order);
-            }
-        }
-    }
-
-    fn sums(&self) -> BTreeMap<Day, [i64; 3]> {
-        let mut sums = self.dropped.clone();
-        for (order, now) in self.model.stored.values() {
-            if OrderStatus::from_code(*now).unwrap().is_sale() {
-                add(sums.entry(day_of(order)).or_default(), order);
-            }
-        }
-        sums
-    }
-}
-
-fn day_of(order: &Order) -> Day {
-    let at_us = order.ordered_at_us();
-    (order.tenant, order.yen, at_us - at_us.rem_euclid(DAY_US))
-}
-
-fn add(sum: &mut [i64; 3], order: &Order) {
-    sum[0] += 1;
-    sum[1] += order.units();
-    sum[2] += order.total();
-}
-
-fn stored_sums(shard: &mut Shard) -> BTreeMap<Day, [i64; 3]> {
-    let sql = "SELECT t.tenant_id, s.currency, s.start_us, s.orders, s.units, s.revenue FROM sales_day s \
-               JOIN tenant_row t ON t.id = s.tenant";
-    let mut statement = shard.connection().prepare(sql).unwrap();
-    let read = |row: &rusqlite::Row<'_>| {
-        let (tenant, currency): (String, String) = (row.get(0)?, row.get(1)?);
-        let day = (tenant.as_bytes()[7] - b'0', currency == "JPY", row.get(2)?);
-        Ok((day, [row.get(3)?, row.get(4)?, row.get(5)?]))
-    };
-    statement.query_map([], read).unwrap().collect::<Result<_, _>>().unwrap()
-}
-
-fn number(shard: &mut Shard, sql: &str) -> i64 {
-    shard.connection().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 fn check(shard: &mut Shard, oracle: &Oracle, drops_sums: bool) {
@@ -199,14 +134,14 @@ fn run(steps: Vec<Step>, drops_sums: bool) {
                 for _ in 0..slices {
                     shard.retain_now();
                     shard.upkeep(Duration::ZERO).unwrap();
-                    oracle.look(&mut shard);
+                    look(&mut oracle, &mut shard);
                     check(&mut shard, &oracle, drops_sums);
                 }
             }
             Step::Settle => {
                 shard.retain_now();
                 settle(&mut shard);
-                oracle.look(&mut shard);
+                look(&mut oracle, &mut shard);
             }
             Step::Reopen => {
                 shard.poison();
@@ -217,7 +152,7 @@ fn run(steps: Vec<Step>, drops_sums: bool) {
     settle(&mut shard);
     shard.retain_now();
     settle(&mut shard);
-    oracle.look(&mut shard);
+    look(&mut oracle, &mut shard);
     check(&mut shard, &oracle, drops_sums);
     assert_eq!(number(&mut shard, "SELECT count(*) FROM dropped_partition"), 0);
     let orphans = "SELECT count(*) FROM customer_row c WHERE NOT EXISTS \

@@ -293,8 +293,8 @@ impl Half {
     }
 }
 
-/// Returns the incomplete days of a query. A part of a day at an end of the range may count as one if the deleted sales
-/// of the day are all outside of the range.
+/// Returns the incomplete days of a query. A day of which the range contains only a part may count as
+/// incomplete even if all its deleted sales are outside the range.
 fn incomplete(halves: &[Half], query: &Query, are_parts_counted: bool) -> BTreeSet<i64> {
     let gone = halves.iter().flat_map(Half::gone).filter(|day| query.contains_a_part_of(*day));
     let dropped = halves.iter().flat_map(|half| &half.dropped);

@@ -45,7 +45,7 @@ fn health(client: &Client) -> Option<Answered> {
     client.get("/health").filter(|answer| answer.status == 200)
 }
 
-/// What a server reports before rows are sent.
+/// The disk space and the shards that a server reports before rows are sent.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct ServerState {
     /// `None` if it does not report its disk.

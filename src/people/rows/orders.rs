@@ -7,7 +7,7 @@ use super::ROWS_PER_SLICE;
 use crate::base::clock;
 use crate::orders::{self, ErasureEffect, ORDERS, OrderStore, customers_of, delete_words, orders_of};
 use crate::shard::partition::{Deleted, count_deleted, widened};
-use crate::shard::{ErasureMode, PartitionInfo, Shard, ShardError, Store as _, partitions_of};
+use crate::shard::{ErasureMode, PartitionInfo, Shard, ShardError, committing, partitions_of};
 
 /// The number of orders in one transaction. Each order may require the sketches of an hour, a day and some categories
 /// to be rebuilt.
@@ -96,7 +96,7 @@ fn change_orders(
         return Err(ShardError::Other("the shard has no orders".to_owned()));
     };
     let tables = streams.get(&ORDERS).tables();
-    let mut change = || {
+    committing(store, |store| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let touched = store.change(&transaction, table, partition.indexed, &changes, &tables)?;
         let (mut gone, mut times) = (0, None::<(i64, i64)>);
@@ -115,14 +115,7 @@ fn change_orders(
         erasing.save(&transaction)?;
         transaction.commit()?;
         Ok(gone)
-    };
-    let changed = change();
-    if changed.is_ok() {
-        store.committed()
-    } else {
-        store.rolled_back()
-    }
-    changed
+    })
 }
 
 /// Returns the tenant and the customer's numbers, for each of a person's ids.

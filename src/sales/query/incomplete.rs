@@ -18,7 +18,7 @@ const TOO_MANY_DAYS: QueryError = QueryError::TooLarge(
     "retention has deleted orders of more than 200000 days of this range; use a shorter one",
 );
 
-/// What figures require: the sums of the whole range, and the rows of the given parts.
+/// The data that figures require: the sums of the whole range, and the rows of the given parts.
 #[derive(Clone, Debug)]
 pub(super) struct Required {
     pub(super) range: (i64, i64),

@@ -1,4 +1,4 @@
-//! What a stock request may contain, and what is refused.
+//! Valid and refused stock requests.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
