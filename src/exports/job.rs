@@ -227,6 +227,7 @@ async fn choose(
         if floor <= *pin && retry(has_dropped).await? {
             return Err(ExportFailure::Dropped);
         }
+        retry(|| query::sync(readers, *shard)).await?;
         counts.push(count);
         query::forget(readers, *shard).await;
     }

@@ -62,7 +62,7 @@ pub(super) struct Snapshot {
     pub(super) floor: i64,
 }
 
-/// Returns the rows that exist now in each shard.
+/// Returns the rows that exist now in each shard. They are durable, so the record of an export never outlives them.
 pub(super) async fn snapshots(
     readers: &Readers,
     source: &ExportSource,
@@ -71,6 +71,7 @@ pub(super) async fn snapshots(
     let (stream, tenant_id) = (source.stream(), source.tenant_id().map(str::to_owned));
     let look = move |connection: &Connection| {
         let pin = pin(connection, stream)?;
+        shard::sync_commits(connection)?;
         let Some(oldest) = oldest_id_in(connection, stream, &range)? else {
             return Ok(Snapshot { pin, floor: i64::MAX });
         };
@@ -112,6 +113,11 @@ pub(super) async fn has_dropped(
         Ok(is_partition_gone || dropped_of(connection, stream, tenant_id.as_deref())? >= id)
     };
     received(readers.ask(shard, false, look)?.recv().await)
+}
+
+/// Makes what was chosen in a shard durable. A selection must not outlive a status that it contains.
+pub(super) async fn sync(readers: &Readers, shard: ShardId) -> Result<(), QueryError> {
+    received(readers.ask(shard, (), shard::sync_commits)?.recv().await)
 }
 
 /// Returns the row id up to which the rows of a source's tenant have left by the tenant's own retention, or 0.

@@ -66,7 +66,7 @@ pub use backup::backup;
 pub use carried::Carried;
 pub use carry::{carry, carry_stream};
 pub use catalog::{DataFolder, ShardFolder};
-pub use checkpoint::{Checkpoint, CheckpointMode};
+pub use checkpoint::{Checkpoint, CheckpointMode, sync_commits};
 pub use dropped::{DropReason, DroppedRows, dropped_rows};
 pub use error::{FolderError, ShardError};
 pub use family::{

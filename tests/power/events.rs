@@ -21,7 +21,7 @@ pub(super) fn time(second: u64) -> String {
 
 /// Returns the ids of all service events, sorted.
 #[track_caller]
-fn service_events(server: &Server) -> Vec<String> {
+pub(super) fn service_events(server: &Server) -> Vec<String> {
     let answer = server.get("/events?tenant_id=acme&page_size=1000");
     assert_eq!(answer.status, 200, "{answer:?}");
     let listed = answer.json();
