@@ -406,24 +406,27 @@ fn a_cursor_is_for_its_question_only_and_cannot_be_made() {
     server.stop();
 }
 
-/// Reads until the connection ends, cleanly or not.
-fn read_to_end(address: SocketAddr, target: &str, meanwhile: impl FnOnce()) -> Vec<u8> {
+/// Reads until the connection ends. Returns the bytes, and `true` if the end was clean.
+fn read_to_end(address: SocketAddr, version: &str, target: &str, meanwhile: impl FnOnce()) -> (String, bool) {
     // A small receive buffer, so that most of the response is still in the server when it dies.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
     socket.connect(&address.into()).expect("the server takes connections");
     let mut stream = std::net::TcpStream::from(socket);
     stream.set_read_timeout(Some(crate::support::PATIENCE)).expect("a time limit");
-    let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} {version}\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("the server takes it");
     let (mut all, mut piece) = (Vec::new(), vec![0; 8 * 1024]);
     let count = stream.read(&mut piece).expect("the answer begins");
     all.extend_from_slice(&piece[..count]);
     meanwhile();
-    while let Ok(count @ 1..) = stream.read(&mut piece) {
-        all.extend_from_slice(&piece[..count]);
-    }
-    all
+    let is_clean = loop {
+        match stream.read(&mut piece) {
+            Ok(count @ 1..) => all.extend_from_slice(&piece[..count]),
+            outcome => break outcome.is_ok(),
+        }
+    };
+    (String::from_utf8_lossy(&all).into_owned(), is_clean)
 }
 
 #[test]
@@ -446,38 +449,52 @@ fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
     ingested(&server, "all", &oracle::body(&all));
     for shape in ["", "&fields=order_id,items"] {
         let target = search_path("acme", &format!("limit=100000{shape}"));
-        let whole = read_to_end(server.address, &target, || {});
-        let whole = String::from_utf8(whole).expect("text");
-        assert!(whole.contains("\"_end\":true,\"rows\":1200,") && whole.ends_with("\r\n0\r\n\r\n"));
-        assert!(whole.len() > 12 << 20, "{} bytes", whole.len());
+        for (version, end) in [(NEW, "\r\n0\r\n\r\n"), (OLD, "}\n")] {
+            let (whole, is_clean) = read_to_end(server.address, version, &target, || {});
+            assert!(whole.contains("\"_end\":true,\"rows\":1200,") && whole.ends_with(end) && is_clean);
+            assert!(whole.len() > 12 << 20, "{} bytes", whole.len());
+        }
     }
-    let (address, target) = (server.address, search_path("acme", "limit=100000"));
-    let broken = read_to_end(address, &target, || {
-        server.kill();
-    });
-    let broken = String::from_utf8_lossy(&broken);
-    assert!(broken.starts_with("HTTP/1.1 200 OK\r\n"), "it had begun");
-    assert!(
-        !broken.contains("\"_end\"") && !broken.ends_with("0\r\n\r\n"),
-        "a clean end of {} bytes",
-        broken.len()
-    );
+    let target = search_path("acme", "limit=100000");
+    let mut server = Some(server);
+    for version in [NEW, OLD] {
+        let killed = server.take().expect("a server");
+        let broken = read_to_end(killed.address, version, &target, || {
+            killed.kill();
+        });
+        check_broken(version, &broken);
 
-    // A shard becomes unreadable in the middle of a response: the server continues, the response does not.
-    let server = folder.serve(&["--cores", &cpus(2)]);
-    server.wait_until_stored();
-    let damaged = folder.database(1);
-    let broken = read_to_end(server.address, &target, || {
-        // A reader does not read cached pages again, so the file is replaced instead of its bytes.
-        std::fs::rename(&damaged, folder.beside("gone")).expect("it is there");
-        std::fs::write(&damaged, vec![7; 1 << 16]).expect("a file in its place");
-    });
-    let broken = String::from_utf8_lossy(&broken);
-    assert!(broken.starts_with("HTTP/1.1 200 OK\r\n"), "it had begun");
+        // A shard becomes unreadable in the middle of a response: the server continues, the response does not.
+        let next = folder.serve(&["--cores", &cpus(2)]);
+        next.wait_until_stored();
+        let (damaged, aside) = (folder.database(1), folder.beside("aside"));
+        let broken = read_to_end(next.address, version, &target, || {
+            // A reader does not read cached pages again, so the file is replaced instead of its bytes.
+            std::fs::rename(&damaged, &aside).expect("it is there");
+            std::fs::write(&damaged, vec![7; 1 << 16]).expect("a file in its place");
+        });
+        check_broken(version, &broken);
+        wait_until("health to go on", || next.get("/health").status == 200);
+        next.kill();
+        std::fs::rename(&aside, &damaged).expect("it is back");
+        let again = folder.serve(&["--cores", &cpus(2)]);
+        again.wait_until_stored();
+        server = Some(again);
+    }
+}
+
+const NEW: &str = "HTTP/1.1";
+const OLD: &str = "HTTP/1.0";
+
+/// Checks that no client takes a broken response for a whole one.
+#[track_caller]
+fn check_broken(version: &str, (text, is_clean): &(String, bool)) {
     assert!(
-        !broken.contains("\"_end\"") && !broken.ends_with("0\r\n\r\n"),
-        "a clean end of {} bytes",
-        broken.len()
+        text.starts_with("HTTP/1.1 200 OK\r\n") || text.starts_with("HTTP/1.0 200 OK\r\n"),
+        "it had begun"
     );
-    wait_until("health to go on", || server.get("/health").status == 200);
+    let has_end = text.contains("\"_end\"") || text.ends_with("0\r\n\r\n");
+    assert!(!has_end, "{version}: a clean end of {} bytes", text.len());
+    // Only the connection can show the end of a response of HTTP/1.0.
+    assert!(version == NEW || !is_clean, "{version}: a clean end of {} bytes", text.len());
 }

@@ -146,6 +146,18 @@ pub fn peer_state(fd: RawFd) -> Peer {
     }
 }
 
+/// Sets how a socket is closed: by a reset, which also drops unsent bytes, or in the usual way. A reset also follows if the
+/// process is killed.
+pub fn reset_on_close(fd: RawFd, is_reset: bool) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: is_reset.into(), l_linger: 0 };
+    let length = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of the structure.
+    let outcome = unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length)
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Shuts down our sending side, so that the peer reads the response to its end before the close.
 pub fn shutdown_write(fd: impl AsFd) {
     // An error means that the sending side is already shut down.

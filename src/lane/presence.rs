@@ -52,6 +52,18 @@ pub(super) enum Ended {
     Stopped,
 }
 
+/// How the end of the current response is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By its length or its last chunk.
+    Framed,
+    /// By the end of the connection (HTTP/1.0 without a length). Until the body is complete, the connection ends by a
+    /// reset, so that nobody takes an incomplete body for a whole one.
+    Open,
+    /// By the end of the connection, and the body is complete.
+    Complete,
+}
+
 /// The state of a connection's current read, shared by the connection's task, its socket and the lane.
 #[derive(Debug)]
 pub(super) struct Presence {
@@ -65,6 +77,7 @@ pub(super) struct Presence {
     silent_since_us: Cell<Option<u64>>,
     probed_us: Cell<Option<u64>>,
     ended: Cell<Option<Ended>>,
+    pub(super) end: Cell<End>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -78,6 +91,7 @@ impl Default for Presence {
             silent_since_us: Cell::new(None),
             probed_us: Cell::new(None),
             ended: Cell::new(None),
+            end: Cell::new(End::Framed),
             waker: RefCell::new(None),
         }
     }
@@ -104,6 +118,16 @@ impl Presence {
         self.silent_since_us.set(None);
         self.probed_us.set(None);
         Some(Watch(self.clone()))
+    }
+
+    /// Records that the end of the connection is the end of the response.
+    pub(super) fn open_end(&self, fd: RawFd) {
+        match epoll::reset_on_close(fd, true) {
+            Ok(()) => self.end.set(End::Open),
+            Err(error) => {
+                tracing::warn!(%error, "an incomplete response of HTTP/1.0 would not end by a reset")
+            }
+        }
     }
 
     /// Records that the socket has accepted bytes.
@@ -206,18 +230,19 @@ impl Drop for Served<'_> {
 /// A response's body, during which the watch of its request continues.
 pub(super) struct WatchedBody {
     body: AnswerBody,
+    presence: Rc<Presence>,
     _watch: Option<Watch>,
 }
 
 impl WatchedBody {
-    pub(super) fn new(body: AnswerBody, watch: Option<Watch>) -> WatchedBody {
+    pub(super) fn new(body: AnswerBody, presence: Rc<Presence>, watch: Option<Watch>) -> WatchedBody {
         // Only bodies that are read from the shards are watched. A file holds no reader, and a live stream ends itself.
         let watch = watch.filter(|_| body.is_query());
         if let Some(Watch(presence)) = &watch {
             presence.phase.set(Phase::Streams);
             presence.silent_since_us.set(None);
         }
-        WatchedBody { body, _watch: watch }
+        WatchedBody { body, presence, _watch: watch }
     }
 }
 
@@ -229,7 +254,13 @@ impl Body for WatchedBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let WatchedBody { body, presence, .. } = self.get_mut();
+        let polled = Pin::new(&mut *body).poll_frame(context);
+        let is_whole = matches!(polled, Poll::Ready(None)) || body.is_end_stream();
+        if is_whole && presence.end.get() == End::Open {
+            presence.end.set(End::Complete);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::body::Body as _;
 use hyper::service::service_fn;
 
 use super::call::Handler;
@@ -20,17 +21,17 @@ use super::handover::HandedOver;
 use super::logged::Samples;
 use super::mailbox::{Forward, Keyed};
 use super::memory::Memory;
-use super::presence::{Ended, Presence, Presences, WatchedBody};
+use super::presence::{End, Ended, Presence, Presences, WatchedBody};
 use super::respond::respond;
 use super::state::Lane;
 use super::{keyed, sync};
 use crate::api::Endpoints;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
+use crate::cores::{epoll, executor};
 use crate::event::Decoder;
 use crate::http::RequestIds;
 use crate::ingest::{Intake, Verdicts};
@@ -162,9 +163,13 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     let gated = Gated::new(socket, unread, gate.clone(), presence.clone(), lane.times);
     let service = service_fn(|request| {
         let (lane, gate, watch) = (lane.clone(), gate.clone(), presence.watch(&request));
+        let (presence, is_old) = (presence.clone(), request.version() == hyper::Version::HTTP_10);
         Box::pin(async move {
             let response = respond(&lane, &gate, peer, request).await;
-            Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, watch)))
+            if is_old && response.body().size_hint().exact().is_none() {
+                presence.open_end(fd);
+            }
+            Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, presence, watch)))
         })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
@@ -190,6 +195,11 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     })
     .await;
     drop(served);
+    let is_whole = match presence.end.get() {
+        End::Framed => true,
+        End::Open => false,
+        End::Complete => matches!(outcome, Ok(Ok(()))) && epoll::reset_on_close(fd, false).is_ok(),
+    };
     // A peer that left or reset the connection is not worth a log line.
     let ended = match outcome {
         Err(ended) => Some(ended),
@@ -199,7 +209,7 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     if let Some(ended) = ended {
         lane.me.executor.count_ended(ended == Ended::Stopped);
     }
-    if ended == Some(Ended::ClientGone) {
+    if ended == Some(Ended::ClientGone) || !is_whole {
         return;
     }
     linger(connection.into_parts().io.into_socket()).await;
