@@ -140,7 +140,13 @@ fn d2_a_second_load_adds_nothing_and_reports_it() {
     // Another dataset under the same ids is a conflict, which is reported.
     let other = generate(&format!("{SMALL} --seed 2 --load {}", folder.data().display()));
     assert_eq!(other.status.code(), Some(1));
-    assert!(said(&other).contains("conflict with rows of the folder"), "{}", said(&other));
+    let told = said(&other);
+    for part in ["shard.db: ", " or more rows have the ids of other rows in the folder", "Load into a new folder"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // No server takes part, and no database has failed.
+    let error = told.lines().find(|line| line.contains("or more rows")).expect("the error");
+    assert!(!error.contains("server") && !error.contains("failed"), "{error}");
 }
 
 fn spawn(flags: &str) -> Child {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::commerce::{NDJSON, ingest, ingested, lines, search_path};
 use crate::support::oracle::{self, Item, Order};
-use crate::support::{Folder, Server, cpus, wait_for, wait_until};
+use crate::support::{Folder, Server, command, cpus, wait_for, wait_until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
@@ -264,4 +264,53 @@ fn a_start_logs_the_rows_of_every_kind() {
     assert!(kinds.starts_with("click 1, service_event 1, sales_order 3, other records "), "{kinds}");
     assert_eq!(logged["rows"], 5, "{logged}");
     server.stop();
+}
+
+/// A command without a server must not promise what a server would do.
+#[test]
+fn commands_without_a_server_do_not_speak_for_one() {
+    let folder = Folder::new();
+    folder.serve(&["--shards", "2"]).stop();
+    let database = folder.database(1);
+    let (whole, aside) = (fs::read(&database).expect("a shard"), folder.beside("aside"));
+    let (data, copy) = (folder.data(), folder.beside("copy"));
+    let words = |path: &Path| path.to_str().expect("a name").to_owned();
+    let load = format!("gen-dataset --preset tiny --load {}", words(&data));
+    let refused = |fault: &str, why: &str| {
+        for line in ["shards", "verify", "verify --aggregates", "reshard --to 3", "sql -c", "backup", &load] {
+            let mut command = command();
+            command.args(line.split(' '));
+            match line {
+                "sql -c" => _ = command.arg("SELECT count(*) FROM tenants"),
+                "backup" => _ = command.arg(words(&copy)),
+                _ => {}
+            }
+            if !line.starts_with("gen-dataset") {
+                command.arg("--data").arg(&data);
+            }
+            let output = command.output().expect("the program runs");
+            let said = [output.stdout, output.stderr]
+                .map(|text| String::from_utf8_lossy(&text).into_owned())
+                .concat();
+            assert!(!output.status.success(), "{fault}: {line}: {said}");
+            assert!(said.contains(why), "{fault}: {line}: {said}");
+            for promise in ["the server", "the batch", "retried", "the journal keeps", "the database failed"]
+            {
+                assert!(!said.contains(promise), "{fault}: {line}: {said}");
+            }
+            _ = fs::remove_dir_all(&copy);
+            _ = fs::remove_dir_all(data.join("reshard"));
+            _ = fs::remove_file(data.join("reshard.json"));
+        }
+    };
+    fs::rename(&database, &aside).expect("it is moved");
+    fs::create_dir(&database).expect("a folder in its place");
+    refused("not a file", "shard");
+    fs::remove_dir(&database).expect("it is empty");
+    fs::write(&database, [b'x'; 4_096]).expect("it is written");
+    refused("damaged", "the database is damaged");
+    fs::write(&database, &whole).expect("it is restored");
+    let holder = Connection::open(&database).expect("the shard");
+    holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").expect("it is locked");
+    refused("locked", "another program holds an exclusive lock on the database");
 }

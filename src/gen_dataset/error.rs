@@ -55,6 +55,10 @@ pub enum GenError {
     #[error("a chunk could not be compressed: {0}")]
     Packing(std::io::Error),
 
+    /// A shard of the data folder did not store all rows.
+    #[error("{}: {source}", database.display())]
+    NotLoaded { database: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+
     /// A sink outside this crate failed.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),

@@ -6,7 +6,7 @@
 //! their rows and adds the others.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -112,7 +112,33 @@ pub(super) fn found(path: &Path) -> Option<Found> {
 struct ShardFeed {
     chunk: Chunk,
     to_writer: Sender<Work>,
-    writer: Option<JoinHandle<Result<(), ShardError>>>,
+    writer: Option<JoinHandle<Result<(), LoadError>>>,
+    /// The database, for errors.
+    database: PathBuf,
+}
+
+/// Why a shard did not store all of its rows. The rows before, and the other rows of the same chunk, are stored.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    #[error(
+        "{0} or more rows have the ids of other rows in the folder, which are kept: the folder has another \
+         dataset. Load into a new folder, or repeat the options (--seed, --start, …) with which it was loaded. Rows \
+         with other ids may have been added; a folder that must not have them is restored from a backup"
+    )]
+    Conflict(u64),
+    #[error("{0} or more orders belong to customers who were erased from the folder; load into a new folder")]
+    Suppressed(u64),
+    #[error(
+        "{0} or more orders would take the sales of a day beyond 64 bits, together with those in the folder; load \
+         into a new folder"
+    )]
+    SumTooLarge(u64),
+    #[error("{0} or more rows were refused; load into a new folder")]
+    Refused(u64),
+    #[error("the writer of the shard panicked")]
+    Panicked,
 }
 
 /// What a writer does.
@@ -150,6 +176,10 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GenError {
     GenError::Sink(Box::new(error))
 }
 
+fn not_loaded(database: &Path, error: LoadError) -> GenError {
+    GenError::NotLoaded { database: database.to_owned(), source: Box::new(error) }
+}
+
 impl Loader {
     /// Opens a data folder. `shards` is the number of shards if the folder is new.
     pub(super) fn open(path: &Path, shards: u16) -> Result<Loader, GenError> {
@@ -157,9 +187,8 @@ impl Loader {
         restrict_new_files(DataMode::Owner.folder_mode());
         let folder = DataFolder::open(path, None, shards).map_err(failed)?;
         let folder_id = folder.manifest().folder_id();
-        let opened =
-            folder.shards().map(|(_, of)| ShardFeed::begin(of, folder_id)).collect::<Result<Vec<_>, _>>();
-        let shards = opened.map_err(failed)?;
+        let shards =
+            folder.shards().map(|(_, of)| ShardFeed::begin(of, folder_id)).collect::<Result<Vec<_>, _>>()?;
         Ok(Loader {
             keys: KeyHasher::new(&folder_id),
             chunk_rows: (FILLED_ROWS_MAX / shards.len().max(1)).clamp(100, CHUNK_ROWS_MAX),
@@ -201,13 +230,18 @@ impl Loader {
 }
 
 impl ShardFeed {
-    fn begin(of: ShardFolder, folder_id: [u8; 16]) -> Result<ShardFeed, ShardError> {
-        let options = ShardOptions { folder_id, ..ShardOptions::default() };
-        let shard = Shard::open(&of, &options, &FAMILIES)?;
-        let (to_writer, work) = bounded(1);
-        let named = std::thread::Builder::new().name("load".to_owned());
-        let writer = Some(named.spawn(move || write(shard, &work))?);
-        Ok(ShardFeed { chunk: Chunk::default(), to_writer, writer })
+    fn begin(of: ShardFolder, folder_id: [u8; 16]) -> Result<ShardFeed, GenError> {
+        let database = of.database();
+        let begin = || -> Result<_, LoadError> {
+            let options = ShardOptions { folder_id, ..ShardOptions::default() };
+            let shard = Shard::open(&of, &options, &FAMILIES)?;
+            let (to_writer, work) = bounded(1);
+            let named = std::thread::Builder::new().name("load".to_owned());
+            let writer = named.spawn(move || write(shard, &work)).map_err(ShardError::from)?;
+            Ok((to_writer, writer))
+        };
+        let (to_writer, writer) = begin().map_err(|error| not_loaded(&database, error))?;
+        Ok(ShardFeed { chunk: Chunk::default(), to_writer, writer: Some(writer), database })
     }
 
     fn flush(&mut self) -> Result<(), GenError> {
@@ -234,8 +268,8 @@ impl ShardFeed {
     fn end(&mut self) -> Result<(), GenError> {
         self.to_writer.close();
         let Some(writer) = self.writer.take() else { return Ok(()) };
-        let panicked = |_| Err(ShardError::Other("the shard's writer panicked".to_owned()));
-        writer.join().unwrap_or_else(panicked).map_err(failed)
+        let outcome = writer.join().unwrap_or(Err(LoadError::Panicked));
+        outcome.map_err(|error| not_loaded(&self.database, error))
     }
 }
 
@@ -247,7 +281,7 @@ impl Drop for ShardFeed {
 }
 
 /// A writer's thread.
-fn write(shard: Shard, work: &Receiver<Work>) -> Result<(), ShardError> {
+fn write(shard: Shard, work: &Receiver<Work>) -> Result<(), LoadError> {
     let outcome = work_through(shard, work);
     // A feed that waits for the report of a failed writer stops waiting when the request is dropped.
     work.close();
@@ -256,7 +290,7 @@ fn write(shard: Shard, work: &Receiver<Work>) -> Result<(), ShardError> {
 }
 
 /// Does the work until the feed closes.
-fn work_through(mut shard: Shard, work: &Receiver<Work>) -> Result<(), ShardError> {
+fn work_through(mut shard: Shard, work: &Receiver<Work>) -> Result<(), LoadError> {
     let mut loaded = Loaded::default();
     while let Ok(next) = work.recv_blocking() {
         match next {
@@ -269,17 +303,23 @@ fn work_through(mut shard: Shard, work: &Receiver<Work>) -> Result<(), ShardErro
     Ok(())
 }
 
-fn store(shard: &mut Shard, mut chunk: Chunk, loaded: &mut Loaded) -> Result<(), ShardError> {
+fn store(shard: &mut Shard, mut chunk: Chunk, loaded: &mut Loaded) -> Result<(), LoadError> {
     chunk.first = shard.position(LANE).next().0;
-    let mut wrong = 0;
+    let (mut conflict, mut suppressed, mut too_large, mut refused) = (0, 0, 0, 0);
     shard.apply(&[(LANE, &chunk)], &mut |_, _, outcome| match outcome {
         Outcome::Inserted => loaded.inserted += 1,
         Outcome::Duplicate | Outcome::Repeated => loaded.duplicate += 1,
-        _ => wrong += 1,
+        Outcome::Conflict => conflict += 1,
+        Outcome::Suppressed => suppressed += 1,
+        Outcome::SumTooLarge => too_large += 1,
+        Outcome::Rejected | Outcome::Missing | Outcome::Superseded => refused += 1,
     })?;
-    if wrong > 0 {
-        let reason = format!("{wrong} rows conflict with rows of the folder that have the same ids");
-        return Err(ShardError::Other(reason));
+    match (conflict, suppressed, too_large, refused) {
+        (0, 0, 0, 0) => {}
+        (0, 0, 0, rows) => return Err(LoadError::Refused(rows)),
+        (0, 0, rows, _) => return Err(LoadError::SumTooLarge(rows)),
+        (0, rows, ..) => return Err(LoadError::Suppressed(rows)),
+        (rows, ..) => return Err(LoadError::Conflict(rows)),
     }
     if shard.upkeep_due() {
         shard.upkeep(UPKEEP_SLICE)?;

@@ -1,4 +1,5 @@
-//! Errors of a shard or its folder, their cause, and the writer's reaction.
+//! Errors of a shard or its folder, and their cause. Their texts apply to every program that opens a shard. What the
+//! server does about an error is the writer's reaction (`ingest/write/failure.rs`), which adds it to the text.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,18 +9,17 @@ use rusqlite::ErrorCode;
 /// The reason why an operation on a shard failed. In all of these cases, nothing from the batch was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// Another process holds a lock, which is not a fault. The writer waits a moment and retries the same batch.
-    #[error("another process holds a lock on the database; the batch is retried")]
+    /// Another process holds a lock, which is not a fault.
+    #[error("another program holds an exclusive lock on the database; it must end or release it")]
     Busy,
-    /// The disk (or a quota) is full. The writer waits and retries. One small successful write does not prove that
-    /// there is space.
-    #[error("no space for the database; the batch is retried and the journal keeps it")]
+    /// The disk (or a quota) is full. One small successful write does not prove that there is space.
+    #[error("there is no space for the database; free some")]
     Full,
-    /// The file is damaged. The writer applies nothing and keeps the journal until the file is replaced.
-    #[error("the database is damaged ({0}); restore it or move it away, the journal keeps new records")]
+    /// The file is damaged.
+    #[error("the database is damaged ({0}); restore it from a backup, or move it away")]
     Corrupt(String),
     /// A valid SQLite file that this program did not create. It is treated like a damaged one.
-    #[error("the database was not created by this program ({0}); move it away")]
+    #[error("another program created the database ({0}); restore it from a backup, or move it away")]
     Foreign(String),
     /// A newer version wrote the file. It is not changed. The operator runs that version or moves the file away.
     #[error(
@@ -32,21 +32,16 @@ pub enum ShardError {
         /// The newest version that this program supports.
         known: u32,
     },
-    /// The path no longer exists, but the file is still open here. The writer heals it from the open connection.
-    #[error(
-        "the database file was removed from its folder; the server copies it back from the open \
-             connection"
-    )]
+    /// The path no longer exists, but the file is still open here.
+    #[error("the database file was removed from its folder")]
     Missing,
-    /// The path names a different file from the open one. The writer closes the open file, opens the new one and
-    /// continues at the new file's position.
-    #[error("the database file was replaced; the server opens the new one")]
+    /// The path names a different file from the open one.
+    #[error("the database file was replaced")]
     Replaced,
-    /// Another program truncated the open file. The lost content is in no file of the shard. The journal keeps the
-    /// records that it still has.
+    /// Another program truncated the open file. The lost content is in no file of the shard.
     #[error(
-        "the database file has {found} bytes instead of {expected}: it was truncated; restore it or move it \
-         away, the journal keeps its records"
+        "the database file has {found} bytes instead of {expected}: it was truncated; restore it from a \
+         backup, or move it away"
     )]
     Truncated {
         /// The current length, in bytes.
@@ -54,9 +49,8 @@ pub enum ShardError {
         /// The length after the last checkpoint, in bytes.
         expected: u64,
     },
-    /// The environment failed. The connection is no longer trusted. The writer closes it, reopens the file and
-    /// retries.
-    #[error("the database failed ({0}); the server closes and reopens it")]
+    /// The environment failed. The connection is no longer trusted.
+    #[error("{0}")]
     Other(String),
 }
 
@@ -93,7 +87,7 @@ pub enum FolderError {
         source: io::Error,
     },
     #[error(
-        "{} is in use by another server (pid {pid}); stop it or choose another folder with --data",
+        "{} is in use by another process of firehose (pid {pid}); stop it, or choose another folder",
         dir.display()
     )]
     Held {
@@ -107,7 +101,7 @@ pub enum FolderError {
         .0.display()
     )]
     Resharding(PathBuf),
-    #[error("{} contains files but no manifest.json; choose an empty folder with --data", .0.display())]
+    #[error("{} contains files but no manifest.json; choose an empty folder", .0.display())]
     NotOurs(PathBuf),
     #[error("{} has no manifest.json: no server has used this folder yet", .0.display())]
     NoManifest(PathBuf),

@@ -267,20 +267,12 @@ impl Reader {
     }
 }
 
-/// Returns an error with what a reader can do about it. The texts of [`ShardError`] are the writer's.
+/// Returns an error with what a reader can do about it.
 fn remedy(error: &ShardError) -> String {
     match error {
-        ShardError::Busy => {
-            "another program holds an exclusive lock on it; end that program and repeat".to_owned()
-        }
-        ShardError::Corrupt(why) => {
-            format!("it is damaged ({why}); `firehose verify` shows the extent, and a backup has the rows")
-        }
-        ShardError::Foreign(why) => format!("another program created it ({why}); restore it from a backup"),
         ShardError::Other(why) if why.contains("unable to open") => format!(
             "{why}; reading a database in WAL mode requires permission to write to its folder, unless a server has it open"
         ),
-        ShardError::Other(why) => why.clone(),
         other => other.to_string(),
     }
 }

@@ -79,7 +79,7 @@ fn a_shard_that_cannot_be_read_is_named() {
     fs::remove_file(&database).expect("it is removed");
     said("does not exist");
     Connection::open(&database).expect("another file").execute_batch("CREATE TABLE t (a)").expect("a table");
-    said("another program created it");
+    said("another program created the database");
     fs::write(&database, &whole).expect("it is restored");
     Connection::open(&database)
         .expect("the shard")

@@ -20,7 +20,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 /// Why a turn failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    #[error("{0}")]
+    #[error("{}{}", .0, reaction(.0))]
     Shard(#[from] ShardError),
     #[error("{0}")]
     Journal(#[from] JournalError),
@@ -28,6 +28,21 @@ pub(super) enum WriteError {
     Quarantined,
     #[error("the writer panicked ({0}); the server reopens the database")]
     Panicked(String),
+}
+
+/// Returns what the writer does about an error, as the end of its text.
+fn reaction(error: &ShardError) -> &'static str {
+    match error {
+        ShardError::Busy => "; the batch is retried",
+        ShardError::Full => "; the batch is retried and the journal keeps it",
+        ShardError::Corrupt(_) | ShardError::Foreign(_) | ShardError::TooNew { .. } => {
+            "; the journal keeps new records"
+        }
+        ShardError::Missing => "; the server copies it back from the open connection",
+        ShardError::Replaced => "; the server opens the new one",
+        ShardError::Truncated { .. } => "; the journal keeps its records",
+        ShardError::Other(_) => "; the server closes and reopens the database",
+    }
 }
 
 /// The current outage and the state of its handling.
@@ -217,6 +232,36 @@ impl Writer {
             && let Err(error) = self.checkpoint(crate::shard::CheckpointMode::Passive)
         {
             tracing::debug!(shard = self.id.0, %error, "no space could be freed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commands without a server, and queries, show the texts of the same errors.
+    #[test]
+    fn only_the_writer_says_what_the_server_does_about_an_error() {
+        let why = || "x".to_owned();
+        for error in [
+            ShardError::Busy,
+            ShardError::Full,
+            ShardError::Corrupt(why()),
+            ShardError::Foreign(why()),
+            ShardError::TooNew { found: 2, known: 1 },
+            ShardError::Missing,
+            ShardError::Replaced,
+            ShardError::Truncated { found: 1, expected: 2 },
+            ShardError::Other(why()),
+        ] {
+            let cause = error.to_string();
+            for word in ["server", "batch", "journal", "retried", "reopen", "failed"] {
+                assert!(!cause.contains(word), "{cause}");
+            }
+            let told = WriteError::from(error).to_string();
+            let reaction = told.strip_prefix(&cause).expect("the cause comes first");
+            assert!(reaction.starts_with("; the "), "{told}");
         }
     }
 }
