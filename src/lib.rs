@@ -268,17 +268,19 @@
 //!    implements [`api::error::Refuse`]. By then the tenant in the path is valid, permitted and charged; a handler of
 //!    a streamed body calls `lane::admit` itself. Other parameters (`call.request.parameter("order")`) may be
 //!    anything, even empty. A handler that filters by time reads its [`query::Period`] from
-//!    [`query::Parameters::with_period`].
+//!    [`query::Parameters::with_period`]. One with a JSON body gets the document from `Call::json`, which refuses
+//!    what is not JSON.
 //! 3. A handler that only reads memory is a function of [`api::Asked`]. It may be `hot` if it requires no key.
 //! 4. A function in the `openapi.rs` of the feature describes the endpoint. With the builders of [`api::openapi`], it
 //!    lists the parameters with their limits, the responses, and the problems that only this endpoint has. The lock,
-//!    401, 403 and 429 with the headers of quotas, and the 404 of an invalid tenant follow from the row. An operation
-//!    that creates something has links to those that read it. Its shapes go into the feature's `schemas`.
-//!    `tests/openapi.rs` compares the server with the document. A query parameter that the description does
-//!    not have is refused ([`api::Endpoints::check_query`]), and `docs/routes.md` has a line for each operation.
+//!    401, 403 and 429 with the headers of quotas, the 404 of an invalid tenant, and the problems of every JSON body
+//!    (`Body::Whole`) follow from the row. An operation that creates something has links to those that read it. Its
+//!    shapes go into the feature's `schemas`. `tests/openapi.rs` compares the server with the document. A query
+//!    parameter that the description does not have is refused ([`api::Endpoints::check_query`]), and
+//!    `docs/routes.md` has a line for each operation.
 //! 5. Its required access goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints/tests.rs`), and what
 //!    another tenant might try goes into `tests/isolation.rs`. Both fail until they have it. `tests/endpoints.rs`
-//!    compares the row with the running server.
+//!    compares the row with the running server, and sends what is not JSON to every operation with a JSON body.
 //!
 //! # The life of a connection
 //!

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::{Answer, Client, Folder};
+use crate::support::packing::gzip;
+use crate::support::{Answer, Client, Folder, Server};
 use firehose::http::Method;
 use firehose::server;
 use firehose::tenants::{Need, Scope};
@@ -171,5 +172,128 @@ fn the_document_that_is_served_names_every_row() {
     let rows: BTreeSet<(String, String)> =
         server::operations().map(|(path, method, _)| (path.replace("..}", "}"), word(method))).collect();
     assert_eq!(described, rows);
+    server.stop();
+}
+
+/// An operation with a JSON body.
+struct JsonOperation {
+    method: String,
+    target: String,
+    /// Set if the body may also be lines of JSON.
+    has_lines: bool,
+}
+
+/// Returns every operation whose body is a JSON document, as described. The description of an operation that is added
+/// later adds it here.
+fn json_operations(document: &Value) -> Vec<JsonOperation> {
+    let mut found = Vec::new();
+    for (template, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("methods") {
+            let content = &operation["requestBody"]["content"];
+            let is_json = content.get("application/json").is_some();
+            let refusals =
+                [("400", "empty-body"), ("400", "not-json"), ("400", "not-utf8"), ("422", "too-deep")];
+            for (status, slug) in refusals {
+                let examples =
+                    &operation["responses"][status]["content"]["application/problem+json"]["examples"];
+                assert_eq!(examples.get(slug).is_some(), is_json, "{method} {template}: {slug}");
+            }
+            if is_json {
+                let has_lines = content.get("application/x-ndjson").is_some();
+                found.push(JsonOperation {
+                    method: method.to_uppercase(),
+                    target: path(template),
+                    has_lines,
+                });
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn send(server: &Server, operation: &JsonOperation, headers: &str, body: &[u8]) -> Answer {
+    let JsonOperation { method, target, .. } = operation;
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{headers}\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = server.client();
+    client.write(&[head.as_bytes(), body].concat()).expect("the server takes it");
+    client.answer().expect("the server answers")
+}
+
+/// Returns the last segment of a problem's type.
+fn slug(answer: &Answer) -> String {
+    let said = answer.json();
+    said["type"].as_str().expect("a type").rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// A client that reads the type of a problem must not depend on the endpoint: what is not JSON is 400, JSON that is too
+/// deep is 422, and so is JSON with other content, which then has a fault with a pointer.
+#[test]
+fn a_body_that_is_not_json_has_the_same_answer_at_every_endpoint() {
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let document: Value = server.client().get("/openapi.json").expect("an answer").json();
+    let operations = json_operations(&document);
+    assert!(operations.len() >= 11, "{}", operations.len());
+    let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    let (deep, deepest) = (nested(5_000), nested(127));
+    let lone = r#"{"\ud800":1,"a":"\ud800","status":"\ud800","decision":"\ud800","customers":["\ud800"],
+        "format":"\ud800","filters":{"product_id":["\ud800"]},"updates":["\ud800"],"mode":"\ud800","events":["\ud800"],
+        "price":"\ud800","user_id":"\ud800"}"#
+        .replace(['\n', ' '], "");
+    for operation in &operations {
+        let name = format!("{} {}", operation.method, operation.target);
+        let refused = |headers: &str, body: &[u8], status: u16, expected: &str| {
+            let answer = send(&server, operation, headers, body);
+            let what = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+            assert_eq!((answer.status, &*slug(&answer)), (status, expected), "{name}: {what}");
+        };
+        refused("", b"", 400, "empty-body");
+        refused("", b"\xef\xbb\xbf", 400, "empty-body");
+        for body in ["x", " ", "{", "[1,]", "{'a':1}", "NaN", "\"\\x\""] {
+            refused("", body.as_bytes(), 400, "not-json");
+        }
+        for body in [&b"{} x"[..], b"{}{}"] {
+            refused("", body, 400, "not-json");
+        }
+        refused("", b"{\"a\":\"\xff\"}", 400, "not-utf8");
+        refused("", b"[\"\xff\"]", 400, "not-utf8");
+        refused("", deep.as_bytes(), 422, "too-deep");
+        // Lines are split before they are parsed.
+        if !operation.has_lines {
+            refused("", &deep.as_bytes()[..3_000], 422, "too-deep");
+        }
+        refused("Content-Encoding: gzip\r\n", &gzip(b"x"), 400, "not-json");
+        refused("Content-Encoding: gzip\r\n", b"{}", 400, "bad-encoding");
+        refused("Content-Encoding: br\r\n", b"{}", 415, "unsupported-encoding");
+        for body in ["[]", "null", "5", "\"\\ud800\"", "{}", "\u{feff}{}", &deepest, &lone] {
+            let answer = send(&server, operation, "", body.as_bytes());
+            let said = answer.json();
+            let what = &body[..body.len().min(40)];
+            assert_eq!(answer.status, 422, "{name}: {what}: {said}");
+            assert!(!["too-deep", "not-json"].contains(&&*slug(&answer)), "{name}: {what}: {said}");
+            let errors = said["errors"].as_array().unwrap_or_else(|| panic!("{name}: {what}: {said}"));
+            assert!(!errors.is_empty(), "{name}: {what}: {said}");
+            let is_told = |error: &Value| error["pointer"].is_string() && error["code"].is_string();
+            assert!(errors.iter().all(is_told), "{name}: {what}: {said}");
+            let is_object = body.trim_start_matches('\u{feff}').starts_with('{');
+            let is_no_object = |error: &Value| error["code"] == "not_an_object" && error["pointer"] == "";
+            let of_body = |error: &Value| error.get("index").is_none() && is_no_object(error);
+            assert_eq!(errors.iter().any(of_body), !is_object, "{name}: {what}: {said}");
+        }
+        let packed = send(&server, operation, "Content-Encoding: gzip\r\n", &gzip(b"{}"));
+        let plain = send(&server, operation, "", b"{}");
+        assert_eq!(
+            (packed.status, &packed.json()["errors"]),
+            (plain.status, &plain.json()["errors"]),
+            "{name}"
+        );
+    }
+    // Nothing was stored, and no request has ended the server.
+    assert_eq!(server.client().get("/health").expect("an answer").json()["total_received"], 0);
     server.stop();
 }

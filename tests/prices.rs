@@ -274,7 +274,7 @@ fn what_is_no_price_event_is_told_and_nothing_is_stored() {
     let server = folder.serve(&[]);
     let mut client = server.client();
     for (body, status, slug) in [
-        ("", 400, "not-json"),
+        ("", 400, "empty-body"),
         ("{", 400, "not-json"),
         ("[]", 422, "invalid-event"),
         (

@@ -25,7 +25,7 @@ use self::problems::{add_problems, has_problem, tell_standing};
 use super::problem::Problem;
 use super::schema::texts::{Amount, CurrencyCode, Identifier, Name};
 use super::schema::{EndOfRows, ProblemDocument, ProblemField};
-use super::{Endpoint, Endpoints, Lane};
+use super::{Body, Endpoint, Endpoints, Lane};
 use crate::http::Method;
 use crate::query::LIST_LIMIT_MAX;
 use crate::tenants::{Need, Scope};
@@ -41,6 +41,19 @@ pub fn document<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> String {
 
 /// The problems of every request for rows.
 pub const READING: &[Problem] = &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
+
+/// The problems of every request with a JSON body, whatever its content means.
+const JSON_BODY: &[Problem] = &[
+    Problem::BadRequest,
+    Problem::EmptyBody,
+    Problem::NotJson,
+    Problem::NotUtf8,
+    Problem::BadEncoding,
+    Problem::RequestTimeout,
+    Problem::PayloadTooLarge,
+    Problem::UnsupportedEncoding,
+    Problem::TooDeep,
+];
 
 fn build<H>(endpoints: &Endpoints<H>, schemas: &[AddSchemas]) -> OpenApi {
     let of_features = schemas.iter().fold(ComponentsBuilder::new(), |components, add| add(components));
@@ -128,6 +141,9 @@ fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Oper
         Need::Scope(scope) | Need::AllTenants(scope) => locked(described, &[scope]),
         Need::Either(one, other) => locked(described, &[one, other]),
     };
+    if matches!(operation.body, Body::Whole(_)) {
+        add_problems(&mut described, JSON_BODY);
+    }
     if operation.method != Method::Options {
         add_problems(&mut described, &[Problem::BadParameter]);
     }
@@ -333,7 +349,10 @@ pub(crate) fn document_of(operations: &[OneOperation], schemas: &[AddSchemas]) -
             method: *method,
             need: Need::Nothing,
             pages: super::Pages::Own,
-            body: super::Body::Unused,
+            body: match method {
+                Method::Post | Method::Put | Method::Patch => Body::Whole(|config| config.event_bytes_max),
+                _ => Body::Unused,
+            },
             lane: Lane::Executor,
             logged: super::Logged::of(*method),
             handler: (),

@@ -2,14 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::base::limits::JSON_DEPTH_MAX;
-
-/// Returns `true` if a body exceeds the depth limit.
-#[must_use]
-pub fn is_too_deep(body: &[u8]) -> bool {
-    is_deeper_than(body, JSON_DEPTH_MAX)
-}
-
 /// Returns `true` if brackets outside of strings nest deeper than `depth_max`. Works on any bytes, JSON or not, and
 /// stops at the first bracket that is too deep. Takes one pass and needs no memory.
 #[must_use]
@@ -53,6 +45,29 @@ pub fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8]))
         at = skip_whitespace(object, comma + 1);
     }
     true
+}
+
+/// Returns the raw elements of an array in the order of the text, or `None` if the value is not an array. `array` must
+/// be one valid JSON value. For anything else the iterator stays within the bytes and ends, but its results are
+/// meaningless.
+pub fn elements(array: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let mut at = skip_whitespace(array, 0);
+    if array.get(at) != Some(&b'[') {
+        return None;
+    }
+    at = skip_whitespace(array, at + 1);
+    Some(std::iter::from_fn(move || {
+        let start = at;
+        if array.get(start).is_none_or(|byte| *byte == b']') {
+            return None;
+        }
+        let end = value_end(array, start);
+        at = skip_whitespace(array, end);
+        if array.get(at) == Some(&b',') {
+            at = skip_whitespace(array, at + 1);
+        }
+        array.get(start..end).filter(|element| !element.is_empty())
+    }))
 }
 
 /// Returns `true` for the four whitespace bytes of RFC 8259 §2.
@@ -126,7 +141,7 @@ pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
 
 /// Unescapes the content of a JSON string. `None` for a lone surrogate.
 #[must_use]
-pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
+pub fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     match memchr::memchr(b'\\', raw.as_bytes()) {
         None => Some(Cow::Borrowed(raw)),
         Some(_) => {

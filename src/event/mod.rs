@@ -27,7 +27,8 @@ pub use decode::{Decoder, SIMD_BYTES_MAX, is_json, second_look};
 pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::{Click, Collect, field, repeated};
 pub use json::{
-    is_deeper_than, is_too_deep, members, skip_whitespace, string_end, unescape, unescape_into, value_end,
+    elements, is_deeper_than, members, skip_whitespace, string_end, unescape, unescape_exactly,
+    unescape_into, value_end,
 };
 pub use rules::{TextRule, TimeRule, text, time};
 pub(crate) use rules::{text_rule, time_rule};

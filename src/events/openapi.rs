@@ -42,16 +42,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
 
 /// The problems of every request that sends events.
 const TAKING: &[Problem] = &[
-    Problem::BadRequest,
-    Problem::EmptyBody,
-    Problem::NotJson,
-    Problem::NotUtf8,
-    Problem::BadEncoding,
     Problem::BadParameter,
-    Problem::RequestTimeout,
-    Problem::PayloadTooLarge,
-    Problem::UnsupportedEncoding,
-    Problem::TooDeep,
     Problem::QueueFull,
     Problem::Overloaded,
     Problem::JournalUnsynced,

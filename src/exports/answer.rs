@@ -12,12 +12,11 @@ use super::export_location as location;
 use super::record::{Export, ExportState, Progress};
 use super::store::ExportError;
 use crate::api::Problem;
-use crate::api::error::{Asker, Refuse, problem};
+use crate::api::error::{Asker, EventRefused, Refuse, problem};
 use crate::api::etag::{Comparison, header_lists};
 use crate::api::problem::ErrorItem;
 use crate::api::reads::json as document;
 use crate::api::write::{self, WriteRefused};
-use crate::base::counters::Cell;
 use crate::base::durable::is_full;
 use crate::config::AckLevel;
 use crate::http::Answer;
@@ -31,6 +30,8 @@ const VERY_LARGE: u64 = (1 << 53) - 1;
 /// Why an export is not created, returned or downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportRefused {
+    #[error("the body cannot be read")]
+    Body(EventRefused),
     #[error("the export request is invalid")]
     Invalid(Vec<ExportFault>),
     #[error("this tenant has no export with this id")]
@@ -53,6 +54,12 @@ pub enum ExportRefused {
     Ingest(#[from] WriteRefused),
 }
 
+impl From<EventRefused> for ExportRefused {
+    fn from(refused: EventRefused) -> ExportRefused {
+        ExportRefused::Body(refused)
+    }
+}
+
 impl From<QueryError> for ExportRefused {
     fn from(error: QueryError) -> ExportRefused {
         ExportRefused::Ingest(WriteRefused::Query(error))
@@ -73,7 +80,7 @@ impl From<std::io::Error> for ExportRefused {
 
 impl Refuse for ExportRefused {
     fn answer(&self, asker: &Asker<'_>) -> Answer {
-        refused(self, asker.request_id, asker.problems)
+        refused(self, asker)
     }
 }
 
@@ -249,10 +256,12 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
 
 /// Returns the response to a failed request.
 #[must_use]
-pub(super) fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> Answer {
+fn refused(refused: &ExportRefused, asker: &Asker<'_>) -> Answer {
+    let Asker { request_id, problems, .. } = *asker;
     let plain = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
     let said = refused.to_string();
     match refused {
+        ExportRefused::Body(refused) => refused.answer(asker),
         ExportRefused::Invalid(faults) => {
             let items: Vec<_> = faults
                 .iter()

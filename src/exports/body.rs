@@ -96,14 +96,14 @@ pub struct ExportFault {
 }
 
 impl ExportSpec {
-    /// Parses the specification from a request's body. `rows` are the rows that the export may have, the default
+    /// Parses the specification from a request's document. `rows` are the rows that the export may have, the default
     /// first.
     ///
     /// # Errors
     /// Returns every error in the body. No error repeats any of the body's content.
-    pub fn read(body: &[u8], rows: &[ExportRows]) -> Result<ExportSpec, Vec<ExportFault>> {
+    pub(crate) fn read(body: Member<'_>, rows: &[ExportRows]) -> Result<ExportSpec, Vec<ExportFault>> {
         let mut reader = Reader { faults: Vec::new() };
-        let Some(mut members) = Member::of(body).and_then(Member::members) else {
+        let Some(mut members) = body.members() else {
             reader.wrong(
                 "",
                 "not_an_object",
@@ -245,12 +245,17 @@ impl Reader {
             return chosen.map(|column| column.name().to_owned()).collect();
         };
         // One string is not a list of columns.
-        let names = if value.text().is_some() { None } else { value.texts() };
+        let names = value.elements().and_then(|_| value.texts());
+        if names.as_ref().is_some_and(Vec::is_empty) {
+            let detail = "fields must have at least one column; leave it out to get the default ones";
+            self.wrong("/fields", "too_few", detail);
+            return Vec::new();
+        }
         let is_known = |name: &String| known().any(|column| column.name() == name);
         let is_once =
             |names: &[String]| names.iter().enumerate().all(|(at, name)| !names[..at].contains(name));
         match names {
-            Some(names) if !names.is_empty() && names.iter().all(is_known) && is_once(&names) => names,
+            Some(names) if names.iter().all(is_known) && is_once(&names) => names,
             _ => {
                 let all: Vec<_> = known().map(Column::name).collect();
                 let detail = format!(
@@ -270,7 +275,11 @@ mod tests {
     use super::*;
 
     fn read(body: &[u8]) -> Result<ExportSpec, Vec<ExportFault>> {
-        ExportSpec::read(body, ExportRows::OF_TENANT)
+        read_of(body, ExportRows::OF_TENANT)
+    }
+
+    fn read_of(body: &[u8], rows: &[ExportRows]) -> Result<ExportSpec, Vec<ExportFault>> {
+        ExportSpec::read(Member::of(body).unwrap(), rows)
     }
 
     #[test]
@@ -319,11 +328,48 @@ mod tests {
             ]
         );
         assert!(faults.iter().all(|fault| !fault.detail.contains("secret")));
-        for body in [&b""[..], b"[]", b"{}", b"{\"format\":null}", b"{\"format\":\"csv\",\"fields\":[]}"] {
-            assert!(read(body).is_err(), "{}", String::from_utf8_lossy(body));
+        for (body, expected) in [
+            ("[]", ("", "not_an_object")),
+            ("{}", ("/format", "missing")),
+            (r#"{"format":null}"#, ("/format", "missing")),
+            (r#"{"format":"\ud800"}"#, ("/format", "unknown_value")),
+            (r#"{"format":"csv","fields":["\ud800"]}"#, ("/fields", "unknown_value")),
+            (r#"{"format":"csv","filters":{"q":"\ud800"}}"#, ("/filters/q", "invalid_unicode")),
+            (
+                r#"{"format":"csv","filters":{"product_id":["a","\ud800"]}}"#,
+                ("/filters/product_id", "invalid_unicode"),
+            ),
+        ] {
+            let faults = read(body.as_bytes()).unwrap_err();
+            let found: Vec<_> = faults.iter().map(|fault| (fault.pointer, fault.code)).collect();
+            assert_eq!(found, [expected], "{body}");
         }
         let orders = br#"{"format":"csv","fields":["quantity"]}"#;
         assert_eq!(read(orders).unwrap_err()[0].pointer, "/fields");
+    }
+
+    /// A program that fills a list from its own data, and finds nothing, must not get every row.
+    #[test]
+    fn an_empty_list_is_refused_and_does_not_select_everything() {
+        for (body, pointer) in [
+            (r#"{"format":"csv","filters":{"status":[]}}"#, "/filters/status"),
+            (r#"{"format":"csv","filters":{"product_id":[ ]}}"#, "/filters/product_id"),
+            (r#"{"format":"csv","fields":[]}"#, "/fields"),
+        ] {
+            let faults = read(body.as_bytes()).unwrap_err();
+            let found: Vec<_> = faults.iter().map(|fault| (fault.pointer, fault.code)).collect();
+            assert_eq!(found, [(pointer, "too_few")], "{body}");
+        }
+        let commas = read(br#"{"format":"csv","filters":{"status":","}}"#).unwrap_err();
+        assert_eq!((commas[0].pointer, commas[0].code), ("/filters/status", "empty_value"));
+        for (rows, name) in [ExportRows::Orders, ExportRows::Events, ExportRows::Clicks]
+            .into_iter()
+            .flat_map(|rows| super::super::filters::names(rows).map(move |name| (rows, name)))
+        {
+            let body = format!(r#"{{"format":"csv","rows":"{}","filters":{{"{name}":[]}}}}"#, rows.name());
+            let faults = read_of(body.as_bytes(), &[rows]).unwrap_err();
+            assert_eq!(faults[0].pointer, format!("/filters/{name}"));
+        }
     }
 
     #[test]
@@ -427,7 +473,7 @@ mod tests {
         assert!(matches!(of, ExportSource::Events(of) if of.source.as_deref() == Some("web")));
         assert_eq!((range.from_us, range.descending), (Some(1_767_225_600_000_000), false));
         let clicks = br#"{"format":"csv","filters":{"user_id":-7}}"#;
-        let spec = ExportSpec::read(clicks, ExportRows::OF_ALL).unwrap();
+        let spec = read_of(clicks, ExportRows::OF_ALL).unwrap();
         assert_eq!((spec.rows, spec.filters.user_id()), (ExportRows::Clicks, Some(-7)));
         let (of, _) = spec.filter("", &KeyHasher::new(&[3; 16])).unwrap();
         assert!(matches!(of, ExportSource::Clicks(of) if of.user_id == Some(-7)));
@@ -442,7 +488,7 @@ mod tests {
             (r#"{"format":"csv","filters":{"source":"x"}}"#, ExportRows::OF_TENANT, "max_total and q"),
             (r#"{"format":"csv","filters":{"source":"x"}}"#, ExportRows::OF_ALL, "tz and user_id"),
         ] {
-            let faults = ExportSpec::read(body.as_bytes(), rows).unwrap_err();
+            let faults = read_of(body.as_bytes(), rows).unwrap_err();
             assert_eq!(faults.len(), 1, "{body}");
             assert_eq!((faults[0].pointer, faults[0].code), ("/filters", "unknown_member"));
             assert!(faults[0].detail.ends_with(told), "{}", faults[0].detail);
@@ -451,11 +497,11 @@ mod tests {
             (r#"{"format":"csv","rows":"clicks"}"#, ExportRows::OF_TENANT),
             (r#"{"format":"csv","rows":"orders"}"#, ExportRows::OF_ALL),
         ] {
-            assert_eq!(ExportSpec::read(body.as_bytes(), rows).unwrap_err()[0].pointer, "/rows");
+            assert_eq!(read_of(body.as_bytes(), rows).unwrap_err()[0].pointer, "/rows");
         }
         for user_id in ["\"7\"", "7.0", "9223372036854775808"] {
             let body = format!(r#"{{"format":"csv","filters":{{"user_id":{user_id}}}}}"#);
-            let faults = ExportSpec::read(body.as_bytes(), ExportRows::OF_ALL).unwrap_err();
+            let faults = read_of(body.as_bytes(), ExportRows::OF_ALL).unwrap_err();
             assert_eq!((faults[0].pointer, faults[0].code), ("/filters/user_id", "not_an_integer"));
         }
     }

@@ -24,7 +24,7 @@ use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::config::AckLevel;
 use crate::cores::executor;
-use crate::http::{Answer, without_mark};
+use crate::http::Answer;
 use crate::lane::keyed::Claim;
 use crate::lane::{AnswerBody, Body, Call, Component, Lane, Reply, keyed};
 
@@ -126,8 +126,11 @@ pub async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefu
         Err(error) => return Err(error.into()),
     };
     let wants_disk = call.wants_disk()?;
-    let spec = ExportSpec::read(without_mark(&body.bytes), ExportRows::of(tenant_id))
-        .map_err(ExportRefused::Invalid)?;
+    let spec = {
+        let mut inflated = Vec::new();
+        let document = call.json(&body, &mut inflated)?;
+        ExportSpec::read(document, ExportRows::of(tenant_id)).map_err(ExportRefused::Invalid)?
+    };
     drop(body);
     let mut _claimed = None;
     if let Some(key) = &key {

@@ -116,15 +116,19 @@ impl Filters {
         };
         for row in FILTERS.iter().filter(|row| row.rows.contains(&rows)) {
             let Some(value) = members.take(row.name, row.pointer, wrong) else { continue };
+            let text = || value.text().map(|text| FilterValue::Text(text.into_owned()));
             let (read, code, detail) = match row.kind {
-                Kind::Text => (value.text().map(FilterValue::Text), "not_a_text", "must be a string"),
+                Kind::Text | Kind::Texts if value.has_lone_surrogate() => {
+                    (None, "invalid_unicode", "must not contain an unpaired surrogate escape")
+                }
+                Kind::Text => (text(), "not_a_text", "must be a string"),
                 Kind::Texts => (
                     value.texts().map(FilterValue::Texts),
                     "not_a_list",
                     "must be an array of non-empty strings",
                 ),
                 Kind::Amount => (
-                    value.text().or_else(|| value.number().and_then(amount)).map(FilterValue::Text),
+                    text().or_else(|| value.number().and_then(amount).map(FilterValue::Text)),
                     "not_a_decimal",
                     "must be a decimal number of at most 400 digits, preferably a string",
                 ),
@@ -142,8 +146,11 @@ impl Filters {
                         "the filter has no value: leave it out, or give it one",
                     );
                 }
-                // An empty list is the same as none.
-                Some(FilterValue::Texts(texts)) if texts.is_empty() => {}
+                Some(FilterValue::Texts(texts)) if texts.is_empty() => {
+                    let detail =
+                        "the list must have at least one value; leave the filter out to select every row";
+                    wrong(row.pointer, "too_few", detail);
+                }
                 Some(read) => _ = filters.0.insert(row.name.to_owned(), read),
                 None => wrong(row.pointer, code, detail),
             }

@@ -152,7 +152,6 @@ pub fn create(owner: Owner) -> OperationBuilder {
         .response("201", with_links(created, links));
     let problems = [
         Problem::IngestRunning,
-        Problem::PayloadTooLarge,
         Problem::IdempotencyKeyReused,
         Problem::InvalidExport,
         Problem::NoRoomForExport,
@@ -309,6 +308,7 @@ mod tests {
     use super::super::body::{ExportRows, ExportSpec};
     use super::super::record::{Export, ExportId, ExportRecord, Progress};
     use super::super::{columns, filters};
+    use crate::api::members::Member;
     use crate::api::openapi::document_of;
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
             id: ExportId::random().unwrap(),
             tenant: "t".to_owned(),
             key: None,
-            spec: ExportSpec::read(example, ExportRows::OF_TENANT).unwrap(),
+            spec: ExportSpec::read(Member::of(example).unwrap(), ExportRows::OF_TENANT).unwrap(),
             created_us: 0,
             pins: Vec::new(),
             floors: Vec::new(),

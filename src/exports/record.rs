@@ -316,13 +316,14 @@ pub fn location(export: &Export) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::members::Member;
 
     pub(in super::super) fn record(body: &str) -> ExportRecord {
         ExportRecord {
             id: ExportId::random().unwrap(),
             tenant: "a b/ö-1".to_owned(),
             key: None,
-            spec: ExportSpec::read(body.as_bytes(), ExportRows::OF_TENANT).unwrap(),
+            spec: ExportSpec::read(Member::of(body.as_bytes()).unwrap(), ExportRows::OF_TENANT).unwrap(),
             created_us: 1_700_000_000_000_000,
             pins: vec![3, 4],
             floors: vec![1, 1],

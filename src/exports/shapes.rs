@@ -73,11 +73,12 @@ pub enum CompressionName {
     Zstd,
 }
 
-/// Describes a list that may be absent or null.
+/// Describes a list that may be absent or null, but not empty.
 fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .items(items)
+        .min_items(Some(1))
         .description(Some(description))
 }
 
@@ -88,7 +89,6 @@ fn columns_of(rows: &[ExportRows], example: &[&str]) -> RefOr<Schema> {
     let description =
         format!("The columns, in this order, without repetition. {}", of_each.collect::<Vec<_>>().join(" "));
     list(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names(rows))), &description)
-        .min_items(Some(1))
         .unique_items(true)
         .examples([serde_json::json!(example)])
         .into()
@@ -196,6 +196,7 @@ pub struct ExportFilters {
     /// Only orders in this currency, ISO 4217.
     #[schema(value_type = Option<CurrencyCode>)]
     pub currency: Option<String>,
+    #[schema(min_items = 1)]
     pub status: Option<Vec<OrderState>>,
     #[schema(pattern = r"^-?[0-9]+(\.[0-9]{1,4}0*)?$", example = "10.00")]
     pub min_total: Option<String>,

@@ -18,6 +18,7 @@ use super::gated::SharedGate;
 use super::memory::Reservation;
 use super::state::Lane;
 use crate::api::error::{Asker, EventRefused, Refuse};
+use crate::api::members::Member;
 use crate::api::write::WriteRefused;
 use crate::api::{Asked, Caller, Found, NotCalled, Pages, Preflight};
 use crate::base::clock;
@@ -258,6 +259,17 @@ impl<'c> Call<'c> {
             return Err(ingest::Refused::TooLarge.into());
         }
         Ok(without_mark(body))
+    }
+
+    /// Returns the JSON document in the body, decompressed. The response to a body that is none is the same at every
+    /// endpoint.
+    pub(crate) fn json<'b>(
+        &self,
+        body: &'b Body<'_>,
+        inflated: &'b mut Vec<u8>,
+    ) -> Result<Member<'b>, EventRefused> {
+        let document = Member::of(self.decoded(body, inflated)?);
+        document.map_err(|error| ingest::Refused::Decode(error).into())
     }
 
     /// Returns the query string.

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::ingest::{IngestError, SkippedPart, Summary};
 use super::status::OrderStatus;
 use crate::api::Problem;
-use crate::api::error::{Asker, Refuse, problem};
-use crate::api::members::{self, Member};
+use crate::api::error::{Asker, EventRefused, Refuse, problem};
+use crate::api::members::{Fault, Member, REPEATED, details};
 use crate::api::problem::ErrorItem;
 use crate::api::write::{WriteRefused, refused};
 use crate::base::counters::Cell;
@@ -114,15 +114,10 @@ fn with_members(answer: Answer, members: &impl serde::Serialize) -> Answer {
 /// Why a status change is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusRefused {
-    #[error(
-        "the body must be a JSON object with a status: pending, paid, shipped, delivered, cancelled or \
-         refunded"
-    )]
-    Invalid,
-    #[error("the body has more than one {}", &.0[1..])]
-    Repeated(&'static str),
-    #[error("occurred_at must be RFC 3339 with an offset, and at most 24 hours ahead of the server's clock")]
-    OccurredAt,
+    #[error("the body cannot be read")]
+    Body(EventRefused),
+    #[error("{}", details(.0))]
+    Invalid(Vec<Fault>),
     #[error("this tenant has no order with this id")]
     NoSuchOrder,
     #[error(
@@ -132,6 +127,12 @@ pub enum StatusRefused {
     SumTooLarge,
     #[error(transparent)]
     Ingest(#[from] WriteRefused),
+}
+
+impl From<EventRefused> for StatusRefused {
+    fn from(refused: EventRefused) -> StatusRefused {
+        StatusRefused::Body(refused)
+    }
 }
 
 /// Why an order is not returned.
@@ -167,27 +168,51 @@ pub(super) fn order(mut line: Vec<u8>) -> Answer {
 /// other status change until that time.
 const AHEAD_US: i64 = 86_400_000_000;
 
+const STATUSES: &str = "status must be pending, paid, shipped, delivered, cancelled or refunded";
+
 /// Parses the status in a body, and its time. The default time is now.
-pub(super) fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefused> {
-    let mut members = Member::of(body).and_then(Member::members).ok_or(StatusRefused::Invalid)?;
-    let mut repeated = None;
-    let mut wrong = |pointer, _: &str, _: &str| repeated = repeated.or(Some(pointer));
-    let status = members.take("status", "/status", &mut wrong);
-    let occurred_at = members.take("occurred_at", "/occurred_at", &mut wrong);
-    if let Some(pointer) = repeated {
-        return Err(StatusRefused::Repeated(pointer));
-    }
-    let status = status.and_then(Member::text).and_then(|status| OrderStatus::parse(&status));
-    let status = status.filter(|_| members.is_empty()).ok_or(StatusRefused::Invalid)?;
-    let occurred_us = match occurred_at {
-        None => now_us,
-        Some(at) => {
-            let at = at.text().ok_or(StatusRefused::Invalid)?;
-            parse_rfc3339(at.as_bytes()).map_err(|_| StatusRefused::OccurredAt)?
-        }
+///
+/// # Errors
+/// Returns every error in the body.
+pub(super) fn status(body: Member<'_>, now_us: i64) -> Result<(OrderStatus, i64), Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut wrong = |pointer, code, detail| faults.push(Fault { pointer, code, detail });
+    let Some(mut members) = body.members() else {
+        wrong("", "not_an_object", "the body must be a JSON object with a status");
+        return Err(faults);
     };
-    let is_ahead = occurred_us > now_us.saturating_add(AHEAD_US);
-    if is_ahead { Err(StatusRefused::OccurredAt) } else { Ok((status, occurred_us)) }
+    let mut repeated =
+        |pointer: &'static str, _: &'static str, _: &str| wrong(pointer, REPEATED.0, REPEATED.1);
+    let status = members.take("status", "/status", &mut repeated);
+    let occurred_at = members.take("occurred_at", "/occurred_at", &mut repeated);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut wrong = |pointer, code, detail| faults.push(Fault { pointer, code, detail });
+    let named = status.and_then(Member::text).and_then(|status| OrderStatus::parse(&status));
+    match (status, named) {
+        (None, _) => wrong("/status", "missing_field", "status is required"),
+        (Some(_), None) => wrong("/status", "unknown_status", STATUSES),
+        _ => {}
+    }
+    let at = occurred_at.map(|at| at.text().and_then(|at| parse_rfc3339(at.as_bytes()).ok()));
+    match at {
+        Some(None) => {
+            wrong("/occurred_at", "invalid_timestamp", "occurred_at must be RFC 3339 with an offset")
+        }
+        Some(Some(at)) if at > now_us.saturating_add(AHEAD_US) => {
+            let detail = "occurred_at must be at most 24 hours ahead of the server's clock";
+            wrong("/occurred_at", "out_of_range", detail);
+        }
+        _ => {}
+    }
+    if !members.is_empty() {
+        wrong("", "unknown_member", "unknown members; the known members are status and occurred_at");
+    }
+    match named {
+        Some(named) if faults.is_empty() => Ok((named, at.flatten().unwrap_or(now_us))),
+        _ => Err(faults),
+    }
 }
 
 /// Returns the response to a status that is older than the last applied one.
@@ -208,20 +233,21 @@ pub(super) fn status_changed(order_id: &str, status: OrderStatus, changed: bool,
 
 impl Refuse for StatusRefused {
     fn answer(&self, asker: &Asker<'_>) -> Answer {
-        status_refused(self, asker.request_id, asker.problems)
+        status_refused(self, asker)
     }
 }
 
 /// Returns the response to a refused status.
 #[must_use]
-pub(super) fn status_refused(error: &StatusRefused, request_id: &str, problems: &[Cell]) -> Answer {
+fn status_refused(error: &StatusRefused, asker: &Asker<'_>) -> Answer {
+    let Asker { request_id, problems, .. } = *asker;
     let detail = error.to_string();
-    let kind = match error {
-        StatusRefused::Invalid | StatusRefused::OccurredAt => Problem::InvalidStatus,
-        StatusRefused::NoSuchOrder => Problem::NoSuchOrder,
-        StatusRefused::Repeated(pointer) => {
-            let item = members::repeated(pointer);
-            return problem(Problem::InvalidStatus, &detail, request_id, &[item], &[], problems);
+    match error {
+        StatusRefused::Body(refused) => refused.answer(asker),
+        StatusRefused::NoSuchOrder => problem(Problem::NoSuchOrder, &detail, request_id, &[], &[], problems),
+        StatusRefused::Invalid(faults) => {
+            let items: Vec<_> = faults.iter().map(ErrorItem::from).collect();
+            problem(Problem::InvalidStatus, &detail, request_id, &items, &[], problems)
         }
         StatusRefused::SumTooLarge => {
             let item = ErrorItem {
@@ -230,25 +256,44 @@ pub(super) fn status_refused(error: &StatusRefused, request_id: &str, problems: 
                 detail: &detail,
                 ..ErrorItem::default()
             };
-            return problem(Problem::InvalidStatus, &detail, request_id, &[item], &[], problems);
+            problem(Problem::InvalidStatus, &detail, request_id, &[item], &[], problems)
         }
         StatusRefused::Ingest(error) => {
-            return Answer { close: false, ..ingest_refused(error, None, request_id, problems) };
+            Answer { close: false, ..ingest_refused(error, None, request_id, problems) }
         }
-    };
-    problem(kind, &detail, request_id, &[], &[], problems)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+
+    fn read(body: &str) -> Result<(OrderStatus, i64), Vec<(&'static str, &'static str)>> {
+        let faults = |faults: Vec<Fault>| faults.iter().map(|fault| (fault.pointer, fault.code)).collect();
+        status(Member::of(body.as_bytes()).unwrap(), 9).map_err(faults)
+    }
 
     #[test]
     fn a_status_is_one_of_six() {
-        assert!(matches!(status(br#"{"status":"refunded"}"#, 9), Ok((OrderStatus::Refunded, 9))));
-        for body in [&b"{}"[..], b"", br#"{"status":"lost"}"#, br#"{"status":"paid","x":1}"#, b"[1]"] {
-            assert!(matches!(status(body, 9), Err(StatusRefused::Invalid)));
+        assert_eq!(read(r#"{"status":"refunded"}"#), Ok((OrderStatus::Refunded, 9)));
+        assert!(OrderStatus::ALL.iter().all(|status| STATUSES.contains(status.as_str())));
+        for (body, expected) in [
+            ("{}", &[("/status", "missing_field")][..]),
+            (r#"{"status":null}"#, &[("/status", "missing_field")]),
+            (r#"{"status":"lost"}"#, &[("/status", "unknown_status")]),
+            (r#"{"status":"\ud800"}"#, &[("/status", "unknown_status")]),
+            (r#"{"status":"paid","x":1}"#, &[("", "unknown_member")]),
+            (
+                r#"{"status":7,"occurred_at":7,"\ud800":1}"#,
+                &[
+                    ("/status", "unknown_status"),
+                    ("/occurred_at", "invalid_timestamp"),
+                    ("", "unknown_member"),
+                ],
+            ),
+            ("[1]", &[("", "not_an_object")]),
+        ] {
+            assert_eq!(read(body), Err(expected.to_vec()), "{body}");
         }
     }
 
@@ -259,21 +304,22 @@ mod tests {
             (r#"{"status":"paid","stat\u0075s":"paid","x":1}"#, "/status"),
             (r#"{"status":"paid","occurred_at":null,"occurred_at":"1970-01-01T00:00:00Z"}"#, "/occurred_at"),
         ] {
-            match status(body.as_bytes(), 9) {
-                Err(StatusRefused::Repeated(pointer)) => assert_eq!(pointer, expected, "{body}"),
-                other => panic!("{body}: {other:?}"),
-            }
+            assert_eq!(read(body), Err(vec![(expected, "repeated")]), "{body}");
         }
     }
 
     #[test]
     fn a_status_may_say_when_it_became_so() {
-        let at =
-            |time: &str| status(format!("{{\"status\":\"paid\",\"occurred_at\":\"{time}\"}}").as_bytes(), 9);
-        assert!(matches!(at("1969-12-31T23:59:59Z"), Ok((OrderStatus::Paid, -1_000_000))));
-        assert!(matches!(at("1970-01-02T00:00:00.000009Z"), Ok((_, 86_400_000_009))));
-        for time in ["1970-01-02T00:00:00.000010Z", "1970-01-01T00:00:00", "soon", ""] {
-            assert!(matches!(at(time), Err(StatusRefused::OccurredAt)), "{time}");
+        let at = |time: &str| read(&format!("{{\"status\":\"paid\",\"occurred_at\":\"{time}\"}}"));
+        assert_eq!(at("1969-12-31T23:59:59Z"), Ok((OrderStatus::Paid, -1_000_000)));
+        assert_eq!(at("1970-01-02T00:00:00.000009Z"), Ok((OrderStatus::Paid, 86_400_000_009)));
+        for (time, code) in [
+            ("1970-01-02T00:00:00.000010Z", "out_of_range"),
+            ("1970-01-01T00:00:00", "invalid_timestamp"),
+            ("soon", "invalid_timestamp"),
+            ("", "invalid_timestamp"),
+        ] {
+            assert_eq!(at(time), Err(vec![("/occurred_at", code)]), "{time}");
         }
     }
 }

@@ -271,12 +271,9 @@ pub fn patch_order() -> OperationBuilder {
     with_problems(
         operation,
         &[
-            Problem::BadRequest,
             Problem::BadParameter,
             Problem::NotFound,
             Problem::NoSuchOrder,
-            Problem::RequestTimeout,
-            Problem::PayloadTooLarge,
             Problem::InvalidStatus,
             Problem::QueueFull,
             Problem::Overloaded,

@@ -131,10 +131,16 @@ pub fn order_filter(
     (of, range)
 }
 
-/// Takes a comma-separated parameter.
+/// Takes a comma-separated parameter. A list of commas has no value, and it must not select every order, as an absent
+/// parameter does.
 fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
-    let text = parameters.value(name).unwrap_or_default();
-    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    let Some(text) = parameters.value(name) else { return Vec::new() };
+    let parts: Vec<String> = text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    if parts.is_empty() {
+        let detail = format!("{name} has commas but no value: leave it out, or give it one");
+        parameters.wrong(name, "empty_value", &detail);
+    }
+    parts
 }
 
 fn products(parameters: &mut Parameters, products: Vec<String>) -> Vec<String> {
@@ -309,5 +315,12 @@ mod tests {
         assert_eq!(words("q=-+smith+*+%C2%A7"), ["smith"]);
         assert_eq!(words("q=o'neil+%28ann*"), ["o'neil", "(ann*"]);
         assert_eq!(SearchPlan::new("t", Some("q="), &keys()).unwrap_err()[0].code, "empty_value");
+        for name in ["product_id", "status", "fields"] {
+            for value in ["", ",", "%2C,,"] {
+                let errors = SearchPlan::new("t", Some(&format!("{name}={value}")), &keys()).unwrap_err();
+                let found: Vec<_> = errors.iter().map(|error| (&*error.name, error.code)).collect();
+                assert_eq!(found, [(name, "empty_value")], "{value}");
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ use crate::base::clock;
 use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::exports::export_store;
-use crate::http::{Answer, without_mark};
+use crate::http::Answer;
 use crate::lane::{Body, Call, Lane, detached};
 use crate::shard::ErasureMode;
 
@@ -68,7 +68,10 @@ pub async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, Peopl
 
 /// Handles `POST …/customers/erase`.
 pub async fn erase_customers(call: Call<'_>, body: Body<'_>) -> Result<Answer, PeopleRefused> {
-    let EraseRequest { mode, customers } = EraseRequest::read(without_mark(&body.bytes))?;
+    let EraseRequest { mode, customers } = {
+        let mut inflated = Vec::new();
+        EraseRequest::read(call.json(&body, &mut inflated)?)?
+    };
     drop(body);
     let wants_disk = call.wants_disk()?;
     let (lane, tenant_id, ids) = (call.lane.clone(), call.tenant().to_owned(), customers.clone());

@@ -121,7 +121,7 @@ pub fn erase_customers() -> OperationBuilder {
                  Each has the `url` of its progress.",
             ),
         );
-    let problems = [Problem::PayloadTooLarge, Problem::InvalidErasure];
+    let problems = [Problem::InvalidErasure];
     with_problems(operation, &[READING, ERASING, &problems].concat())
 }
 

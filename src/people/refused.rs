@@ -1,7 +1,7 @@
 //! Why a request about people is refused, and the responses to it.
 
 use crate::api::Problem;
-use crate::api::error::{Asker, Refuse, problem};
+use crate::api::error::{Asker, EventRefused, Refuse, problem};
 use crate::api::problem::ErrorItem;
 use crate::api::write::{self, WriteRefused};
 use crate::base::counters::Cell;
@@ -16,7 +16,7 @@ pub struct PeopleFault {
     /// JSON Pointer.
     pub pointer: String,
     pub code: &'static str,
-    pub detail: &'static str,
+    pub detail: String,
 }
 
 /// The reason why an erasure is not started, or why its state is not returned.
@@ -33,6 +33,8 @@ pub enum PeopleRefused {
     NoSuchErasure,
     #[error("{0} in the data folder contains rows that the server cannot erase; remove it first")]
     InTheWay(String),
+    #[error("the body cannot be read")]
+    Body(EventRefused),
     #[error("the body is invalid")]
     Invalid(Vec<PeopleFault>),
     #[error("the customer was erased in the meantime")]
@@ -53,6 +55,12 @@ pub enum PeopleRefused {
     Upload(#[from] UploadRefused),
 }
 
+impl From<EventRefused> for PeopleRefused {
+    fn from(refused: EventRefused) -> PeopleRefused {
+        PeopleRefused::Body(refused)
+    }
+}
+
 impl From<Denied> for PeopleRefused {
     fn from(denied: Denied) -> PeopleRefused {
         PeopleRefused::Ingest(WriteRefused::Denied(denied))
@@ -61,13 +69,14 @@ impl From<Denied> for PeopleRefused {
 
 impl Refuse for PeopleRefused {
     fn answer(&self, asker: &Asker<'_>) -> Answer {
-        refused(self, asker.request_id, asker.problems)
+        refused(self, asker)
     }
 }
 
 /// Returns the response if nothing, or not everything, was erased. A retry is safe.
 #[must_use]
-fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> Answer {
+fn refused(error: &PeopleRefused, asker: &Asker<'_>) -> Answer {
+    let Asker { request_id, problems, .. } = *asker;
     let kind = match error {
         PeopleRefused::NoSuchPerson | PeopleRefused::NothingHeld => Problem::NotFound,
         PeopleRefused::NoSuchErasure => Problem::NoSuchErasure,
@@ -76,6 +85,7 @@ fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> Answer
         }
         PeopleRefused::TooMany => Problem::PayloadTooLarge,
         PeopleRefused::Lost | PeopleRefused::Io(_) => Problem::Internal,
+        PeopleRefused::Body(refused) => return refused.answer(asker),
         PeopleRefused::Invalid(faults) => return invalid(faults, request_id, problems),
         PeopleRefused::Query(error) => return crate::api::reads::refused(error, request_id, problems),
         PeopleRefused::Ingest(error) => {
@@ -97,10 +107,10 @@ fn invalid(faults: &[PeopleFault], request_id: &str, problems: &[Cell]) -> Answe
         .map(|fault| ErrorItem {
             pointer: Some(&fault.pointer),
             code: fault.code,
-            detail: fault.detail,
+            detail: &fault.detail,
             ..ErrorItem::default()
         })
         .collect();
-    let detail = faults.first().map_or("the body is invalid", |fault| fault.detail);
+    let detail = faults.first().map_or("the body is invalid", |fault| &*fault.detail);
     problem(Problem::InvalidErasure, detail, request_id, &items, &[], problems)
 }

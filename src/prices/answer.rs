@@ -1,18 +1,16 @@
 //! Price events, anomalies and decisions: path and header parsing, responses, refusals.
 
-use super::body::BadBody;
 use super::query::AnomaliesPage;
 use super::read::{FirstAnswer, StoredAnomaly};
 use crate::api::Problem;
 use crate::api::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
-use crate::api::members::repeated;
+use crate::api::members::{Fault, details};
 use crate::api::problem::ErrorItem;
 use crate::api::request::{self, Repeated};
 use crate::api::write::{self, WriteRefused};
 use crate::base::counters::Cell;
 use crate::base::ids::Receipt;
 use crate::config::AckLevel;
-use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::query::QueryError;
 use crate::tenants::{Denied, SignatureFault};
@@ -21,7 +19,7 @@ use crate::tenants::{Denied, SignatureFault};
 #[derive(Debug, thiserror::Error)]
 pub enum PriceRefused {
     #[error("the body is not a valid price event")]
-    Body(BadBody),
+    Body(Vec<Fault>),
     #[error("the request has no event_id, and no Idempotency-Key or webhook-id to use in its place")]
     NoEventId,
     #[error(
@@ -36,10 +34,8 @@ pub enum PriceRefused {
     Key(WriteRefused),
     #[error("{0}")]
     Signature(SignatureFault),
-    #[error("the body must be a JSON object with a decision: approve or reject")]
-    InvalidReview,
-    #[error("the body has more than one decision")]
-    RepeatedDecision,
+    #[error("the body is not a valid review")]
+    InvalidReview(Vec<Fault>),
     #[error("this tenant or product has no anomaly with this id")]
     NoSuchAnomaly,
     #[error("the anomaly was decided otherwise")]
@@ -52,12 +48,6 @@ pub enum PriceRefused {
     Query(QueryError),
     #[error("refused like any event")]
     Event(EventRefused),
-}
-
-impl From<BadBody> for PriceRefused {
-    fn from(bad: BadBody) -> PriceRefused {
-        PriceRefused::Body(bad)
-    }
 }
 
 impl From<SignatureFault> for PriceRefused {
@@ -163,25 +153,14 @@ pub(super) fn refused(
     problems: &[Cell],
 ) -> Answer {
     let kind = match refused {
-        PriceRefused::Body(BadBody::NotUtf8) => Problem::NotUtf8,
-        PriceRefused::Body(BadBody::NotJson) => Problem::NotJson,
-        PriceRefused::Body(BadBody::TooDeep) => {
-            let detail = DecodeError::TooDeep.to_string();
-            return problem(Problem::TooDeep, &detail, request_id, &[], &[], problems);
-        }
-        PriceRefused::Body(BadBody::Members(faults)) => {
-            let items: Vec<ErrorItem<'_>> = faults
-                .iter()
-                .map(|fault| ErrorItem {
-                    pointer: Some(fault.pointer),
-                    code: fault.code,
-                    detail: fault.detail,
-                    ..ErrorItem::default()
-                })
-                .collect();
-            let details: Vec<&str> = faults.iter().map(|fault| fault.detail).collect();
-            let detail = format!("the JSON is not a valid price event: {}", details.join("; "));
+        PriceRefused::Body(faults) => {
+            let detail = format!("the JSON is not a valid price event: {}", details(faults));
+            let items: Vec<_> = faults.iter().map(ErrorItem::from).collect();
             return problem(Problem::InvalidEvent, &detail, request_id, &items, &[], problems);
+        }
+        PriceRefused::InvalidReview(faults) => {
+            let items: Vec<_> = faults.iter().map(ErrorItem::from).collect();
+            return problem(Problem::InvalidReview, &details(faults), request_id, &items, &[], problems);
         }
         PriceRefused::NoEventId => {
             let detail = "event_id is missing, and the request has no Idempotency-Key or webhook-id to use \
@@ -202,12 +181,6 @@ pub(super) fn refused(
         PriceRefused::Signature(_) => {
             let answer = problem(Problem::BadSignature, &refused.to_string(), request_id, &[], &[], problems);
             return answer.with("WWW-Authenticate", "Webhook-Signature realm=\"firehose\"");
-        }
-        PriceRefused::InvalidReview => Problem::InvalidReview,
-        PriceRefused::RepeatedDecision => {
-            let detail = refused.to_string();
-            let item = repeated("/decision");
-            return problem(Problem::InvalidReview, &detail, request_id, &[item], &[], problems);
         }
         PriceRefused::NoSuchAnomaly => Problem::NoSuchAnomaly,
         PriceRefused::Reviewed => Problem::AlreadyReviewed,

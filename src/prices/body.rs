@@ -2,15 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::read::{AnomalyFilter, AnomalyStatus};
 use super::record::Decision;
-use crate::api::members::Member;
+use crate::api::members::{Fault, Member, Members, REPEATED};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
-use crate::event::{self, FieldError, is_too_deep, parse_rfc3339};
+use crate::event::{self, FieldError, parse_rfc3339};
 use crate::query::{LAST_EVENT_ID, ParameterError, Parameters, Period};
 
 /// The default number of anomalies in a response.
@@ -32,50 +29,13 @@ pub(super) struct PriceEvent<'b> {
     pub observed_us: i64,
 }
 
-/// An error in one member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub pointer: &'static str,
-    pub code: &'static str,
-    pub detail: &'static str,
-}
-
-/// Why a body is not a price event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadBody {
-    NotUtf8,
-    NotJson,
-    /// The body is nested more deeply than any body may be. As for every event, the depth is checked first.
-    TooDeep,
-    /// The body is JSON, but these members are invalid.
-    Members(Vec<Fault>),
-}
-
-#[derive(Deserialize)]
-struct Members<'b> {
-    #[serde(borrow)]
-    event_id: Option<&'b RawValue>,
-    #[serde(borrow)]
-    price: Option<&'b RawValue>,
-    #[serde(borrow)]
-    currency: Option<&'b RawValue>,
-    #[serde(borrow)]
-    observed_at: Option<&'b RawValue>,
-}
-
 fn fault<T>(pointer: &'static str, code: &'static str, detail: &'static str) -> Result<T, Fault> {
     Err(Fault { pointer, code, detail })
 }
 
-fn string<'b>(value: &'b RawValue) -> Option<Cow<'b, str>> {
-    #[derive(Deserialize)]
-    struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
-    serde_json::from_str::<Text<'b>>(value.get()).ok().map(|text| text.0)
-}
-
-fn event_id(value: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, Fault> {
+fn event_id(value: Option<Member<'_>>) -> Result<Option<Cow<'_, str>>, Fault> {
     let Some(value) = value else { return Ok(None) };
-    let Some(text) = string(value) else {
+    let Some(text) = value.text() else {
         return fault("/event_id", "invalid_type", "event_id must be a string");
     };
     if !(1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) || text.chars().any(char::is_control) {
@@ -88,29 +48,26 @@ fn event_id(value: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, Fault> {
     Ok(Some(text))
 }
 
-fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
+fn currency(value: Option<Member<'_>>) -> Result<Currency, Fault> {
     let Some(value) = value else { return fault("/currency", "missing_field", "currency is required") };
-    match string(value).as_deref().and_then(Currency::parse) {
+    match value.text().as_deref().and_then(Currency::parse) {
         Some(currency) => Ok(currency),
-        None => fault(
-            "/currency",
-            "unknown_currency",
-            "currency must be an active ISO 4217 code, in \
-                                                        capitals",
-        ),
+        None => {
+            fault("/currency", "unknown_currency", "currency must be an active ISO 4217 code, in capitals")
+        }
     }
 }
 
 /// Parses a price. `digits` is the number of decimal digits in the event's currency. If the currency is invalid,
 /// `digits` is the maximum over all currencies.
-fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
+fn price(value: Option<Member<'_>>, digits: u8) -> Result<i64, Fault> {
     let Some(value) = value else { return fault("/price", "missing_field", "price is required") };
-    let parsed = match value.get().as_bytes() {
-        [b'"', ..] => match string(value) {
+    let parsed = match value.bytes() {
+        [b'"', ..] => match value.text() {
             Some(text) => parse_decimal(text.as_bytes(), digits),
             None => Err(MoneyError::NotADecimal),
         },
-        [b'-' | b'0'..=b'9', ..] => parse_number(value.get().as_bytes(), digits),
+        number @ [b'-' | b'0'..=b'9', ..] => parse_number(number, digits),
         _ => return fault("/price", "invalid_type", "price must be a decimal string or a number"),
     };
     parsed.or_else(|error| match error {
@@ -133,10 +90,10 @@ fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
     })
 }
 
-fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
+fn observed(value: Option<Member<'_>>, now_us: i64) -> Result<i64, Fault> {
     const POINTER: &str = "/observed_at";
     let Some(value) = value else { return fault(POINTER, "missing_field", "observed_at is required") };
-    let at = string(value).and_then(|text| parse_rfc3339(text.as_bytes()).ok());
+    let at = value.text().and_then(|text| parse_rfc3339(text.as_bytes()).ok());
     match at {
         None => fault(
             POINTER,
@@ -154,34 +111,24 @@ impl<'b> PriceEvent<'b> {
     /// Parses the body of `…/price-event`. Unknown members are ignored.
     ///
     /// # Errors
-    /// Returns a [`BadBody`] with every invalid member.
-    pub(super) fn read(body: &'b [u8], now_us: i64) -> Result<PriceEvent<'b>, BadBody> {
-        if is_too_deep(body) {
-            return Err(BadBody::TooDeep);
-        }
-        let text = std::str::from_utf8(body).map_err(|_| BadBody::NotUtf8)?;
-        let no_object = || {
+    /// Returns every invalid member.
+    pub(super) fn read(body: Member<'b>, now_us: i64) -> Result<PriceEvent<'b>, Vec<Fault>> {
+        let Some(mut members) = body.members() else {
             let detail = "the body must be a JSON object";
-            BadBody::Members(vec![Fault { pointer: "", code: "not_an_object", detail }])
+            return Err(vec![Fault { pointer: "", code: "not_an_object", detail }]);
         };
-        let members: Members<'b> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => match repeated(body) {
-                repeated if repeated.is_empty() => no_object(),
-                repeated => BadBody::Members(repeated),
-            },
-            _ => BadBody::NotJson,
-        })?;
-        // serde_json also accepts an array with one value for each member.
-        if !is_object(body) {
-            return Err(no_object());
+        let repeated = repeated(&members);
+        if !repeated.is_empty() {
+            return Err(repeated);
         }
-        let currency = currency(members.currency);
+        let mut member = |pointer: &'static str| members.take(&pointer[1..], pointer, &mut |_, _, _| {});
+        let currency = currency(member("/currency"));
         let digits = currency.map_or(Currency::DIGITS_MAX, Currency::digits);
         let read = (
-            event_id(members.event_id),
-            price(members.price, digits),
+            event_id(member("/event_id")),
+            price(member("/price"), digits),
             currency,
-            observed(members.observed_at, now_us),
+            observed(member("/observed_at"), now_us),
         );
         match read {
             (Ok(event_id), Ok(price), Ok(currency), Ok(observed_us)) => {
@@ -189,15 +136,14 @@ impl<'b> PriceEvent<'b> {
             }
             (event_id, price, currency, observed) => {
                 let faults = [event_id.err(), price.err(), currency.err(), observed.err()];
-                Err(BadBody::Members(faults.into_iter().flatten().collect()))
+                Err(faults.into_iter().flatten().collect())
             }
         }
     }
 }
 
 /// Returns the error for each known member that is repeated.
-fn repeated(body: &[u8]) -> Vec<Fault> {
-    let Some(members) = Member::of(body).and_then(Member::members) else { return Vec::new() };
+fn repeated(members: &Members<'_>) -> Vec<Fault> {
     let known = ["/event_id", "/price", "/currency", "/observed_at"].map(event::repeated);
     let repeated = known.iter().filter(|error| members.has_repeated(&error.pointer[1..]));
     let fault = |error: &FieldError| Fault {
@@ -208,27 +154,36 @@ fn repeated(body: &[u8]) -> Vec<Fault> {
     repeated.map(fault).collect()
 }
 
-/// Returns `true` if a review's body has its decision twice.
-#[must_use]
-pub(super) fn repeats_decision(body: &[u8]) -> bool {
-    Member::of(body).and_then(Member::members).is_some_and(|members| members.has_repeated("decision"))
-}
-
-fn is_object(json: &[u8]) -> bool {
-    json.trim_ascii_start().first() == Some(&b'{')
-}
-
-/// Returns the decision in a review's body, or `None` if the body contains no valid decision.
-#[must_use]
-pub(super) fn read_decision(body: &[u8]) -> Option<Decision> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Review<'b> {
-        #[serde(borrow)]
-        decision: Cow<'b, str>,
+/// Returns the decision in a review's body.
+///
+/// # Errors
+/// Returns every error in the body.
+pub(super) fn read_decision(body: Member<'_>) -> Result<Decision, Vec<Fault>> {
+    const DECISION: &str = "/decision";
+    let Some(mut members) = body.members() else {
+        let detail = "the body must be a JSON object with a decision: approve or reject";
+        return Err(vec![Fault { pointer: "", code: "not_an_object", detail }]);
+    };
+    if members.has_repeated("decision") {
+        return Err(vec![Fault {
+            pointer: DECISION,
+            code: REPEATED.0,
+            detail: "the body has more than one decision",
+        }]);
     }
-    let review: Review<'_> = serde_json::from_slice(body).ok().filter(|_| is_object(body))?;
-    Decision::parse(&review.decision)
+    let decision = match members.take("decision", DECISION, &mut |_, _, _| {}) {
+        None => fault(DECISION, "missing_field", "decision is required: approve or reject"),
+        Some(decision) => match decision.text().as_deref().and_then(Decision::parse) {
+            None => fault(DECISION, "unknown_value", "decision must be approve or reject"),
+            Some(decision) => Ok(decision),
+        },
+    };
+    let unknown = "unknown members; the only known member is decision";
+    let rest = if members.is_empty() { Ok(()) } else { fault("", "unknown_member", unknown) };
+    match (decision, rest) {
+        (Ok(decision), Ok(())) => Ok(decision),
+        (decision, rest) => Err(decision.err().into_iter().chain(rest.err()).collect()),
+    }
 }
 
 /// A request for a list of anomalies.
@@ -283,8 +238,8 @@ mod tests {
 
     const NOW_US: i64 = 1_705_314_600_000_000;
 
-    fn read(body: &str) -> Result<PriceEvent<'_>, BadBody> {
-        PriceEvent::read(body.as_bytes(), NOW_US)
+    fn read(body: &str) -> Result<PriceEvent<'_>, Vec<Fault>> {
+        PriceEvent::read(Member::of(body.as_bytes()).unwrap(), NOW_US)
     }
 
     #[test]
@@ -313,11 +268,8 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
-        let faults = |body: &str| match read(body) {
-            Err(BadBody::Members(faults)) => {
-                faults.iter().map(|fault| (fault.pointer, fault.code)).collect::<Vec<_>>()
-            }
-            other => panic!("{other:?}"),
+        let faults = |body: &str| -> Vec<(&str, &str)> {
+            read(body).unwrap_err().iter().map(|fault| (fault.pointer, fault.code)).collect()
         };
         assert_eq!(
             faults("{}"),
@@ -356,26 +308,31 @@ mod tests {
         let nested =
             |levels: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert_eq!(faults(&nested(JSON_DEPTH_MAX)).len(), 3);
-        assert_eq!(read(&nested(JSON_DEPTH_MAX + 1)), Err(BadBody::TooDeep));
-        assert_eq!(read("{"), Err(BadBody::NotJson));
-        assert_eq!(read(""), Err(BadBody::NotJson));
-        assert_eq!(PriceEvent::read(b"\"\xff\"", NOW_US), Err(BadBody::NotUtf8));
+        let lone = r#"{"\ud800":1,"event_id":"\udc00","price":1,"currency":"USD","observed_at":"2024-01-15T10:30Z"}"#;
+        assert_eq!(faults(lone), [("/event_id", "invalid_type"), ("/observed_at", "invalid_timestamp")]);
         let long = format!(r#"{{"event_id":"{}","price":1}}"#, "x".repeat(201));
         assert_eq!(faults(&long)[0], ("/event_id", "invalid_text"));
     }
 
     #[test]
     fn a_decision_is_one_of_two() {
-        assert_eq!(read_decision(br#"{"decision":"approve"}"#), Some(Decision::Approve));
-        assert_eq!(read_decision(br#"{"decision":"reject"}"#), Some(Decision::Reject));
-        for body in
-            [&b""[..], b"{}", br#"{"decision":"maybe"}"#, br#"{"decision":"reject","x":1}"#, br#"["reject"]"#]
-        {
-            assert_eq!(read_decision(body), None);
-            assert!(!repeats_decision(body));
+        let read = |body: &'static str| read_decision(Member::of(body.as_bytes()).unwrap());
+        assert_eq!(read(r#"{"decision":"approve"}"#), Ok(Decision::Approve));
+        assert_eq!(read(r#"{"decision":"r\u0065ject"}"#), Ok(Decision::Reject));
+        for (body, expected) in [
+            ("{}", &[("/decision", "missing_field")][..]),
+            (r#"{"decision":null}"#, &[("/decision", "missing_field")]),
+            (r#"{"decision":"maybe"}"#, &[("/decision", "unknown_value")]),
+            (r#"{"decision":"\ud800"}"#, &[("/decision", "unknown_value")]),
+            (r#"{"decision":"reject","x":1}"#, &[("", "unknown_member")]),
+            (r#"{"x":1}"#, &[("/decision", "missing_field"), ("", "unknown_member")]),
+            (r#"["reject"]"#, &[("", "not_an_object")]),
+            (r#"{"decision":"approve","decisi\u006fn":"approve"}"#, &[("/decision", "repeated")]),
+        ] {
+            let faults = read(body).unwrap_err();
+            let found: Vec<_> = faults.iter().map(|fault| (fault.pointer, fault.code)).collect();
+            assert_eq!(found, expected, "{body}");
         }
-        let twice = br#"{"decision":"approve","decisi\u006fn":"approve"}"#;
-        assert!(read_decision(twice).is_none() && repeats_decision(twice));
     }
 
     #[test]

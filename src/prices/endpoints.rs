@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::keys::PriceEventId;
 use super::answer::{self, PriceRefused};
-use super::body::{AnomaliesPlan, PriceEvent, last_event_id, read_decision, repeats_decision};
+use super::body::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
 use super::history::PriceRow;
 use super::query;
 use super::record::{AnomalyId, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow};
@@ -61,8 +61,8 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     let key = answer::key(&request.headers, is_signed);
     let (event_id, rows) = {
         let mut inflated = Vec::new();
-        let bytes = call.decoded(&body, &mut inflated)?;
-        let event = PriceEvent::read(bytes, now.unix_us)?;
+        let document = call.json(&body, &mut inflated)?;
+        let event = PriceEvent::read(document, now.unix_us).map_err(PriceRefused::Body)?;
         let event_id = match event.event_id {
             Some(event_id) => event_id.into_owned(),
             None => answer::event_id(&request.headers, is_signed)?,
@@ -124,11 +124,8 @@ pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, Price
     let wants_disk = api::request::wants_disk(call.query(), lane.vitals.config.ack)?;
     let decision = {
         let mut inflated = Vec::new();
-        let bytes = call.decoded(&body, &mut inflated)?;
-        read_decision(bytes).ok_or_else(|| match repeats_decision(bytes) {
-            true => PriceRefused::RepeatedDecision,
-            false => PriceRefused::InvalidReview,
-        })?
+        let document = call.json(&body, &mut inflated)?;
+        read_decision(document).map_err(PriceRefused::InvalidReview)?
     };
     drop(body);
     let name = request.parameter("anomaly");

@@ -10,7 +10,6 @@ use crate::api::etag::tagged;
 use crate::api::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::config::AckLevel;
-use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::query::QueryError;
 
@@ -121,10 +120,7 @@ pub(super) fn refused(
         StockRefused::NoSuchStock => listed(Problem::NoSuchStock, "this product has no stock events", &[]),
         StockRefused::Body(error) => {
             let kind = match error {
-                StockBodyError::Body(DecodeError::Fields(_)) | StockBodyError::Fields(_) => {
-                    Problem::InvalidStockUpdate
-                }
-                StockBodyError::Body(error) => Problem::from(error),
+                StockBodyError::Fields(_) => Problem::InvalidStockUpdate,
                 StockBodyError::TooManyRows => Problem::TooManyUpdates,
             };
             let errors: Vec<_> = match error {

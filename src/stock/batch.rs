@@ -280,10 +280,11 @@ mod tests {
 
     use super::super::record::decode_stock_update;
     use super::*;
+    use crate::api::members::Member;
 
     fn batch(mode: &str, updates: serde_json::Value) -> StockBatch {
         let body = json!({"mode": mode, "updates": updates}).to_string();
-        let request = StockRequest::read(body.as_bytes()).unwrap();
+        let request = StockRequest::read(Member::of(body.as_bytes()).unwrap()).unwrap();
         let ask = StockRequestContext { tenant_id: "t", request: 9, received_us: 1, shard_count: 3 };
         StockBatch::new(&KeyHasher::new(&[1; 16]), &ask, request)
     }

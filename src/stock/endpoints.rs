@@ -53,8 +53,8 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
     let number = lane.component::<RequestNumbers>().give();
     let mut batch = {
         let mut inflated = Vec::new();
-        let bytes = call.decoded(&body, &mut inflated)?;
-        let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
+        let document = call.json(&body, &mut inflated)?;
+        let asked = StockRequest::read(document).map_err(StockRefused::Body)?;
         request.rows.set(Some(asked.rows.len() as u64));
         let ask = StockRequestContext {
             tenant_id: call.tenant(),

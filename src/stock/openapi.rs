@@ -100,19 +100,10 @@ pub fn put() -> OperationBuilder {
     with_problems(
         operation,
         &[
-            Problem::BadRequest,
-            Problem::EmptyBody,
-            Problem::NotJson,
-            Problem::NotUtf8,
-            Problem::BadEncoding,
             Problem::BadParameter,
             Problem::NotFound,
-            Problem::RequestTimeout,
-            Problem::PayloadTooLarge,
             Problem::TooManyUpdates,
-            Problem::UnsupportedEncoding,
             Problem::InvalidStockUpdate,
-            Problem::TooDeep,
             Problem::QueueFull,
             Problem::Overloaded,
             Problem::JournalUnsynced,
@@ -181,6 +172,7 @@ pub fn list() -> OperationBuilder {
 #[cfg(test)]
 mod tests {
     use super::{get, put};
+    use crate::api::members::Member;
     use crate::api::openapi::document_of;
     use crate::http::Method;
     use crate::stock::body::StockRequest;
@@ -191,7 +183,7 @@ mod tests {
         let document = document_of(&[(path, Method::Put, put)], &[]);
         let put = &document["paths"][path]["put"];
         let example = put["requestBody"]["content"]["application/json"]["example"].to_string();
-        assert!(StockRequest::read(example.as_bytes()).unwrap().rows[0].is_ok());
+        assert!(StockRequest::read(Member::of(example.as_bytes()).unwrap()).unwrap().rows[0].is_ok());
     }
 
     #[test]

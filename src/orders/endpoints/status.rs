@@ -8,7 +8,7 @@ use crate::api;
 use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::config::AckLevel;
-use crate::http::{Answer, without_mark};
+use crate::http::Answer;
 use crate::ingest::KeyedRows;
 use crate::lane::keyed::PATIENCE;
 use crate::lane::{Body, Call, keyed};
@@ -21,7 +21,11 @@ pub async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefus
     let (tenant_id, order_id) = (call.tenant(), call.request.parameter("order"));
     let wants_disk = call.wants_disk()?;
     let received_us = clock::unix_us();
-    let (status, occurred_us) = answer::status(without_mark(&body.bytes), received_us)?;
+    let (status, occurred_us) = {
+        let mut inflated = Vec::new();
+        let document = call.json(&body, &mut inflated)?;
+        answer::status(document, received_us).map_err(StatusRefused::Invalid)?
+    };
     drop(body);
     if !api::request::is_identifier(&order_id) {
         return Err(StatusRefused::NoSuchOrder);

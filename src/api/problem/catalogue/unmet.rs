@@ -26,10 +26,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         422,
         "invalid-status",
         "Invalid status change",
-        "The body must be one JSON object. Its status is one of pending, paid, shipped, delivered, cancelled \
-         and refunded. Its occurred_at is optional, RFC 3339, and at most 24 hours ahead of the server's clock. \
-         The request is also refused if it would count the order as a sale again and the sales of that day in \
-         that currency would exceed 64 bits; errors then has the code amount_out_of_range. Nothing was changed.",
+        "The body is JSON, but not an object with a status and, optionally, an occurred_at. The status is one of \
+         pending, paid, shipped, delivered, cancelled and refunded. occurred_at is RFC 3339, and at most 24 hours \
+         ahead of the server's clock. errors lists each invalid member. The request is also refused if it would \
+         count the order as a sale again and the sales of that day in that currency would exceed 64 bits; errors \
+         then has the code amount_out_of_range. Nothing was changed.",
     ),
     entry(
         Problem::QueryTooLarge,
@@ -138,24 +139,26 @@ pub(super) const ENTRIES: &[Entry] = &[
         422,
         "invalid-review",
         "Invalid review",
-        "A review is a JSON object whose only member is decision, either \"approve\" or \"reject\". Nothing was \
-         decided.",
+        "The body is JSON, but not an object whose only member is decision, either \"approve\" or \"reject\". errors \
+         lists each invalid member. Nothing was decided.",
     ),
     entry(
         Problem::InvalidExport,
         422,
         "invalid-export",
         "Invalid export request",
-        "The body must be a JSON object with a format (csv, ndjson or parquet) and, optionally, rows, filters, \
-         fields and compression. errors lists each invalid member. No export was created. Correct the request \
-         and send it again.",
+        "The body is JSON, but not an object with a format (csv, ndjson or parquet) and, optionally, rows, filters, \
+         fields and compression, or one of these is invalid. A list must not be empty: a filter that is left out \
+         selects every row. errors lists each invalid member. No export was created. Correct the request and send \
+         it again.",
     ),
     entry(
         Problem::InvalidErasure,
         422,
         "invalid-erasure",
         "Invalid erasure request",
-        "The body must be a JSON object with a mode (erase or pseudonymise) and customers, an array of 1 to 1000 \
-         ids. errors lists each invalid member. Nothing was erased. Correct the request and send it again.",
+        "The body is JSON, but not an object with customers, an array of 1 to 1000 ids, and, optionally, a mode \
+         (erase or pseudonymise). errors lists each invalid member. Nothing was erased. Correct the request and \
+         send it again.",
     ),
 ];
