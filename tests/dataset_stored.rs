@@ -141,7 +141,9 @@ fn d2_a_second_load_adds_nothing_and_reports_it() {
     let other = generate(&format!("{SMALL} --seed 2 --load {}", folder.data().display()));
     assert_eq!(other.status.code(), Some(1));
     let told = said(&other);
-    for part in ["shard.db: ", " or more rows have the ids of other rows in the folder", "Load into a new folder"] {
+    for part in
+        ["shard.db: ", " or more rows have the ids of other rows in the folder", "Load into a new folder"]
+    {
         assert!(told.contains(part), "{part}: {told}");
     }
     // No server takes part, and no database has failed.

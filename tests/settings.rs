@@ -107,7 +107,10 @@ fn a_folder_in_use_names_its_holder_and_is_left_alone() {
     let server = folder.serve(&["--shards", "1"]);
     let said = refusal(&folder, &["--shards", "1"]);
     let pid = format!("pid {}", server.pid());
-    assert_says(&said, &["in use by another process of firehose", &pid, folder.data().to_str().expect("a name")]);
+    assert_says(
+        &said,
+        &["in use by another process of firehose", &pid, folder.data().to_str().expect("a name")],
+    );
     all.post(&mut server.client());
     server.wait_until_stored();
     server.stop();
