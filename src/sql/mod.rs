@@ -34,6 +34,7 @@ mod session;
 mod statements;
 mod stop;
 mod table;
+mod terminal;
 mod times;
 mod view;
 mod views;

@@ -16,6 +16,8 @@ use super::completion::{Completion, complete};
 use super::error::SqlError;
 use super::script::{Script, Source};
 use super::session::Session;
+use super::stop::Reason;
+use super::terminal::Terminal;
 
 /// Statements in the history.
 const HISTORY_MAX: usize = 1_000;
@@ -31,8 +33,11 @@ pub(super) fn run(session: &mut Session) -> Result<(), SqlError> {
     // A paste is text, whose tabs complete nothing. Every candidate is shown, as in other shells.
     let config = config.bracketed_paste(true).completion_type(CompletionType::List);
     let config = config.completion_show_all_if_ambiguous(true).build();
-    let mut editor: Editor<Words, FileHistory> = Editor::with_config(config).map_err(failed)?;
-    editor.set_helper(Some(Words::default()));
+    let with_history =
+        |history| Editor::<Words, FileHistory>::with_history(config.clone(), history).map_err(failed);
+    let mut editor = with_history(FileHistory::with_config(&config))?;
+    // Until the end of the prompt, also while a statement runs.
+    let _terminal = Terminal::uncooked();
     let history = history_file();
     if let Some(history) = &history {
         // The first session has none.
@@ -45,9 +50,9 @@ pub(super) fn run(session: &mut Session) -> Result<(), SqlError> {
     loop {
         let pending = script.pending().to_owned();
         let is_first = pending.is_empty();
-        if let Some(words) = editor.helper_mut() {
-            words.pending.clone_from(&pending);
-        }
+        editor.set_helper(Some(Words { pending: pending.clone() }));
+        // A Ctrl-C from here on is for the next statement.
+        session.stop.resume();
         let text = match editor.readline(if is_first { SIGN } else { CONTINUED }) {
             Ok(text) => text,
             Err(ReadlineError::Interrupted) => {
@@ -72,6 +77,10 @@ pub(super) fn run(session: &mut Session) -> Result<(), SqlError> {
                 false
             }
         };
+        if session.stop.ended() == Some(Reason::Interrupted) {
+            // The editor has read ahead. As in other shells, Ctrl-C drops what is typed ahead.
+            editor = with_history(std::mem::take(editor.history_mut()))?;
+        }
         let whole = format!("{pending}{text}");
         if script.pending().is_empty() && !whole.trim().is_empty() {
             // A history that cannot be written is not worth an error.
@@ -88,7 +97,6 @@ pub(super) fn run(session: &mut Session) -> Result<(), SqlError> {
 
 /// Adds a line, or the lines of a paste.
 fn add(script: &mut Script, session: &mut Session, text: &str) -> Result<Next, SqlError> {
-    session.stop.resume();
     // Users of other shells end them so.
     if script.pending().is_empty() && ["quit", "exit", "\\q"].contains(&text.trim()) {
         return Ok(Next::Quit);
@@ -111,7 +119,6 @@ fn history_file() -> Option<PathBuf> {
 }
 
 /// The completion, with the earlier lines of the statement.
-#[derive(Default)]
 struct Words {
     pending: String,
 }
