@@ -343,6 +343,48 @@ fn a_deleted_order_hides_its_own_day_alone() {
     verify(&folder);
 }
 
+/// A day of another zone may be a part of a complete day (UTC) and of an incomplete one. It is incomplete, but its sales
+/// are not all hidden.
+#[test]
+fn a_refusal_in_another_zone_does_not_deny_the_sales_of_complete_days() {
+    let folder = Folder::new();
+    let first = [FAR, "2026-03-02T08:00:00Z"];
+    let then = ["2026-03-02T20:00:00Z", "2026-03-03T00:10:00Z", "2026-03-03T04:00:00Z"];
+    let server = after_retention(&folder, &first, &then, "keep");
+    assert_eq!(keys(&sales(&server, "acme", "group_by=day")), [("2026-03-03", 2)]);
+    let detail = |query: &str| {
+        let refused = server.get(&format!("/api/v1/tenants/acme/metrics/sales?{query}"));
+        problem(&refused, 410, "sales-dropped")["detail"].as_str().expect("a detail").to_owned()
+    };
+    let days =
+        "orders of 2 days (UTC), the first 2026-03-02 and the last 2099-01-01, were deleted by retention; ";
+    let kolkata = detail("group_by=day&tz=Asia/Kolkata");
+    let others = "every day of Asia/Kolkata that has sales overlaps such a day (UTC); with tz=UTC, such days alone are \
+                  left out";
+    assert!(kolkata.starts_with(&format!("{days}{others};")), "{kolkata}");
+    // Sums are of hours (UTC), so an estimate in this zone requires the orders, too.
+    assert!(kolkata.ends_with("except in a zone whose hours begin within those of UTC"), "{kolkata}");
+    assert_eq!(detail("group_by=day&tz=Asia/Kolkata&precision=approx"), kolkata);
+    let tokyo = detail("group_by=day&tz=Asia/Tokyo&to=2026-03-03T10:00:00Z");
+    assert!(
+        tokyo.contains("every day of Asia/Tokyo") && tokyo.ends_with("do not require these orders"),
+        "{tokyo}"
+    );
+    let query = "group_by=day&tz=Asia/Tokyo&precision=approx";
+    assert_eq!(keys(&sales(&server, "acme", query)).iter().map(|(_, orders)| orders).sum::<i64>(), 5);
+    // The hour that begins at 05:00 overlaps the second of March (UTC), the one at 09:00 does not.
+    let hours = sales(&server, "acme", "group_by=hour&tz=Asia/Kolkata");
+    assert_eq!(hours["groups"].as_array().map(Vec::len), Some(1), "{hours}");
+    let hour = detail("group_by=hour&tz=Asia/Kolkata&to=2026-03-03T01:00:00Z");
+    assert!(hour.contains("every hour of Asia/Kolkata that has sales overlaps such a day (UTC)"), "{hour}");
+    // There, no other day has sales.
+    for query in ["group_by=day&to=2026-03-03", "group_by=product&to=2026-03-03"] {
+        assert!(detail(query).contains("; no other day of the range has sales;"), "{query}");
+    }
+    server.stop();
+    verify(&folder);
+}
+
 /// With `retention_orders_sums=drop`, a day without figures remains incomplete if new orders of it arrive, although
 /// one shard alone has lost its figures.
 #[test]

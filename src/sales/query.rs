@@ -171,8 +171,11 @@ async fn figures(readers: &Readers, query: &SalesQuery) -> Result<Option<SalesRe
         result.groups.retain(|group| spans.find(group.start_us).is_none_or(|(span, _)| !now.overlaps(span)));
         (incomplete, is_cut) = (incomplete.union(&now), true);
     }
-    if result.groups.is_empty() && is_cut && incomplete.has_sales(readers, query, range).await? {
-        return Err(incomplete.refused(query));
+    if result.groups.is_empty()
+        && is_cut
+        && let Some(refused) = incomplete.hides_all(readers, query, range).await?
+    {
+        return Err(refused);
     }
     let incomplete = incomplete.summary();
     let complete_from_us = incomplete.map(|days| local::next_day(&query.zone, days.end_us() - 1));

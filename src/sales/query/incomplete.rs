@@ -3,6 +3,7 @@
 //! A day is incomplete in an answer if it is so in any shard. A range that names its beginning is refused if it has
 //! such a day. Otherwise, the answer leaves these days out and names them, so every figure in an answer is right.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::spans::Spans;
@@ -108,18 +109,39 @@ impl Incomplete {
         readers.compute(cut).await
     }
 
-    /// Returns `true` if a range without groups has sales on these days. Every group by time that is left out has some.
-    pub(super) async fn has_sales(
+    /// Returns the refusal of an answer that, without a beginning, has no group because of these days. `None` if the
+    /// range has no sales on them.
+    pub(super) async fn hides_all(
         &self,
         readers: &Readers,
         query: &SalesQuery,
         range: (i64, i64),
-    ) -> Result<bool, QueryError> {
-        if !query.group_by.is_named() {
-            return Ok(true);
-        }
+    ) -> Result<Option<QueryError>, QueryError> {
         let days = days(readers, query, range).await?;
-        Ok(days.iter().any(|(start_us, _)| self.overlaps((*start_us, *start_us + BucketSize::Day.us()))))
+        let is_hidden = |start_us: i64| self.overlaps((start_us, start_us + BucketSize::Day.us()));
+        let (mut hidden, mut others) = (false, false);
+        for (start_us, _) in days.iter().filter(|(_, sales)| *sales > 0) {
+            *if is_hidden(*start_us) { &mut hidden } else { &mut others } = true;
+        }
+        if query.group_by.is_named() && !hidden {
+            return Ok(None);
+        }
+        // Every group by time that is left out has sales. In another zone, it may consist of the end of an incomplete day
+        // and of the beginning of a complete one.
+        let groups = match query.group_by {
+            GroupBy::Hour => "hour",
+            GroupBy::Day | GroupBy::Product | GroupBy::Category => "day",
+        };
+        let advice = if !others || query.group_by.is_named() || query.zone == TimeZone::UTC {
+            "no other day of the range has sales".to_owned()
+        } else {
+            format!(
+                "every {groups} of {} that has sales overlaps such a day (UTC); with tz=UTC, such days alone are \
+                 left out",
+                query.zone.iana_name().unwrap_or("the zone")
+            )
+        };
+        Ok(Some(self.refusal(query, &advice)))
     }
 
     /// Returns the number of days and their ends, for an answer.
@@ -129,10 +151,17 @@ impl Incomplete {
         Some(IncompleteDays { count: self.days.count(), first_us, last_us })
     }
 
-    /// Returns the refusal of an answer that requires one of the days or, without a beginning, would have no group
-    /// because of them.
+    /// Returns the refusal of an answer that requires one of the days.
     #[must_use]
     pub(super) fn refused(&self, query: &SalesQuery) -> QueryError {
+        let end_us = self.summary().map_or(i64::MIN, IncompleteDays::end_us);
+        let next = clock::rfc3339(end_us);
+        let advice =
+            format!("request a range without such days, for example from {next} on, or omit the beginning");
+        self.refusal(query, &advice)
+    }
+
+    fn refusal(&self, query: &SalesQuery, advice: &str) -> QueryError {
         let Some(days) = self.summary() else { return QueryError::Busy };
         let date = |us: i64| date_of(&TimeZone::UTC, us);
         let (first, last) = (date(days.first_us), date(days.last_us));
@@ -141,18 +170,23 @@ impl Incomplete {
             count => format!("{count} days (UTC), the first {first} and the last {last},"),
         };
         let what = if self.without_sums { "sales figures" } else { "orders" };
-        let advice = match query.range_us.0 {
-            Some(_) => format!(
-                "request a range without such days, for example from {} on, or omit the beginning",
-                clock::rfc3339(days.end_us())
-            ),
-            None => "no other day of the range has sales".to_owned(),
-        };
-        let otherwise = if self.without_sums {
-            ""
-        } else {
-            "; precision=approx, and fields=orders,units,revenue for whole days, do not require these orders"
-        };
-        QueryError::Dropped(format!("{what} of {which} were deleted by retention; {advice}{otherwise}"))
+        let mut detail = format!("{what} of {which} were deleted by retention; {advice}");
+        if !self.without_sums {
+            detail.push_str(
+                "; precision=approx, and fields=orders,units,revenue for whole days, do not require these orders",
+            );
+            if has_odd_hours(&query.zone, days) {
+                detail.push_str(", except in a zone whose hours begin within those of UTC");
+            }
+        }
+        QueryError::Dropped(detail)
     }
+}
+
+/// Returns `true` if the zone's hours are parts of two hours (UTC), which have no sums.
+fn has_odd_hours(zone: &TimeZone, days: IncompleteDays) -> bool {
+    [days.first_us, days.end_us()].into_iter().any(|us| {
+        let at = Timestamp::from_microsecond(us).unwrap_or_default();
+        i64::from(zone.to_offset(at).seconds()) % (BucketSize::Hour.us() / 1_000_000) != 0
+    })
 }
