@@ -16,7 +16,7 @@ use crate::journal;
 use crate::ops::output::{EXIT_FAILED, complain, say};
 use crate::orders::ORDERS;
 use crate::prices::PRICE_ROWS;
-use crate::shard::{self, DataFolder, ShardFolder};
+use crate::shard::{self, DataFolder, ShardError, ShardFolder, Verified};
 use crate::stock::STOCK_EVENTS;
 
 /// How long the rows of one kind without a counter are counted in one shard.
@@ -176,6 +176,63 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     }))
 }
 
+/// The result of one check.
+enum Checked {
+    /// The number of what was checked, and what is wrong with it.
+    Done(u64, Vec<String>),
+    /// The reason why nothing is known of the content.
+    Not(String),
+}
+
+impl Checked {
+    fn of_shard(verified: Result<Verified, ShardError>) -> Checked {
+        match verified {
+            Ok(Verified { rows, problems }) => Checked::Done(rows, problems),
+            Err(error) if error.is_damage() => Checked::Done(0, vec![error.to_string()]),
+            Err(ShardError::Busy) => Checked::Not(
+                "another program holds an exclusive lock on the database; repeat once it ended".to_owned(),
+            ),
+            Err(ShardError::Full) => Checked::Not(
+                "there is no space next to the database for the index of its WAL; free some".to_owned(),
+            ),
+            Err(ShardError::Other(why)) => Checked::Not(why),
+            Err(error) => Checked::Not(error.to_string()),
+        }
+    }
+}
+
+/// The lines of a verification.
+#[derive(Default)]
+struct Report {
+    rows: Vec<Value>,
+    text: String,
+    has_failed: bool,
+}
+
+impl Report {
+    fn add(&mut self, what: &str, unit: &str, checked: Checked) {
+        let is_checked = matches!(checked, Checked::Done(..));
+        let (counted, problems) = match checked {
+            Checked::Done(counted, problems) => (counted, problems),
+            Checked::Not(why) => (0, vec![why]),
+        };
+        let is_sound = problems.is_empty();
+        self.has_failed |= !is_sound;
+        let verdict = match (is_sound, is_checked) {
+            (true, _) => "ok",
+            (false, true) => "DAMAGED",
+            (false, false) => "not checked",
+        };
+        _ = writeln!(self.text, "{verdict:<11} {counted:>12} {unit:<8} {what}");
+        for problem in &problems {
+            _ = writeln!(self.text, "            {problem}");
+        }
+        self.rows.push(json!({
+            "path": what, unit: counted, "ok": is_sound, "checked": is_checked, "problems": problems,
+        }));
+    }
+}
+
 /// Runs SQLite's integrity check on every shard, recounts its rows and, if requested, its sums and its stock, and
 /// checks the checksum of every journal record.
 #[must_use]
@@ -184,54 +241,52 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
         Ok(folder) => folder,
         Err(code) => return code,
     };
-    let (mut rows, mut text, mut sound) = (Vec::new(), String::new(), true);
-    let mut tell = |what: String, counted: u64, unit: &str, problems: Vec<String>| {
-        sound &= problems.is_empty();
-        let verdict = if problems.is_empty() { "ok" } else { "DAMAGED" };
-        _ = writeln!(text, "{verdict:<8} {counted:>12} {unit:<8} {what}");
-        for problem in &problems {
-            _ = writeln!(text, "         {problem}");
-        }
-        rows.push(json!({"path": what, unit: counted, "ok": problems.is_empty(), "problems": problems}));
-    };
+    let mut report = Report::default();
     for (_, shard_folder) in folder.shards() {
         let path = shard_folder.database();
-        match shard::verify(&path, &FAMILIES) {
-            Ok(verified) => tell(path.display().to_string(), verified.rows, "rows", verified.problems),
-            Err(error) => tell(path.display().to_string(), 0, "rows", vec![error.to_string()]),
-        }
-        if aggregates {
-            let what = format!("{} (aggregates)", path.display());
-            match shard::verify_aggregates(&path, &FAMILIES) {
-                Ok(verified) => tell(what, verified.rows, "rows", verified.problems),
-                Err(error) => tell(what, 0, "rows", vec![error.to_string()]),
+        let name = path.display();
+        if path.try_exists().is_ok_and(|exists| exists) {
+            report.add(&name.to_string(), "rows", Checked::of_shard(shard::verify(&path, &FAMILIES)));
+            if aggregates {
+                let verified = shard::verify_aggregates(&path, &FAMILIES);
+                report.add(&format!("{name} (aggregates)"), "rows", Checked::of_shard(verified));
             }
-        }
-        if stock {
-            let what = format!("{} (stock)", path.display());
-            match crate::stock::verify_stock(&path) {
-                Ok(verified) => tell(what, verified.rows, "events", verified.problems),
-                Err(error) => tell(what, 0, "events", vec![error.to_string()]),
+            if stock {
+                let verified = crate::stock::verify_stock(&path);
+                report.add(&format!("{name} (stock)"), "events", Checked::of_shard(verified));
             }
+        } else {
+            report.add(&name.to_string(), "rows", Checked::Done(0, vec!["there is no such file".to_owned()]));
         }
-        for lane in shard_folder.lanes().unwrap_or_default() {
-            let dir = shard_folder.lane(lane);
-            match journal::verify(&dir) {
-                Ok(verified) => {
-                    let (damaged, missing): (Vec<_>, Vec<_>) =
-                        verified.damaged.iter().partition(|damage| damage.promised);
-                    for unsynced in missing {
-                        eprintln!("{unsynced}; the server made no promise that they survive a power cut");
-                    }
-                    let problems = damaged.iter().map(ToString::to_string).collect();
-                    tell(dir.display().to_string(), verified.records, "records", problems);
-                }
-                Err(error) => tell(dir.display().to_string(), 0, "records", vec![error.to_string()]),
-            }
-        }
+        verify_journals(&shard_folder, &mut report);
     }
-    print(args, &rows, &text);
-    if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+    print(args, &report.rows, &report.text);
+    if report.has_failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS }
+}
+
+fn verify_journals(shard_folder: &ShardFolder, report: &mut Report) {
+    let lanes = match shard_folder.lanes() {
+        Ok(lanes) => lanes,
+        Err(error) => {
+            let name = format!("{} (journals)", shard_folder.database().display());
+            return report.add(&name, "records", Checked::Not(error.to_string()));
+        }
+    };
+    for lane in lanes {
+        let dir = shard_folder.lane(lane);
+        let checked = match journal::verify(&dir) {
+            Ok(verified) => {
+                let (damaged, missing): (Vec<_>, Vec<_>) =
+                    verified.damaged.iter().partition(|damage| damage.promised);
+                for unsynced in missing {
+                    eprintln!("{unsynced}; the server made no promise that they survive a power cut");
+                }
+                Checked::Done(verified.records, damaged.iter().map(ToString::to_string).collect())
+            }
+            Err(error) => Checked::Not(error.to_string()),
+        };
+        report.add(&dir.display().to_string(), "records", checked);
+    }
 }
 
 /// Locks every shard at once for `seconds`, as another program's forgotten transaction would.

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// The reason why an operation on a shard failed. In all of these cases, nothing from the batch was stored.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +54,27 @@ pub enum ShardError {
     Other(String),
 }
 
+impl ShardError {
+    /// Returns `true` if the file does not have what it must have. Otherwise, nothing is known of its content: a lock, a
+    /// full disk or another program's version prevented the operation.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ShardError::Corrupt(_) | ShardError::Foreign(_) | ShardError::Truncated { .. } => true,
+            // SQLite's words for a table or a column of the schema that the file lacks.
+            ShardError::Other(why) => why.starts_with("no such "),
+            ShardError::Busy | ShardError::Full | ShardError::TooNew { .. } => false,
+            ShardError::Missing | ShardError::Replaced => false,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for ShardError {
     fn from(error: rusqlite::Error) -> ShardError {
+        // The index of a WAL in shared memory grows with it, on the disk of the database.
+        if error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
+            return ShardError::Full;
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ShardError::Busy,
             Some(ErrorCode::DiskFull) => ShardError::Full,

@@ -142,9 +142,38 @@ pub fn ledger_rows(path: &Path, ledger: &Ledger, patience: Duration) -> Result<O
 /// Runs SQLite's integrity check, and compares every counter with a recount. Reads the whole file with one snapshot,
 /// so the WAL of a running server grows until this function returns.
 pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> {
-    let connection = open::open_reader(path)?;
-    schema::check_current(&connection)?;
-    let snapshot = connection.unchecked_transaction()?;
+    with_snapshot(path, |snapshot| verify_rows(snapshot, families))
+}
+
+/// Takes a step of a verification in a snapshot of a shard. If there is no space next to the shard for what the step
+/// sorts, the step is repeated with temporary files in SQLite's own folder (`SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`,
+/// `/tmp`), so that a full disk can be verified.
+pub fn with_snapshot<T>(
+    path: &Path,
+    step: impl Fn(&Connection) -> Result<T, ShardError>,
+) -> Result<T, ShardError> {
+    let open = || -> Result<Connection, ShardError> {
+        let connection = open::open_reader(path)?;
+        schema::check_current(&connection)?;
+        connection.pragma_update(None, "temp_store", "FILE")?;
+        Ok(connection)
+    };
+    let connection = open()?;
+    let taken = step(&*connection.unchecked_transaction()?);
+    let Err(ShardError::Full) = taken else { return taken };
+    let connection = open()?;
+    open::keep_temporary_files_elsewhere(&connection)?;
+    match step(&*connection.unchecked_transaction()?) {
+        Err(ShardError::Full) => Err(ShardError::Other(
+            "there is no space for temporary files, neither next to the database nor in the folder for them; free \
+             some, or name another folder in SQLITE_TMPDIR"
+                .to_owned(),
+        )),
+        taken => taken,
+    }
+}
+
+fn verify_rows(snapshot: &Connection, families: &Families) -> Result<Verified, ShardError> {
     let mut problems = Vec::new();
     {
         let mut statement = snapshot.prepare("PRAGMA integrity_check(100)")?;
@@ -159,7 +188,7 @@ pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> 
     let mut counts = Vec::new();
     for stream in families.streams() {
         let mut rows = 0;
-        for name in partition::names(&snapshot, stream)? {
+        for name in partition::names(snapshot, stream)? {
             let sql = format!(
                 "SELECT c.rows, p.rows, c.low IS p.timestamp_us_min AND c.high IS p.timestamp_us_max \
                  FROM partition p, \
@@ -179,12 +208,12 @@ pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> 
         }
         counts.push((stream.total, rows));
     }
-    families.list.iter().try_for_each(|family| family.verify(&snapshot, &mut problems))?;
+    families.list.iter().try_for_each(|family| family.verify(snapshot, &mut problems))?;
     let rejected: i64 = snapshot.query_row("SELECT count(*) FROM rejected_record", [], |row| row.get(0))?;
     let rows = counts.iter().map(|(_, rows)| rows).sum();
     counts.push((REJECTED, rejected.unsigned_abs()));
     for (name, counted) in counts {
-        let stored = total(&snapshot, name)?;
+        let stored = total(snapshot, name)?;
         if stored != counted {
             problems.push(format!("{name}: {counted} counted, the total says {stored}"));
         }
@@ -195,18 +224,16 @@ pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> 
 /// Compares what families derive from their rows with a recount, in both directions, and checks that each id is
 /// stored once (W2, R3). Sorts all ids and groups, which takes a few seconds per million events, in temporary files.
 pub fn verify_aggregates(path: &Path, families: &Families) -> Result<Verified, ShardError> {
-    let connection = open::open_reader(path)?;
-    schema::check_current(&connection)?;
-    connection.pragma_update(None, "temp_store", "FILE")?;
-    let snapshot = connection.unchecked_transaction()?;
-    // Only temporary tables can be written, because the file is open for reading.
-    snapshot.pragma_update(None, "query_only", false)?;
-    let mut problems = Vec::new();
-    let mut rows = 0;
-    for family in families.list {
-        rows += family.verify_aggregates(&snapshot, &mut problems)?;
-    }
-    Ok(Verified { rows, problems })
+    with_snapshot(path, |snapshot| {
+        // Only temporary tables can be written, because the file is open for reading.
+        snapshot.pragma_update(None, "query_only", false)?;
+        let mut problems = Vec::new();
+        let mut rows = 0;
+        for family in families.list {
+            rows += family.verify_aggregates(snapshot, &mut problems)?;
+        }
+        Ok(Verified { rows, problems })
+    })
 }
 
 /// Compares a table's rows with the result of the query `recount`, in both directions. `told` describes a row.

@@ -77,6 +77,7 @@ pub use file::Shard;
 pub use identity::Identity;
 pub use inspect::{
     Inspection, Problems, Verified, differences, inspect, ledger_rows, verify, verify_aggregates,
+    with_snapshot,
 };
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;

@@ -91,6 +91,12 @@ fn keep_temporary_files_beside(connection: &Connection, path: &Path) {
 /// environment variable, which must not be changed once the process has threads.
 const TEMPORARY_FOLDER: &str = "temp_store_directory";
 
+/// Keeps SQLite's temporary files in its own folder for them (`SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/tmp`) until the
+/// next shard is opened.
+pub(super) fn keep_temporary_files_elsewhere(connection: &Connection) -> Result<(), ShardError> {
+    Ok(connection.pragma_update(None, TEMPORARY_FOLDER, "")?)
+}
+
 /// Checks that SQLite can create a temporary file in the folder of a shard.
 ///
 /// # Errors
@@ -109,7 +115,7 @@ pub fn try_temporary_file(folder: &Path) -> Result<(), ShardError> {
 /// fill the disk of the data. Call it after the shards are open.
 pub fn open_private() -> Result<Connection, ShardError> {
     let connection = Connection::open_in_memory()?;
-    connection.pragma_update(None, TEMPORARY_FOLDER, "")?;
+    keep_temporary_files_elsewhere(&connection)?;
     connection.pragma_update(None, "temp_store", "FILE")?;
     Ok(connection)
 }

@@ -7,15 +7,13 @@ use rusqlite::Connection;
 use super::decide::{Level, next};
 use super::dropped::base;
 use super::history::changes;
-use crate::shard::{Problems, ShardError, Verified, check_current, open_reader};
+use crate::shard::{Problems, ShardError, Verified, with_snapshot};
 
 /// Replays every product's events, change by change as they arrived, and compares the results. Every version must
 /// occur once, every change must result in the stock that it recorded, and the level must equal the result of the
 /// last change. Reads all events, sorted one product at a time. This takes about a second per million.
 pub fn verify_stock(path: &Path) -> Result<Verified, ShardError> {
-    let connection = open_reader(path)?;
-    check_current(&connection)?;
-    recount(&*connection.unchecked_transaction()?)
+    with_snapshot(path, recount)
 }
 
 pub(crate) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {

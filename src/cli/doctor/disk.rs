@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Finding;
 use crate::base::clock;
 use crate::config::{AckLevel, Config};
+use crate::shard::ShardError;
 use crate::{ops, shard};
 
 /// The number of measured syncs. The median is reported.
@@ -18,6 +19,9 @@ const SYNC_US_MAX: u64 = 20_000;
 
 /// The free space that a busy first hour may need.
 const FREE_BYTES_MIN: u64 = 1 << 30;
+
+const ACCESS: &str = "give the server's user access to the folder, or choose another with --data";
+const MORE_SPACE: &str = "free some space, or choose another folder with --data";
 
 pub(super) fn file_system(config: &Config) -> Finding {
     const CHECK: &str = "file_system";
@@ -80,7 +84,10 @@ pub(super) fn sync_latency(config: &Config) -> Finding {
         Err(error) => Finding::fail(
             CHECK,
             format!("cannot write in {}: {error}", folder.display()),
-            "give the server's user access to the folder, or choose another with --data",
+            match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MORE_SPACE,
+                _ => ACCESS,
+            },
         ),
         Ok(median_us) => {
             let found =
@@ -106,10 +113,14 @@ pub(super) fn temporary_files(config: &Config) -> Finding {
             CHECK,
             format!("SQLite can create temporary files in {}; /tmp is not needed", folder.display()),
         ),
+        Err(ShardError::Full) => {
+            let found = format!("there is no space for a temporary file of SQLite in {}", folder.display());
+            Finding::fail(CHECK, found, MORE_SPACE)
+        }
         Err(error) => Finding::fail(
             CHECK,
             format!("SQLite cannot make a temporary file in {}: {error}", folder.display()),
-            "give the server's user access to the folder, or choose another with --data",
+            ACCESS,
         ),
     }
 }
