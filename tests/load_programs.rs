@@ -1,14 +1,14 @@
 //! The programs of `bench/load` succeed against this server, and each of them notices a server that does not do what
 //! it must.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::commerce::{NDJSON, ingest};
 use crate::support::{Folder, Server, cpus, python, skip};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const LOCUST: &[&str] = &["locust==2.47.0", "gevent==26.9.0"];
 
@@ -32,11 +32,19 @@ fn program(name: &str) -> Result<Command, String> {
 
 /// Starts a server with a key for everything.
 fn serve(folder: &Folder) -> (Server, String) {
-    let made = folder.run(&["key", "create", "--scope", "admin"]);
-    assert!(made.status.success(), "{made:?}");
-    let key = String::from_utf8(made.stdout).expect("a key is ASCII").trim().to_owned();
+    let key = create_key(folder, &["--scope", "admin"]);
     let flags = ["--cores", &cpus(2), "--shards", "2", "--ops-listen", "127.0.0.1:0"];
     (folder.serve(&flags), key)
+}
+
+fn create_key(folder: &Folder, flags: &[&str]) -> String {
+    let made = folder.run(&[&["key", "create"], flags].concat());
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).expect("a key is ASCII").trim().to_owned()
+}
+
+fn ops_url(server: &Server) -> String {
+    format!("http://{}", server.ops.expect("the operators' listener"))
 }
 
 fn said(output: &Output) -> String {
@@ -52,8 +60,8 @@ fn succeeds(name: &str, flags: &[&str], printed: &[&str]) {
     let folder = Folder::new();
     let (server, key) = serve(&folder);
     command.args(["--url", &format!("http://{}", server.address), "--key", &key]).args(flags);
-    if name == "stream.py" {
-        command.args(["--ops-url", &format!("http://{}", server.ops.expect("the operators' listener"))]);
+    if ["stream.py", "reads.py"].contains(&name) {
+        command.args(["--ops-url", &ops_url(&server)]);
     }
     let output = command.output().expect("python3 runs");
     let said = said(&output);
@@ -93,6 +101,67 @@ fn streams_of_orders_and_events_are_whole_and_in_order() {
 fn a_race_for_stock_loses_and_repeats_nothing() {
     let sizes = ["--updates", "640", "--products", "3"];
     succeeds("stock_race.py", &sizes, &["mode            merge", "mode            reject", "verified "]);
+}
+
+#[test]
+fn every_stream_and_export_is_read_whole_and_customers_are_erased() {
+    let folder = Folder::new();
+    let file = folder.beside("figures.json");
+    let flags = ["--rows", "1200", "--erase", "3", "--json", file.to_str().expect("UTF-8")];
+    // Ten orders and as many events of each customer.
+    let erased = ["erasure of 1                    20 ", "erasure of 3                    60 "];
+    let read = [
+        "orders                       1,212 ",
+        "customer ",
+        "clicks parquet               1,200 ",
+        "server memory ",
+    ];
+    succeeds("reads.py", &flags, &[&erased[..], &read[..]].concat());
+    if program("reads.py").is_err() {
+        return;
+    }
+    let written = std::fs::read(file).expect("the figures are written");
+    let figures: Value = serde_json::from_slice(&written).expect("JSON");
+    let reads = figures["reads"].as_array().expect("a list");
+    assert!(figures["failed"].is_null() && figures["left_out"] == json!([]), "{figures}");
+    assert_eq!(reads.len(), 34, "{figures}");
+    for read in reads {
+        let number = |name: &str| read[name].as_f64().unwrap_or_default();
+        assert!(number("rows") > 0.0 && number("bytes") > 0.0 && number("seconds") > 0.0, "{read}");
+        assert!(
+            number("memory_peak_mb") >= number("memory_before_mb") && number("memory_before_mb") > 1.0,
+            "{read}"
+        );
+    }
+}
+
+#[test]
+fn reads_with_the_key_of_a_tenant_leave_out_what_it_must_not_read() {
+    let folder = Folder::new();
+    assert!(folder.run(&["tenant", "add", "load"]).status.success());
+    let key = create_key(&folder, &["--tenant", "load", "--scope", "write,manage,read"]);
+    let (server, _) = serve(&folder);
+    let run = |flags: &[&str]| {
+        let mut command = program("reads.py")?;
+        command
+            .args(["--url", &format!("http://{}", server.address), "--key", &key, "--rows", "300"])
+            .args(flags);
+        Ok::<_, String>(command)
+    };
+    let mut command = match run(&["--ops-url", &ops_url(&server)]) {
+        Ok(command) => command,
+        Err(reason) => return skip(&reason),
+    };
+    let output = command.output().expect("python3 runs");
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    for start in ["left out        customer: 403 ", "left out        clicks: 403 ", "events parquet "] {
+        assert!(said.lines().any(|line| line.starts_with(start)), "{start}: {said}");
+    }
+    assert!(!said.lines().any(|line| line.starts_with("clicks ") || line.starts_with("customer ")), "{said}");
+    fails(run(&["--erase", "1"]).expect("it ran before"), "the key cannot erase: 403 ");
+    fails(run(&[]).expect("it ran before"), "the memory of the server is unknown: 403 ");
+    server.stop();
 }
 
 /// Lets 20 users of Locust send mixed traffic for some seconds, and returns the exit code and the output.
@@ -158,7 +227,7 @@ fn a_refusal_of_a_locust_user_is_a_failure_with_its_problem() {
 fn a_program_without_a_server_or_a_valid_key_reports_it() {
     let folder = Folder::new();
     let (server, _) = serve(&folder);
-    for name in ["ingest.py", "stream.py", "stock_race.py"] {
+    for name in ["ingest.py", "stream.py", "stock_race.py", "reads.py"] {
         let mut command = match program(name) {
             Ok(command) => command,
             Err(reason) => return skip(&reason),
@@ -205,20 +274,21 @@ fn a_program_notices_rows_that_are_not_its_own() {
     server.stop();
 }
 
-/// Answers every request with these lines, from a thread that ends with the tests.
-fn pretend(lines: String) -> String {
+/// Answers every request with the lines that a function returns, from a thread that ends with the tests.
+fn pretend(mut lines: impl FnMut() -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let answer = move |mut client: TcpStream| {
+    let mut answer = move |mut client: TcpStream| {
         let mut head = BufReader::new(client.try_clone()?).lines();
         while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        let lines = lines();
         let length = lines.len();
         write!(
             client,
             "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{lines}"
         )
     };
-    std::thread::spawn(move || listener.incoming().flatten().try_for_each(answer));
+    std::thread::spawn(move || listener.incoming().flatten().try_for_each(&mut answer));
     url
 }
 
@@ -238,7 +308,121 @@ fn a_stream_that_is_cut_disordered_or_repeated_is_noticed() {
             Ok(command) => command,
             Err(reason) => return skip(&reason),
         };
-        command.args(["--url", &pretend(lines.concat()), "--rows", "2"]);
+        command.args(["--url", &pretend(move || lines.concat()), "--rows", "2"]);
         fails(command, reason);
     }
+}
+
+/// Passes every request to a server. In the responses to targets with `place`, it replaces bytes by as many others.
+fn damaged(server: SocketAddr, place: &'static str, from: &'static str, to: &'static str) -> String {
+    assert_eq!(from.len(), to.len(), "the lengths in the response remain valid");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let pass = move |mut client: TcpStream| -> std::io::Result<()> {
+        let mut request = BufReader::new(client.try_clone()?);
+        let (mut head, mut line, mut length) = (String::new(), String::new(), 0);
+        while request.read_line(&mut line)? > 2 {
+            let header = line.to_ascii_lowercase();
+            if let Some(text) = header.strip_prefix("content-length:") {
+                length = text.trim().parse().expect("a length");
+            }
+            head.push_str(&line);
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        request.read_exact(&mut body)?;
+        let mut upstream = TcpStream::connect(server)?;
+        upstream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
+        upstream.write_all(&body)?;
+        let mut response = Vec::new();
+        upstream.read_to_end(&mut response)?;
+        if head.lines().next().is_some_and(|line| line.contains(place)) {
+            for at in 0..response.len().saturating_sub(from.len()) {
+                if response[at..].starts_with(from.as_bytes()) {
+                    response[at..at + to.len()].copy_from_slice(to.as_bytes());
+                }
+            }
+        }
+        client.write_all(&response)
+    };
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|client| drop(pass(client))));
+    url
+}
+
+#[test]
+fn a_read_that_is_damaged_or_incomplete_is_noticed() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--cores", &cpus(2), "--shards", "2", "--ops-listen", "127.0.0.1:0"]);
+    for (place, from, to, reason) in [
+        ("/download", ",shipped,", ",shopped,", "orders csv: the digest is sha-256:"),
+        (
+            "/orders/search?limit",
+            "\"status\":\"paid\"",
+            "\"status\":\"pait\"",
+            "orders ndjson: the lines of the file differ",
+        ),
+        (
+            "/clicks?order",
+            "2024-01-01T00:00:03",
+            "2024-01-01T00:01:03",
+            "clicks: a click of 2024-01-01T00:00:04Z follows",
+        ),
+        (
+            "/stock?below",
+            "\"product_id\":\"stock-000000008\"",
+            "\"product_id\":\"stock-000000000\"",
+            "stock below: b'stock-000000000' follows",
+        ),
+        (
+            "/events/summary",
+            "\"key\":\"cart\",\"count\":7",
+            "\"key\":\"cart\",\"count\":8",
+            "events by event_type: the groups add up to",
+        ),
+        ("/events/unique", "\"missing\":0", "\"missing\":1", "unique sessions: events and missing ones are"),
+        ("group_by=category", "\"units\":1", "\"units\":2", "sales by category: the groups have"),
+        ("/products?", "\"product_id\":\"p-1\"", "\"product_id\":\"p-9\"", "follows b'p-9'"),
+        (
+            "/customers/",
+            "\"place\":\"orders\"",
+            "\"place\":\"ordera\"",
+            "customer: orders and their count in",
+        ),
+        (
+            "/customers/",
+            "\"_end\":true",
+            "\"_end\":null",
+            "customer: a response is not as documented: KeyError",
+        ),
+    ] {
+        let mut command = match program("reads.py") {
+            Ok(command) => command,
+            Err(reason) => return skip(&reason),
+        };
+        let url = damaged(server.address, place, from, to);
+        command.args(["--url", &url, "--ops-url", &ops_url(&server), "--rows", "300"]);
+        fails(command, reason);
+    }
+    server.stop();
+}
+
+#[test]
+fn a_server_whose_memory_grows_with_a_read_is_noticed() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1"]);
+    let mut bytes = 100_000_000_u64;
+    // A page for Prometheus with one megabyte more each time it is read.
+    let memory = pretend(move || {
+        bytes += 1_000_000;
+        format!("process_resident_memory_bytes {bytes}\n")
+    });
+    let mut command = match program("reads.py") {
+        Ok(command) => command,
+        Err(reason) => return skip(&reason),
+    };
+    command.args(["--url", &format!("http://{}", server.address), "--ops-url", &memory, "--rows", "100"]);
+    // Each of the reads samples at least twice.
+    command.args(["--memory-mb", "40"]);
+    fails(command, "clicks parquet took the memory of the server ");
+    server.stop();
 }

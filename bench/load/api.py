@@ -17,6 +17,7 @@ import urllib.parse
 
 # The statuses after which the same request may be sent again.
 RETRIED = (408, 429, 502, 503, 504, 507)
+JSON = {"Content-Type": "application/json"}
 LOST = (http.client.HTTPException, OSError)
 MB = 1_000_000
 

@@ -3,6 +3,7 @@
 import calendar
 import json
 import time
+import zlib
 
 # The times of the rows are in the past for any clock, so no server refuses them as too far ahead.
 START_S = calendar.timegm((2024, 1, 1, 0, 0, 0))
@@ -27,17 +28,19 @@ def items_of(number):
     ]
 
 
-def order_of(run, tenant, number):
-    """Returns a line with an order of the category `load-RUN`. `tenant` is JSON already."""
+def order_of(run, tenant, number, named=None):
+    """Returns a line with an order of the category `load-RUN`. `tenant` is JSON already. The customer depends on the
+    number unless one is named."""
     items = ",".join(
         f'{{"product_id":"p-{product}","category":"load-{run}","quantity":{quantity},'
         f'"unit_price":"{cents // 100}.{cents % 100:02}"}}'
         for product, quantity, cents in items_of(number)
     )
-    customer = number * 2654435761 % 50021
+    customer = number * 2654435761 % 50021 if named is None else zlib.crc32(named.encode())
+    named = named or f"c-{customer}"
     first, last = FIRST[customer % len(FIRST)], LAST[customer % len(LAST)]
     return (
-        f'{{"order_id":"{run}-{number:09}","tenant_id":{tenant},"customer_id":"c-{customer}",'
+        f'{{"order_id":"{run}-{number:09}","tenant_id":{tenant},"customer_id":"{named}",'
         f'"customer_name":"{first} {last}","customer_email":"{first}.{last}.{customer}@example.com",'
         f'"status":"{STATUSES[number % 4]}","currency":"USD","ordered_at":"{time_of(number)}","items":[{items}]}}\n'
     )

@@ -12,11 +12,12 @@ Requires only Python 3.9 or later. Exits with 0 if every check holds, otherwise 
 
 import json
 import sys
-import threading
 import time
 
+import memory
 import rows
 from api import MB, Answer, Api, Failed, arguments, check, count, main, peak_mb, quoted
+from memory import Server
 
 LIMIT_MAX = 100_000
 BULK_ROWS = 2_000
@@ -24,48 +25,6 @@ INGEST_ROWS = 5_000
 # The ids of a stream's rows are the same in every run, so that the rows of an earlier run are used again.
 RUN = "stream"
 NDJSON = {"Accept": "application/x-ndjson"}
-
-
-class Server:
-    """Samples the memory of the server, with its own connection and thread."""
-
-    def __init__(self, args):
-        self.args, self.samples_mb, self.reason = args, [], None
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def run(self):
-        own = type(self.args)(**{**vars(self.args), "url": self.args.ops_url or self.args.url})
-        try:
-            api = Api(own)
-            while True:
-                answer = Answer(api.start("GET", "/metrics"))
-                if answer.status != 200:
-                    self.reason = f"{answer.status} {answer.problem()}"
-                    return
-                lines = answer.body.decode().splitlines()
-                found = [line for line in lines if line.startswith("process_resident_memory_bytes ")]
-                if not found:
-                    self.reason = "/metrics has no process_resident_memory_bytes"
-                    return
-                self.samples_mb.append(float(found[0].split()[1]) / MB)
-                if self.ended.wait(0.05):
-                    return
-        except (Failed, OSError) as error:
-            self.reason = str(error)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
-
-    def __str__(self):
-        if not self.samples_mb:
-            return f"unknown ({self.reason})"
-        return f"{self.samples_mb[0]:.1f} MB before, {max(self.samples_mb):.1f} MB at most"
 
 
 def lines_of(response):
@@ -84,6 +43,8 @@ def lines_of(response):
 
 class Orders:
     """The tenant's orders, newest first. A page has at most 100,000 and ends with a row that counts them."""
+
+    kind = "orders"
 
     def __init__(self, args):
         self.path = f"/api/v1/tenants/{quoted(args.tenant)}/orders/search"
@@ -113,7 +74,7 @@ class Orders:
                     {"Idempotency-Key": key, "Content-Type": "application/x-ndjson"}, waits_for=(409,))
 
     def pages(self, api):
-        """Generates the rows of every page. The last row of a page is its end."""
+        """Generates the lines and rows of every page. The last row of a page is its end."""
         left, cursor = self.args.rows, ""
         while left and cursor is not None:
             limit = min(LIMIT_MAX, left)
@@ -126,7 +87,7 @@ class Orders:
                     end = row
                     continue
                 found += 1
-                yield len(line) + 1, row
+                yield line, row
             check(end is not None, f"the stream ended after {found:,} rows without its _end row")
             check(end["rows"] == found, f"the _end row counts {end['rows']:,} rows, {found:,} arrived")
             left, cursor = left - found, end["next_cursor"]
@@ -140,6 +101,8 @@ class Orders:
 
 class Events:
     """The tenant's events of this program's source, oldest first. The end of the body is the end of the stream."""
+
+    kind = "events"
 
     def __init__(self, args):
         self.path = f"/events?tenant_id={quoted(args.tenant)}&source=load-{RUN}&order=asc"
@@ -162,7 +125,7 @@ class Events:
 
     def pages(self, api):
         for line in lines_of(begin(api, self.path)):
-            yield len(line) + 1, json.loads(line)
+            yield line, json.loads(line)
 
     def key_of(self, row):
         return row["timestamp"], row["event_id"]
@@ -171,44 +134,57 @@ class Events:
         return before <= after
 
 
-def begin(api, path):
-    response = api.start("GET", path, headers=NDJSON)
-    if response.status != 200:
-        answer = Answer(response)
-        raise Failed(f"GET {path}: {answer.status} {answer.problem()}")
-    kind = response.headers["Content-Type"]
-    check(kind.startswith("application/x-ndjson"), f"GET {path}: the content type is {kind}")
+def begin(api, path, headers=NDJSON, expect=200):
+    """Returns a response before its body is read. A server that is busy is asked again."""
+
+    def send():
+        response = api.start("GET", path, headers=headers)
+        return response if response.status == expect else Answer(response)
+
+    response = api.insist(f"GET {path}", send, expect=(expect,))
+    if headers is NDJSON:
+        kind = response.headers["Content-Type"]
+        check(kind.startswith("application/x-ndjson"), f"GET {path}: the content type is {kind}")
     return response
 
 
-def prepare(api, source, args):
+def prepare(api, source, wanted):
     """Writes the rows if there are too few. Returns how many the stream must have."""
     found = source.present(api)
-    if found < args.rows:
+    if found < wanted:
         begun = time.monotonic()
         source.write(api)
-        print(f"written         {args.rows - found:,} {args.kind} in {time.monotonic() - begun:.1f} s", flush=True)
+        print(f"written         {wanted - found:,} {source.kind} in {time.monotonic() - begun:.1f} s", flush=True)
         found = source.present(api)
-        check(found >= args.rows, f"{args.rows:,} {args.kind} were written, {found:,} are there")
+        check(found >= wanted, f"{wanted:,} {source.kind} were written, {found:,} are there")
     return found
+
+
+def read(api, source, note=lambda line, row: None):
+    """Reads a stream to its end and verifies the order of its rows. Returns the number of its rows and bytes, and the
+    seconds until the first row."""
+    begun, first, size, found = time.monotonic(), None, 0, 0
+    # The ids of the rows with the time of the last row. Times are in order, so a repetition is among them.
+    last, ids = None, set()
+    for line, row in source.pages(api):
+        first = first or time.monotonic() - begun
+        size, found = size + len(line) + 1, found + 1
+        at, name = source.key_of(row)
+        check(last is None or source.is_sequence(last, at), f"row {found:,} ({name}, {at}) follows one of {last}")
+        if at != last:
+            last, ids = at, set()
+        check(name not in ids, f"row {found:,} ({name}) is a repetition")
+        ids.add(name)
+        note(line, row)
+    return found, size, first
 
 
 def program(args):
     api, source = Api(args), {"orders": Orders, "events": Events}[args.kind](args)
-    expected = prepare(api, source, args)
+    expected = prepare(api, source, args.rows)
     with Server(args) as server:
-        begun, first, size, found = time.monotonic(), None, 0, 0
-        # The ids of the rows with the time of the last row. Times are in order, so a repetition is among them.
-        last, ids = None, set()
-        for length, row in source.pages(api):
-            first = first or time.monotonic() - begun
-            size, found = size + length, found + 1
-            at, name = source.key_of(row)
-            check(last is None or source.is_sequence(last, at), f"row {found:,} ({name}, {at}) follows one of {last}")
-            if at != last:
-                last, ids = at, set()
-            check(name not in ids, f"row {found:,} ({name}) is a repetition")
-            ids.add(name)
+        begun = time.monotonic()
+        found, size, first = read(api, source)
         seconds = time.monotonic() - begun
     check(found == expected, f"{found:,} rows arrived, {expected:,} are stored")
     print(f"streamed        {found:,} {args.kind} of tenant {args.tenant}, {size / MB:.1f} MB in {seconds:.2f} s:"
@@ -223,6 +199,5 @@ if __name__ == "__main__":
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=count, default=100_000, help="rows to stream (default: %(default)s)")
     parser.add_argument("--kind", choices=("orders", "events"), default="orders", help="(default: %(default)s)")
-    parser.add_argument("--ops-url", default="", metavar="URL",
-                        help="the operators' listener, for the memory of the server (default: that of --url)")
+    memory.add_flag(parser)
     sys.exit(main(program, parser.parse_args()))
