@@ -23,6 +23,7 @@ mod isolation;
 mod keys;
 mod load_programs;
 mod old_folders;
+mod old_sketches;
 mod one_vs_many;
 mod openapi;
 mod operating;

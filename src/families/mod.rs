@@ -24,5 +24,6 @@ pub static FAMILIES: Families = Families {
         "words of customers for any SQLite",
         "retention of every kind of row",
         "retention by tenant",
+        "customers of sums as words",
     ],
 };

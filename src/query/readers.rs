@@ -54,6 +54,8 @@ struct Shared {
     shards: Vec<ReadShard>,
     /// The queues of steps. Shard n uses queue n, modulo their number.
     queues: Vec<StepQueue<ReaderStep>>,
+    /// The number of CPUs that the threads are on.
+    cpus: usize,
     load: Arc<QueryLoad>,
     places: Arc<Shares>,
     heavy: HeavyLine,
@@ -135,6 +137,7 @@ impl Readers {
         let shared = Shared {
             shards,
             queues,
+            cpus: cpus.len(),
             load: Arc::new(QueryLoad::new(places.clone(), waiting)),
             places,
             heavy: HeavyLine::new(),
@@ -179,6 +182,12 @@ impl Readers {
 
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.shared.shards.iter().map(|known| known.shard)
+    }
+
+    /// Returns the number of CPUs that the readers' threads are on.
+    #[must_use]
+    pub fn cpu_count(&self) -> usize {
+        self.shared.cpus
     }
 
     #[must_use]
@@ -235,6 +244,34 @@ impl Readers {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, QueryError> {
+        let shortest =
+            self.shared.queues.iter().min_by_key(|queue| queue.waiting()).ok_or(QueryError::Busy)?;
+        received(self.push_work(shortest, work)?.recv().await)
+    }
+
+    /// Runs pieces of work like [`Readers::compute`], but concurrently: neighbouring pieces go to different queues, whose
+    /// threads are on different CPUs if there are several. Returns the results in order.
+    pub async fn compute_each<T: Send + 'static>(
+        &self,
+        pieces: Vec<impl FnOnce() -> T + Send + 'static>,
+    ) -> Result<Vec<T>, QueryError> {
+        let mut queues: Vec<_> = self.shared.queues.iter().collect();
+        queues.sort_by_key(|queue| queue.waiting());
+        let asked = pieces.into_iter().zip(queues.iter().cycle());
+        let asked =
+            asked.map(|(piece, queue)| self.push_work(queue, piece)).collect::<Result<Vec<_>, _>>()?;
+        let mut results = Vec::with_capacity(asked.len());
+        for answer in asked {
+            results.push(received(answer.recv().await)?);
+        }
+        Ok(results)
+    }
+
+    fn push_work<T: Send + 'static>(
+        &self,
+        queue: &StepQueue<ReaderStep>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Answer<T>, QueryError> {
         let (tell, told) = async_channel::bounded(1);
         let is_query = self.asker.owner != Owner::Server;
         let step = move |_: &mut Connections| {
@@ -242,10 +279,8 @@ impl Readers {
                 let _ = tell.try_send(Ok(work()));
             }
         };
-        let shortest =
-            self.shared.queues.iter().min_by_key(|queue| queue.waiting()).ok_or(QueryError::Busy)?;
-        self.push(shortest, step)?;
-        received(told.recv().await)
+        self.push(queue, step)?;
+        Ok(told)
     }
 
     /// Runs the same step on every shard, concurrently. Returns the answers in shard order.
@@ -276,6 +311,23 @@ mod tests {
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
+
+    #[test]
+    fn pieces_run_at_the_same_time_and_return_in_order() {
+        let readers = Readers::start(vec![ReadShard::alone(0, "a".as_ref()); 2], &[0, 0], 1).unwrap();
+        let (here, there) = (async_channel::bounded::<u32>(1), async_channel::bounded::<u32>(1));
+        // Each piece waits for the other, so one thread alone could not run both.
+        let piece = |number: u32, tell: async_channel::Sender<u32>, told: async_channel::Receiver<u32>| {
+            move || {
+                tell.send_blocking(number).unwrap();
+                (number, told.recv_blocking().unwrap())
+            }
+        };
+        let pieces = vec![piece(1, here.0, there.1), piece(2, there.0, here.1)];
+        assert_eq!(block_on(readers.compute_each(pieces)).unwrap(), [(1, 2), (2, 1)]);
+        let many = (0..9).map(|number| move || number).collect::<Vec<_>>();
+        assert_eq!(block_on(readers.compute_each(many)).unwrap(), (0..9).collect::<Vec<_>>());
+    }
 
     #[test]
     fn work_of_a_query_that_was_dropped_is_skipped_and_that_of_the_server_is_not() {

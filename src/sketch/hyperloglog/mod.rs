@@ -13,6 +13,8 @@ mod registers;
 mod sparse;
 #[cfg(test)]
 mod tests;
+mod union;
+mod words;
 
 use self::registers::Registers;
 use self::sparse::{Entry, Sparse};

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::encoding::varints;
 use super::sparse::Entry;
 use super::*;
 use crate::sketch::error::SketchError;
 use crate::sketch::random::Random;
+use crate::sketch::reader::write_varint;
 
 fn of(seed: u64, count: usize) -> HyperLogLog {
     let mut random = Random::new(seed);
@@ -16,6 +18,14 @@ fn encoded(sketch: &HyperLogLog) -> Vec<u8> {
     let mut bytes = Vec::new();
     sketch.encode(&mut bytes);
     bytes
+}
+
+/// Returns the bytes up to schema version 8, which differ for 512 to 4096 values.
+fn encoded_before(sketch: &HyperLogLog) -> Vec<u8> {
+    match &sketch.0 {
+        State::Sparse(sparse) => varints(&sparse.sorted()),
+        State::Dense(_) => encoded(sketch),
+    }
 }
 
 fn is_sparse(sketch: &HyperLogLog) -> bool {
@@ -98,7 +108,7 @@ fn hash() -> impl Strategy<Value = u64> {
 fn hashes() -> impl Strategy<Value = Vec<u64>> {
     (
         proptest::collection::vec(hash(), 0..60),
-        prop_oneof![Just(0), 0..200_usize, 3_900..4_200_usize],
+        prop_oneof![Just(0), 0..200_usize, 450..1_500_usize, 3_900..4_200_usize],
         any::<u64>(),
     )
         .prop_map(|(mut hashes, more, seed)| {
@@ -128,7 +138,9 @@ proptest! {
         for part in [&b, &a, &c, &a] {
             by_bytes.merge_encoded(&encoded(part)).unwrap();
         }
-        for merged in [left, right, by_bytes] {
+        let parts = [encoded(&c), encoded_before(&b), encoded(&a), encoded_before(&c), encoded(&b)];
+        let together = HyperLogLog::union_of(&parts.each_ref().map(Vec::as_slice)).unwrap();
+        for merged in [left, right, by_bytes, together] {
             prop_assert!(merged == union);
             prop_assert_eq!(merged.estimate(), union.estimate());
             prop_assert_eq!(encoded(&merged), encoded(&union));
@@ -138,9 +150,11 @@ proptest! {
     #[test]
     fn bytes_lead_back_to_the_sketch(hashes in hashes()) {
         let sketch: HyperLogLog = hashes.into_iter().collect();
-        let decoded = HyperLogLog::decode(&encoded(&sketch)).unwrap();
-        prop_assert_eq!(decoded.estimate(), sketch.estimate());
-        prop_assert!(decoded == sketch);
+        for bytes in [encoded(&sketch), encoded_before(&sketch)] {
+            let decoded = HyperLogLog::decode(&bytes).unwrap();
+            prop_assert_eq!(decoded.estimate(), sketch.estimate());
+            prop_assert!(decoded == sketch);
+        }
     }
 
     #[test]
@@ -148,8 +162,12 @@ proptest! {
         hashes in hashes(),
         cut in any::<prop::sample::Index>(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        rubbish in proptest::collection::vec(any::<u8>(), 0..40),
+        mut rubbish in proptest::collection::vec(any::<u8>(), 0..40),
+        kind in 0..5_u8,
     ) {
+        if let (Some(first), 1..) = (rubbish.first_mut(), kind) {
+            *first = kind;
+        }
         let mut bytes = encoded(&hashes.into_iter().collect());
         prop_assert!(HyperLogLog::decode(&bytes[..cut.index(bytes.len())]).is_err(), "cut");
         for (at, byte) in changes {
@@ -162,6 +180,9 @@ proptest! {
                 Ok(()) => prop_assert!(sketch.estimate() >= 99.9),
                 Err(_) => prop_assert!(sketch == of(7, 100), "merged in part"),
             }
+            let full = encoded(&of(8, 5_000));
+            let union = HyperLogLog::union_of(&[&full, bytes]);
+            prop_assert_eq!(union.is_ok(), HyperLogLog::decode(bytes).is_ok());
             if let Ok(decoded) = HyperLogLog::decode(bytes) {
                 prop_assert!(decoded.estimate() >= 0.0);
                 let again = HyperLogLog::decode(&encoded(&decoded));
@@ -184,6 +205,27 @@ fn bytes_that_no_sketch_has_are_refused_by_name() {
     assert!(matches!(is(&[1, 1, 0, 0]), Damaged(_)), "rank 0 at prefix 0");
     assert!(matches!(is(&[1, 1, 0, 41]), Damaged(_)), "rank 41");
     assert!(matches!(is(&[1, 1, 0x80, 0x80, 0x80, 0x10, 1]), Damaged(_)), "prefix 2^25");
+    assert_eq!(is(&[4]), Truncated);
+    assert_eq!(is(&[4, 0, 7]), Trailing(1));
+    assert_eq!(is(&[4, 2, 5, 0, 5]), Truncated, "half a word");
+    assert_eq!(is(&[4, 1, 0, 0]), Truncated, "prefix 0 without a rank");
+    assert_eq!(is(&[4, 1, 5, 0, 1]), Trailing(1), "prefix 5 with a rank");
+    for rank in [0, 41] {
+        assert!(matches!(is(&[4, 1, 0, 0, rank]), Damaged(_)), "rank {rank}");
+    }
+    assert!(matches!(is(&[4, 0x81, 0x24]), Damaged(_)), "4609 words");
+    let words = |count: usize, word: u16| {
+        let mut bytes = vec![4];
+        write_varint(count as u64, &mut bytes);
+        bytes.extend([word.to_le_bytes()].repeat(count).concat());
+        bytes
+    };
+    assert!(HyperLogLog::decode(&words(4_096, 0)[..]).is_err(), "prefixes 0 and 2048 need a rank");
+    assert!(HyperLogLog::decode(&words(4_096, 1)[..]).is_ok());
+    assert!(matches!(is(&words(4_097, 1)), Damaged(_)), "4097 entries");
+    assert!(HyperLogLog::decode(&words(512, 0xFFFF)).is_ok_and(|sketch| sketch.is_empty()));
+    assert!(matches!(is(&words(513, 0xFFFF)), Damaged(_)), "it advances beyond 2^25");
+    assert!(matches!(is(&words(513, 0xFFFE)), Damaged(_)), "prefix 2^25 and more");
     let mut dense = encoded(&of(1, 5_000));
     dense[1..].fill(0xFF);
     assert!(matches!(is(&dense), Damaged(_)), "registers of 63");
@@ -220,4 +262,105 @@ fn a_union_is_what_merging_one_by_one_gives() {
         assert_eq!(union.estimate(), expected.estimate());
     }
     assert!(HyperLogLog::union_of(&[&[9]]).is_err());
+}
+
+/// Returns the union as a set of prefixes, each with its highest rank.
+fn by_prefix(parts: &[HyperLogLog]) -> HyperLogLog {
+    let is_dense = parts.iter().any(|part| !is_sparse(part));
+    let mut ranks = std::collections::BTreeMap::new();
+    let mut registers = Registers::new();
+    for part in parts {
+        match &part.0 {
+            State::Sparse(sparse) => sparse.entries().for_each(|entry| {
+                let rank = ranks.entry(entry.prefix()).or_insert(0);
+                *rank = entry.rank().max(*rank);
+            }),
+            State::Dense(more) => registers.merge(more),
+        }
+    }
+    let entries = ranks.into_iter().map(|(prefix, rank)| Entry::new(prefix, rank));
+    if is_dense || entries.len() > SPARSE_MAX {
+        entries.for_each(|entry| registers.insert(entry));
+        HyperLogLog(State::Dense(registers))
+    } else {
+        HyperLogLog(State::Sparse(Sparse::of(entries.collect())))
+    }
+}
+
+#[track_caller]
+fn check_union(name: &str, parts: &[HyperLogLog]) {
+    let expected = by_prefix(parts);
+    let (before, now): (Vec<_>, Vec<_>) =
+        parts.iter().map(|part| (encoded_before(part), encoded(part))).unzip();
+    let mut mixed = before.clone();
+    mixed.iter_mut().zip(&now).step_by(2).for_each(|(mixed, now)| mixed.clone_from(now));
+    for (form, bytes) in [("before", before), ("now", now), ("mixed", mixed)] {
+        let bytes: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        let union = HyperLogLog::union_of(&bytes).unwrap();
+        assert!(union == expected, "{name}, {form}");
+        assert_eq!(union.estimate(), expected.estimate(), "{name}, {form}");
+        assert_eq!(encoded(&union), encoded(&expected), "{name}, {form}");
+    }
+}
+
+/// Returns a sketch of entries at these prefixes.
+fn of_prefixes(prefixes: impl Iterator<Item = u32>) -> HyperLogLog {
+    let entry = |prefix: u32| Entry::new(prefix, u32::from(Entry::needs_rank(prefix)) * (prefix % 40 + 1));
+    HyperLogLog(State::Sparse(Sparse::of(prefixes.map(entry).collect())))
+}
+
+#[test]
+fn both_forms_of_the_bytes_have_the_same_union() {
+    let random = |sizes: &[usize]| -> Vec<HyperLogLog> {
+        (1..).zip(sizes).map(|(seed, size)| of(seed, *size)).collect()
+    };
+    for sizes in [
+        &[0, 0][..],
+        &[1],
+        &[511, 512, 513],
+        &[4_096, 1],
+        &[4_096, 4_096],
+        &[4_096, 4_096, 1],
+        &[1_024; 8],
+        &[1_070; 8],
+        &[1_030; 4],
+        &[520; 8],
+        &[5_000, 700, 40],
+        &[2_000, 3_000, 6_000],
+        &[30; 300],
+    ] {
+        check_union(&format!("{sizes:?}"), &random(sizes));
+    }
+    // The same values in every part: many entries in total, and few different ones.
+    check_union("equal", &vec![of(1, 1_500); 8]);
+    check_union("nearly dense", &[&vec![of(1, 4_090); 4][..], &[of(2, 6)]].concat());
+    check_union("just dense", &[&vec![of(1, 4_090); 4][..], &[of(2, 7)]].concat());
+    // More than 4096 values set fewer registers than that.
+    check_union("4500 values", &[of(1, 2_250), of(2, 2_250), of(1, 2_250), of(2, 2_250)]);
+    check_union("one register after the other", &[0, 4_000, 8_000].map(|at| of_prefixes(at..at + 4_000)));
+    check_union(
+        "every register",
+        &(0..4).map(|part| of_prefixes((0..4_096).map(|at| (at * 4 + part) << 11))).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn distances_of_any_length_are_words() {
+    let last = Entry::PREFIX_MAX as u32;
+    for distance in [65_534, 65_535, 65_536, 131_069, 131_070, 131_071, 1 << 24] {
+        let near = (0..600).map(|at| at * 3);
+        let prefixes = near.chain([1_797 + distance, 1_797 + distance + 1, last - 1, last]);
+        let sketch = of_prefixes(prefixes);
+        let bytes = encoded(&sketch);
+        assert_eq!(bytes[0], 4);
+        assert!(HyperLogLog::decode(&bytes) == Ok(sketch), "{distance}");
+    }
+    // Each skip ends at a prefix whose entry has a rank.
+    let skips = of_prefixes((0..512).map(|at| at * 65_536));
+    assert!(HyperLogLog::decode(&encoded(&skips)) == Ok(skips.clone()));
+    assert_eq!(encoded(&skips).len(), 3 + 2 * (512 + 511) + 512);
+    for (values, kind) in [(511, 1), (512, 4), (4_096, 4), (4_097, 2)] {
+        let sketch = of(1, values);
+        assert_eq!((encoded(&sketch)[0], is_sparse(&sketch)), (kind, kind != 2), "{values}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The value at a quantile, interpolated between centroids.
 
-use super::TDigest;
+use super::{Centroid, TDigest};
 
 /// A point of the inverse distribution function.
 #[derive(Clone, Copy)]
@@ -10,6 +10,21 @@ struct InverseCdfPoint {
 }
 
 impl InverseCdfPoint {
+    /// Returns the knot at which a centroid begins to matter, behind `before` values: its only value, or its middle.
+    fn before(centroid: &Centroid, before: u64) -> InverseCdfPoint {
+        let (from, end) = (before as f64, (before + centroid.weight) as f64);
+        let rank = if centroid.weight == 1 { from } else { (from + end) / 2.0 };
+        InverseCdfPoint { rank, value: centroid.mean }
+    }
+
+    /// Returns the last knot of the centroid.
+    fn behind(centroid: &Centroid, before: u64) -> InverseCdfPoint {
+        match centroid.weight {
+            1 => InverseCdfPoint { rank: (before + 1) as f64, value: centroid.mean },
+            _ => InverseCdfPoint::before(centroid, before),
+        }
+    }
+
     /// Returns the value at a rank between two knots.
     fn towards(self, other: InverseCdfPoint, rank: f64) -> f64 {
         let width = other.rank - self.rank;
@@ -43,27 +58,32 @@ impl TDigest {
         if rank > self.count as f64 - 1.0 {
             return Some(self.max);
         }
-        let mut last = InverseCdfPoint { rank: 1.0, value: self.min };
+        // Centroids that end below the rank only matter as the last knot.
+        let least_end = rank.ceil() as u64;
         let mut before = 0;
-        for centroid in &self.centroids {
+        let reaches = |centroid: &Centroid| {
+            let is_below = before + centroid.weight < least_end;
+            before += u64::from(is_below) * centroid.weight;
+            !is_below
+        };
+        let reached = self.centroids.iter().position(reaches).unwrap_or(self.centroids.len());
+        let (below, centroids) = self.centroids.split_at(reached);
+        let mut last = match below.last() {
+            Some(centroid) => InverseCdfPoint::behind(centroid, before - centroid.weight),
+            None => InverseCdfPoint { rank: 1.0, value: self.min },
+        };
+        for centroid in centroids {
             let single = centroid.weight == 1;
-            let from = before as f64;
-            before += centroid.weight;
-            let knot = match single {
-                true => InverseCdfPoint { rank: from, value: centroid.mean },
-                false => InverseCdfPoint { rank: (from + before as f64) / 2.0, value: centroid.mean },
-            };
+            let knot = InverseCdfPoint::before(centroid, before);
             // Between two single values there is a step, not a line.
             if rank <= knot.rank && last.rank < knot.rank {
                 return Some(last.towards(knot, rank));
             }
-            if single && rank <= before as f64 {
+            if single && rank <= (before + 1) as f64 {
                 return Some(centroid.mean);
             }
-            last = match single {
-                true => InverseCdfPoint { rank: before as f64, value: centroid.mean },
-                false => knot,
-            };
+            last = InverseCdfPoint::behind(centroid, before);
+            before += centroid.weight;
         }
         let end = InverseCdfPoint { rank: self.count as f64 - 1.0, value: self.max };
         Some(last.towards(end, rank))

@@ -318,3 +318,49 @@ proptest! {
 }
 
 const KIND_OF_DIGEST: u8 = 3;
+
+/// Returns the value at a rank by a walk over all knots.
+fn by_walk(digest: &TDigest, rank: f64) -> f64 {
+    let (mut last, mut before) = ((1.0, digest.min), 0);
+    let towards = |from: (f64, f64), to: (f64, f64)| {
+        let part = ((rank - from.0) / (to.0 - from.0)).clamp(0.0, 1.0);
+        if to.0 <= from.0 { to.1 } else { (from.1 + (to.1 - from.1) * part).min(to.1) }
+    };
+    for Centroid { mean, weight } in &digest.centroids {
+        let (from, single) = (before as f64, *weight == 1);
+        before += weight;
+        let end = before as f64;
+        let knot = (if single { from } else { (from + end) / 2.0 }, *mean);
+        if rank <= knot.0 && last.0 < knot.0 {
+            return towards(last, knot);
+        }
+        if single && rank <= end {
+            return *mean;
+        }
+        last = (if single { end } else { knot.0 }, *mean);
+    }
+    towards(last, (digest.count as f64 - 1.0, digest.max))
+}
+
+#[test]
+fn a_quantile_is_that_of_a_walk_over_all_centroids() {
+    let mut random = Random::new(3);
+    for values in [2, 3, 5, 199, 700, 2_000, 30_000] {
+        let parts = (0..3).map(|part| {
+            let value =
+                |random: &mut Random| (random.unit() * 400.0).exp2().min(1e9).round() + f64::from(part);
+            encoded(&mut of(&(0..values).map(|_| value(&mut random)).collect::<Vec<_>>()))
+        });
+        let mut digest = TDigest::default();
+        parts.collect::<Vec<_>>().iter().for_each(|part| digest.merge_encoded(part).unwrap());
+        let count = digest.count() as f64;
+        for step in 0..=1_000 {
+            let q = f64::from(step) / 1_000.0;
+            let found = digest.quantile(q).unwrap();
+            let rank = q * count;
+            if rank > 1.0 && rank <= count - 1.0 {
+                assert_eq!(found, by_walk(&digest, rank), "{values} values at {q}");
+            }
+        }
+    }
+}
