@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection without I/O: bytes in, requests out. The requests do not depend on how the bytes are split.
 
-use super::{Chunked, Framing, Head, Refusal, chunked, head};
+use super::{Chunked, Framing, Head, KnownHead, Refusal, chunked, head};
 
 /// The caller's decision about a head, before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +62,15 @@ impl Connection {
     }
 
     /// Examines the unconsumed bytes of the connection, `buffer[..*filled]`. Moves chunked payload together in place,
-    /// which may reduce `filled`.
+    /// which may reduce `filled`. The result does not depend on which head is `known`.
     pub fn next<'b>(
         &mut self,
+        known: &mut KnownHead,
         buffer: &'b mut [u8],
         filled: &mut usize,
         wanted: impl FnOnce(&Head<'_>) -> Wanted,
     ) -> Next<'b> {
-        match self.advance(buffer, filled, wanted) {
+        match self.advance(known, buffer, filled, wanted) {
             Ok(Progress::More { send_continue }) => Next::More { send_continue },
             Ok(Progress::Skip(bytes)) => Next::Skip(bytes),
             Ok(Progress::HandOver) => Next::HandOver,
@@ -91,6 +92,7 @@ impl Connection {
 
     fn advance(
         &mut self,
+        known: &mut KnownHead,
         buffer: &mut [u8],
         filled: &mut usize,
         wanted: impl FnOnce(&Head<'_>) -> Wanted,
@@ -99,21 +101,39 @@ impl Connection {
         let mut places = None;
         if let State::Head { seen } = self.state {
             let bytes = &buffer[..*filled];
-            let skip = head::empty_lines(bytes);
-            if skip > 0 {
-                return Ok(Progress::Skip(skip));
-            }
-            let Some(head_bytes) = head::find_end(bytes, seen as usize)? else {
-                // The last byte is examined again: its meaning depends on the byte after a line feed.
-                self.state = State::Head { seen: bytes.len().saturating_sub(1) as u32 };
-                return Ok(Progress::More { send_continue: false });
+            let head_bytes = match known.find(bytes) {
+                Some((head_bytes, found)) => {
+                    places = Some(found);
+                    head_bytes
+                }
+                None => {
+                    let skip = head::empty_lines(bytes);
+                    if skip > 0 {
+                        return Ok(Progress::Skip(skip));
+                    }
+                    let Some(head_bytes) = head::find_end(bytes, seen as usize)? else {
+                        // The last byte is examined again: its meaning depends on the byte after a line feed.
+                        self.state = State::Head { seen: bytes.len().saturating_sub(1) as u32 };
+                        return Ok(Progress::More { send_continue: false });
+                    };
+                    head_bytes
+                }
             };
-            let head = head::parse(&bytes[..head_bytes])?;
+            let bytes = &bytes[..head_bytes];
+            let head = match &places {
+                Some(places) => places.head(bytes),
+                None => {
+                    let head = head::parse(bytes)?;
+                    let found = head.places(bytes);
+                    known.keep(&head, bytes, &found);
+                    places = Some(found);
+                    head
+                }
+            };
             let Wanted::Here { body_bytes_max } = wanted(&head) else {
                 self.state = State::default();
                 return Ok(Progress::HandOver);
             };
-            places = Some(head.places(bytes));
             let head_bytes = head_bytes as u32;
             send_continue = head.expects_continue;
             self.state = match head.framing {
@@ -189,6 +209,10 @@ mod tests {
 
     /// Returns all requests of a connection whose `input` is fed in pieces that end at `cuts`.
     fn requests(input: &[u8], cuts: &[usize]) -> (Vec<Seen>, usize) {
+        requests_knowing(&mut KnownHead::default(), input, cuts)
+    }
+
+    fn requests_knowing(known: &mut KnownHead, input: &[u8], cuts: &[usize]) -> (Vec<Seen>, usize) {
         let mut connection = Connection::default();
         let (mut buffer, mut filled, mut seen, mut continues) = (vec![0; input.len() + 1], 0, Vec::new(), 0);
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
@@ -204,7 +228,7 @@ mod tests {
                     "/elsewhere" => Wanted::Elsewhere,
                     _ => Wanted::Here { body_bytes_max: BODY_MAX },
                 };
-                let drop = match connection.next(&mut buffer, &mut filled, wanted) {
+                let drop = match connection.next(known, &mut buffer, &mut filled, wanted) {
                     Next::More { send_continue } => {
                         continues += usize::from(send_continue);
                         break;
@@ -272,6 +296,11 @@ mod tests {
         ) {
             let input = parts.concat();
             let (whole, _) = requests(&input, &[]);
+            // Each call of the parser knows another head, or the one that it parsed before.
+            let mut known = KnownHead::default();
+            requests_knowing(&mut known, &parts[0], &[]);
+            prop_assert_eq!(&whole, &requests_knowing(&mut known, &input, &cuts).0);
+            prop_assert_eq!(&whole, &requests_knowing(&mut known, &input, &[]).0);
             let (split, _) = requests(&input, &cuts);
             prop_assert_eq!(&whole, &split);
             let every: Vec<usize> = (0..input.len()).collect();

@@ -125,6 +125,27 @@ impl<'b> Head<'b> {
 }
 
 impl Places {
+    /// Returns the places in a head that has other digits of `Content-Length`: `count` of them instead of those at
+    /// `start..end`.
+    pub(super) fn with_length(&self, length: u64, (start, end): (usize, usize), count: usize) -> Places {
+        let moved = |at: u32| match at as usize {
+            at if at >= end => (at - (end - start) + count) as u32,
+            _ => at,
+        };
+        let place = |(start, end): (u32, u32)| (moved(start), moved(end));
+        Places {
+            path: place(self.path),
+            query: self.query.map(place),
+            framing: Framing::Length(length),
+            request_id: self.request_id.map(place),
+            credential: match self.credential {
+                KeyPlace::Key(key) => KeyPlace::Key(place(key)),
+                other => other,
+            },
+            ..*self
+        }
+    }
+
     /// Returns the head, from the same bytes.
     pub(super) fn head<'b>(&self, bytes: &'b [u8]) -> Head<'b> {
         let text = |(start, end): (u32, u32)| {
@@ -376,7 +397,7 @@ impl<'b> Fields<'b> {
 
 /// Parses `1*DIGIT`, and nothing that only a lenient parser would accept: no sign, space, comma or overflow. The
 /// limit is 63 bits, because other programs give the top of the range another meaning.
-fn decimal(text: &[u8]) -> Option<u64> {
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -13,6 +13,7 @@ mod connection;
 mod credential;
 mod gate;
 mod head;
+mod known;
 mod refusal;
 mod request_id;
 
@@ -24,6 +25,7 @@ pub use connection::{Connection, Next, Wanted};
 pub use credential::Credential;
 pub use gate::{Gate, Passed, REFUSED_PATH};
 pub use head::{Framing, Head, Method, peek};
+pub use known::KnownHead;
 pub use refusal::Refusal;
 pub use request_id::{RequestIds, taken_over};
 

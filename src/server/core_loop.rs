@@ -32,7 +32,8 @@ use crate::cores::mailbox;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
 use crate::http::{
-    Cors, Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
+    Cors, Framing, Head, KnownHead, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max,
+    write_answer,
 };
 use crate::ingest::{Appended, Intake, Pressure, Refused};
 use crate::lane::{HandedOver, Handler, answer_from_memory};
@@ -188,6 +189,8 @@ pub(super) struct CoreLoop {
     again: Vec<Key>,
     held: VecDeque<Held>,
     overdue: Vec<Key>,
+    /// The head that any connection sent last.
+    known_head: KnownHead,
     latency: Latency,
     now_us: u64,
     unix_us: i64,
@@ -244,6 +247,7 @@ impl CoreLoop {
             again: Vec::new(),
             held: VecDeque::new(),
             overdue: Vec::new(),
+            known_head: KnownHead::default(),
             latency: Latency::default(),
             now_us: 0,
             unix_us: 0,

@@ -184,7 +184,7 @@ impl CoreLoop {
             }
             let mut left = filled - start;
             let mut found = None;
-            let next = parser.next(&mut buffer[start..filled], &mut left, |head| {
+            let next = parser.next(&mut self.known_head, &mut buffer[start..filled], &mut left, |head| {
                 wanted(found.insert(find(head)), head, event_bytes_max)
             });
             // The parser joins chunks in place, which moves the bytes after them towards the start of the buffer.
