@@ -2,9 +2,9 @@
 //!
 //! The first byte is the number of cuts, and the next two bytes of each cut are its position. The rest is what a peer
 //! sends. However this input is cut, the same requests result. The gate passes exactly the bytes that the connection
-//! consumes. Both refuse the same input for the same reason.
+//! consumes. Both refuse the same input for the same reason, whichever head the connection knows.
 
-use firehose::http::{Connection, Gate, Next, Passed, Refusal, Wanted};
+use firehose::http::{Connection, Gate, KnownHead, Next, Passed, Refusal, Wanted};
 
 /// So large that only the gate's own rules decide, because the gate has no limit for a body.
 const BODY_BYTES_MAX: usize = usize::MAX >> 1;
@@ -19,7 +19,7 @@ struct Seen {
 }
 
 /// Feeds `input` to a connection in pieces that end at `cuts`.
-fn through_connection(input: &[u8], cuts: &[usize]) -> Seen {
+fn through_connection(known: &mut KnownHead, input: &[u8], cuts: &[usize]) -> Seen {
     let (mut connection, mut seen) = (Connection::default(), Seen::default());
     let (mut buffer, mut filled, mut start) = (vec![0; input.len()], 0, 0);
     for &end in cuts {
@@ -28,7 +28,7 @@ fn through_connection(input: &[u8], cuts: &[usize]) -> Seen {
         start = end;
         while filled > 0 {
             let here = Wanted::Here { body_bytes_max: BODY_BYTES_MAX };
-            let drop = match connection.next(&mut buffer, &mut filled, |_| here) {
+            let drop = match connection.next(known, &mut buffer, &mut filled, |_| here) {
                 Next::More { .. } => break,
                 Next::Skip(bytes) => bytes,
                 Next::Request { head, body, consumed } => {
@@ -85,8 +85,11 @@ pub(crate) fn check(data: &[u8]) {
     cuts.push(input.len());
     cuts.sort_unstable();
 
-    let whole = through_connection(input, &[input.len()]);
-    assert_eq!(whole, through_connection(input, &cuts));
+    // The heads that one reading knows are those of the readings before.
+    let mut known = KnownHead::default();
+    let whole = through_connection(&mut KnownHead::default(), input, &[input.len()]);
+    assert_eq!(whole, through_connection(&mut known, input, &cuts));
+    assert_eq!(whole, through_connection(&mut known, input, &cuts));
     let (passed, refusal, in_body) = through_gate(input, &[input.len()]);
     let (passed_cut, refusal_cut, _) = through_gate(input, &cuts);
     assert_eq!((refusal, whole.refusal), (refusal_cut, refusal));
@@ -94,7 +97,7 @@ pub(crate) fn check(data: &[u8]) {
         assert_eq!((passed, in_body), (passed_cut, whole.in_body));
     }
     // The connection reads the bytes that passed as the same requests, with nothing of a further one.
-    let again = through_connection(&input[..passed], &[passed]);
+    let again = through_connection(&mut known, &input[..passed], &[passed]);
     assert_eq!(again.requests, whole.requests);
     assert_eq!(again.refusal, None);
 }
