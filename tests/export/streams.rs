@@ -565,3 +565,50 @@ fn an_export_that_loses_rows_to_the_retention_of_its_tenant_fails_and_says_so() 
     }
     server.stop();
 }
+
+/// Clients send `null` for what they leave out.
+#[test]
+fn a_null_counts_as_absent_and_the_rows_of_clicks_may_be_named() {
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let orders = json!({
+        "from": null, "to": null, "start_date": null, "end_date": null, "tz": null, "order_id": null, "customer_id": null,
+        "product_id": null, "category": null, "min_price": null, "max_price": null, "currency": null, "status": null,
+        "min_total": null, "max_total": null, "q": null,
+    });
+    let events = json!({"from": null, "source": null, "event_type": null});
+    let clicks = json!({"to": null, "user_id": null});
+    for (tenant, rows, filters) in [
+        ("t", "orders", orders.clone()),
+        ("t", "items", orders),
+        ("t", "events", events),
+        ("", "clicks", clicks),
+    ] {
+        let said = |members: Value| {
+            let mut wish = json!({"format": "csv", "rows": rows});
+            wish.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+            let export = begin(&server, tenant, &wish);
+            let members = ["rows", "format", "compression", "filters", "fields", "rows_are"];
+            members.map(|name| export[name].clone())
+        };
+        let absent = said(json!({}));
+        assert_eq!(said(json!({"filters": null, "fields": null, "compression": null})), absent, "{rows}");
+        assert_eq!(said(json!({"filters": filters})), absent, "{rows}");
+    }
+    let said = |tenant: &str, rows: Value| {
+        let answer =
+            server.client().ask("POST", &path(tenant), &json!({"format": "csv", "rows": rows}).to_string());
+        answer.expect("an answer")
+    };
+    assert_eq!((said("t", Value::Null).status, said("", Value::Null).status), (201, 201));
+    for (tenant, rows) in [("", "orders"), ("", "events"), ("t", "clicks")] {
+        let refused = problem(&said(tenant, json!(rows)), 422, "invalid-export");
+        assert_eq!(refused["errors"][0]["pointer"], "/rows", "{refused}");
+    }
+    // It is not a value, however: no format, and no element of a list.
+    for wish in [json!({"format": null}), json!({"format": "csv", "filters": {"status": [null]}})] {
+        let answer = server.client().ask("POST", &path("t"), &wish.to_string()).expect("an answer");
+        problem(&answer, 422, "invalid-export");
+    }
+    server.stop();
+}
