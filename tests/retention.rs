@@ -343,8 +343,8 @@ fn a_deleted_order_hides_its_own_day_alone() {
     verify(&folder);
 }
 
-/// A day of another zone may be a part of a complete day (UTC) and of an incomplete one. It is incomplete, but its sales
-/// are not all hidden.
+/// A day of another zone may be a part of a complete day (UTC) and of an incomplete one. It is incomplete, but its
+/// sales are not all hidden.
 #[test]
 fn a_refusal_in_another_zone_does_not_deny_the_sales_of_complete_days() {
     let folder = Folder::new();

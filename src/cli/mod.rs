@@ -72,8 +72,8 @@ pub enum Command {
     /// Checks every shard (SQLite's integrity check and a recount) and the checksum of every journal record.
     ///
     /// Exits with 1 if something is damaged or, with the verdict "not checked" and its reason, could not be checked.
-    /// Read-only; if there is no space next to a shard, what it sorts is in SQLITE_TMPDIR or TMPDIR. It takes minutes per
-    /// gigabyte on a slow disk.
+    /// Read-only; if there is no space next to a shard, what it sorts is in SQLITE_TMPDIR or TMPDIR. It takes minutes
+    /// per gigabyte on a slow disk.
     Verify {
         #[command(flatten)]
         folder: FolderArgs,

@@ -55,8 +55,8 @@ pub enum ShardError {
 }
 
 impl ShardError {
-    /// Returns `true` if the file does not have what it must have. Otherwise, nothing is known of its content: a lock, a
-    /// full disk or another program's version prevented the operation.
+    /// Returns `true` if the file does not have what it must have. Otherwise, nothing is known of its content: a lock,
+    /// a full disk or another version of the program prevented the operation.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {

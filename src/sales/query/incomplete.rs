@@ -126,8 +126,8 @@ impl Incomplete {
         if query.group_by.is_named() && !hidden {
             return Ok(None);
         }
-        // Every group by time that is left out has sales. In another zone, it may consist of the end of an incomplete day
-        // and of the beginning of a complete one.
+        // Every group by time that is left out has sales. In another zone, it may consist of the end of an incomplete
+        // day and of the beginning of a complete one.
         let groups = match query.group_by {
             GroupBy::Hour => "hour",
             GroupBy::Day | GroupBy::Product | GroupBy::Category => "day",
