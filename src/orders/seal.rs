@@ -92,6 +92,8 @@ impl OrderStore {
                     took: Duration::from_micros(clock::monotonic_us() - building.started_us),
                 };
                 self.building = None;
+                // The partition's customers are in its list now, and leave with it.
+                self.unlisted = None;
                 Ok(Some(built))
             }
             Err(error) => {

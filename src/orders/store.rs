@@ -58,6 +58,21 @@ impl OrderStore {
         })
     }
 
+    /// Returns `true` if the customers of partitions without lists are known, for tests.
+    #[cfg(test)]
+    pub(crate) fn knows_unlisted(&self) -> bool {
+        self.unlisted.is_some()
+    }
+
+    /// Makes the lists of the next partition without waiting for other upkeep, for tests.
+    #[cfg(test)]
+    pub(crate) fn seal_next(&mut self, connection: &mut Connection, path: &std::path::Path) {
+        while self.seal(connection, path, Duration::from_secs(1)).unwrap().is_none() {
+            // A sort for a shard of another test.
+            crate::base::clock::pause(Duration::from_micros(100));
+        }
+    }
+
     /// Shortens the runs of ids, for tests.
     #[cfg(test)]
     pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {

@@ -52,6 +52,11 @@ pub(super) fn order() -> impl Strategy<Value = Order> {
 }
 
 impl Order {
+    /// Returns a paid order of one item.
+    pub(super) fn of(tenant: u8, id: u8, customer: u8) -> Order {
+        Order { tenant, id, customer, name: 0, status: 2, hour: 0, yen: false, items: vec![(0, 0, 1)] }
+    }
+
     pub(super) fn ordered_at_us(&self) -> i64 {
         i64::from(self.hour) * 1_800_000_000
     }
@@ -484,16 +489,7 @@ fn a_finished_ingest_is_found_until_it_expires() {
 fn a_line_that_comes_again_is_its_ingests_own_until_the_key_expires() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = super::open(dir.path());
-    let order = Order {
-        tenant: 0,
-        id: 1,
-        customer: 0,
-        name: 0,
-        status: 2,
-        hour: 0,
-        yen: false,
-        items: vec![(0, 0, 1)],
-    };
+    let order = Order::of(0, 1, 0);
     let mut applied = 0;
     let mut come = |received_us: i64| {
         let mut bytes = order.record((7, 1));

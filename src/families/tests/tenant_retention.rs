@@ -19,7 +19,9 @@ use crate::events::{EVENTS, EventStore, SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
 use crate::orders::{ORDERS, OrderStore};
 use crate::prices::{PRICE_EVENT, PriceEventRow, PriceRow};
-use crate::shard::{Outcome, Shard, ShardOptions, TenantKeep, TenantKeeps, open_reader, verify_aggregates};
+use crate::shard::{
+    Outcome, Shard, ShardOptions, SortPermit, TenantKeep, TenantKeeps, open_reader, verify_aggregates,
+};
 use crate::stock::{STOCK, StockChange, StockRow, verify_stock};
 use crate::tenants::Retention;
 
@@ -241,6 +243,61 @@ proptest! {
     ) {
         run(steps, true);
     }
+}
+
+/// While orders of one partition leave, the next one gets its lists. A customer who was known to be in a partition without
+/// lists leaves with the last order nevertheless.
+#[test]
+fn a_customer_leaves_with_a_partition_that_was_listed_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ShardOptions {
+        partition_rows_max_of: vec![(&ORDERS, 9)],
+        tenant_keeps: keeps(&[("tenant 0", "orders", DAY)]),
+        ..options()
+    };
+    let mut shard = super::reopen(dir.path(), &options);
+    let mut oracle = Oracle::default();
+    let mut store = |shard: &mut Shard, orders: &[Order]| {
+        let lane = oracle.model.lane(orders, 0);
+        assert_eq!(apply(shard, &lane).unwrap(), oracle.take(orders));
+    };
+    // The last order of each partition is another tenant's, so that no partition is dropped as a whole.
+    let orders = |first: u8, customer: u8| -> Vec<Order> {
+        (first..first + 9).map(|id| Order::of(u8::from(id == first + 8), id, customer)).collect()
+    };
+    store(&mut shard, &orders(0, 1));
+    // The partition is sealed by the order that follows.
+    store(&mut shard, &[Order::of(1, 19, 4)]);
+    settle(&mut shard);
+    let held = loop {
+        match SortPermit::acquire() {
+            Some(permit) => break permit,
+            // A sort for a shard of another test.
+            None => clock::pause(Duration::from_micros(100)),
+        }
+    };
+    store(&mut shard, &orders(9, 2));
+    store(&mut shard, &[Order::of(1, 18, 3)]);
+    age(&mut shard, "sales_order", 2, "2024-01-01T00:00:00Z");
+    let left = "SELECT count(*) FROM sales_order o JOIN tenant_row t ON t.id = o.tenant \
+                WHERE t.tenant_id = 'tenant 0'";
+    while number(&mut shard, left) == 16 {
+        shard.upkeep(Duration::ZERO).unwrap();
+    }
+    assert!(shard.store_mut::<OrderStore>().unwrap().0.knows_unlisted());
+    let indexed = "SELECT count(*) FROM partition WHERE stream = 'sales_order' AND indexed_at IS NOT NULL";
+    assert_eq!((number(&mut shard, indexed), number(&mut shard, left) > 8), (1, true));
+    drop(held);
+    let path = shard.path().to_owned();
+    let (store, connection, _) = shard.store_mut::<OrderStore>().unwrap();
+    store.seal_next(connection, &path);
+    assert_eq!((number(&mut shard, indexed), number(&mut shard, left) > 8), (2, true));
+    settle(&mut shard);
+    assert_eq!(number(&mut shard, left), 0);
+    let orphans = "SELECT count(*) FROM customer_row c WHERE NOT EXISTS \
+                   (SELECT 1 FROM sales_order o WHERE o.customer = c.id)";
+    assert_eq!(number(&mut shard, orphans), 0);
+    check(&shard);
 }
 
 fn event(sequence: u64, tenant: &str, id: &str) -> (Sequence, u8, Vec<u8>) {
