@@ -573,8 +573,8 @@ fn a_null_counts_as_absent_and_the_rows_of_clicks_may_be_named() {
     let server = folder.serve(&[]);
     let orders = json!({
         "from": null, "to": null, "start_date": null, "end_date": null, "tz": null, "order_id": null,
-        "customer_id": null, "product_id": null, "category": null, "min_price": null, "max_price": null, "currency": null, "status": null,
-        "min_total": null, "max_total": null, "q": null,
+        "customer_id": null, "product_id": null, "category": null, "min_price": null, "max_price": null, "currency": null,
+        "status": null, "min_total": null, "max_total": null, "q": null,
     });
     let events = json!({"from": null, "source": null, "event_type": null});
     let clicks = json!({"to": null, "user_id": null});
