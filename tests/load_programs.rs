@@ -136,6 +136,25 @@ fn every_stream_and_export_is_read_whole_and_customers_are_erased() {
 }
 
 #[test]
+fn reads_use_the_rows_of_an_earlier_run_also_after_an_erasure() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--ops-listen", "127.0.0.1:0"]);
+    for is_first in [true, false] {
+        let mut command = match program("reads.py") {
+            Ok(command) => command,
+            Err(reason) => return skip(&reason),
+        };
+        command.args(["--url", &format!("http://{}", server.address), "--ops-url", &ops_url(&server)]);
+        // The erased customers order products that no other order has.
+        let output = command.args(["--rows", "100", "--erase", "40"]).output().expect("python3 runs");
+        let said = said(&output);
+        assert!(output.status.success() && said.contains("erasure of 40 "), "{said}");
+        assert_eq!(said.lines().any(|line| line.starts_with("written ")), is_first, "{said}");
+    }
+    server.stop();
+}
+
+#[test]
 fn reads_with_the_key_of_a_tenant_leave_out_what_it_must_not_read() {
     let folder = Folder::new();
     assert!(folder.run(&["tenant", "add", "load"]).status.success());

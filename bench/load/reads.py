@@ -188,7 +188,9 @@ class Reads:
         named = collections.Counter()
 
         def note(product):
-            named["orders"] += product["category"] is not None
+            # A product remains known when its orders are erased.
+            is_ordered = product["product_id"] in self.stored.ordered_products
+            named["orders"] += is_ordered and product["category"] is not None
             named["prices"] += bool(product["prices"])
             named["stock"] += product["stock"] is not None
 

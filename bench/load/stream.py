@@ -16,7 +16,7 @@ import time
 
 import memory
 import rows
-from api import MB, Answer, Api, Failed, arguments, check, count, main, peak_mb, quoted
+from api import MB, Answer, Api, arguments, check, count, main, peak_mb, quoted
 from memory import Server
 
 LIMIT_MAX = 100_000
