@@ -135,5 +135,5 @@ fn a_folder_of_schema_version_5_finds_and_forgets_as_before() {
         assert_eq!(read["found"], json!(["Annabel Smith"]), "{read}");
     }
     let versions = rows_of(&folder.data(), "SELECT version FROM migration", |row| row.get::<_, i64>(0));
-    assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7, 8], "each once");
+    assert_eq!(versions, (1..=i64::from(firehose::shard::VERSION)).collect::<Vec<_>>(), "each once");
 }

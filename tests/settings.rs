@@ -122,7 +122,7 @@ fn a_foreign_a_newer_or_another_folder_is_refused() {
     let folder = Folder::new();
     fs::create_dir(folder.data()).expect("a folder");
     fs::write(folder.data().join("thesis.txt"), "mine").expect("a file");
-    assert_says(&refusal(&folder, &[]), &["no manifest.json", "--data"]);
+    assert_says(&refusal(&folder, &[]), &["no manifest.json", "choose an empty folder"]);
     assert_eq!(fs::read_dir(folder.data()).expect("it is there").count(), 1);
 
     let manifest = folder.data().join("manifest.json");
