@@ -6,8 +6,9 @@
 //! I/O, copies metadata or payload, allocates for a valid click, puts payload text into an error.
 //!
 //! ```text
-//! body ──► simd-json validates a padded copy ──ok──► spans of the top-level members ──► field rules
-//!              └─ refuses ─► depth scan ─► UTF-8 ─► serde_json ─ok─► spans by a byte scan ──┘
+//! body ──► one pass over an object ──ok──► spans of the top-level members ──► field rules
+//!            └─ else ─► simd-json validates a padded copy ──ok──► spans by its index ──┤
+//!                           └─ refuses ─► depth scan ─► UTF-8 ─► serde_json ─ok─► spans by a byte scan
 //! ```
 //! Service events (`events/body.rs`), orders (`orders/body.rs`) and stock updates (`stock/body.rs`) have their rules in
 //! their own folders.
@@ -19,6 +20,7 @@ mod decode;
 mod error;
 mod fields;
 mod json;
+mod one_pass;
 mod rules;
 mod structurals;
 mod time;
