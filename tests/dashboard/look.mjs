@@ -102,7 +102,7 @@ const steps = {
       return card?.textContent.includes("cannot be written: locked") && /[1-9][\d,]* events \(/.test(card.textContent);
     }, shard);
     const card = () => text(`.outage[data-shard="${shard}"]`);
-    expect(/Since \d\d:\d\d:\d\d, for \d/.test(await card()) && /another process/.test(await card()), await card());
+    expect(/Since \d\d:\d\d:\d\d, for \d/.test(await card()) && /another program/.test(await card()), await card());
     expect((await text("#said")).includes(`Shard ${shard} cannot be written`), "it is said", await text("#said"));
     expect((await page.title()) === "outage · firehose", await page.title());
     const waits = async () => Number((await card()).match(/([\d,]+) events \(/)[1].replaceAll(",", ""));
