@@ -147,8 +147,8 @@ fn string_end(body: &[u8], mut at: usize) -> Option<usize> {
                 // likewise.
                 let word = u64::from_le_bytes(*bytes);
                 let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-                let quotes = zeros(word ^ ONES * b'"' as u64);
-                let escapes = zeros(word ^ ONES * b'\\' as u64);
+                let quotes = zeros(word ^ (ONES * b'"' as u64));
+                let escapes = zeros(word ^ (ONES * b'\\' as u64));
                 let controls = word.wrapping_sub(ONES * b' ' as u64) & !word;
                 let found = (quotes | escapes | controls) & HIGH_BITS;
                 if found == 0 {
