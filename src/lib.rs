@@ -59,13 +59,14 @@
 //!    names, and adds it to the groups of the batch. `orders/sums.rs` writes these groups, counts and
 //!    [`sketch`]es in the same transaction. The outcomes return through [`ingest::Verdicts`] and become the summary.
 //! 4. A full partition is sealed and gets lists of its orders by product and by customer, in slices
-//!    (`orders/seal.rs`).
+//!    (`orders/seal.rs`). Every 16,384 orders are also stored by columns, as a segment (`orders/segment`).
 //! 5. A status change (`orders/endpoints/status.rs`) is one keyed record. `orders/store.rs` compares its time with
 //!    that of the last change. If it ends or reinstates a sale, it changes the sums. If it ends one, the sketches of
-//!    its groups are rebuilt.
+//!    its groups are rebuilt. If the order is in a segment, the list of changed orders gets the status, too.
 //!
 //! Queries: a search is a query as below, over the time index or the lists. Sales are answered from sums
-//! (`sales/query.rs`), or exactly, from every sale in windows of time. `docs/data-model.md` describes what clients
+//! (`sales/query.rs`), or exactly, from every sale in windows of time: from segments and the rows that are in none
+//! (`sales/query/from_columns.rs`), or from rows alone if few are selected. `docs/data-model.md` describes what clients
 //! may rely on, `docs/plans.md` the value of each index.
 //!
 //! # The life of a stock update
@@ -123,7 +124,8 @@
 //!    start after a kill sends the records again and completes the rest.
 //! 3. These records start the work in every shard (`people/store.rs`), for all customers of the request at once
 //!    (`people/active.rs`; `people/many.rs` finds whom a text refers to). It waits until all lanes have passed their
-//!    positions at that moment, and then runs in slices of upkeep (`people/rows`): orders, names and their words, events,
+//!    positions at that moment, and then runs in slices of upkeep (`people/rows`): orders with their copies in segments,
+//!    names and their words, events,
 //!    rejected records, stored responses. Every unused byte of the file is overwritten (`shard/scrub.rs`).
 //! 4. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
 //!    segments. The progress is stored in the shard, so a crash changes nothing. Last, exports that were created in
@@ -181,10 +183,11 @@
 //!
 //! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
 //! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`,
-//! `orders/seal.rs`), and deletes what retention drops (`shard/retain.rs`). Streams lose whole partitions, and those of
-//! orders leave their sums behind (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`,
-//! `stock/dropped.rs`). A tenant with an age of its own loses its rows earlier, out of partitions that others still use
-//! (`shard/retain_tenants.rs`, `events/dropped.rs`, `orders/dropped_tenant.rs`). No slice delays writing for longer.
+//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), and deletes what retention drops
+//! (`shard/retain.rs`). Streams lose whole partitions, and those of orders leave their sums behind
+//! (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`, `stock/dropped.rs`). A tenant with an age of
+//! its own loses its rows earlier, out of partitions that others still use (`shard/retain_tenants.rs`,
+//! `events/dropped.rs`, `orders/dropped_tenant.rs`). No slice delays writing for longer.
 //!
 //! # Families
 //!
@@ -326,7 +329,7 @@
 //! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs`, `tests/products.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of an event plan requires a tenant |
-//! | R3 | buckets equal a recount of the rows, and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `firehose verify --aggregates` |
+//! | R3 | buckets equal a recount of the rows, and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes; figures from columns equal those from rows | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `src/families/tests/segments.rs`, `firehose verify --aggregates` |
 //! | T1 | stock equals the result of its events, or of those that retention left on the level before them; a product's change is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
 //! | T2 | a serial order of each product explains every response, even across kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
@@ -372,6 +375,7 @@
 //! | *sum* | orders, units and revenue of one hour, day, category or product |
 //! | *sketch* | the data for an estimate, stored with a sum |
 //! | *list* | the orders of a sealed partition by product or customer |
+//! | *segment* | consecutive orders of a partition by columns; in a journal, one of its files |
 //! | *minor unit* | the smallest unit of a currency, in which amounts are stored |
 //! | *level* | the stock of a product |
 //! | *stock change* | everything that one request does to one product |

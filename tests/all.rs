@@ -46,6 +46,7 @@ mod queries;
 mod questions;
 mod retention;
 mod sandbox;
+mod segments;
 mod settings;
 mod sketches;
 mod sql;

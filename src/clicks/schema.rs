@@ -18,6 +18,7 @@ pub static CLICKS: Stream = Stream {
     create_sql,
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],
+    shared_bytes_sql: None,
     has_sealed_index: true,
     partition_rows_max: None,
 };

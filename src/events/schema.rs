@@ -20,6 +20,7 @@ pub static EVENTS: Stream = Stream {
     create_sql,
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],
+    shared_bytes_sql: None,
     has_sealed_index: false,
     partition_rows_max: None,
 };

@@ -25,5 +25,6 @@ pub static FAMILIES: Families = Families {
         "retention of every kind of row",
         "retention by tenant",
         "customers of sums as words",
+        "orders by columns",
     ],
 };

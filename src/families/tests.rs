@@ -12,6 +12,7 @@ mod queries;
 mod retention;
 mod rows;
 mod sales_left;
+mod segments;
 mod stock;
 mod sums_oracle;
 mod tenant_retention;

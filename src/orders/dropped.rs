@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::erase::{items, sale_of};
 use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
+use super::segment::drop_unreachable;
 use super::store::OrderStore;
 use super::words::delete_words;
 use crate::base::clock;
@@ -73,6 +74,9 @@ impl OrderStore {
         table: &str,
         until_us: u64,
     ) -> Result<bool, ShardError> {
+        if !drop_unreachable(transaction, until_us)? {
+            return Ok(false);
+        }
         let list = by_product(table);
         if exists(transaction, &list)? {
             free_list(transaction, &list, until_us)?;

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::dropped::{Unlisted, delete_customer, is_named, lists_of};
 use super::erase::{delete_order, items, sale};
+use super::segment::SegmentChange;
 use super::store::OrderStore;
 use crate::base::clock;
 use crate::shard::partition::check_name;
@@ -38,7 +39,7 @@ impl OrderStore {
             return Ok((0, 0));
         }
         let lists = lists_of(partitions);
-        let (mut handled, mut deleted, mut is_customer_gone) = (0, 0, false);
+        let (mut handled, mut gone, mut is_customer_gone) = (0, Vec::new(), false);
         for id in ids.iter().copied() {
             if let Some((status, customer, sale)) = sale(transaction, partition, id)?
                 && sale.tenant == tenant
@@ -49,7 +50,7 @@ impl OrderStore {
                 }
                 let order = (id, customer, sale.ordered_at_us);
                 delete_order(transaction, (partition, true), order, &lines)?;
-                deleted += 1;
+                gone.push((id, SegmentChange::Gone));
                 if !unlisted.contains(customer) && !is_named(transaction, &lists, customer)? {
                     delete_customer(transaction, customer)?;
                     is_customer_gone = true;
@@ -61,6 +62,7 @@ impl OrderStore {
                 break;
             }
         }
+        self.segments.rows_changed(transaction, &gone)?;
         self.sums.save_dropped(transaction, self.drops_sums)?;
         // Exact figures come from the rows, so those that were computed before are old.
         let sql = "UPDATE sales_version SET version = version + 1 WHERE tenant = ?1";
@@ -68,6 +70,6 @@ impl OrderStore {
         if is_customer_gone {
             self.forget_names();
         }
-        Ok((handled, deleted))
+        Ok((handled, gone.len() as u64))
     }
 }

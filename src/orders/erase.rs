@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::names::Product;
 use super::schema::{by_customer, by_product, item_ids, items_of};
+use super::segment::SegmentChange;
 use super::status::OrderStatus;
 use super::store::OrderStore;
 use super::sums::Sale;
@@ -121,6 +122,12 @@ impl OrderStore {
         for (id, becomes) in changes {
             touched.push(self.change_one(transaction, table, is_listed, *id, *becomes)?);
         }
+        let change = |becomes: &ErasureEffect| match becomes {
+            ErasureEffect::Delete => SegmentChange::Gone,
+            ErasureEffect::Reassign { customer_key } => SegmentChange::Customer(*customer_key),
+        };
+        let changes: Vec<_> = changes.iter().map(|(id, becomes)| (*id, change(becomes))).collect();
+        self.segments.rows_changed(transaction, &changes)?;
         self.sums.save(transaction, tables)?;
         Ok(touched)
     }

@@ -28,6 +28,7 @@ mod schema;
 mod seal;
 mod search;
 mod search_stream;
+mod segment;
 pub mod shapes;
 mod status;
 mod store;
@@ -64,6 +65,9 @@ pub(crate) use self::schema::{ORDER_IDS, by_customer, items_of};
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;
 pub use self::search_stream::Search;
+pub use self::segment::{
+    SegmentColumns, SegmentHead, next_segment, read_segment, rows_as_columns, segment_at, segmented_to,
+};
 pub use self::shapes::{IngestFault, IngestSummary, OrderState};
 pub use self::status::OrderStatus;
 pub use self::store::OrderStore;
@@ -132,6 +136,7 @@ impl Family for Orders {
         problems: &mut Vec<String>,
     ) -> Result<u64, ShardError> {
         verify::verify_sales(connection, problems)?;
+        segment::verify_segments(connection, problems)?;
         words::verify_words(connection, problems)?;
         total(connection, ORDERS.total)
     }

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::record::ITEM_IDS;
+use super::segment;
 use super::sums_by::SumsBy;
 use super::words::make_words;
 use crate::shard::ids::{self, IdsOf, Sizes};
@@ -26,6 +27,7 @@ pub static ORDERS: Stream = Stream {
         let side = [items_of(partition), by_product(partition), by_customer(partition)];
         [&[partition.to_owned()][..], &side].concat()
     },
+    shared_bytes_sql: Some(segment::BYTES_SQL),
     has_sealed_index: true,
     partition_rows_max: Some(100_000),
 };
@@ -47,7 +49,7 @@ pub(crate) static ORDER_IDS: IdsOf = IdsOf {
 };
 
 /// Creates this family's tables for a schema version. Version 3 added orders, version 5 the status times, version 6 a
-/// new word index, version 7 the sums of dropped orders and the order ids of items. The earlier index was a kind of
+/// new word index, version 7 the sums of dropped orders and the order ids of items, version 10 segments. The earlier index was a kind of
 /// table that SQLite before 3.43 does not support, so programs with such a SQLite refused the whole file. Version 6
 /// builds the new index from scratch, so version 3 no longer creates the old one.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
@@ -64,6 +66,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
             connection.execute_batch(&dropped_sql())?;
             connection.execute_batch(items_view_sql())?;
         }
+        segment::SINCE => connection.execute_batch(segment::tables_sql())?,
         _ => {}
     }
     Ok(())

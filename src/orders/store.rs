@@ -16,9 +16,11 @@ use super::record::{
 use super::redact::without_order_ids;
 use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, items_of};
 use super::seal::{Building, is_due};
+use super::segment::Segments;
 use super::status::OrderStatus;
 use super::sums::{Sale, Sums, add_dropped};
 use super::sums_by::SumsBy;
+use crate::base::clock;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
@@ -42,6 +44,9 @@ pub struct OrderStore {
     pub(super) drops_sums: bool,
     /// The customers of partitions without lists, while retention looks for customers without orders.
     pub(super) unlisted: Option<Unlisted>,
+    pub(super) segments: Segments,
+    /// The row id after the last order of the current batch.
+    staged_end_id: i64,
 }
 
 impl OrderStore {
@@ -55,6 +60,8 @@ impl OrderStore {
             seal_due: is_due(connection)?,
             drops_sums: options.drops_sums,
             unlisted: None,
+            segments: Segments::open(connection)?,
+            staged_end_id: 0,
         })
     }
 
@@ -97,6 +104,7 @@ impl Store for OrderStore {
         self.ids.committed();
         self.names.committed();
         self.sums.clear();
+        self.segments.grown(self.staged_end_id, false);
     }
 
     fn rolled_back(&mut self) {
@@ -107,6 +115,7 @@ impl Store for OrderStore {
 
     fn sealed(&mut self) {
         self.seal_due = true;
+        self.segments.grown(0, true);
     }
 
     fn memory_bytes(&self) -> usize {
@@ -116,13 +125,13 @@ impl Store for OrderStore {
     fn upkeep_due(&self, stage: Stage, _shard: &Shard) -> bool {
         match stage {
             Stage::Ids => self.ids.work_due(),
-            Stage::Seal => self.is_seal_due(),
+            Stage::Seal => self.segments.is_slice_due() || self.is_seal_due(),
             Stage::Erase | Stage::Retain => false,
         }
     }
 
     fn upkeep_waits(&self) -> bool {
-        self.seal_due || self.ids.is_freezing()
+        self.seal_due || self.segments.is_due() || self.ids.is_freezing()
     }
 
     fn upkeep(
@@ -136,6 +145,11 @@ impl Store for OrderStore {
             return Ok(None);
         }
         let path = shard.path().to_owned();
+        if self.segments.is_slice_due() {
+            let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+            self.segments.slice(shard.connection(), &path, until_us)?;
+            return Ok(None);
+        }
         self.seal(shard.connection(), &path, budget)
     }
 
@@ -180,6 +194,7 @@ impl Store for OrderStore {
         if self.building.take().is_some() {
             self.seal_due = true;
         }
+        self.segments.stop();
     }
 }
 
@@ -423,6 +438,7 @@ impl<'t> Writer<'t> {
             insert_item.raw_execute()?;
         }
         self.orders.ids.stage(hash, id);
+        self.orders.staged_end_id = id + 1;
         open.count(order.ordered_at_us);
         batch.count(&ORDERS, 1);
         let sums = &mut self.orders.sums;
@@ -455,6 +471,7 @@ impl<'t> Writer<'t> {
         self.connection
             .prepare_cached(&format!("UPDATE {} SET status = ?2 WHERE id = ?1", known.table))?
             .execute(params![known.id, status.status as u8])?;
+        self.orders.segments.status_changed(self.connection, known.id, status.status as u8)?;
         self.orders.sums.touch(tenant);
         if known.status.is_sale() != status.status.is_sale() {
             let items = items(self.connection, &known.table, known.id)?;

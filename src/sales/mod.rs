@@ -5,6 +5,7 @@
 //! figures, and the figures that a core caches between requests. Never: writes; the orders' transaction writes the
 //! sums (`orders/sums.rs`).
 
+mod columns;
 pub mod endpoints;
 pub mod openapi;
 mod plan;
@@ -12,8 +13,12 @@ mod query;
 mod read;
 pub mod shapes;
 mod spans;
+mod totals;
 
+pub use columns::name_statement;
 pub use endpoints::KeptSales;
 pub use plan::{Materialized, SalesPlan};
 pub use query::{GroupBy, SalesQuery, sales, sales_versions};
+#[cfg(test)]
+pub(crate) use query::{SalesResult, SalesSource, sales_from};
 pub use read::{SaleParts, SalePartsCursor, SaleSplit, sale_parts, sales_statements, sum_statements};

@@ -5,116 +5,42 @@
 //! exact    split the range into windows with about the same number of sales ─► ask every shard for each window's
 //!          sales, while those of the window before are added ─► distinct customers and ranks of each group
 //! ```
+//! If a question needs a large part of the orders and most of them are in segments, exact figures come from columns
+//! (`from_columns.rs`), in larger windows.
+//!
 //! Before and after, every shard is asked for the days of which retention has deleted something (`incomplete.rs`).
 //!
 //! Exact figures by name (of a product or category) require the customers and totals of every name at once. If these
 //! do not fit into memory, the figures are computed in several passes, each over a part of the names.
 
 mod accumulator;
+mod figures;
+mod from_columns;
 mod incomplete;
+mod merge_lists;
 mod merging;
 mod periods;
-
-use jiff::tz::TimeZone;
+mod windows;
 
 use self::accumulator::GroupAccumulator;
+#[cfg(test)]
+pub(super) use self::figures::Figures;
+pub(crate) use self::figures::SalesResult;
+use self::figures::{GROUPS_MAX, PASSES_MAX, TOO_LARGE, TOO_MANY_GROUPS};
+pub use self::figures::{GroupBy, SalesQuery};
+pub(super) use self::figures::{IncompleteDays, SalesGroup};
 use self::incomplete::Required;
+use self::windows::{days, windows};
+use super::columns::Coverage;
 use super::read::{SaleParts, SalePartsCursor, SaleSplit};
 use super::spans::Spans;
 use crate::base::bucket_size::BucketSize;
-use crate::base::money::Currency;
-use crate::orders::{ORDERS, SalesFilter, SumsBy};
+use crate::orders::{ORDERS, SumsBy};
 use crate::query::{QueryError, Readers, local, received};
 use crate::shard::read::pin;
 
 /// The number of sales in one window, over all shards. Each sale takes 50 bytes.
 const WINDOW_SALES: i64 = 60_000;
-/// The maximum number of passes over the sales.
-const PASSES_MAX: u32 = 64;
-/// The maximum number of groups in one answer. Only groups with sales count.
-const GROUPS_MAX: usize = 200_000;
-const TOO_MANY_GROUPS: QueryError =
-    QueryError::TooLarge("more than 200000 groups have sales in this range; use a shorter one");
-
-/// What sales are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupBy {
-    Day,
-    Hour,
-    Product,
-    Category,
-}
-
-impl GroupBy {
-    /// Returns `true` if a group is all sales of the range with one name.
-    fn is_named(self) -> bool {
-        matches!(self, GroupBy::Product | GroupBy::Category)
-    }
-}
-
-/// A query for sales figures.
-#[derive(Clone, Debug)]
-pub struct SalesQuery {
-    pub of: SalesFilter,
-    pub group_by: GroupBy,
-    /// The beginning (inclusive) and the end (exclusive) of the range.
-    pub range_us: (Option<i64>, Option<i64>),
-    /// The zone whose days and hours form the groups.
-    pub zone: TimeZone,
-    pub exact: bool,
-    /// Set if customers and order values are wanted in addition to counts.
-    pub with_details: bool,
-}
-
-/// One group's figures.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures {
-    pub orders: i64,
-    /// The sum over many rows, in a type that cannot overflow.
-    pub units: i128,
-    pub revenue: i128,
-    /// The number of distinct customers, and the order totals at p50, p95 and p99.
-    pub details: Option<(u64, [i64; 3])>,
-}
-
-/// One group, identified by the start of its period or by its name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SalesGroup {
-    pub start_us: i64,
-    pub name: String,
-    pub currency: Currency,
-    pub figures: Figures,
-}
-
-/// The answer to a query for sales figures.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SalesResult {
-    /// Ordered by time or name, then by currency.
-    pub groups: Vec<SalesGroup>,
-    pub rows_scanned: u64,
-    pub preaggregated: bool,
-    /// Set if customers and order values are estimates.
-    pub estimated: bool,
-    /// Set if the range had no beginning: the days that are left out, because retention has deleted orders or sums of
-    /// them.
-    pub incomplete: Option<IncompleteDays>,
-    /// The beginning of the first day of the zone that follows the incomplete days.
-    pub complete_from_us: Option<i64>,
-}
-
-/// Days (UTC) that are left out: their number, and the starts of the first and the last one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IncompleteDays {
-    pub count: i64,
-    pub first_us: i64,
-    pub last_us: i64,
-}
-
-impl IncompleteDays {
-    fn end_us(self) -> i64 {
-        self.last_us.saturating_add(BucketSize::Day.us())
-    }
-}
 
 /// Returns a number for each shard that increases with every change to the tenant's orders.
 pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i64>, QueryError> {
@@ -125,9 +51,28 @@ pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i6
 /// Computes the figures. Each step reads a shard as of one moment. If retention has deleted what the figures of a day
 /// require, a range with a beginning is refused, and one without leaves the day out.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
+    sales_from(readers, query, SalesSource::Faster).await
+}
+
+/// Where exact figures are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SalesSource {
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with columns"))]
+    Rows,
+    /// Columns where there are some, and rows elsewhere.
+    Columns,
+    Faster,
+}
+
+/// Computes the figures as [`sales`] does, from rows or columns. The results are equal.
+pub(crate) async fn sales_from(
+    readers: &Readers,
+    query: &SalesQuery,
+    source: SalesSource,
+) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
     for _ in 0..TRIES {
-        if let Some(result) = figures(readers, query).await? {
+        if let Some(result) = figures(readers, query, source).await? {
             return Ok(result);
         }
     }
@@ -138,7 +83,11 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
 const TRIES: usize = 4;
 
 /// Returns `None` if orders that the figures require were deleted meanwhile.
-async fn figures(readers: &Readers, query: &SalesQuery) -> Result<Option<SalesResult>, QueryError> {
+async fn figures(
+    readers: &Readers,
+    query: &SalesQuery,
+    source: SalesSource,
+) -> Result<Option<SalesResult>, QueryError> {
     let periods = match query.group_by {
         GroupBy::Day => periods::spans(readers, query, SumsBy::Day).await?,
         GroupBy::Hour => periods::spans(readers, query, SumsBy::Hour).await?,
@@ -159,7 +108,7 @@ async fn figures(readers: &Readers, query: &SalesQuery) -> Result<Option<SalesRe
     let mut result = match (spans.clip(range), by_sums) {
         (None, _) => SalesResult { preaggregated: !query.exact, ..SalesResult::default() },
         (Some(range), Some(by)) => merging::by_sums(readers, query, by, spans.clone(), range).await?,
-        (Some(range), None) => scan(readers, query, spans.clone(), range).await?,
+        (Some(range), None) => scan(readers, query, spans.clone(), range, source).await?,
     };
     // Orders that were deleted meanwhile may be missing.
     let now = required.incomplete(readers, query).await?;
@@ -197,48 +146,22 @@ fn by_sums(query: &SalesQuery, periods: &[(i64, i64)], range: (i64, i64)) -> Opt
     }
 }
 
-/// Returns the number of sales of each UTC day.
-async fn days(
-    readers: &Readers,
-    query: &SalesQuery,
-    (from_us, to_us): (i64, i64),
-) -> Result<Vec<(i64, i64)>, QueryError> {
-    let of = query.of.clone();
-    let shares = readers
-        .ask_all(Vec::new(), move |connection| {
-            crate::orders::sales_days(connection, &of, (Some(from_us), Some(to_us)))
-        })
-        .await?;
-    let mut days = std::collections::BTreeMap::new();
-    for (start_us, orders) in shares.into_iter().flatten() {
-        *days.entry(start_us).or_insert(0) += orders;
-    }
-    Ok(days.into_iter().collect())
-}
-
-/// Returns windows of about [`WINDOW_SALES`] sales, based on the number of sales on each UTC day.
-fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)> {
-    let mut windows = Vec::new();
-    let (mut begin, mut sales) = (from_us, 0);
-    for (start_us, orders) in days {
-        if sales > 0 && sales + orders > WINDOW_SALES && *start_us > begin && *start_us < to_us {
-            windows.push((begin, *start_us));
-            (begin, sales) = (*start_us, 0);
-        }
-        sales += orders;
-    }
-    windows.push((begin, to_us));
-    windows
-}
-
 /// Computes the figures from every single sale.
 async fn scan(
     readers: &Readers,
     query: &SalesQuery,
     spans: Spans,
     bounds: (i64, i64),
+    source: SalesSource,
 ) -> Result<SalesResult, QueryError> {
     let pins = readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await?;
+    let covered = match source {
+        SalesSource::Rows => Coverage::default(),
+        _ => from_columns::covered(readers, query, bounds).await?,
+    };
+    if source == SalesSource::Columns || from_columns::is_faster(&covered) {
+        return from_all_columns(readers, query, spans, bounds, &pins, &covered).await;
+    }
     let by = match query.group_by {
         GroupBy::Day | GroupBy::Hour => {
             let days = days(readers, query, bounds).await?;
@@ -260,7 +183,27 @@ async fn scan(
     }
 }
 
-const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
+/// Computes the figures from columns.
+async fn from_all_columns(
+    readers: &Readers,
+    query: &SalesQuery,
+    spans: Spans,
+    bounds: (i64, i64),
+    pins: &[i64],
+    covered: &Coverage,
+) -> Result<SalesResult, QueryError> {
+    let _heavy = if from_columns::is_heavy(covered) { Some(readers.heavy().await?) } else { None };
+    let by = match query.group_by {
+        GroupBy::Day | GroupBy::Hour => None,
+        GroupBy::Product => Some(SaleSplit::Product),
+        GroupBy::Category => Some(SaleSplit::Category),
+    };
+    let result = match by {
+        None => from_columns::by_period(readers, query, spans, bounds, pins).await?,
+        Some(by) => from_columns::by_name(readers, query, by, (&spans, bounds), pins).await?,
+    };
+    ordered(result)
+}
 
 /// Computes groups by time, one window at a time. The next window is read while the current one is added.
 async fn by_window(
@@ -271,7 +214,7 @@ async fn by_window(
     days: &[(i64, i64)],
     pins: &[i64],
 ) -> Result<SalesResult, QueryError> {
-    let windows = windows(bounds, days).into_iter().filter_map(|window| spans.clip(window));
+    let windows = windows(bounds, days, WINDOW_SALES).into_iter().filter_map(|window| spans.clip(window));
     let windows: Vec<(i64, i64)> = windows.collect();
     let ask = |window: (i64, i64)| {
         let asked = readers.shards().zip(pins).map(|(shard, pin)| {
@@ -361,6 +304,11 @@ async fn finished(readers: &Readers, parts: Vec<GroupAccumulator>) -> Result<Sal
         result.rows_scanned += rows;
         result.groups.extend(groups);
     }
+    ordered(result)
+}
+
+/// Returns the result with its groups in order, unless there are too many.
+fn ordered(mut result: SalesResult) -> Result<SalesResult, QueryError> {
     if result.groups.len() > GROUPS_MAX {
         return Err(TOO_MANY_GROUPS);
     }
@@ -368,20 +316,4 @@ async fn finished(readers: &Readers, parts: Vec<GroupAccumulator>) -> Result<Sal
         (one.start_us, &one.name, one.currency).cmp(&(other.start_us, &other.name, other.currency))
     });
     Ok(result)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_cover_the_range_once() {
-        const DAY_US: i64 = BucketSize::Day.us();
-        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 25_000)).collect();
-        let windows = windows((5, 10 * DAY_US - 7), &days);
-        assert_eq!(windows.first().unwrap().0, 5);
-        assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);
-        assert!(windows.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1));
-        assert_eq!(windows.len(), 5);
-    }
 }

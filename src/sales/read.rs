@@ -51,7 +51,7 @@ impl SumsBy {
     }
 }
 
-const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
+pub(super) const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 
 /// The key of a sum: group, name (of a category or product) and currency.
 pub(super) type SumKey = (u32, String, Currency);

@@ -16,7 +16,7 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// ([`Family::migrate`](super::Family::migrate)). Append-only: entry `n` of the list is schema version `n + 1`.
 /// Released versions are never edited.
 const MIGRATIONS: &[Migration] =
-    &[version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing];
+    &[version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing, nothing];
 
 /// The newest schema version that this program supports.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -137,9 +137,11 @@ impl Shard {
         let is_unmeasured =
             |info: &&PartitionInfo| info.sealed && info.indexed && sizes.of(&info.name).is_none();
         if let Some(info) = infos.iter().find(is_unmeasured) {
-            let (name, tables) = (info.name.clone(), (stream.tables)(&info.name));
+            let (info, tables) = (info.clone(), (stream.tables)(&info.name));
             self.measure(move |path| {
-                Ok(Measured::Sealed { bytes: bytes_of(&open_reader(path)?, &tables)?, name })
+                let reader = open_reader(path)?;
+                let bytes = bytes_of(&reader, &tables)? + shared_bytes(&reader, &info)?;
+                Ok(Measured::Sealed { bytes, name: info.name })
             })?;
             return Ok(true);
         }
@@ -148,9 +150,11 @@ impl Shard {
         if let Some(open) = open.filter(|_| !is_any_measured)
             && sizes.open_of(&open.name).is_none_or(|(rows, _)| open.rows >= rows * 2)
         {
-            let (name, rows, tables) = (open.name.clone(), open.rows, (stream.tables)(&open.name));
+            let (info, tables) = (open.clone(), (stream.tables)(&open.name));
             self.measure(move |path| {
-                Ok(Measured::Open { bytes: bytes_of(&open_reader(path)?, &tables)?, rows, name })
+                let reader = open_reader(path)?;
+                let bytes = bytes_of(&reader, &tables)? + shared_bytes(&reader, &info)?;
+                Ok(Measured::Open { bytes, rows: info.rows, name: info.name })
             })?;
             return Ok(true);
         }
@@ -185,6 +189,14 @@ fn bytes_of(reader: &Connection, tables: &[String]) -> Result<u64, ShardError> {
         }
     }
     Ok(bytes)
+}
+
+/// Returns the bytes of a partition in tables that all partitions share. Reads no overflow page.
+fn shared_bytes(reader: &Connection, partition: &PartitionInfo) -> Result<u64, ShardError> {
+    let Some(sql) = partition.stream.shared_bytes_sql else { return Ok(0) };
+    let ids = [partition.first_id, partition.end_id];
+    let bytes: Option<i64> = reader.query_row(sql, ids, |row| row.get(0))?;
+    Ok(bytes.unwrap_or_default().unsigned_abs())
 }
 
 /// Returns the times of arrival of at most [`SAMPLE_MAX`] rows, evenly distributed over the ledger.

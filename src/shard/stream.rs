@@ -51,6 +51,9 @@ pub struct Stream {
     pub side_tables: &'static [SideTable],
     /// Returns the names of all tables that a sealed partition may have.
     pub tables: fn(&str) -> Vec<String>,
+    /// The SQL of a partition's bytes in tables that all partitions share. Its parameters are the partition's first
+    /// row id and the one after its last.
+    pub shared_bytes_sql: Option<&'static str>,
     /// Whether a sealed partition gets an additional index.
     pub has_sealed_index: bool,
     /// The maximum number of rows of a partition, if it differs from the number in `ShardOptions` for all streams.

@@ -1,6 +1,7 @@
 //! `sales`: figures of one tenant's 10 M order items by day, category and product, exact and approximate, against
 //! DuckDB and the sqlite3 shell on the same rows. The answers must be equal.
 
+mod changed;
 mod rivals;
 
 use std::collections::BTreeMap;
@@ -26,16 +27,17 @@ use crate::{http, process};
 
 /// With three items each, 10 M items.
 const ORDERS: usize = 3_333_333;
-/// Folders that contain the same orders, the system named after each, and the groups it is queried for. The number of
-/// shards matters if groups are many and small, and there is a bar.
-const SHARDS: [(usize, &str, &[&str]); 2] =
-    [(1, "firehose, 1 shard", &GROUPS), (8, "firehose, 8 shards", &["day"])];
+/// Folders that contain the same orders, and the system named after each.
+const SHARDS: [(usize, &str); 2] = [(1, "firehose, 1 shard"), (8, "firehose, 8 shards")];
 const GROUPS: [&str; 3] = ["day", "category", "product"];
+/// The time of an exact answer that is asked first, in parts of DuckDB's, and the memory that it may need.
+const EXACT_RATIO_MAX: [(&str, f64); 3] = [("day", 0.4), ("category", 0.2), ("product", 0.2)];
+const GROWTH_MB_MAX: f64 = 200.0;
+/// The time after 1 % of the orders got another status, in parts of the time before.
+const CHANGED_RATIO_MAX: f64 = 1.5;
 const PRECISIONS: [&str; 2] = ["exact", "approx"];
-/// Runs of a query that are computed after the first, and runs that use the stored answer. A query by category or
-/// product that reads every item takes half a minute.
+/// Runs of a query that are computed after the first, and runs that use the stored answer.
 const RUNS: usize = 5;
-const LONG_RUNS: usize = 1;
 const DUCKDB_RUNS: usize = 3;
 /// On one core, and on more.
 const APPROX_DAY_MS_MAX: [f64; 2] = [25.0, 20.0];
@@ -69,7 +71,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     for round in 0..setup.rounds {
         let duckdb = rivals::duckdb(setup, loaded[0].path(), DUCKDB_RUNS)?;
         for (at, folder) in loaded.iter().enumerate() {
-            for (question, figures, answer) in ours(setup, folder, SHARDS[at].2)? {
+            for (question, figures, answer) in ours(setup, folder)? {
                 let [group, precision] = question;
                 let mut figures = figures;
                 let theirs = &duckdb[&format!("{group} {precision}")].1;
@@ -77,6 +79,14 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
                 compare(&question, &answer, theirs, exact, &mut figures)?;
                 let round_result = Round { figures, fault: None };
                 report.record(&case(group, precision), SHARDS[at].1, round, round_result);
+            }
+            for (group, figures, answer) in ours_changed(setup, folder, &world, round)? {
+                ensure!(
+                    answer == duckdb[&format!("{group} exact")].1,
+                    "by {group}, statuses changed the answer"
+                );
+                let case = case(group, "exact, 1 % changed");
+                report.record(&case, SHARDS[at].1, round, Round { figures, fault: None });
             }
         }
         for [group, precision] in questions(&GROUPS) {
@@ -92,11 +102,31 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
         }
     }
     let approx_max = APPROX_DAY_MS_MAX[usize::from(setup.server_cores.len() > 1)];
-    for (_, system, _) in SHARDS {
+    for (_, system) in SHARDS {
         for (precision, limit) in [("approx", approx_max), ("exact", EXACT_DAY_MS_MAX)] {
             let computed = report.median(&case("day", precision), system, "computed_ms");
             let text = format!("by day, {precision}, computed from a warm page cache, {system}: ms");
             report.bar(text, Limit::AtMost(limit), computed);
+        }
+        for (group, limit) in EXACT_RATIO_MAX {
+            let of = |system: &str, figure: &str| report.median(&case(group, "exact"), system, figure);
+            let ratio =
+                of(system, "first_ms").zip(of("duckdb", "computed_ms")).map(|(ours, theirs)| ours / theirs);
+            let text = format!("by {group}, exact, first requested, {system}: in parts of DuckDB's time");
+            report.bar(text, Limit::AtMost(limit), ratio);
+            let changed = report.median(&case(group, "exact, 1 % changed"), system, "computed_ms");
+            let before = report.median(&case(group, "exact"), system, "computed_ms");
+            let ratio = changed.zip(before).map(|(changed, before)| changed / before);
+            let text = format!(
+                "by {group}, exact, computed after 1 % changed, {system}: in parts of the time before"
+            );
+            report.bar(text, Limit::AtMost(CHANGED_RATIO_MAX), ratio);
+            let growth = report.worst(&case(group, "exact"), system, "growth_mb");
+            report.bar(
+                format!("by {group}, exact, {system}: memory, MB"),
+                Limit::AtMost(GROWTH_MB_MAX),
+                growth,
+            );
         }
     }
     Ok(report)
@@ -109,7 +139,7 @@ fn questions(groups: &[&'static str]) -> impl Iterator<Item = [&'static str; 2]>
 /// Loads the folders, writes the rows as CSV into the first one, and returns the folders with the number of items.
 fn load(setup: &Setup, world: &World) -> Result<(Vec<Loaded>, u64)> {
     let (mut loaded, mut items): (Vec<Loaded>, u64) = (Vec::new(), 0);
-    for (shards, name, _) in SHARDS {
+    for (shards, name) in SHARDS {
         loaded.push(Loaded::new(&setup.data_root, shards, world, |_| Ok(()))?);
         eprintln!("[sales] {name}: loaded in {:.1} s", loaded[loaded.len() - 1].seconds);
     }
@@ -163,11 +193,7 @@ impl Csv {
 }
 
 /// Sends every query to a new server: computed first, computed again, and returned from the stored answer.
-fn ours(
-    setup: &Setup,
-    loaded: &Loaded,
-    groups: &[&'static str],
-) -> Result<Vec<([&'static str; 2], Figures, Answer)>> {
+fn ours(setup: &Setup, loaded: &Loaded) -> Result<Vec<([&'static str; 2], Figures, Answer)>> {
     let serve = Serve { shards: loaded.shards, ..Serve::new(setup) };
     let mut running = System::Firehose(serve).start_on(setup, &loaded.data())?;
     // Fills the system's page cache. The first query fills the cache of a reader's connection.
@@ -175,8 +201,7 @@ fn ours(
         std::io::copy(&mut File::open(loaded.database(shard))?, &mut std::io::sink())?;
     }
     let mut found = Vec::new();
-    for [group, precision] in questions(groups) {
-        let is_long = group == "product" || (group, precision) == ("category", "exact");
+    for [group, precision] in questions(&GROUPS) {
         let base = format!("/api/v1/tenants/tenant_1/metrics/sales?group_by={group}&precision={precision}");
         let mut figures = Figures::new();
         let peak = Peak::watch(running.process.pid())?;
@@ -184,7 +209,7 @@ fn ours(
         ensure!(first["meta"]["materialized"] == false, "a first answer was kept from before");
         figures.insert("first_ms", first_ms);
         let mut computed = Vec::new();
-        for run in 0..if is_long { LONG_RUNS } else { RUNS } {
+        for run in 0..RUNS {
             // The same result to the last order, but a query that was not answered before.
             let (ms, again) = ask(running.addr, &format!("{base}&end_date=2027-02-{:02}", run + 1))?;
             ensure!(again["meta"]["materialized"] == false, "an answer was kept that should not be");
@@ -205,6 +230,37 @@ fn ours(
         figures.insert("repeated_ms", median(repeated));
         figures.insert("repeated_is_kept", f64::from(u8::from(is_kept)));
         found.push(([group, precision], figures, answer(&first)?));
+    }
+    running.stop()?;
+    Ok(found)
+}
+
+/// Sends the exact queries after one percent of the orders got another status.
+fn ours_changed(
+    setup: &Setup,
+    loaded: &Loaded,
+    world: &World,
+    round: usize,
+) -> Result<Vec<(&'static str, Figures, Answer)>> {
+    let serve = Serve { shards: loaded.shards, ..Serve::new(setup) };
+    let mut running = System::Firehose(serve).start_on(setup, &loaded.data())?;
+    let changed = changed::change(running.addr, world, round)?;
+    let mut found = Vec::new();
+    for group in GROUPS {
+        let base = format!("/api/v1/tenants/tenant_1/metrics/sales?group_by={group}");
+        let (first_ms, first) = ask(running.addr, &base)?;
+        let mut computed = Vec::new();
+        for run in 0..RUNS {
+            let (ms, again) = ask(running.addr, &format!("{base}&end_date=2027-03-{:02}", run + 1))?;
+            ensure!(again["groups"] == first["groups"], "the same question has another answer");
+            computed.push(ms);
+        }
+        let figures = Figures::from([
+            ("first_ms", first_ms),
+            ("computed_ms", median(computed)),
+            ("changed", changed as f64),
+        ]);
+        found.push((group, figures, answer(&first)?));
     }
     running.stop()?;
     Ok(found)

@@ -165,6 +165,12 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
     for trace in ["Zq7x9", "Zaphodius", "zaphodius"] {
         assert_eq!(memchr::memmem::find(&bytes, trace.as_bytes()), None, "{trace}");
     }
+    // Segments have the customer's hash in this order of bytes, and the list of suppressed people in the other.
+    let key = |customer: &str| shard.keys().hash("t", customer).0 as u64;
+    assert_eq!(memchr::memmem::find(&bytes, &key("cust-Zq7x9").to_le_bytes()), None);
+    let is_in_a_segment = |key: u64| memchr::memmem::find(&bytes, &key.to_le_bytes()).is_some();
+    assert!(is_in_a_segment(key("c-1")));
+    assert_eq!(is_in_a_segment(key("anon-1")), mode == ErasureMode::Pseudonymise);
     assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
     sound(&path);
     let again = apply(&mut shard, &records());

@@ -152,6 +152,7 @@ fn every_statement_finds_its_rows_by_an_index() {
     statements.extend(bucket_statements());
     statements.extend(order_statements());
     statements.extend(sales::sum_statements());
+    statements.push(sales::name_statement());
     statements.extend(prices::price_statements());
     statements.extend(stock::stock_statements());
     statements.extend(people::person_statements());

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::read::{SalePart, SaleParts};
 use super::super::spans::Spans;
-use super::{Figures, SalesGroup};
+use super::super::totals::{Totals, push_tight};
+use super::figures::{Figures, SalesGroup};
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
 
@@ -84,52 +85,6 @@ impl Distinct {
 
     fn bytes(&self) -> usize {
         (self.sorted.capacity() + self.fresh.capacity()) * size_of::<u64>()
-    }
-}
-
-/// Pushes a value. The vector grows by a quarter instead of doubling.
-#[inline]
-fn push_tight<T>(values: &mut Vec<T>, value: T) {
-    if values.len() == values.capacity() {
-        values.reserve_exact(values.len() / 4 + 4);
-    }
-    values.push(value);
-}
-
-/// Order totals, separated by size. Nearly all of them fit into 32 bits instead of 64.
-#[derive(Debug, Default)]
-struct Totals {
-    small: Vec<u32>,
-    /// Totals that do not fit into 32 bits. No total is negative, so these are greater than all totals in `small`.
-    large: Vec<i64>,
-}
-
-impl Totals {
-    #[inline]
-    fn push(&mut self, total: i64) {
-        match u32::try_from(total) {
-            Ok(total) => push_tight(&mut self.small, total),
-            Err(_) => push_tight(&mut self.large, total),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.small.len() + self.large.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.small.capacity() * size_of::<u32>() + self.large.capacity() * size_of::<i64>()
-    }
-
-    /// Returns the smallest value that at least the fraction `q` of all values does not exceed. Returns 0 if there
-    /// are no values.
-    fn nearest_rank(&mut self, q: f64) -> i64 {
-        let rank = ((q * self.len() as f64).ceil() as usize).clamp(1, self.len().max(1)) - 1;
-        if rank < self.small.len() {
-            return i64::from(*self.small.select_nth_unstable(rank).1);
-        }
-        let rank = rank - self.small.len();
-        if rank < self.large.len() { *self.large.select_nth_unstable(rank).1 } else { 0 }
     }
 }
 

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::spans::Spans;
-use super::{GROUPS_MAX, GroupBy, IncompleteDays, SalesQuery, days};
+use super::figures::{GROUPS_MAX, GroupBy, IncompleteDays, SalesQuery};
+use super::windows::days;
 use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::orders::{DayRuns, days_without_rows, days_without_sums};

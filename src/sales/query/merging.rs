@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::read::{SaleParts, SalePartsCursor, SaleSplit, SalesSum, SumKey};
 use super::super::spans::Spans;
-use super::{Figures, SalesGroup, SalesQuery, SalesResult};
+use super::figures::{Figures, SalesGroup, SalesQuery, SalesResult};
 use crate::base::money::Currency;
 use crate::orders::{ORDERS, SumsBy};
 use crate::query::{QueryError, Readers};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use super::{GROUPS_MAX, SalesQuery, TOO_MANY_GROUPS};
+use super::figures::{GROUPS_MAX, SalesQuery, TOO_MANY_GROUPS};
 use crate::base::bucket_size::BucketSize;
 use crate::orders::SumsBy;
 use crate::query::{QueryError, Readers, local};

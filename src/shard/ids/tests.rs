@@ -25,6 +25,7 @@ static ROWS: Stream = Stream {
     create_sql: |_| String::new(),
     side_tables: &[],
     tables: |_| Vec::new(),
+    shared_bytes_sql: None,
     has_sealed_index: false,
     partition_rows_max: None,
 };

@@ -1,0 +1,470 @@
+//! Segments: figures from columns equal those from rows, whatever happens to the orders, and damage is an error.
+
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use proptest::prelude::*;
+
+use super::orders::{apply, settle};
+use super::{Lane, options, reopen};
+use crate::base::ids::Sequence;
+use crate::base::money::Currency;
+use crate::families::FAMILIES;
+use crate::orders::{ItemRow, ORDER, ORDER_STATUS, ORDERS, OrderParts, OrderStatus, StatusRow, encode_order};
+use crate::people::{ERASURE, ErasureRecord, RemovedOutside, Subject};
+use crate::query::{QueryError, ReadShard, Readers};
+use crate::sales::{SalesPlan, SalesResult, SalesSource, sales_from};
+use crate::shard::{
+    ErasureMode, Renewed, Shard, ShardOptions, TenantKeep, TenantKeeps, WriterTask, verify_aggregates,
+};
+
+const DAY_US: i64 = 86_400_000_000;
+const SHARDS: usize = 3;
+const CURRENCIES: [&str; 3] = ["USD", "JPY", "KWD"];
+const TENANTS: [&str; 3] = ["t0", "t1", "t2"];
+
+#[derive(Clone, Debug)]
+struct Order {
+    tenant: usize,
+    customer: u8,
+    status: u8,
+    currency: usize,
+    at_us: i64,
+    /// Product, category, quantity, price.
+    items: Vec<(u8, u8, i64, i64)>,
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    let at_us = prop_oneof![
+        4 => (0..20_i64, 0..86_400_i64).prop_map(|(day, second)| day * DAY_US + second * 1_000_000),
+        1 => 0..20 * DAY_US,
+        1 => Just(-40 * 365 * DAY_US - 1),
+    ];
+    let number =
+        || prop_oneof![6 => 1..9_i64, 2 => 200..300_i64, 1 => 60_000..70_000_i64, 1 => 1 << 31..1_i64 << 33];
+    let price = prop_oneof![6 => 0..20_000_i64, 1 => 1 << 20..1_i64 << 26];
+    let items = prop::collection::vec((0..6_u8, 0..100_u8, number(), price), 1..5);
+    let tenant = prop_oneof![4 => Just(0_usize), 2 => Just(1), 1 => Just(2)];
+    (tenant, 0..7_u8, 1..7_u8, 0..CURRENCIES.len(), at_us, items).prop_map(
+        |(tenant, customer, status, currency, at_us, items)| Order {
+            tenant,
+            customer,
+            status,
+            currency,
+            at_us: at_us + 1_772_323_200_000_000,
+            items,
+        },
+    )
+}
+
+impl Order {
+    fn record(&self, order_id: &str) -> Vec<u8> {
+        let names: Vec<(String, String)> = self
+            .items
+            .iter()
+            .map(|(product, category, ..)| (format!("p{product}"), format!("c{category}")))
+            .collect();
+        let items = names.iter().zip(&self.items).map(|((product_id, category), item)| ItemRow {
+            product_id,
+            category,
+            quantity: item.2,
+            unit_price: item.3,
+        });
+        let parts = OrderParts {
+            tenant_id: TENANTS[self.tenant],
+            order_id,
+            customer_id: &format!("customer {}", self.customer),
+            customer_name: ["", "Ann", "Bob"][self.items.len() % 3],
+            customer_email: "",
+            status: OrderStatus::from_code(self.status).unwrap(),
+            currency: Currency::parse(CURRENCIES[self.currency]).unwrap(),
+            ordered_at_us: self.at_us,
+        };
+        let mut bytes = Vec::new();
+        encode_order(&parts, (1, 1, 7), items, &mut bytes);
+        bytes
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(usize, Vec<Order>),
+    /// Orders get statuses.
+    Statuses(Vec<(prop::sample::Index, u8)>),
+    Slices(usize, u8),
+    Settle,
+    /// A customer of the first tenant is erased, or gets a pseudonym.
+    Erase(u8, bool),
+    /// The oldest partitions of a shard become old for the second tenant or, if `true`, for the server.
+    Age(usize, bool),
+    Reopen(usize),
+    /// The segments are lost.
+    Lose(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..SHARDS, prop::collection::vec(order(), 1..14)).prop_map(|(at, orders)| Step::Apply(at, orders)),
+        4 => prop::collection::vec((any::<prop::sample::Index>(), 1..7_u8), 1..9).prop_map(Step::Statuses),
+        5 => (0..SHARDS, 1..9_u8).prop_map(|(at, slices)| Step::Slices(at, slices)),
+        2 => Just(Step::Settle),
+        1 => (0..7_u8, any::<bool>()).prop_map(|(customer, deletes)| Step::Erase(customer, deletes)),
+        1 => (0..SHARDS, any::<bool>()).prop_map(|(at, all)| Step::Age(at, all)),
+        1 => (0..SHARDS).prop_map(Step::Reopen),
+        1 => (0..SHARDS).prop_map(Step::Lose),
+    ]
+}
+
+/// A shard, and the number of records that it was sent.
+struct Part {
+    dir: tempfile::TempDir,
+    shard: Option<Shard>,
+    sent: u64,
+}
+
+impl Part {
+    fn new() -> Part {
+        let mut part = Part { dir: tempfile::tempdir().unwrap(), shard: None, sent: 0 };
+        part.open();
+        part
+    }
+
+    fn open(&mut self) {
+        let keeps = TenantKeeps::default();
+        let keep = Duration::from_secs(86_400);
+        keeps.set(vec![TenantKeep { tenant_id: "t1".into(), setting: "orders", keep }]);
+        let options = ShardOptions {
+            partition_rows_max_of: vec![(&ORDERS, 11)],
+            retention: vec![(&ORDERS, Duration::from_secs(86_400 * 365 * 20))],
+            tenant_keeps: keeps,
+            ..options()
+        };
+        if let Some(shard) = self.shard.take() {
+            shard.poison();
+        }
+        self.shard = Some(reopen(self.dir.path(), &options));
+    }
+
+    fn shard(&mut self) -> &mut Shard {
+        self.shard.as_mut().unwrap()
+    }
+
+    fn send(&mut self, records: Vec<(u8, Vec<u8>)>) {
+        let numbered = records.into_iter().zip(self.sent + 1..);
+        let lane = Lane(numbered.map(|((kind, bytes), n)| (Sequence(n), kind, bytes)).collect());
+        self.sent += lane.0.len() as u64;
+        apply(self.shard(), &lane).unwrap();
+    }
+
+    /// Erases a customer to the end.
+    fn erase(&mut self, number: u64, customer: u8, deletes: bool) {
+        let mode = if deletes { ErasureMode::Erase } else { ErasureMode::Pseudonymise };
+        let subject = Subject::Customer {
+            tenant_id: TENANTS[0].to_owned(),
+            customer_id: format!("customer {customer}"),
+            token: format!("anon-{number}"),
+            names: Vec::new(),
+            emails: Vec::new(),
+        };
+        let begin = ErasureRecord::Erase {
+            id: format!("{number:032}"),
+            began_us: 1,
+            mode,
+            subject: subject.clone(),
+            names_truncated: false,
+            removed: RemovedOutside::default(),
+            batch: None,
+        };
+        let encoded = |record: ErasureRecord| {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes).unwrap();
+            (ERASURE.number(), bytes)
+        };
+        self.send(vec![encoded(ErasureRecord::Suppress { mode, subject }), encoded(begin)]);
+        let shard = self.shard();
+        loop {
+            match shard.writer_task() {
+                WriterTask::TruncateWal => break,
+                WriterTask::RotateJournals => {
+                    shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
+                }
+                WriterTask::ReportLanes => shard.lanes_reported(&shard.positions()),
+                WriterTask::Nothing => {}
+            }
+            if shard.upkeep_due() {
+                shard.upkeep(Duration::ZERO).unwrap();
+            }
+        }
+        shard.wal_truncated().unwrap();
+    }
+
+    fn verify(&mut self) {
+        let problems = verify_aggregates(self.shard().path(), &FAMILIES).unwrap().problems;
+        assert_eq!(problems, Vec::<String>::new());
+    }
+}
+
+fn readers(parts: &mut [Part]) -> Readers {
+    let shards =
+        parts.iter_mut().zip(0..).map(|(part, number)| ReadShard::alone(number, part.shard().path()));
+    Readers::start(shards.collect(), &[0], 1).unwrap()
+}
+
+const QUERIES: [&str; 13] = [
+    "group_by=day",
+    "group_by=hour",
+    "group_by=category",
+    "group_by=product",
+    "group_by=day&currency=JPY",
+    "group_by=product&currency=KWD",
+    "group_by=day&tz=Asia/Kathmandu&to=2026-03-09T11:22:33.000001Z",
+    "group_by=hour&from=2026-03-04T10:30:00Z&to=2026-03-11T10:30:00.5Z",
+    "group_by=day&from=2026-03-02&to=2026-03-03",
+    "group_by=category&from=2026-03-04T10:30:00Z&to=2026-03-11T10:30:00.5Z",
+    "group_by=category&to=2020-01-01",
+    "group_by=product&from=2026-03-05&to=2026-03-06&currency=USD",
+    "group_by=product&from=2026-03-07T12:00:00Z",
+];
+
+/// Runs the upkeep of all shards until nothing is left to do. They take turns, because one at a time sorts.
+fn settle_all(parts: &mut [Part]) {
+    while parts.iter_mut().any(|part| part.shard().upkeep_pending()) {
+        for part in parts.iter_mut() {
+            if part.shard().upkeep_due() {
+                part.shard().upkeep(Duration::from_micros(200)).unwrap();
+            }
+        }
+        crate::base::clock::pause(Duration::from_micros(50));
+    }
+}
+
+/// Compares the answers from columns with those from rows. Returns the number of groups.
+fn compare(readers: &Readers) -> usize {
+    let mut groups = 0;
+    for tenant in TENANTS {
+        for text in QUERIES {
+            let plan = SalesPlan::new(tenant, Some(text)).unwrap();
+            // The number of rows that are read depends on the source.
+            let ask = |source| {
+                let result = block_on(sales_from(readers, &plan.query, source));
+                result.map(|result| SalesResult { rows_scanned: 0, ..result })
+            };
+            let [columns, rows, faster] =
+                [SalesSource::Columns, SalesSource::Rows, SalesSource::Faster].map(ask);
+            assert_eq!(format!("{columns:?}"), format!("{rows:?}"), "{tenant}: {text}");
+            assert_eq!(format!("{faster:?}"), format!("{rows:?}"), "{tenant}: {text}");
+            groups += rows.map_or(0, |result| result.groups.len());
+        }
+    }
+    groups
+}
+
+fn number(part: &mut Part, sql: &str) -> i64 {
+    part.shard().connection().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn run(steps: Vec<Step>) {
+    let mut parts: Vec<Part> = (0..SHARDS).map(|_| Part::new()).collect();
+    let readers = readers(&mut parts);
+    let (mut sent, mut erased) = (Vec::new(), 0);
+    for step in steps {
+        match step {
+            Step::Apply(at, orders) => {
+                let mut records = Vec::new();
+                for order in orders {
+                    let id = format!("o{}", sent.len());
+                    records.push((ORDER.number(), order.record(&id)));
+                    sent.push((at, order.tenant, id));
+                }
+                parts[at].send(records);
+            }
+            Step::Statuses(changes) if !sent.is_empty() => {
+                for (index, code) in changes {
+                    let (at, tenant, order_id) = index.get(&sent);
+                    let mut bytes = Vec::new();
+                    StatusRow {
+                        received_us: 9,
+                        occurred_us: 9,
+                        status: OrderStatus::from_code(code).unwrap(),
+                        tenant_id: TENANTS[*tenant],
+                        order_id,
+                    }
+                    .encode(&mut bytes);
+                    parts[*at].send(vec![(ORDER_STATUS.number(), bytes)]);
+                }
+            }
+            Step::Statuses(_) => {}
+            Step::Slices(at, slices) => {
+                for _ in 0..slices {
+                    parts[at].shard().upkeep(Duration::ZERO).unwrap();
+                }
+            }
+            Step::Settle => settle_all(&mut parts),
+            Step::Erase(customer, deletes) => {
+                erased += 1;
+                parts.iter_mut().for_each(|part| part.erase(erased, customer, deletes));
+            }
+            Step::Age(at, for_all) => {
+                let sealed_at = if for_all { "2000-01-01T00:00:00Z" } else { "2024-01-01T00:00:00Z" };
+                let sql = "UPDATE partition SET sealed_at = min(sealed_at, ?1) WHERE name IN \
+                           (SELECT name FROM partition WHERE stream = 'sales_order' AND sealed_at IS NOT NULL \
+                           ORDER BY first_id LIMIT 1)";
+                parts[at].shard().connection().execute(sql, [sealed_at]).unwrap();
+                parts[at].shard().retain_now();
+            }
+            Step::Reopen(at) => parts[at].open(),
+            Step::Lose(at) => {
+                parts[at].shard().connection().execute("DELETE FROM sales_segment", []).unwrap();
+                parts[at].open();
+            }
+        }
+        compare(&readers);
+    }
+    parts.iter_mut().for_each(Part::verify);
+    settle_all(&mut parts);
+    for part in &mut parts {
+        part.verify();
+        // Every sealed partition has its segments, and nothing else is left.
+        let sql = "SELECT count(*) FROM partition p WHERE stream = 'sales_order' AND sealed_at IS NOT NULL \
+                   AND NOT EXISTS (SELECT 1 FROM sales_segment WHERE id = p.first_id * 16) AND rows + erased > 0";
+        assert_eq!(number(part, sql), 0);
+        let sql = "SELECT count(*) FROM sales_segment s WHERE NOT EXISTS (SELECT 1 FROM partition p \
+                   WHERE stream = 'sales_order' AND s.id / 16 BETWEEN first_id AND first_id + rows + erased - 1)";
+        let unfreed = number(part, "SELECT count(*) FROM dropped_partition");
+        assert!(unfreed > 0 || number(part, sql) == 0);
+    }
+    compare(&readers);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn r3_figures_from_columns_equal_those_from_rows(steps in prop::collection::vec(any_step(), 4..26)) {
+        run(steps);
+    }
+}
+
+/// Returns a shard with 24 orders in sealed partitions.
+fn filled() -> Part {
+    let mut part = Part::new();
+    let order = |n: i64| Order {
+        tenant: 0,
+        customer: n as u8 % 5,
+        status: 1 + n as u8 % 4,
+        currency: 0,
+        at_us: 1_772_323_200_000_000 + n * 7_000_000_000,
+        items: vec![(n as u8 % 3, n as u8 % 80, 1 + n, 100 * n), (3, 1, 2, 3)],
+    };
+    for n in 0..24 {
+        part.send(vec![(ORDER.number(), order(n).record(&format!("o{n}")))]);
+    }
+    settle(part.shard());
+    part
+}
+
+#[test]
+fn every_damaged_byte_of_a_segment_is_an_error_that_names_it_and_never_a_sum() {
+    let mut part = filled();
+    let readers = readers(std::slice::from_mut(&mut part));
+    let plans = ["group_by=day", "group_by=product"].map(|text| SalesPlan::new("t0", Some(text)).unwrap());
+    let answers = |plan: &SalesPlan| block_on(sales_from(&readers, &plan.query, SalesSource::Columns));
+    let expected = plans.each_ref().map(|plan| answers(plan).unwrap());
+    let rows: Vec<(i64, Vec<u8>)> = {
+        let mut statement = part.shard().connection().prepare("SELECT id, data FROM sales_segment").unwrap();
+        let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        found.collect::<Result<_, _>>().unwrap()
+    };
+    assert!(rows.len() > 12 * 3);
+    let mut errors = 0;
+    for (id, data) in &rows {
+        let set = |part: &mut Part, data: &[u8]| {
+            let sql = "UPDATE sales_segment SET data = ?2 WHERE id = ?1";
+            part.shard().connection().execute(sql, rusqlite::params![id, data]).unwrap();
+        };
+        for at in (0..data.len()).step_by(3).chain([data.len() - 1]) {
+            let mut damaged = data.clone();
+            damaged[at] ^= 0x40;
+            set(&mut part, &damaged);
+            for (plan, expected) in plans.iter().zip(&expected) {
+                match answers(plan) {
+                    Err(QueryError::Shard { reason, .. }) => {
+                        assert!(reason.contains(&format!("sales_segment {id}: column ")), "{reason}");
+                        errors += 1;
+                    }
+                    // The columns of items are not read for days.
+                    answer => assert!(id % 16 > 7 && answer.unwrap() == *expected, "row {id}, byte {at}"),
+                }
+            }
+        }
+        for other in [&data[..data.len() - 1], &[], &[data.as_slice(), &[0]].concat()] {
+            set(&mut part, other);
+            assert!(matches!(answers(&plans[1]), Err(QueryError::Shard { .. })));
+        }
+        // Another row's bytes are damage too.
+        let (_, other) = rows.iter().find(|(other, _)| other % 16 == id % 16 && other != id).unwrap();
+        set(&mut part, other);
+        assert!(matches!(answers(&plans[1]), Err(QueryError::Shard { .. })));
+        let problems = verify_aggregates(part.shard().path(), &FAMILIES).unwrap().problems;
+        assert!(
+            problems.iter().any(|problem| problem.contains(&format!("sales_segment {id}:"))),
+            "{problems:?}"
+        );
+        set(&mut part, data);
+    }
+    assert!(errors > 500);
+    // Without a head, the rows are read. Upkeep makes the segment again after a restart.
+    let heads: Vec<i64> = rows.iter().map(|(id, _)| *id).filter(|id| id % 16 == 0).collect();
+    let delete = |part: &mut Part, id: i64| {
+        part.shard().connection().execute("DELETE FROM sales_segment WHERE id = ?1", [id]).unwrap()
+    };
+    delete(&mut part, heads[0]);
+    delete(&mut part, heads[1]);
+    delete(&mut part, heads[2] + 4);
+    assert!(matches!(answers(&plans[0]), Err(QueryError::Shard { .. })));
+    delete(&mut part, heads[2]);
+    for plan in plans.iter().zip(&expected) {
+        assert_eq!(answers(plan.0).unwrap(), *plan.1);
+    }
+    part.open();
+    settle(part.shard());
+    part.verify();
+    let count = number(&mut part, "SELECT count(*) FROM sales_segment");
+    assert_eq!(count, rows.len() as i64);
+}
+
+#[test]
+fn a_segment_is_made_again_when_more_than_a_hundredth_of_its_orders_have_changed() {
+    let mut part = filled();
+    let status = |n: u8, code: u8| {
+        let mut bytes = Vec::new();
+        StatusRow {
+            received_us: 9,
+            occurred_us: 9,
+            status: OrderStatus::from_code(code).unwrap(),
+            tenant_id: "t0",
+            order_id: &format!("o{n}"),
+        }
+        .encode(&mut bytes);
+        vec![(ORDER_STATUS.number(), bytes)]
+    };
+    let stale = "SELECT count(*) FROM sales_segment_stale";
+    part.send(status(2, 6));
+    part.send(status(13, 5));
+    // Here, one order is more than a hundredth.
+    assert_eq!(number(&mut part, stale), 2);
+    part.verify();
+    settle(part.shard());
+    assert_eq!(number(&mut part, stale), 0);
+    part.verify();
+    // A change while a segment is being made is on the list, and is applied when the segment is stored.
+    part.send(status(2, 1));
+    while part.shard().upkeep_due() {
+        part.shard().upkeep(Duration::ZERO).unwrap();
+    }
+    part.send(status(2, 4));
+    part.verify();
+    settle(part.shard());
+    part.verify();
+    assert_eq!(number(&mut part, stale), 0);
+}

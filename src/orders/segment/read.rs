@@ -1,0 +1,128 @@
+//! Reads segments, with the changes since they were made.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::build::read_rows;
+use super::column::{ColumnError, decode};
+use super::columns::SegmentColumns;
+use super::layout::{Field, SegmentHead, first_id_of, row_ids};
+use super::schema::are_there;
+use super::stale::{self, stale_statuses};
+use crate::shard::{PartitionInfo, ShardError};
+
+pub(super) const HEAD_SQL: &str = "SELECT data FROM sales_segment WHERE id = ?1";
+pub(super) const NEXT_SQL: &str = "SELECT id FROM sales_segment WHERE id >= ?1 ORDER BY id LIMIT 1";
+pub(super) const LAST_SQL: &str =
+    "SELECT id FROM sales_segment WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1";
+pub(super) const COLUMNS_SQL: &str =
+    "SELECT id, data FROM sales_segment WHERE id >= ?1 AND id <= ?2 ORDER BY id";
+
+/// Returns the segment that begins with an order.
+pub fn segment_at(connection: &Connection, first_id: i64) -> Result<Option<SegmentHead>, ShardError> {
+    if !are_there(connection)? {
+        return Ok(None);
+    }
+    let mut statement = connection.prepare_cached(HEAD_SQL)?;
+    let mut rows = statement.query([Field::Head.row_id(first_id)])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let bytes = row.get_ref(0)?.as_blob().unwrap_or_default();
+    SegmentHead::decode(first_id, bytes).map(Some)
+}
+
+/// Returns the first order of the first segment that begins at an order or after it.
+pub fn next_segment(connection: &Connection, from_id: i64) -> Result<Option<i64>, ShardError> {
+    if !are_there(connection)? {
+        return Ok(None);
+    }
+    let [first, _] = row_ids(from_id, from_id);
+    let found: Option<i64> =
+        connection.prepare_cached(NEXT_SQL)?.query_row([first], |row| row.get(0)).optional()?;
+    Ok(found.map(first_id_of))
+}
+
+/// Returns the id after the last segment of a partition, or the partition's first id if it has none.
+pub fn segmented_to(connection: &Connection, partition: &PartitionInfo) -> Result<i64, ShardError> {
+    if !are_there(connection)? {
+        return Ok(partition.first_id);
+    }
+    let range = row_ids(partition.first_id, partition.end_id);
+    let last: Option<i64> =
+        connection.prepare_cached(LAST_SQL)?.query_row(range, |row| row.get(0)).optional()?;
+    let head = last.map(|row| segment_at(connection, first_id_of(row))).transpose()?.flatten();
+    Ok(head.map_or(partition.first_id, |head| head.end_id().min(partition.end_id)))
+}
+
+/// Reads the orders `[first, end)` of a partition from their rows, in the form of a segment. Takes about 0.5 us an order,
+/// and 0.3 us an item if the items are wanted.
+pub fn rows_as_columns(
+    connection: &Connection,
+    partition: &str,
+    range: (i64, i64),
+    with_items: bool,
+) -> Result<SegmentColumns, ShardError> {
+    read_rows(connection, partition, range, with_items.then_some(usize::MAX))
+}
+
+/// Reads a segment's columns as of now, those of the items only if they are wanted. Takes about 5 ns an order and 2 ns
+/// an item. Any damage is an error that names the column.
+pub fn read_segment(
+    connection: &Connection,
+    head: &SegmentHead,
+    with_items: bool,
+    columns: &mut SegmentColumns,
+) -> Result<(), ShardError> {
+    read_columns(connection, head, with_items, columns)?;
+    let range @ (first_id, _) = (head.first_id, head.end_id());
+    stale::apply(&stale_statuses(connection, range)?, first_id, columns);
+    Ok(())
+}
+
+/// Reads a segment's columns as of the time when it was made, as [`read_segment`] does.
+pub(super) fn read_columns(
+    connection: &Connection,
+    head: &SegmentHead,
+    with_items: bool,
+    columns: &mut SegmentColumns,
+) -> Result<(), ShardError> {
+    let first_id = head.first_id;
+    for field in Field::ITEMS {
+        columns.column(field).into_iter().for_each(Vec::clear);
+    }
+    let (orders, items, last) = match with_items {
+        true => (&Field::ORDERS[..], &Field::ITEMS[..], Field::UnitPrice),
+        // The numbers of items are the last column of orders.
+        false => (&Field::ORDERS[..Field::ORDERS.len() - 1], &[][..], Field::Customer),
+    };
+    let mut statement = connection.prepare_cached(COLUMNS_SQL)?;
+    let mut rows = statement.query([Field::Time.row_id(first_id), last.row_id(first_id)])?;
+    let counts = [(orders, head.orders), (items, head.items)];
+    for (field, count) in
+        counts.iter().flat_map(|(fields, count)| fields.iter().map(|field| (*field, *count)))
+    {
+        let row = rows.next()?.filter(|row| row.get::<_, i64>(0).ok() == Some(field.row_id(first_id)));
+        let row = row.ok_or_else(|| field.damaged(first_id, ColumnError::Missing))?;
+        // Another type is as damaged as no bytes.
+        let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
+        let Some(values) = columns.column(field) else { continue };
+        decode(field.row_id(first_id), bytes, count, values)
+            .map_err(|error| field.damaged(first_id, error))?;
+    }
+    check(head, columns, with_items)?;
+    columns.used.clone_from(&head.currencies);
+    Ok(())
+}
+
+/// Checks what the use of the columns relies on.
+fn check(head: &SegmentHead, columns: &SegmentColumns, with_items: bool) -> Result<(), ShardError> {
+    let places = 0..head.currencies.len() as i64;
+    let is_used = |(currency, status): (&i64, &i64)| *status == 0 || places.contains(currency);
+    if !columns.currencies.iter().zip(&columns.statuses).all(is_used) {
+        return Err(Field::Currency.damaged(head.first_id, ColumnError::Header));
+    }
+    let items =
+        columns.items.iter().try_fold(0_usize, |sum, items| sum.checked_add(usize::try_from(*items).ok()?));
+    if with_items && items != Some(head.items) {
+        return Err(Field::Items.damaged(head.first_id, ColumnError::Count));
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Sales added up by group and currency, with the customers and totals of every sale.
+
+use super::super::totals::{Totals, push_tight};
+use crate::base::money::Currency;
+
+/// One group in one currency.
+#[derive(Debug, Default)]
+pub(in super::super) struct SaleList {
+    pub(in super::super) orders: i64,
+    pub(in super::super) units: i128,
+    pub(in super::super) revenue: i128,
+    /// The customer of each sale.
+    pub(in super::super) customers: Vec<u64>,
+    pub(in super::super) totals: Totals,
+}
+
+impl SaleList {
+    pub(in super::super) fn bytes(&self) -> usize {
+        size_of::<SaleList>() + self.customers.capacity() * size_of::<u64>() + self.totals.bytes()
+    }
+}
+
+/// The number of a group, and its currency.
+pub(in super::super) type GroupKey = (u32, Currency);
+
+/// The sales of one shard, by group. Groups are numbered: they are the periods of a question, or names.
+#[derive(Debug, Default)]
+pub(in super::super) struct SaleGroups {
+    /// For each currency, the place of each group's list plus one, or 0 if the group has none yet.
+    places: Vec<(Currency, Vec<u32>)>,
+    lists: Vec<(GroupKey, SaleList)>,
+    bytes: usize,
+    /// The number of sales so far.
+    pub(in super::super) rows: u64,
+}
+
+impl SaleGroups {
+    /// Returns the memory of all lists.
+    pub(in super::super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the place of a currency, for [`SaleGroups::push`].
+    pub(super) fn currency(&mut self, currency: Currency) -> usize {
+        match self.places.iter().position(|(known, _)| *known == currency) {
+            Some(place) => place,
+            None => {
+                self.places.push((currency, Vec::new()));
+                self.places.len() - 1
+            }
+        }
+    }
+
+    /// Adds a sale. Takes about 5 ns.
+    #[inline]
+    pub(super) fn push(&mut self, currency: usize, group: u32, sale: Sale) {
+        let place = match self.places[currency].1.get(group as usize) {
+            Some(place) if *place > 0 => *place as usize - 1,
+            _ => self.list(currency, group),
+        };
+        let list = &mut self.lists[place].1;
+        list.orders += 1;
+        list.units += i128::from(sale.units);
+        list.revenue += i128::from(sale.revenue);
+        self.bytes += push_tight(&mut list.customers, sale.customer) + list.totals.push(sale.total);
+        self.rows += 1;
+    }
+
+    /// Returns the place of a new list.
+    #[cold]
+    fn list(&mut self, currency: usize, group: u32) -> usize {
+        let (currency, places) = &mut self.places[currency];
+        let group_place = group as usize;
+        if group_place >= places.len() {
+            let len = (group_place + 1).max(places.len() * 2);
+            self.bytes += (len - places.len()) * size_of::<u32>();
+            places.resize(len, 0);
+        }
+        self.lists.push(((group, *currency), SaleList::default()));
+        self.bytes += size_of::<(GroupKey, SaleList)>();
+        places[group_place] = self.lists.len() as u32;
+        self.lists.len() - 1
+    }
+
+    /// Removes the lists of groups that are complete.
+    pub(in super::super) fn take(&mut self, is_complete: impl Fn(u32) -> bool) -> Vec<(GroupKey, SaleList)> {
+        let (taken, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.lists).into_iter().partition(|((group, _), _)| is_complete(*group));
+        for (_, places) in &mut self.places {
+            places.clear();
+            places.shrink_to_fit();
+        }
+        self.bytes = 0;
+        for ((group, currency), list) in left {
+            let currency = self.currency(currency);
+            let place = self.list(currency, group);
+            self.bytes += list.bytes() - size_of::<SaleList>();
+            self.lists[place].1 = list;
+        }
+        taken
+    }
+}
+
+/// One sale, or the part of it that belongs to one name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sale {
+    pub(super) customer: u64,
+    /// The total of the whole order.
+    pub(super) total: i64,
+    pub(super) units: i64,
+    pub(super) revenue: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sales_are_counted_in_their_group_and_currency_and_bytes_are_those_of_the_lists() {
+        let (usd, jpy) = (Currency::parse("USD").unwrap(), Currency::parse("JPY").unwrap());
+        let mut groups = SaleGroups::default();
+        let places = [groups.currency(usd), groups.currency(jpy), groups.currency(usd)];
+        assert_eq!(places, [0, 1, 0]);
+        for n in 0..1_000_u32 {
+            let sale = Sale { customer: u64::from(n % 7), total: i64::from(n) << 24, units: 2, revenue: 5 };
+            groups.push(n as usize % 2, n % 10, sale);
+        }
+        let bytes = |groups: &SaleGroups| {
+            let lists =
+                groups.lists.iter().map(|(_, list)| list.bytes() + size_of::<GroupKey>()).sum::<usize>();
+            lists + groups.places.iter().map(|(_, places)| places.len() * 4).sum::<usize>()
+        };
+        let is_near = |groups: &SaleGroups| groups.bytes().abs_diff(bytes(groups)) < 64 * groups.lists.len();
+        assert!(is_near(&groups), "{} {}", groups.bytes(), bytes(&groups));
+        let taken = groups.take(|group| group < 4);
+        assert_eq!(taken.len(), 4);
+        for ((group, currency), list) in &taken {
+            assert_eq!(*currency, if group % 2 == 0 { usd } else { jpy });
+            assert_eq!((list.orders, list.units, list.revenue), (100, 200, 500));
+            assert_eq!((list.customers.len(), list.totals.len()), (100, 100));
+        }
+        assert!(is_near(&groups));
+        groups.push(0, 8, Sale { customer: 1, total: 1, units: 1, revenue: 1 });
+        groups.push(0, 1, Sale { customer: 1, total: 1, units: 1, revenue: 1 });
+        let mut left: Vec<_> = groups.take(|_| true).iter().map(|(key, list)| (*key, list.orders)).collect();
+        left.sort();
+        let of = |group, currency, orders| ((group, currency), orders);
+        assert_eq!(
+            left,
+            [
+                of(1, usd, 1),
+                of(4, usd, 100),
+                of(5, jpy, 100),
+                of(6, usd, 100),
+                of(7, jpy, 100),
+                of(8, usd, 101),
+                of(9, jpy, 100)
+            ]
+        );
+        assert_eq!((groups.bytes(), groups.rows), (0, 1_002));
+    }
+}

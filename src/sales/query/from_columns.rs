@@ -1,0 +1,237 @@
+//! Exact figures from columns: every shard adds its sales to groups, window by window or name by name, and complete
+//! groups are merged.
+
+use std::collections::HashMap;
+
+use super::super::columns::{ColumnScan, Coverage, GroupKey, Grouping, NameTable, SaleList, coverage};
+use super::super::read::SaleSplit;
+use super::super::spans::Spans;
+use super::figures::{PASSES_MAX, SalesQuery, SalesResult, TOO_LARGE};
+use super::merge_lists::ListMerge;
+use super::windows::{days, windows};
+use crate::base::ids::ShardId;
+use crate::query::{QueryError, Readers, received};
+
+/// The maximum memory for the customers and totals of all groups together. Only one question at a time holds this much.
+const BYTES_MAX: usize = 80 << 20;
+/// The same for groups by name, of which more passes need less.
+const NAMED_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { BYTES_MAX };
+/// The part of it by which the groups of all shards grow in one step.
+const BYTES_PER_STEP: usize = BYTES_MAX / 8;
+/// The number of sales in one window, over all shards. Each takes 12 to 15 bytes.
+const WINDOW_SALES: i64 = if cfg!(test) { 5 } else { 2_000_000 };
+/// A question of fewer sales does not count as one that uses much memory.
+const HEAVY_SALES: i64 = 100_000;
+/// Columns are read if at least one in this many of the orders is selected. They are read whole, and rows by an index.
+const SELECTED_SHARE: i64 = 16;
+
+/// Returns what a question needs of all shards.
+pub(super) async fn covered(
+    readers: &Readers,
+    query: &SalesQuery,
+    range: (i64, i64),
+) -> Result<Coverage, QueryError> {
+    let of = query.of.clone();
+    let shares =
+        readers.ask_all(Coverage::default(), move |connection| coverage(connection, &of, range)).await?;
+    Ok(shares.into_iter().fold(Coverage::default(), |sum, share| Coverage {
+        wanted: sum.wanted + share.wanted,
+        orders: sum.orders + share.orders,
+        uncovered: sum.uncovered + share.uncovered,
+    }))
+}
+
+/// Returns `true` if columns are faster than rows.
+pub(super) fn is_faster(found: &Coverage) -> bool {
+    found.wanted.saturating_mul(SELECTED_SHARE) >= found.orders && found.uncovered * 2 < found.orders
+}
+
+/// Returns `true` if the answer requires the permission to use much memory.
+pub(super) fn is_heavy(found: &Coverage) -> bool {
+    found.wanted > HEAVY_SALES
+}
+
+type Scans = Vec<(ShardId, ColumnScan)>;
+
+fn scans(
+    readers: &Readers,
+    query: &SalesQuery,
+    spans: &Spans,
+    pins: &[i64],
+    grouping: impl Fn() -> Grouping,
+) -> Scans {
+    let scan = |pin: &i64| ColumnScan::new(query.of.clone(), *pin, spans.clone(), grouping());
+    readers.shards().zip(pins.iter().map(scan)).collect()
+}
+
+/// Reads a window to its end in every shard. Returns `false` if its groups do not fit into memory, with what was read.
+async fn read(
+    readers: &Readers,
+    mut scans: Scans,
+    window: (i64, i64),
+    bytes_max: usize,
+) -> Result<(Scans, bool), QueryError> {
+    scans.iter_mut().for_each(|(_, scan)| scan.begin(window));
+    let step_bytes = BYTES_PER_STEP / scans.len().max(1);
+    while scans.iter().any(|(_, scan)| !scan.is_done) {
+        let mut asked = Vec::with_capacity(scans.len());
+        for (shard, scan) in scans {
+            if scan.is_done {
+                asked.push((shard, Ok(scan)));
+                continue;
+            }
+            let absent = scan.absent();
+            let step = move |connection: &rusqlite::Connection| scan.step(connection, step_bytes);
+            asked.push((shard, Err(readers.ask(shard, absent, step)?)));
+        }
+        scans = Vec::with_capacity(asked.len());
+        for (shard, scan) in asked {
+            let scan = match scan {
+                Ok(done) => done,
+                Err(answer) => received(answer.recv().await)?,
+            };
+            scans.push((shard, scan));
+        }
+        if scans.iter().map(|(_, scan)| scan.groups.bytes()).sum::<usize>() > bytes_max {
+            return Ok((scans, false));
+        }
+    }
+    Ok((scans, true))
+}
+
+/// Merges complete groups, in bounded slices.
+async fn merged(
+    readers: &Readers,
+    mut merge: ListMerge,
+    lists: Vec<(GroupKey, SaleList)>,
+    spans: &Spans,
+    names: Vec<String>,
+) -> Result<ListMerge, QueryError> {
+    merge.add(lists);
+    let mut state = (merge, names, false);
+    while !state.2 {
+        let spans = spans.clone();
+        let (mut merge, names, _) = state;
+        let slice = move || {
+            let is_done = merge.slice(&spans, &names);
+            (merge, names, is_done)
+        };
+        state = readers.compute(slice).await?;
+    }
+    Ok(state.0)
+}
+
+/// Computes groups by time. Groups are merged and freed once no later window has sales of them.
+pub(super) async fn by_period(
+    readers: &Readers,
+    query: &SalesQuery,
+    spans: Spans,
+    bounds: (i64, i64),
+    pins: &[i64],
+) -> Result<SalesResult, QueryError> {
+    let days = days(readers, query, bounds).await?;
+    let windows = windows(bounds, &days, WINDOW_SALES).into_iter().filter_map(|window| spans.clip(window));
+    let mut scans = scans(readers, query, &spans, pins, || Grouping::Periods);
+    let mut merge = ListMerge::default();
+    for window in windows {
+        let (read, fits) = read(readers, scans, window, BYTES_MAX).await?;
+        if !fits {
+            return Err(TOO_LARGE);
+        }
+        scans = read;
+        let is_complete = |group| spans.ends_by(group, window.1);
+        let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(is_complete)).collect();
+        merge = merged(readers, merge, lists, &spans, Vec::new()).await?;
+    }
+    let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(|_| true)).collect();
+    let merge = merged(readers, merge, lists, &spans, Vec::new()).await?;
+    let rows_scanned = scans.iter().map(|(_, scan)| scan.groups.rows).sum();
+    Ok(SalesResult { groups: merge.done, rows_scanned, ..SalesResult::default() })
+}
+
+/// Computes groups by name, in as many passes over parts of the names as memory requires.
+pub(super) async fn by_name(
+    readers: &Readers,
+    query: &SalesQuery,
+    by: SaleSplit,
+    (spans, bounds): (&Spans, (i64, i64)),
+    pins: &[i64],
+) -> Result<SalesResult, QueryError> {
+    let mut passes = 1;
+    loop {
+        match in_passes(readers, query, by, (spans, bounds), pins, passes).await? {
+            Passes::Done(result) => return Ok(result),
+            Passes::TooFew(next) if passes < PASSES_MAX => passes = next.min(PASSES_MAX),
+            Passes::TooFew(_) => return Err(TOO_LARGE),
+        }
+    }
+}
+
+/// The result of a number of passes.
+enum Passes {
+    Done(SalesResult),
+    /// A pass did not fit into memory. With this many, each might.
+    TooFew(u32),
+}
+
+async fn in_passes(
+    readers: &Readers,
+    query: &SalesQuery,
+    by: SaleSplit,
+    (spans, bounds): (&Spans, (i64, i64)),
+    pins: &[i64],
+    passes: u32,
+) -> Result<Passes, QueryError> {
+    let mut result = SalesResult::default();
+    for pass in 0..passes {
+        let grouping = || Grouping::Names(NameTable::new(by, (pass, passes)));
+        let scans = scans(readers, query, spans, pins, grouping);
+        let (mut scans, fits) = read(readers, scans, bounds, NAMED_BYTES_MAX).await?;
+        if !fits {
+            // Smaller parts of the names get as much further as there are more of them.
+            let progress = scans.iter().map(|(_, scan)| scan.progress()).sum::<f64>() / scans.len() as f64;
+            return Ok(Passes::TooFew((f64::from(passes) / progress.max(1e-3)).ceil() as u32 + 1));
+        }
+        result.rows_scanned += scans.iter().map(|(_, scan)| scan.groups.rows).sum::<u64>();
+        let together = move || {
+            let (mut names, mut lists) = (Names::default(), Vec::new());
+            for (_, scan) in &mut scans {
+                names.add(scan.names(), scan.groups.take(|_| true), &mut lists);
+            }
+            (names.list, lists)
+        };
+        let (names, lists) = readers.compute(together).await?;
+        result.groups.extend(merged(readers, ListMerge::default(), lists, spans, names).await?.done);
+    }
+    Ok(Passes::Done(result))
+}
+
+/// The names of all shards.
+#[derive(Default)]
+struct Names {
+    numbers: HashMap<String, u32>,
+    list: Vec<String>,
+}
+
+impl Names {
+    /// Adds the lists of a shard, whose groups are places in its own names.
+    fn add(
+        &mut self,
+        names: Vec<String>,
+        of_shard: Vec<(GroupKey, SaleList)>,
+        all: &mut Vec<(GroupKey, SaleList)>,
+    ) {
+        for ((group, currency), list) in of_shard {
+            let Some(name) = names.get(group as usize) else { continue };
+            let number = match self.numbers.get(name) {
+                Some(number) => *number,
+                None => {
+                    self.list.push(name.clone());
+                    self.numbers.insert(name.clone(), self.list.len() as u32 - 1);
+                    self.list.len() as u32 - 1
+                }
+            };
+            all.push(((number, currency), list));
+        }
+    }
+}
