@@ -1,5 +1,6 @@
 //! Load driver for firehose: scenarios that start the server and its peers, load them and judge the result.
 
+mod closed;
 mod cpu;
 mod epoll;
 mod http;
@@ -74,6 +75,8 @@ enum Scenario {
     Sales(Setup),
     /// Stock updates by 16 clients, of 20 products and of 100,000, against a bare transaction loop.
     Stock(Setup),
+    /// Latency of requests that wait for their commit, with checkpoints, without them, and of another build.
+    Commits(Setup),
     /// Price events per second, each answered after it is committed and compared.
     Prices(Setup),
     /// 5,000 readers of a stream of price changes: memory, and the time until an anomaly has reached all of them.
@@ -126,6 +129,7 @@ fn main() -> ExitCode {
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
         Scenario::Stock(setup) => measure(setup, scenario::stock),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
+        Scenario::Commits(setup) => measure(setup, scenario::commits),
         Scenario::Prices(setup) => measure(setup, scenario::prices),
         Scenario::Sse(setup) => measure(setup, scenario::sse),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),

@@ -35,6 +35,9 @@ pub(crate) struct Setup {
     /// The server to measure [default: the release build next to this program, built if missing].
     #[arg(long)]
     pub(crate) binary: Option<PathBuf>,
+    /// Another build of the server, which `commits` measures in turns.
+    #[arg(long)]
+    pub(crate) base: Option<PathBuf>,
     /// Folder for the data of the servers. Each folder in it is deleted afterwards.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench-data"))]
     pub(crate) data_root: PathBuf,

@@ -1,9 +1,6 @@
 //! `prices`: price events over HTTP, each answered after it is committed and compared; and the writer's part of the
 //! work alone.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -15,14 +12,13 @@ use firehose::base::prices::PriceRules;
 use firehose::prices::PRICE_EVENT;
 use firehose::prices::{PriceEventRow, PriceRow};
 use firehose::shard::{CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions};
-use hdrhistogram::Histogram;
 
-use crate::epoll::{EDGE, Epoll, READABLE};
+use crate::closed::{self, Requests};
 use crate::peer::{Serve, System};
 use crate::report::{Limit, Report};
 use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
-use crate::{cpu, http, process};
+use crate::{cpu, process};
 use firehose::families::FAMILIES;
 
 const CONNECTIONS: usize = 128;
@@ -63,64 +59,36 @@ fn price(number: u64) -> u64 {
     if number % ODD_ONE_IN == ODD_ONE_IN - 1 { usual * 2 } else { usual }
 }
 
-/// One connection with one request in flight.
-struct Connection {
-    stream: TcpStream,
-    partial: Vec<u8>,
-    sent_us: u64,
-}
-
-impl Connection {
-    fn send(&mut self, number: u64) -> Result<()> {
-        let product = number % PRODUCTS;
-        let (cents, seconds) = (price(number), number / PRODUCTS);
-        let body = format!(
-            r#"{{"event_id":"e{number}","price":"{}.{:02}","currency":"USD","observed_at":"2026-01-01T{:02}:{:02}:{:02}Z"}}"#,
-            cents / 100,
-            cents % 100,
-            seconds / 3_600 % 24,
-            seconds / 60 % 60,
-            seconds % 60
-        );
-        let request = format!(
-            "POST /api/v1/tenants/shop/products/p{product}/price-event HTTP/1.1\r\nHost: localhost\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.sent_us = clock::monotonic_us();
-        // Far less than a socket accepts at once.
-        self.stream.write_all(request.as_bytes())?;
-        Ok(())
-    }
-
-    /// Returns the status of the response once it is complete.
-    fn answer(&mut self) -> Result<Option<u16>> {
-        let mut chunk = [0; 4_096];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => anyhow::bail!("a connection was closed"),
-                Ok(read) => self.partial.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let Some(length) = http::message_length(&self.partial) else { return Ok(None) };
-        let status = http::status(&self.partial);
-        self.partial.drain(..length);
-        Ok(Some(status))
-    }
+/// Returns the request with a number.
+fn request(number: u64) -> Vec<u8> {
+    let product = number % PRODUCTS;
+    let (cents, seconds) = (price(number), number / PRODUCTS);
+    let body = format!(
+        r#"{{"event_id":"e{number}","price":"{}.{:02}","currency":"USD","observed_at":"2026-01-01T{:02}:{:02}:{:02}Z"}}"#,
+        cents / 100,
+        cents % 100,
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    format!(
+        "POST /api/v1/tenants/shop/products/p{product}/price-event HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn over_http(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
-    let (mut next, mut figures) = (0, Figures::new());
+    let mut figures = Figures::new();
+    let mut requests = Requests { next: 0, make: &request, status: 201 };
     // The first seconds fill the history of every product.
-    load(running.addr, connections, Duration::from_secs(2), &mut next)?;
+    closed::load(running.addr, connections, Duration::from_secs(2), &mut requests)?;
     let before = process::cpu_ns(running.process.pid())?;
-    let start = clock::now();
-    let (answered, odd, latency) =
-        load(running.addr, connections, Duration::from_secs(setup.seconds), &mut next)?;
-    let seconds = start.elapsed().as_secs_f64();
+    let answers = closed::load(running.addr, connections, Duration::from_secs(setup.seconds), &mut requests)?;
+    let (answered, odd, latency) = (answers.count, answers.odd, answers.latency_us);
+    let seconds = answers.time.as_secs_f64();
     let used_ns = process::cpu_ns(running.process.pid())?.saturating_sub(before);
     figures.insert("events_per_s", answered as f64 / seconds);
     figures.insert("cpu_us_per_event", used_ns as f64 / 1e3 / answered.max(1) as f64);
@@ -129,47 +97,6 @@ fn over_http(setup: &Setup, system: &System, connections: usize) -> Result<Round
     figures.insert("rss_bytes", cpu::rss_bytes(running.process.pid())? as f64);
     running.stop()?;
     Ok(Round { figures, fault: (odd > 0).then(|| format!("{odd} answers were no 201")) })
-}
-
-/// Returns the number of responses in this time, the number of those without 201, and their latencies.
-fn load(
-    addr: SocketAddr,
-    connections: usize,
-    time: Duration,
-    next: &mut u64,
-) -> Result<(u64, u64, Histogram<u64>)> {
-    let mut epoll = Epoll::new()?;
-    let mut latency = Histogram::<u64>::new_with_bounds(1, 60_000_000, 2)?;
-    let mut open = Vec::with_capacity(connections);
-    for key in 0..connections {
-        let stream = TcpStream::connect(addr)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        epoll.add(stream.as_raw_fd(), READABLE | EDGE, key as u64)?;
-        let mut connection = Connection { stream, partial: Vec::new(), sent_us: 0 };
-        connection.send(*next)?;
-        *next += 1;
-        open.push(connection);
-    }
-    let (until, mut waiting) = (clock::now() + time, connections);
-    let (mut answered, mut odd) = (0, 0);
-    while waiting > 0 {
-        ensure!(!process::interrupted(), "interrupted");
-        for index in 0..epoll.wait(1_000)? {
-            let connection = &mut open[epoll.key(index) as usize];
-            let Some(status) = connection.answer()? else { continue };
-            latency.saturating_record(clock::monotonic_us() - connection.sent_us);
-            answered += 1;
-            odd += u64::from(status != 201);
-            if clock::now() < until {
-                connection.send(*next)?;
-                *next += 1;
-            } else {
-                waiting -= 1;
-            }
-        }
-    }
-    Ok((answered, odd, latency))
 }
 
 /// One batch of records.
