@@ -22,7 +22,8 @@
 //! 2. `write-XX` reads the journals back from the page cache, and stores rows, counters and the journal positions
 //!    in one transaction ([`ingest::write`], [`shard::Shard::apply`]). After a crash it continues at these
 //!    positions.
-//! 3. A checkpoint copies the WAL into the database file and syncs it. Only then are journal segments deleted. The
+//! 3. `copy-XX` copies the WAL into the database file and syncs it, while commits continue ([`shard::Copier`],
+//!    `ingest/write/passes.rs`). Only then are journal segments deleted, up to the positions that it has copied. The
 //!    journal, not SQLite, is the durability layer.
 //!
 //! A database that is locked, full, damaged or missing stops only step 2.
@@ -323,13 +324,14 @@
 //! | --- | --- | --- |
 //! | W1 | an event acknowledged at a level survives what the level promises; a response that names rows never outlives them | `tests/durability.rs`, `tests/exactly_once.rs`, `tests/unsynced.rs`, `src/journal/tests/promises.rs` |
 //! | W2 | each event id and each order id of a tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs` |
-//! | W3 | only its writer writes a shard | `src/ingest/write/tests.rs`, `tests/house.rs` |
+//! | W3 | only its writer makes commits in a shard and deletes journal segments; its copier copies pages of commits into the file, one pass at a time, and never at the same time as a checkpoint of the writer | `src/ingest/write/tests.rs`, `src/ingest/write/tests/passes.rs`, `tests/house.rs` |
+//! | W6 | a database file that requires its WAL is not read without it: a start notices a WAL that was damaged or removed while it was being copied, and sets the file aside | `src/ingest/write/tests/passes.rs`, `tests/power/passes.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | the bytes before a reported `Upload-Offset` are stored, even after a kill | `tests/uploads.rs` |
 //! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs`, `tests/products.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of an event plan requires a tenant |
-//! | R3 | buckets equal a recount of the rows, and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes; figures from columns equal those from rows | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `src/families/tests/segments.rs`, `firehose verify --aggregates` |
+//! | R3 | buckets equal a recount of the rows, and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes; figures from columns equal those from rows. A commit is what a connection sees: the file with its WAL. The file alone equals one of its commits only after a complete checkpoint | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `src/families/tests/segments.rs`, `firehose verify --aggregates` |
 //! | T1 | stock equals the result of its events, or of those that retention left on the level before them; a product's change is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
 //! | T2 | a serial order of each product explains every response, even across kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
@@ -360,6 +362,9 @@
 //! | *slice* | a few milliseconds of upkeep between two batches |
 //! | *tick* | one turn of a core's loop |
 //! | *batch* | the rows of one commit |
+//! | *pass* | one run of a shard's copier over the new part of the WAL |
+//! | *mark* | how far a shard had come when a pass began |
+//! | *set aside* | to keep a damaged file under another name and to begin another one |
 //! | *partition* | a table of one shard, sealed and indexed when it is full |
 //! | *receipt* | the position of an accepted event: shard, lane and sequence |
 //! | *poison* | to stop using a connection after a failure |
@@ -403,6 +408,8 @@
 //! - Clicks have a time index from their first row, so reads of the open partition need no scan.
 //! - Id tables that are lost or do not match the rows are rebuilt at the start.
 //! - A database file that is removed under the running server is copied back from the open connection.
+//! - A pass that a reader limits is worth nothing: SQLite skips pages with later frames, so the file is in no state that
+//!   ever was. Only a complete one releases journals.
 
 pub mod api;
 pub mod base;

@@ -7,6 +7,7 @@
 mod support;
 
 mod any_sqlite;
+mod checkpoints;
 mod dataset;
 mod dataset_posted;
 mod dataset_stored;

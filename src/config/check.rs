@@ -127,6 +127,7 @@ impl Rules<'_> {
         self.count("partition_rows_max", config.partition_rows_max, 1, 1_000_000_000);
         self.count("order_partition_rows_max", config.order_partition_rows_max, 1, 1_000_000_000);
         self.bytes("checkpoint_wal_bytes", config.checkpoint_wal_bytes, 64 * KIB, 16 * GIB);
+        self.bytes("checkpoint_bytes", config.checkpoint_bytes, 64 * KIB, 16 * GIB);
         self.time("checkpoint_interval", config.checkpoint_interval, ms(10), ms(3_600_000));
         self.time("drain_delay", config.drain_delay, ms(0), ms(600_000));
         self.time("drain_timeout", config.drain_timeout, ms(0), ms(3_600_000));

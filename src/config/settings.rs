@@ -190,9 +190,11 @@ settings! {
         partition_rows_max: u64 as Count = "250000";
         /// Number of orders at which a partition is sealed and gets its lists by product and customer.
         order_partition_rows_max: u64 as Count = "100000";
-        /// Size of the write-ahead log that triggers a checkpoint.
-        checkpoint_wal_bytes: u64 as Bytes = "32MiB";
-        /// Maximum time between checkpoints while the write-ahead log is not empty.
+        /// Size at which the write-ahead log starts again from its beginning.
+        checkpoint_wal_bytes: u64 as Bytes = "64MiB";
+        /// New bytes of the write-ahead log after which a checkpoint begins. Commits continue meanwhile.
+        checkpoint_bytes: u64 as Bytes = "2MiB";
+        /// Maximum time between checkpoints while the write-ahead log has uncopied pages.
         /// Journal segments are deleted only after a checkpoint.
         checkpoint_interval: Duration as Time = "5s";
         /// Time for which clicks are kept after their arrival ("30d"), or "off" to keep them indefinitely.

@@ -26,5 +26,6 @@ pub static FAMILIES: Families = Families {
         "retention by tenant",
         "customers of sums as words",
         "orders by columns",
+        "how far the file is complete without its WAL",
     ],
 };

@@ -1,13 +1,14 @@
 //! The writer of one shard. It commits the records of the journals until it is stopped.
 //!
-//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection (W3), on its
-//! own blocking thread, which may wait for hours without affecting the listener. Never: loses its position, trusts a
+//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection and its copier
+//! (W3), on its own blocking thread, which may wait for hours without affecting the listener. Never: loses its position, trusts a
 //! connection after a failure, or ends because of one.
 //!
-//! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of upkeep.
+//! One turn: identity → read the lanes → one transaction → publish → passes and release → one slice of upkeep.
 
 mod failure;
 mod lanes;
+mod passes;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use failure::{FailureState, WriteError};
 pub use lanes::Journals;
 use lanes::{Lanes, Rotation};
+use passes::Passes;
 pub use stop::Stop;
 
 use crate::base::clock;
@@ -34,6 +36,26 @@ use crate::shard::{
 /// The pause between two upkeep slices, if the writer has nothing else to do.
 const UPKEEP_PAUSE: Duration = Duration::from_millis(1);
 
+/// Sets the CPU and the priority of the calling thread.
+#[derive(Clone)]
+pub struct Settle(Arc<dyn Fn() + Send + Sync>);
+
+impl Settle {
+    pub fn new(settle: impl Fn() + Send + Sync + 'static) -> Settle {
+        Settle(Arc::new(settle))
+    }
+
+    fn run(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Settle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Settle")
+    }
+}
+
 /// A writer's settings.
 #[derive(Clone, Debug)]
 pub struct WriteSettings {
@@ -43,10 +65,15 @@ pub struct WriteSettings {
     pub batch_rows_max: usize,
     /// The maximum number of journal bytes in one transaction. A single record may be larger.
     pub batch_bytes_max: usize,
+    /// New WAL after which the copier begins a pass. 2 MiB take 10 to 20 ms of a disk, and leave the writer little to
+    /// wait for.
+    pub checkpoint_bytes: u64,
     /// A WAL that contains data is checkpointed at least this often, so that the journal can release segments.
     pub checkpoint_age_max: Duration,
     /// How often a quarantined file is checked.
     pub quarantine_look: Duration,
+    /// Places the thread that copies the WAL into the database file. It runs first on that thread.
+    pub settle_copier: Settle,
     pub shard: ShardOptions,
     /// The record families that the shard stores.
     pub families: &'static Families,
@@ -60,8 +87,10 @@ impl WriteSettings {
             flush_interval: Duration::from_millis(20),
             batch_rows_max: 10_000,
             batch_bytes_max: 8 * 1024 * 1024,
+            checkpoint_bytes: 2 << 20,
             checkpoint_age_max: Duration::from_secs(10),
             quarantine_look: Duration::from_secs(5),
+            settle_copier: Settle::new(|| {}),
             shard: ShardOptions::default(),
             families,
         }
@@ -132,11 +161,16 @@ struct Writer {
     status: Arc<ShardStatus>,
     stop: Arc<Stop>,
     settings: WriteSettings,
+    /// The copier, which ends before the shard is closed.
+    passes: Option<Passes>,
     shard: Option<Shard>,
     times: CommitTimes,
     trouble: FailureState,
     outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
+    /// When the last batch was committed, and whether the WAL was truncated since.
+    written_us: u64,
+    is_trimmed: bool,
     /// When checkpoints stopped completing; `None` while they complete.
     incomplete_since_us: Option<u64>,
     /// The earliest time for the next upkeep after upkeep has found no disk space.
@@ -149,6 +183,8 @@ struct Writer {
     forget_from_us: u64,
     #[cfg(test)]
     fault: Option<fn()>,
+    #[cfg(test)]
+    pass_hook: Option<Arc<dyn Fn(crate::shard::PassStep) + Send + Sync>>,
 }
 
 impl Writer {
@@ -169,11 +205,14 @@ impl Writer {
             status,
             stop,
             settings,
+            passes: None,
             shard: None,
             times: CommitTimes::new(),
             trouble,
             outcomes: Box::new(()),
             checkpoint_tried_us: clock::monotonic_us(),
+            written_us: clock::monotonic_us(),
+            is_trimmed: false,
             incomplete_since_us: None,
             upkeep_from_us: 0,
             rotation: None,
@@ -181,6 +220,8 @@ impl Writer {
             forget_from_us: 0,
             #[cfg(test)]
             fault: None,
+            #[cfg(test)]
+            pass_hook: None,
         }
     }
 
@@ -244,7 +285,7 @@ impl Writer {
         }
         self.status.set_state(ShardState::Open);
         self.times.publish_if_due(&self.status);
-        self.carry_over()?;
+        self.carry_over(turn)?;
         self.keep_up()?;
         self.help_shard()?;
         self.forget_again()?;
@@ -296,6 +337,7 @@ impl Writer {
         self.status.set_state(ShardState::Open);
         let (path, kinds) = (shard.path().display(), rows_by_kind(&shard));
         tracing::info!(shard = self.id.0, %path, rows = shard.rows(), kinds, "shard open");
+        self.passes = Some(self.start_passes(&shard)?);
         self.shard = Some(shard);
         Ok(())
     }
@@ -333,6 +375,7 @@ impl Writer {
             );
         }
         self.times.record(took_us, applied.rows());
+        (self.written_us, self.is_trimmed) = (clock::monotonic_us(), false);
         self.trouble.applied();
     }
 
@@ -352,15 +395,24 @@ impl Writer {
     /// Ends the writer once everything is committed: moves the WAL into the file, empties the journals and closes the
     /// file.
     fn finish(&mut self) {
-        if let Err(error) = self.checkpoint(CheckpointMode::Truncate) {
+        if let Err(error) = self.last_checkpoint() {
             tracing::warn!(shard = self.id.0, %error, "the last checkpoint failed; the journal keeps the \
                                                        rows");
         }
         self.times.publish(&self.status);
         let kinds = self.shard.as_ref().map(rows_by_kind);
-        self.shard = None;
+        drop(self.take_shard());
         self.status.set_state(ShardState::Stopped);
         tracing::info!(shard = self.id.0, rows = self.status.rows(), kinds, "shard closed");
+    }
+
+    /// Moves the WAL into the file, and then the row that says so.
+    fn last_checkpoint(&mut self) -> Result<(), WriteError> {
+        self.checkpoint(CheckpointMode::Truncate)?;
+        match self.shard.as_mut().map_or(Ok(false), Shard::save_checkpointed)? {
+            true => self.checkpoint(CheckpointMode::Truncate),
+            false => Ok(()),
+        }
     }
 
     /// Ends the writer because time has run out. Uncommitted records remain in the journal.
@@ -372,6 +424,10 @@ impl Writer {
             "stopped; the journal keeps the records that \
                                                               are not stored"
         );
+        // A pass may wait for a disk that never answers.
+        if let Some(passes) = self.passes.take() {
+            passes.abandon();
+        }
         if let Some(shard) = self.shard.take() {
             shard.poison();
         }

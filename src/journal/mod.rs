@@ -13,6 +13,7 @@
 //! overwritten. [`open`] recovers; [`Syncer`] plans what to fsync; [`inspect`] and [`verify`] read from outside.
 
 mod append;
+mod applied;
 mod batch;
 mod error;
 mod format;
@@ -30,6 +31,7 @@ mod sync;
 mod tests;
 
 pub use append::{Appender, Committed};
+pub use applied::AppliedSync;
 pub use batch::{Batch, Record};
 pub use error::{AppendError, JournalError};
 pub use inspect::{Inspection, Verified, inspect, verify};

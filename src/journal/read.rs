@@ -49,7 +49,7 @@ pub struct Reader {
     record_bytes_mean: usize,
     /// Missing records of earlier runs that no promise covers.
     unpromised: Vec<Damage>,
-    /// Base of the newest segment that [`Reader::sync_applied`] has synced, and the synced offset.
+    /// Base of the newest segment that [`Reader::sync_applied`] has synced with its name, and the synced offset.
     pub(super) synced: (Option<u64>, u64),
 }
 

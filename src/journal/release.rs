@@ -1,8 +1,8 @@
 //! Releases the records that the database has stored: syncs segments where necessary, then deletes segments.
 
-use std::fs::File;
 use std::io;
 
+use super::applied::sync_segment;
 use super::error::JournalError;
 use super::read::Reader;
 use super::{scan, segment};
@@ -70,45 +70,13 @@ impl Reader {
         Ok(gone)
     }
 
-    /// Fdatasyncs the segments up to the reader's position. This is called before a database checkpoint, so that
-    /// after a power cut the journal is not behind the database.
-    pub fn sync_applied(&mut self) -> Result<(), JournalError> {
-        let from = self.synced.1.max(self.state.synced());
-        if from >= self.at {
-            return Ok(());
-        }
-        let mut newest = self.synced.0;
-        for (index, known) in self.segments.iter().enumerate() {
-            let ends = self.segments.get(index + 1).map_or(self.at, |next| next.base);
-            if ends > from {
-                self.sync_file(known.base)?;
-                newest = Some(known.base);
-            }
-        }
-        if newest != self.synced.0 {
-            segment::sync_folder(self.state.dir())?;
-        }
-        self.synced = (newest, self.at);
-        Ok(())
-    }
-
     /// Syncs the newest segment. Its name and header continue the sequence when the older segments are deleted.
     fn sync_newest(&self) -> Result<(), JournalError> {
         let newest = self.state.segment();
-        if self.state.fsynced() <= newest {
-            self.sync_file(newest)?;
+        if self.state.fsynced() <= newest && self.synced.0 < Some(newest) {
+            sync_segment(&self.state, newest)?;
             segment::sync_folder(self.state.dir())?;
         }
         Ok(())
-    }
-
-    fn sync_file(&self, base: u64) -> Result<(), JournalError> {
-        let path = segment::path(self.state.dir(), base);
-        File::open(&path).and_then(|file| file.sync_data()).map_err(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                self.state.note_sync_failure();
-            }
-            JournalError::io(&path)(error)
-        })
     }
 }

@@ -113,14 +113,23 @@ pub(super) fn unmanaged_copy(data: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(data)? {
         let entry = entry?;
         let is_shard = entry.file_name().to_str().is_some_and(|name| name.starts_with("shard-"));
-        for copy in ["shard.db.healed", "shard.db.healed-part"] {
-            if is_shard && entry.path().join(copy).exists() {
-                return Ok(Some(format!("{}/{copy}", entry.file_name().to_string_lossy())));
+        if !is_shard || !entry.path().is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(entry.path())? {
+            let name = file?.file_name();
+            let is_copy = name.to_str().is_some_and(|name| COPIES.iter().any(|copy| name.starts_with(copy)));
+            if is_copy {
+                let (shard, name) = (entry.file_name(), name.to_string_lossy());
+                return Ok(Some(format!("{}/{name}", shard.to_string_lossy())));
             }
         }
     }
     Ok(None)
 }
+
+/// The names with which copies of a shard begin that a repair left next to it.
+const COPIES: [&str; 2] = ["shard.db.healed", "shard.db.damaged-"];
 
 /// What the search of an upload has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -402,6 +411,11 @@ mod tests {
         fs::create_dir_all(data.path().join("shard-00")).unwrap();
         fs::write(data.path().join("shard-00/shard.db.healed"), "").unwrap();
         assert_eq!(unmanaged_copy(data.path()).unwrap().as_deref(), Some("shard-00/shard.db.healed"));
+        fs::remove_file(data.path().join("shard-00/shard.db.healed")).unwrap();
+        fs::write(data.path().join("shard-00/shard.db"), "").unwrap();
+        assert_eq!(unmanaged_copy(data.path()).unwrap(), None);
+        fs::write(data.path().join("shard-00/shard.db.damaged-0a-wal"), "").unwrap();
+        assert_eq!(unmanaged_copy(data.path()).unwrap().as_deref(), Some("shard-00/shard.db.damaged-0a-wal"));
         fs::create_dir(data.path().join("before-reshard")).unwrap();
         assert_eq!(unmanaged_copy(data.path()).unwrap().as_deref(), Some("before-reshard"));
     }

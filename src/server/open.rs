@@ -12,7 +12,7 @@ use crate::ingest::write::Journals;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts, feeds};
 use crate::journal::{self, Appender, LaneState, Reader, Syncer};
 use crate::query::{CursorKey, ReadShard};
-use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
+use crate::shard::{self, DataFolder, Recovered, ShardFolder, ShardStatus};
 
 /// The journals that one core appends to. Its listener and its executor each have one journal per shard that the core
 /// feeds.
@@ -91,6 +91,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         wanted.extend(owners.iter().map(|(lane, _)| *lane));
         wanted.sort();
         wanted.dedup();
+        recover(shard, &shard_folder);
         let applied = applied_positions(&shard_folder);
         let (mut journals, mut states, mut verdicts) = (Journals::default(), Vec::new(), Vec::new());
         for lane in wanted {
@@ -149,6 +150,24 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         lanes,
         shards,
     })
+}
+
+/// Puts away what a damaged WAL makes unreadable, before anything reads the shard.
+fn recover(shard: ShardId, folder: &ShardFolder) {
+    match shard::recover(folder, &FAMILIES) {
+        Ok(None) => {}
+        Ok(Some(Recovered::WithoutWal)) => tracing::warn!(
+            shard = shard.0,
+            "the WAL was damaged or is missing, and was removed: the database and the journals have everything"
+        ),
+        Ok(Some(Recovered::SetAside(to))) => tracing::error!(
+            shard = shard.0,
+            to = %to.display(),
+            "the WAL was damaged or removed while it was being copied, so the database was a mixture of two \
+             states and was set aside: a new one gets what the journals still have; restore the rest from a backup"
+        ),
+        Err(error) => tracing::warn!(shard = shard.0, %error, "the WAL could not be checked"),
+    }
 }
 
 /// Returns the positions that the database has stored, or `None` if there is no readable database. New records are

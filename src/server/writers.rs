@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::open::ShardParts;
 use crate::clicks::CLICKS;
 use crate::config::{Config, SumsPolicy};
-use crate::cores::pin::Rank;
+use crate::cores::pin::{self, Rank};
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
-use crate::ingest::write::{self, Stop, WriteSettings};
+use crate::ingest::write::{self, Settle, Stop, WriteSettings};
 use crate::ingest::{Board, home};
 use crate::orders::ORDERS;
 use crate::prices::PRICE_ROWS;
@@ -40,6 +40,8 @@ impl Writers {
             settings.shard.tenant_keeps = keeps.clone();
             let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
+            let copier_cpu = copier_cpu(usize::from(parts.shard.0), cpu, cpus);
+            settings.settle_copier = Settle::new(move || super::settle(copier_cpu, Rank::Writer));
             let thread = super::thread(&format!("write-{}", parts.shard), move || {
                 super::settle(cpu, Rank::Writer);
                 let ShardParts { shard, folder, journals, status, verdicts } = parts;
@@ -64,11 +66,18 @@ impl Writers {
     }
 }
 
+/// Returns the CPU for a shard's copier: one without a listener if there is one, otherwise that of the writer.
+fn copier_cpu(shard: usize, writer_cpu: usize, cpus: &[usize]) -> usize {
+    let spare: Vec<usize> = pin::allowed().into_iter().filter(|cpu| !cpus.contains(cpu)).collect();
+    spare.get(shard % spare.len().max(1)).copied().unwrap_or(writer_cpu)
+}
+
 fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64, shard_count: u64) -> WriteSettings {
     WriteSettings {
         flush_interval: config.flush_interval,
         batch_rows_max: config.batch_rows_max as usize,
         batch_bytes_max: config.batch_bytes_max as usize,
+        checkpoint_bytes: config.checkpoint_bytes,
         checkpoint_age_max: config.checkpoint_interval,
         shard: ShardOptions {
             page_bytes: config.page_size as u32,

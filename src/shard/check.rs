@@ -6,8 +6,8 @@ use super::identity::{Identity, beside};
 
 impl Shard {
     /// Returns [`ShardError::Truncated`] if the open file is shorter than it was after the last checkpoint. Only
-    /// checkpoints of this connection may shorten the file, so another program must have truncated it. Pages that are
-    /// not in the WAL are then lost, and the next checkpoint would hide this.
+    /// checkpoints may shorten the file, so another program must have truncated it. Pages that are not in the WAL are
+    /// then lost, and the next checkpoint would hide this.
     pub(super) fn check_size(&self) -> Result<(), ShardError> {
         match Identity::with_bytes(&self.path)? {
             Some((identity, found)) if identity == self.identity => self.check_bytes(found),
@@ -17,7 +17,8 @@ impl Shard {
     }
 
     fn check_bytes(&self, found: u64) -> Result<(), ShardError> {
-        match found < self.file_bytes {
+        let may_shrink = self.can_shrink && self.is_copying;
+        match found < self.file_bytes && !may_shrink {
             true => Err(ShardError::Truncated { found, expected: self.file_bytes }),
             false => Ok(()),
         }

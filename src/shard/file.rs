@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
 use super::catalog::ShardFolder;
+use super::checkpointed::Checkpointed;
 use super::dropped::DropReason;
 use super::error::ShardError;
 use super::family::{Families, KindTable, Opening, Store};
@@ -15,12 +16,14 @@ use super::identity::{Identity, beside};
 use super::names::TenantNumbers;
 use super::options::ShardOptions;
 use super::partition::Deleted;
+use super::pass_record::{PassFile, PassRecord};
 use super::positions::Positions;
 use super::retention::Retention;
 use super::stores::Stores;
 use super::stream::Stream;
 use super::streams::{StreamState, Streams};
 use super::totals::{OTHER, REJECTED, load_total};
+use super::wal_file::WalFrames;
 use super::{healed, open};
 use crate::base::counters::Cell;
 use crate::base::durable;
@@ -47,9 +50,17 @@ pub struct Shard {
     pub(super) retention: Retention,
     /// The number of WAL frames, as SQLite reports it after each commit.
     pub(super) wal_frames: Arc<Cell>,
-    /// The number of WAL frames that a checkpoint has copied.
-    pub(super) wal_frames_carried: u64,
+    /// The number of WAL frames that a checkpoint has copied, at most all of them.
+    pub(super) wal_copied: Arc<Cell>,
     pub(super) frame_bytes: u64,
+    /// The record of this connection's checkpoints, and their number.
+    pub(super) record: PassFile,
+    pub(super) passes: u64,
+    /// Whether the copier may be copying.
+    pub(super) is_copying: bool,
+    pub(super) checkpointed: Checkpointed,
+    /// Whether a checkpoint may shorten the file, because another program has enabled `auto_vacuum`.
+    pub(super) can_shrink: bool,
     /// The length of the file after the last checkpoint.
     pub(super) file_bytes: u64,
 }
@@ -88,12 +99,20 @@ impl Shard {
         if before.is_none() {
             durable::sync_folder(folder.dir())?;
         }
-        let wal_frames = Arc::new(Cell::default());
-        let hook_frames = Arc::clone(&wal_frames);
+        let found = WalFrames::by(&connection, "NOOP")?;
+        let (wal_frames, wal_copied) = (Arc::new(Cell::new(found.whole)), Arc::new(Cell::new(found.copied)));
+        let (hook_frames, hook_copied) = (Arc::clone(&wal_frames), Arc::clone(&wal_copied));
         connection.wal_hook(Some(move |_: &mut Wal, frames: i32| {
-            hook_frames.set(u64::from(frames.unsigned_abs()));
+            let frames = u64::from(frames.unsigned_abs());
+            // SQLite starts the WAL from its beginning once everything was copied.
+            if frames < hook_frames.get() {
+                hook_copied.set(0);
+            }
+            hook_frames.set(frames);
             Ok(())
         }))?;
+        let passes = PassRecord::read(&path)?.map_or(0, |record| record.number);
+        let record = PassFile::open(&path)?;
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         Ok(Shard {
             wal_identity: Identity::of(&beside(&path, "-wal"))?,
@@ -113,11 +132,16 @@ impl Shard {
             )?,
             path,
             positions: Positions::load(&connection)?,
+            checkpointed: Checkpointed::load(&connection)?,
+            can_shrink: connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? != 0,
             rejected: load_total(&connection, REJECTED)?,
             other: load_total(&connection, OTHER)?,
             connection,
             wal_frames,
-            wal_frames_carried: 0,
+            wal_copied,
+            record,
+            passes,
+            is_copying: false,
             frame_bytes: page_bytes.unsigned_abs() + 24,
             file_bytes: fs::metadata(folder.database())?.len(),
         })

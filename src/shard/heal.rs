@@ -9,7 +9,7 @@ use rusqlite::backup::{Backup, StepResult};
 use super::checkpoint::CheckpointMode;
 use super::error::ShardError;
 use super::file::Shard;
-use super::healed::{HEALED, PART, remove};
+use super::healed::{HEALED, PART, RECORD, remove};
 use super::identity::{Identity, beside};
 use super::open;
 use crate::base::durable;
@@ -60,6 +60,7 @@ impl Shard {
         if is_ours {
             remove(&wal)?;
             remove(&beside(&path, "-shm"))?;
+            remove(&beside(&path, RECORD))?;
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ use crate::base::durable;
 /// The suffix of an unfinished copy, and the suffix of a complete copy, which becomes `shard.db`.
 pub(super) const PART: &str = ".healed-part";
 pub(super) const HEALED: &str = ".healed";
+/// The suffix of the record of checkpoints, which belongs to one file and its WAL.
+pub(super) const RECORD: &str = "-pass";
 
 /// Gives a complete copy the name `path`, unless another file already has this name. Called before each open.
 pub(super) fn install(path: &Path) -> Result<(), ShardError> {
@@ -21,6 +23,7 @@ pub(super) fn install(path: &Path) -> Result<(), ShardError> {
         // which already has everything.
         remove(&beside(path, "-wal"))?;
         remove(&beside(path, "-shm"))?;
+        remove(&beside(path, RECORD))?;
         // A link is used instead of a rename, because linking fails if another file was created there in the
         // meantime.
         match fs::hard_link(&healed, path) {

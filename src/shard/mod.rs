@@ -7,7 +7,8 @@
 //! does that. Logs only an untrusted clock and a refused folder for temporary files.
 //!
 //! The life of a batch: [`Shard::check_identity`] → [`Shard::apply`] (rows, positions and counters in one
-//! transaction) → [`Shard::checkpoint`] (copies them durably into the database file) → the journal may delete them.
+//! transaction) → a pass of the [`Copier`], or [`Shard::checkpoint`] (copies them durably into the database file) → the
+//! journal may delete them. [`recover`] comes first, before anything opens the file.
 //! [`Family`] is the interface to a feature.
 
 mod apply;
@@ -17,6 +18,8 @@ mod carry;
 mod catalog;
 mod check;
 mod checkpoint;
+mod checkpointed;
+mod copier;
 mod dropped;
 mod error;
 mod family;
@@ -36,10 +39,13 @@ mod outcome;
 mod page;
 pub mod partition;
 mod partitions;
+mod pass;
+mod pass_record;
 mod positions;
 mod private;
 pub mod read;
 mod rebuild;
+mod recover;
 mod retain;
 mod retain_clock;
 mod retain_tenants;
@@ -60,6 +66,8 @@ mod tenant_rows;
 mod totals;
 mod upkeep;
 pub mod view;
+mod wal;
+mod wal_file;
 
 pub use apply::{Entry, Records};
 pub use backup::backup;
@@ -67,6 +75,7 @@ pub use carried::Carried;
 pub use carry::{carry, carry_stream};
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode, sync_commits};
+pub use copier::{Copier, PassOrder, PassStep, Passed};
 pub use dropped::{DropReason, DroppedRows, dropped_rows};
 pub use error::{FolderError, ShardError};
 pub use family::{
@@ -86,11 +95,13 @@ pub use open::{open_private, open_reader, open_small, try_temporary_file};
 pub use options::ShardOptions;
 pub use outcome::Outcome;
 pub use partitions::{PartitionInfo, partitions_of};
+pub use pass::Mark;
 pub use positions::journal_positions;
 pub use private::{
     LooseMode, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
 };
 pub use rebuild::load_ids;
+pub use recover::{Recovered, recover};
 pub use schema::{VERSION, check_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};

@@ -44,8 +44,8 @@ pub(super) fn open_writer(
     }
     // A commit does not sync: the journal is the durability layer, and a checkpoint syncs.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // `journal_size_limit` has no limit, because the commit that starts the WAL from its beginning would cut the file.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", (options.checkpoint_wal_bytes * 2) as i64)?;
     connection.pragma_update(None, "cache_size", -((options.cache_bytes / 1024) as i64))?;
     // Index builds sort in files instead of memory. By measurement, this is twice as fast (0.60 instead of 1.26 s per
     // million rows) and uses no memory beyond the page cache. Sorting in memory used 60 MB per million rows.
@@ -64,6 +64,18 @@ pub fn open_reader(path: &Path) -> Result<Connection, ShardError> {
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "query_only", true)?;
     schema::check_owner(&connection)?;
+    Ok(connection)
+}
+
+/// Opens the connection that copies the WAL into the file. It never writes a row, and leaves the WAL when it is closed.
+pub(super) fn open_copier(path: &Path) -> Result<Connection, ShardError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(connection)
 }
 

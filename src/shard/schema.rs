@@ -15,8 +15,10 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// The kernel's part of each migration, which runs before the families' parts
 /// ([`Family::migrate`](super::Family::migrate)). Append-only: entry `n` of the list is schema version `n + 1`.
 /// Released versions are never edited.
-const MIGRATIONS: &[Migration] =
-    &[version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing, nothing];
+const MIGRATIONS: &[Migration] = &[
+    version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing, nothing,
+    version_11,
+];
 
 /// The newest schema version that this program supports.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -124,6 +126,11 @@ fn version_7(connection: &Connection) -> Result<(), ShardError> {
 /// Adds how far the rows of tenants have left.
 fn version_8(connection: &Connection) -> Result<(), ShardError> {
     super::tenant_marks::create_table(connection)
+}
+
+/// Adds how far the file is complete without its WAL.
+fn version_11(connection: &Connection) -> Result<(), ShardError> {
+    super::checkpointed::create_table(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

@@ -8,6 +8,7 @@ mod exports;
 mod load;
 mod orders;
 mod os_level;
+mod passes;
 mod people;
 mod products;
 mod quiet;

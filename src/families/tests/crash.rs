@@ -68,7 +68,7 @@ fn an_unlinked_file_is_noticed_and_healed_without_losing_a_row() {
     shard.check_identity().unwrap();
     assert_eq!(sound(shard.path()), 601);
     let left: Vec<_> = fs::read_dir(dir.path().join("shard-00")).unwrap().collect();
-    assert_eq!(left.len(), 3, "shard.db, -wal and -shm: {left:?}");
+    assert_eq!(left.len(), 4, "shard.db, -wal, -shm and -pass: {left:?}");
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Writer {
             WriteError::Shard(ShardError::Replaced) => {
                 self.trouble.begin("file replaced", &error, pending);
                 self.status.set_state(ShardState::Reopening);
-                if let Some(Err(error)) = self.shard.take().map(crate::shard::Shard::leave) {
+                if let Some(Err(error)) = self.take_shard().map(crate::shard::Shard::leave) {
                     tracing::error!(shard = self.id.0, %error, "the old file was not closed cleanly");
                 }
                 self.trouble.back_off(FAILED_PAUSES)
@@ -182,7 +182,7 @@ impl Writer {
     fn reopen(&mut self, error: &WriteError, pending: u64) -> Duration {
         self.trouble.begin("failed", error, pending);
         self.status.set_state(ShardState::Reopening);
-        if let Some(shard) = self.shard.take() {
+        if let Some(shard) = self.take_shard() {
             shard.poison();
             self.status.reopened.add(1);
         }
@@ -192,7 +192,7 @@ impl Writer {
     /// Stops writing to the database until its file changes. Meanwhile, the journal keeps new records.
     fn quarantine(&mut self, error: &WriteError, pending: u64) -> Duration {
         self.trouble.begin("quarantined", error, pending);
-        if let Some(shard) = self.shard.take() {
+        if let Some(shard) = self.take_shard() {
             shard.poison();
         }
         self.trouble.quarantine = Some(Fingerprint::of(&self.folder));
@@ -206,6 +206,8 @@ impl Writer {
         if let Err(error) = self.lanes.make_folders() {
             tracing::error!(shard = self.id.0, %error, "the journal folders could not be recreated");
         }
+        // The copier's next pass would copy to the file without a name.
+        self.passes = None;
         match self.shard.as_mut().map(crate::shard::Shard::heal) {
             Some(Err(error)) => {
                 // The rows exist only in this connection now. It stays open until they are copied.
@@ -214,7 +216,7 @@ impl Writer {
                 self.trouble.back_off(FAILED_PAUSES)
             }
             Some(Ok(())) => {
-                if let Some(shard) = self.shard.take() {
+                if let Some(shard) = self.take_shard() {
                     shard.poison();
                 }
                 self.status.reopened.add(1);

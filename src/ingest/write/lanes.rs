@@ -2,7 +2,7 @@
 
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
-use crate::journal::{Appender, Batch, Gap, JournalError, Reader};
+use crate::journal::{Appender, AppliedSync, Batch, Gap, JournalError, Reader};
 use crate::shard::{Entry, Records};
 
 impl Records for Batch {
@@ -223,9 +223,18 @@ impl Lanes {
         }
     }
 
-    /// Syncs every lane up to the position to which it was read. Tries all of them and returns the first error.
-    pub(super) fn sync_applied(&mut self) -> Result<(), JournalError> {
-        self.lanes.iter_mut().map(|lane| lane.reader.sync_applied()).fold(Ok(()), Result::and)
+    /// Prepares the sync of every lane up to the position to which it was read.
+    pub(super) fn plan_sync(&self) -> Vec<AppliedSync> {
+        self.lanes.iter().filter_map(|lane| lane.reader.plan_sync()).collect()
+    }
+
+    /// Takes over the results of syncs. Takes all of them and returns the first error.
+    pub(super) fn synced(&mut self, syncs: Vec<AppliedSync>) -> Result<(), JournalError> {
+        let taken = syncs.into_iter().map(|sync| {
+            let lane = self.lanes.iter_mut().find(|lane| lane.id() == sync.lane());
+            lane.map_or(Ok(()), |lane| lane.reader.synced_applied(sync))
+        });
+        taken.fold(Ok(()), Result::and)
     }
 
     pub(super) fn release(&mut self, lane: LaneId, durable: Sequence) -> Result<(), JournalError> {

@@ -3,6 +3,7 @@
 mod failures;
 mod flow;
 mod model;
+mod passes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::families::FAMILIES;
 use crate::journal::{self, Appender, Options, Reader};
-use crate::shard::{Shard, ShardFolder, ShardOptions, ShardStatus, inspect, open_reader, verify};
+use crate::shard::{
+    Recovered, Shard, ShardFolder, ShardOptions, ShardStatus, inspect, open_reader, recover, verify,
+};
 
 const SHARD: ShardId = ShardId(0);
 
@@ -29,6 +32,7 @@ struct Rig {
     status: Arc<ShardStatus>,
     stop: Arc<Stop>,
     accepted: i64,
+    recovered: Option<Recovered>,
 }
 
 fn folder(dir: &TempDir) -> ShardFolder {
@@ -54,6 +58,7 @@ impl Rig {
     fn on(dir: TempDir, accepted: i64) -> Rig {
         let folder = folder(&dir);
         std::fs::create_dir_all(folder.dir()).unwrap();
+        let recovered = recover(&folder, &FAMILIES).unwrap();
         let positions =
             inspect(&folder.database(), &FAMILIES).map(|found| found.positions).unwrap_or_default();
         let options = Options { segment_bytes: 16 * 1024, bytes_max: 1 << 30 };
@@ -65,12 +70,12 @@ impl Rig {
             readers.push(reader);
         }
         let (status, stop) = (Arc::new(ShardStatus::new(SHARD)), Arc::new(Stop::new()));
-        Rig { dir, appenders, readers, status, stop, accepted }
+        Rig { dir, appenders, readers, status, stop, accepted, recovered }
     }
 
     /// Kills the server without flushing or closing anything, then starts it again.
-    fn restart(self, writer: Writer) -> Rig {
-        if let Some(shard) = writer.shard {
+    fn restart(self, mut writer: Writer) -> Rig {
+        if let Some(shard) = writer.take_shard() {
             shard.poison();
         }
         drop((writer.lanes, self.appenders));

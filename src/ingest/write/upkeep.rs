@@ -1,87 +1,23 @@
-//! A writer's work between batches: checkpoints, releasing journal segments, and slices of upkeep.
+//! A writer's work between batches apart from checkpoints: slices of upkeep, and what erasures require.
 
 use std::time::Duration;
 
 use super::failure::WriteError;
+use super::passes::CHECKPOINT_PAUSE;
 use super::{Writer, publish_rows};
 use crate::base::clock;
 use crate::shard::{CheckpointMode, Renewed, Shard, ShardError, WriterTask};
 
-/// The pause between two attempts at a checkpoint that readers delay.
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 /// The pause between two attempts to truncate the WAL for an erasure.
 const ERASURE_PAUSE: Duration = Duration::from_millis(20);
 /// The pause between two journal rotations that are due to erased people's data arriving again.
 const FORGET_PAUSE: Duration = Duration::from_secs(60);
-/// How long checkpoints may remain incomplete before a reader outside the server is reported.
-const PINNED_AFTER: Duration = Duration::from_secs(5);
 /// The length of an upkeep slice between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
 /// The pause after upkeep has found no space.
 const UPKEEP_FULL_PAUSE: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// Runs a checkpoint if one is due by size or by age.
-    pub(super) fn carry_over(&mut self) -> Result<(), WriteError> {
-        let Some(shard) = &self.shard else { return Ok(()) };
-        let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
-        let is_old = shard.wal_bytes() > 0 && since_us >= self.settings.checkpoint_age_max.as_micros() as u64;
-        let mode = shard.checkpoint_due().or(is_old.then_some(CheckpointMode::Passive));
-        match mode {
-            Some(mode) if since_us >= CHECKPOINT_PAUSE.as_micros() as u64 => self.checkpoint(mode),
-            _ => Ok(()),
-        }
-    }
-
-    /// Syncs the journals, checkpoints, and lets the journals release what is durable now.
-    pub(super) fn checkpoint(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
-        let Some(shard) = &mut self.shard else { return Ok(()) };
-        // A failed journal sync does not keep rows out of the database file. After a power cut, the journal continues
-        // after the database's position.
-        if let Err(error) = self.lanes.sync_applied() {
-            tracing::error!(shard = self.id.0, %error, "the journal could not be synced");
-        }
-        self.checkpoint_tried_us = clock::monotonic_us();
-        let done = shard.checkpoint(mode)?;
-        self.status.checkpoints.add(1);
-        let is_complete = done.complete;
-        self.status.wal_bytes.set(done.wal_bytes);
-        self.status.database_bytes.set(shard.database_bytes());
-        self.status.partitions.set(shard.partitions()?);
-        for (lane, durable) in done.durable {
-            if let Err(error) = self.lanes.release(lane, durable) {
-                tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");
-            }
-        }
-        self.note_pin(is_complete);
-        Ok(())
-    }
-
-    /// Reports a reader that prevents checkpoints from completing. The server's own readers read for milliseconds, so
-    /// a reader that takes longer belongs to another program. Until it ends, the WAL and the journals grow.
-    fn note_pin(&mut self, is_complete: bool) {
-        let (now_us, pinned_us) = (clock::monotonic_us(), &self.status.wal_pinned_us);
-        if is_complete {
-            self.incomplete_since_us = None;
-            if pinned_us.get() > 0 {
-                pinned_us.set(0);
-                tracing::warn!(shard = self.id.0, "outage over: the WAL is copied into the database again");
-            }
-            return;
-        }
-        let since_us = now_us - *self.incomplete_since_us.get_or_insert(now_us);
-        if since_us >= PINNED_AFTER.as_micros() as u64 && pinned_us.get() == 0 {
-            pinned_us.set((clock::unix_us() - since_us as i64).max(1) as u64);
-            let wal_bytes = self.status.wal_bytes.get();
-            tracing::warn!(
-                shard = self.id.0,
-                wal_bytes,
-                "another program holds a read transaction on the database, so the WAL cannot be \
-                 checkpointed: the WAL and the journals grow until that transaction ends"
-            );
-        }
-    }
-
     /// Returns `true` if a slice of upkeep can run now.
     pub(super) fn upkeep_due(&self) -> bool {
         self.shard.as_ref().is_some_and(Shard::upkeep_due) && clock::monotonic_us() >= self.upkeep_from_us
@@ -176,7 +112,7 @@ impl Writer {
             return Ok(());
         }
         if self.lanes.are_released(rotation).is_none() {
-            self.checkpoint(CheckpointMode::Passive)?;
+            self.begin_pass()?;
         }
         if self.forgetting.as_ref().is_some_and(|rotation| self.lanes.are_released(rotation).is_some()) {
             self.forgetting = None;
