@@ -75,6 +75,10 @@ impl Segments {
             // Too many changes are listed rather than too few.
             Some(_) => i64::MAX,
         };
+        // A segment may be lost, but not its changes. They would replace a later status that is not listed.
+        let listed = "SELECT id FROM sales_segment_stale ORDER BY id DESC LIMIT 1";
+        let listed: Option<i64> = connection.query_row(listed, [], |row| row.get(0)).optional()?;
+        let begun_to = begun_to.max(listed.map_or(0, |id| id + 1));
         Ok(Segments {
             begun_to,
             walked_to: 0,
