@@ -61,6 +61,8 @@ const FLAGS: &[&str] = &["--retention-orders", "1m", "--retention-prices", "1m",
 fn orders_prices_and_stock_leave_and_what_was_promised_stays() {
     let folder = Folder::of_fixture("folder-v6");
     let server = folder.serve(&[]);
+    // Sales need the tables of the current version.
+    server.wait_until_stored();
     let counts = "group_by=day&fields=orders,units,revenue";
     let before = sales(&server, "acme", counts)["groups"].take();
     let estimated = sales(&server, "acme", "group_by=day&precision=approx")["groups"].take();
