@@ -189,13 +189,9 @@ impl Checked {
         match verified {
             Ok(Verified { rows, problems }) => Checked::Done(rows, problems),
             Err(error) if error.is_damage() => Checked::Done(0, vec![error.to_string()]),
-            Err(ShardError::Busy) => Checked::Not(
-                "another program holds an exclusive lock on the database; repeat once it ended".to_owned(),
-            ),
             Err(ShardError::Full) => Checked::Not(
                 "there is no space next to the database for the index of its WAL; free some".to_owned(),
             ),
-            Err(ShardError::Other(why)) => Checked::Not(why),
             Err(error) => Checked::Not(error.to_string()),
         }
     }

@@ -18,11 +18,12 @@ mod sums_oracle;
 mod tenant_retention;
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::FAMILIES;
 use crate::base::ids::{LaneId, Sequence};
 use crate::ingest::encode_header;
-use crate::shard::{self, Entry, Records, Shard, ShardError, ShardFolder, ShardOptions};
+use crate::shard::{self, Entry, Records, Renewed, Shard, ShardError, ShardFolder, ShardOptions, WriterTask};
 
 pub(super) const HOT: LaneId = LaneId(0);
 pub(super) const KEYED: LaneId = LaneId(1);
@@ -57,6 +58,22 @@ pub(super) fn options() -> ShardOptions {
 
 pub(super) fn open(dir: &Path) -> Shard {
     reopen(dir, &options())
+}
+
+/// Runs one turn of an erasure as the writer does. Returns `false` once only the WAL is left to be truncated.
+pub(super) fn erasure_turn(shard: &mut Shard) -> bool {
+    match shard.writer_task() {
+        WriterTask::TruncateWal => return false,
+        WriterTask::RotateJournals => {
+            shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
+        }
+        WriterTask::ReportLanes => shard.lanes_reported(&shard.positions()),
+        WriterTask::Nothing => {}
+    }
+    if shard.upkeep_due() {
+        shard.upkeep(Duration::ZERO).unwrap();
+    }
+    true
 }
 
 /// Opens a shard, for the first time or again. A thread that still reads for upkeep may be the last to close an

@@ -17,7 +17,7 @@ pub struct AppliedSync {
     state: Arc<LaneState>,
     /// Base offsets of the segments to sync.
     segments: Vec<u64>,
-    /// Whether a segment's name may not be durable yet.
+    /// Set if a segment's name may not be durable yet.
     is_new: bool,
     newest: Option<u64>,
     upto: u64,

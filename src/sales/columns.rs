@@ -11,20 +11,21 @@ use self::groups::Sale;
 pub(super) use self::groups::{GroupKey, SaleGroups, SaleList};
 pub(super) use self::names::NameTable;
 pub use self::names::name_statement;
+use super::read::overlapping;
 use super::spans::Spans;
 use crate::base::clock;
 use crate::orders::{
-    ORDERS, SalesFilter, SegmentColumns, next_segment, read_segment, rows_as_columns, sales_days, segment_at,
+    SalesFilter, SegmentColumns, next_segment, read_segment, rows_as_columns, sales_days, segment_at,
     segmented_to,
 };
-use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
+use crate::shard::{PartitionInfo, ShardError, tenant_number};
 
 /// The time after which a step ends. One that begins to read a segment finishes it, in about a millisecond.
 const STEP_US: u64 = 10_000;
 /// The number of orders that are read from rows at a time.
 const ROWS_PER_READ: i64 = if cfg!(test) { 3 } else { 4_096 };
 
-/// What sales are grouped by.
+/// The grouping of sales.
 #[derive(Debug)]
 pub(super) enum Grouping {
     /// The periods of the question.
@@ -205,19 +206,7 @@ impl ColumnScan {
     }
 }
 
-fn overlapping(
-    connection: &Connection,
-    pin: i64,
-    (from_us, to_us): (i64, i64),
-) -> Result<Vec<PartitionInfo>, ShardError> {
-    let mut infos = partitions_of(connection, &ORDERS)?;
-    infos.retain(|info| {
-        info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
-    });
-    Ok(infos)
-}
-
-/// What a question needs of one shard.
+/// The orders that a question reads in one shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Coverage {
     /// The sales that are selected, about.

@@ -461,7 +461,8 @@ const MOST: u64 = 3;
 /// The number of orders in one step. A step takes some 10 ms and returns some 2 MB of single sales.
 const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
 
-fn overlapping(
+/// Returns the partitions that may have orders of `[from, to)` with ids up to `pin`.
+pub(super) fn overlapping(
     connection: &Connection,
     pin: i64,
     (from_us, to_us): (i64, i64),

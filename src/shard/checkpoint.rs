@@ -30,7 +30,7 @@ pub enum CheckpointMode {
 /// The result of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Whether every frame is in the database file, and the file is synced. A copier's pass is complete without the
+    /// Set if every frame is in the database file, and the file is synced. A copier's pass is complete without the
     /// frames that were committed while it copied.
     pub complete: bool,
     /// Bytes of WAL frames that are not in the database file.

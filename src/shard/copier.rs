@@ -21,7 +21,7 @@ use super::wal::Wal;
 use super::wal_file::{WalFrames, sync_wal};
 use crate::base::counters::Cell;
 
-/// What a pass is to do, as the writer saw the shard.
+/// The order for a pass: the shard as the writer saw it.
 #[derive(Clone, Debug)]
 pub struct PassOrder {
     pub(super) number: u64,
@@ -32,10 +32,10 @@ pub struct PassOrder {
     pub(super) file_bytes: u64,
 }
 
-/// What a pass has done.
+/// The result of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
-    /// Whether the file contains every frame that the WAL had when the copying began, and is synced.
+    /// Set if the file contains every frame that the WAL had when the copying began, and is synced.
     pub is_complete: bool,
 }
 

@@ -56,10 +56,10 @@ pub struct Shard {
     /// The record of this connection's checkpoints, and their number.
     pub(super) record: PassFile,
     pub(super) passes: u64,
-    /// Whether the copier may be copying.
+    /// Set while the copier may be copying.
     pub(super) is_copying: bool,
     pub(super) checkpointed: Checkpointed,
-    /// Whether a checkpoint may shorten the file, because another program has enabled `auto_vacuum`.
+    /// Set if a checkpoint may shorten the file, because another program has enabled `auto_vacuum`.
     pub(super) can_shrink: bool,
     /// The length of the file after the last checkpoint.
     pub(super) file_bytes: u64,

@@ -19,7 +19,7 @@ use super::wal::Wal;
 use crate::base::durable;
 use crate::base::ids::hex;
 
-/// What was done about a damaged WAL.
+/// The measure taken against a damaged WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovered {
     /// The WAL was removed. The database file contains everything that the journals do not have.

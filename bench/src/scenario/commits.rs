@@ -149,13 +149,6 @@ fn stock(number: u64, products: u64) -> Vec<u8> {
 fn price(number: u64) -> Vec<u8> {
     let (product, seconds) = (number % PRICE_PRODUCTS, number / PRICE_PRODUCTS);
     let cents = 1_000 + product + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20;
-    let body = format!(
-        r#"{{"event_id":"e{number}","price":"{}.{:02}","currency":"USD","observed_at":"2026-01-01T{:02}:{:02}:{:02}Z"}}"#,
-        cents / 100,
-        cents % 100,
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let body = super::prices::event(number, cents, seconds);
     request("POST", &format!("/api/v1/tenants/shop/products/p{product}/price-event"), &body)
 }

@@ -59,18 +59,23 @@ fn price(number: u64) -> u64 {
     if number % ODD_ONE_IN == ODD_ONE_IN - 1 { usual * 2 } else { usual }
 }
 
+/// Returns the event with a number: a price that was observed at a second of a day.
+pub(super) fn event(number: u64, cents: u64, second: u64) -> String {
+    format!(
+        r#"{{"event_id":"e{number}","price":"{}.{:02}","currency":"USD","observed_at":"2026-01-01T{:02}:{:02}:{:02}Z"}}"#,
+        cents / 100,
+        cents % 100,
+        second / 3_600 % 24,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
 /// Returns the request with a number.
 fn request(number: u64) -> Vec<u8> {
     let product = number % PRODUCTS;
     let (cents, seconds) = (price(number), number / PRODUCTS);
-    let body = format!(
-        r#"{{"event_id":"e{number}","price":"{}.{:02}","currency":"USD","observed_at":"2026-01-01T{:02}:{:02}:{:02}Z"}}"#,
-        cents / 100,
-        cents % 100,
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let body = event(number, cents, seconds);
     format!(
         "POST /api/v1/tenants/shop/products/p{product}/price-event HTTP/1.1\r\nHost: localhost\r\n\
          Content-Length: {}\r\n\r\n{body}",

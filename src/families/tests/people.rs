@@ -128,18 +128,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
     shard.checkpoint(CheckpointMode::Truncate).unwrap();
     assert!(shown() > 10);
     let mut turns = 0;
-    loop {
-        match shard.writer_task() {
-            WriterTask::TruncateWal => break,
-            WriterTask::RotateJournals => {
-                shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
-            }
-            WriterTask::ReportLanes => shard.lanes_reported(&shard.positions()),
-            WriterTask::Nothing => {}
-        }
-        if shard.upkeep_due() {
-            shard.upkeep(Duration::ZERO).unwrap();
-        }
+    while super::erasure_turn(&mut shard) {
         turns += 1;
         assert!(turns < 4_000, "it comes to no end");
         if turns % slices == 0 {

@@ -14,9 +14,7 @@ use crate::orders::{ItemRow, ORDER, ORDER_STATUS, ORDERS, OrderParts, OrderStatu
 use crate::people::{ERASURE, ErasureRecord, RemovedOutside, Subject};
 use crate::query::{QueryError, ReadShard, Readers};
 use crate::sales::{SalesPlan, SalesResult, SalesSource, sales_from};
-use crate::shard::{
-    ErasureMode, Renewed, Shard, ShardOptions, TenantKeep, TenantKeeps, WriterTask, verify_aggregates,
-};
+use crate::shard::{ErasureMode, Shard, ShardOptions, TenantKeep, TenantKeeps, verify_aggregates};
 
 const DAY_US: i64 = 86_400_000_000;
 const SHARDS: usize = 3;
@@ -182,19 +180,7 @@ impl Part {
         };
         self.send(vec![encoded(ErasureRecord::Suppress { mode, subject }), encoded(begin)]);
         let shard = self.shard();
-        loop {
-            match shard.writer_task() {
-                WriterTask::TruncateWal => break,
-                WriterTask::RotateJournals => {
-                    shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
-                }
-                WriterTask::ReportLanes => shard.lanes_reported(&shard.positions()),
-                WriterTask::Nothing => {}
-            }
-            if shard.upkeep_due() {
-                shard.upkeep(Duration::ZERO).unwrap();
-            }
-        }
+        while super::erasure_turn(shard) {}
         shard.wal_truncated().unwrap();
     }
 

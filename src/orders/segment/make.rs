@@ -32,7 +32,7 @@ pub(in super::super) enum SegmentChange {
     Customer(i64),
 }
 
-/// What a shard's writer knows of its segments.
+/// The state of a shard's segments, kept by its writer.
 #[derive(Debug)]
 pub(in super::super) struct Segments {
     /// No segment has an order from this id on, and none is being made. Changes of orders below it are listed.

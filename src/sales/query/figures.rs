@@ -17,7 +17,7 @@ pub(super) const TOO_MANY_GROUPS: QueryError =
 pub(super) const TOO_LARGE: QueryError =
     QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
 
-/// What sales are grouped by.
+/// The grouping of sales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupBy {
     Day,
