@@ -181,8 +181,9 @@ struct Writer {
     /// before `forget_from_us`.
     forgetting: Option<Rotation>,
     forget_from_us: u64,
+    /// Runs once, directly after a turn has read the lanes.
     #[cfg(test)]
-    fault: Option<fn()>,
+    after_read: Option<Box<dyn FnOnce() + Send>>,
     #[cfg(test)]
     pass_hook: Option<Arc<dyn Fn(crate::shard::PassStep) + Send + Sync>>,
 }
@@ -219,7 +220,7 @@ impl Writer {
             forgetting: None,
             forget_from_us: 0,
             #[cfg(test)]
-            fault: None,
+            after_read: None,
             #[cfg(test)]
             pass_hook: None,
         }
@@ -229,12 +230,14 @@ impl Writer {
     /// passed.
     fn work(&mut self) {
         loop {
+            // What was appended before the request is in what a turn after the request reads.
+            let is_stopping = self.stop.requested();
             match self.turn() {
                 Ok(turn) => {
                     self.trouble.over(self.lanes.pending());
                     match turn {
                         Turn::Behind => {}
-                        Turn::Idle if self.stop.requested() => return self.finish(),
+                        Turn::Idle if is_stopping => return self.finish(),
                         _ if self.stop.requested() => {}
                         // The next slice follows, unless a record arrives first.
                         _ if self.upkeep_due() => thread::park_timeout(UPKEEP_PAUSE),
@@ -256,10 +259,6 @@ impl Writer {
     }
 
     fn turn(&mut self) -> Result<Turn, WriteError> {
-        #[cfg(test)]
-        if let Some(fault) = self.fault.take() {
-            fault();
-        }
         if self.shard.is_none() {
             self.open()?;
         }
@@ -268,6 +267,10 @@ impl Writer {
         // After a failure, the same batches are still in memory.
         if self.lanes.is_empty() {
             self.lanes.read(self.settings.batch_rows_max, self.settings.batch_bytes_max)?;
+        }
+        #[cfg(test)]
+        if let Some(after_read) = self.after_read.take() {
+            after_read();
         }
         let mut turn = Turn::Idle;
         if self.lanes.is_empty() {

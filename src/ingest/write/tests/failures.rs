@@ -10,6 +10,7 @@ use crate::base::ids::LaneId;
 use crate::clicks::CLICKS;
 use crate::families::FAMILIES;
 use crate::ingest::write::run;
+use crate::ingest::{CLICK, encode_header};
 use crate::shard::{CheckpointMode, Lock, Shard, ShardState};
 
 #[test]
@@ -47,6 +48,32 @@ fn a_stop_during_a_lock_ends_at_its_deadline_and_the_journal_keeps_the_rest() {
     let mut rig = rig.restart(writer);
     rig.writer().settle();
     rig.all_stored();
+}
+
+#[test]
+fn a_stop_includes_what_arrived_just_before_it() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 50);
+    writer.settle();
+    let mut appenders = std::mem::take(&mut rig.appenders);
+    rig.accepted += 1;
+    let header = encode_header(rig.accepted, 1_000, 1_001);
+    let stop = Arc::clone(&rig.stop);
+    writer.after_read = Some(Box::new(move || {
+        appenders[0].stage(CLICK, &[&header, b"{}"]);
+        appenders[0].commit().unwrap();
+        assert!(appenders[0].state().ask_rotation().is_some());
+        appenders[0].rotate_if_asked().unwrap();
+        stop.request(Duration::from_secs(30));
+    }));
+    writer.work();
+    assert_eq!(rig.status.state(), ShardState::Stopped);
+    rig.all_stored();
+    let lane = fs::read_dir(folder(&rig.dir).lane(LaneId::hot(0))).unwrap();
+    let segments =
+        lane.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "seg"));
+    assert_eq!(segments.count(), 1, "the segment with the records is deleted");
 }
 
 #[test]
@@ -218,7 +245,7 @@ fn a_panic_costs_a_reopening_and_nothing_else() {
     rig.accept(0, 50);
     writer.settle();
     rig.accept(0, 50);
-    writer.fault = Some(|| panic!("a fault for the test"));
+    writer.after_read = Some(Box::new(|| panic!("a fault for the test")));
     rig.stop.request(Duration::from_secs(30));
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.work()));
     writer.recover(ended.unwrap_err());
