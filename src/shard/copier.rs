@@ -183,18 +183,28 @@ impl<J> Pass<J> {
             None => open_copier(&self.path)?,
         };
         let connection = self.connection.insert(connection);
-        sync_wal(&self.path)?;
-        (self.at)(PassStep::WalSynced);
         let record = match self.record.take() {
             Some(record) => record,
             None => PassFile::open(&self.path)?,
         };
         let record = self.record.insert(record);
-        let salts = Wal::salts(&beside(&self.path, "-wal"))?.unwrap_or_default();
-        record.begin(order.number, salts, order.frames.get())?;
-        (self.at)(PassStep::Recorded);
+        let wal = beside(&self.path, "-wal");
+        let (salts, synced) = loop {
+            // Counted before the sync, because the record must not promise frames that a power cut can lose.
+            let synced = order.frames.get();
+            let salts = Wal::salts(&wal)?.unwrap_or_default();
+            sync_wal(&self.path)?;
+            (self.at)(PassStep::WalSynced);
+            record.begin(order.number, salts, synced)?;
+            (self.at)(PassStep::Recorded);
+            // A commit may start a WAL anew that was copied as a whole. From here on, it is not: it has frames that are
+            // not copied, or none.
+            if Wal::salts(&wal)?.unwrap_or_default() == salts {
+                break (salts, synced);
+            }
+        };
         // The sync of the record took as long as some commits, which are copied too.
-        record.extend(order.number, salts, order.frames.get())?;
+        record.extend(order.number, salts, synced, order.frames.get().max(synced))?;
         let frames = WalFrames::by(connection, "PASSIVE")?;
         (self.at)(PassStep::Copied);
         let is_complete = frames.is_copied();

@@ -4,7 +4,8 @@
 //! is durable before the first page is copied, so that a start knows which part of the WAL it requires. After a
 //! complete checkpoint, the file contains everything up to the recorded frame by itself.
 //!
-//! The second state of the record is not synced. If a power cut loses it, the start takes the safer way
+//! Only the start of the record is synced. It names the frames that were synced before it. If a power cut loses what is
+//! written later, or keeps it and loses the frames that it names, the start takes the safer way
 //! ([`recover`](super::recover::recover)).
 
 use std::fs::File;
@@ -17,9 +18,11 @@ use super::identity::beside;
 use super::wal::Salts;
 use crate::base::durable;
 
-const MAGIC: [u8; 8] = *b"FHPASS\0\x01";
+const MAGIC: [u8; 8] = *b"FHPASS\0\x02";
 /// Less than a sector, which a disk writes as a whole.
-const BYTES: usize = 40;
+const BYTES: usize = 48;
+/// The checksum's place.
+const CRC: usize = BYTES - 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PassState {
@@ -35,7 +38,10 @@ pub(super) struct PassRecord {
     pub(super) number: u64,
     /// The run through the WAL to which the frames belong. Zeros if the WAL has no name any more.
     pub(super) salts: Salts,
-    /// The frames from the start of the WAL that the database file requires, or that it contains.
+    /// The frames from the start of the WAL that were synced before the record was. No power cut loses them.
+    pub(super) synced: u64,
+    /// The frames from the start of the WAL that the database file requires, or that it contains. SQLite syncs them
+    /// before it copies the first page.
     pub(super) frames: u64,
 }
 
@@ -61,16 +67,17 @@ impl PassRecord {
         bytes[8..12].copy_from_slice(&is_copied.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.number.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.salts);
-        bytes[28..36].copy_from_slice(&self.frames.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[..36]);
-        bytes[36..].copy_from_slice(&crc.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.synced.to_le_bytes());
+        bytes[36..CRC].copy_from_slice(&self.frames.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..CRC]);
+        bytes[CRC..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<PassRecord> {
         let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
-        let crc = u32::from_le_bytes(bytes[36..].try_into().ok()?);
-        if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..36]) != crc {
+        let crc = u32::from_le_bytes(bytes[CRC..].try_into().ok()?);
+        if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..CRC]) != crc {
             return None;
         }
         Some(PassRecord {
@@ -81,7 +88,8 @@ impl PassRecord {
             },
             number: u64::from_le_bytes(bytes[12..20].try_into().ok()?),
             salts: bytes[20..28].try_into().ok()?,
-            frames: u64::from_le_bytes(bytes[28..36].try_into().ok()?),
+            synced: u64::from_le_bytes(bytes[28..36].try_into().ok()?),
+            frames: u64::from_le_bytes(bytes[36..CRC].try_into().ok()?),
         })
     }
 }
@@ -102,9 +110,9 @@ impl PassFile {
         Ok(PassFile { path, file, is_named: false })
     }
 
-    /// Writes the record before the first page is copied, and syncs it.
-    pub(super) fn begin(&mut self, number: u64, salts: Salts, frames: u64) -> io::Result<()> {
-        let record = PassRecord { state: PassState::Copying, number, salts, frames };
+    /// Writes the record before the first page is copied, and syncs it. The frames must be synced already.
+    pub(super) fn begin(&mut self, number: u64, salts: Salts, synced: u64) -> io::Result<()> {
+        let record = PassRecord { state: PassState::Copying, number, salts, synced, frames: synced };
         self.file.write_all_at(&record.encode(), 0)?;
         self.file.sync_data()?;
         if !self.is_named {
@@ -117,14 +125,14 @@ impl PassFile {
 
     /// Writes that the copying requires these frames too, which were committed since [`PassFile::begin`]. Not synced:
     /// SQLite syncs them before it copies. If a power cut keeps this record and loses the frames, nothing was copied.
-    pub(super) fn extend(&self, number: u64, salts: Salts, frames: u64) -> io::Result<()> {
-        let record = PassRecord { state: PassState::Copying, number, salts, frames };
+    pub(super) fn extend(&self, number: u64, salts: Salts, synced: u64, frames: u64) -> io::Result<()> {
+        let record = PassRecord { state: PassState::Copying, number, salts, synced, frames };
         self.file.write_all_at(&record.encode(), 0)
     }
 
     /// Writes that the checkpoint is complete: the database file is synced and contains these frames.
     pub(super) fn end(&self, number: u64, salts: Salts, frames: u64) -> io::Result<()> {
-        let record = PassRecord { state: PassState::Copied, number, salts, frames };
+        let record = PassRecord { state: PassState::Copied, number, salts, synced: frames, frames };
         self.file.write_all_at(&record.encode(), 0)
     }
 }
@@ -144,10 +152,14 @@ mod tests {
         assert_eq!(PassRecord::read(&database).unwrap(), None);
         let (number, salts, frames) = (7, *b"12345678", 4_711);
         file.begin(number, salts, frames).unwrap();
-        let begun = PassRecord { state: PassState::Copying, number, salts, frames };
+        let begun = PassRecord { state: PassState::Copying, number, salts, synced: frames, frames };
         assert_eq!(PassRecord::read(&database).unwrap(), Some(begun));
-        file.end(number, salts, frames + 1).unwrap();
-        let ended = PassRecord { state: PassState::Copied, number, salts, frames: frames + 1 };
+        file.extend(number, salts, frames, frames + 2).unwrap();
+        let extended = PassRecord { frames: frames + 2, ..begun };
+        assert_eq!(PassRecord::read(&database).unwrap(), Some(extended));
+        file.end(number, salts, frames + 3).unwrap();
+        let (state, whole) = (PassState::Copied, frames + 3);
+        let ended = PassRecord { state, number, salts, synced: whole, frames: whole };
         assert_eq!(PassRecord::read(&database).unwrap(), Some(ended));
         let path = beside(&database, RECORD);
         let bytes = fs::read(&path).unwrap();

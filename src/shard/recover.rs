@@ -43,7 +43,8 @@ pub fn recover(folder: &ShardFolder, families: &Families) -> Result<Option<Recov
         return Ok(None);
     }
     let is_copying = record.state == PassState::Copying;
-    let is_sound = match Wal::read(&beside(&path, "-wal"), record.frames)? {
+    let wal = Wal::read(&beside(&path, "-wal"), record.frames)?;
+    let is_sound = match wal {
         // A WAL begins again only after everything was copied, and is removed only then.
         Wal::Sound { salts, .. } if salts != record.salts => true,
         Wal::Sound { frames, .. } => frames >= record.frames,
@@ -51,6 +52,12 @@ pub fn recover(folder: &ShardFolder, families: &Families) -> Result<Option<Recov
         Wal::Headless => false,
     };
     if is_sound {
+        return Ok(None);
+    }
+    let is_whole = || verify(&path, families).is_ok_and(|verified| verified.problems.is_empty());
+    // A power cut may lose frames that were not synced. SQLite would have synced them before it copied a page, so
+    // nothing was copied, and the rest of the WAL may have rows that no journal has.
+    if matches!(wal, Wal::Sound { frames, .. } if is_copying && frames >= record.synced) && is_whole() {
         return Ok(None);
     }
     if !is_copying {
@@ -61,7 +68,7 @@ pub fn recover(folder: &ShardFolder, families: &Families) -> Result<Option<Recov
     let aside = beside(&path, &format!(".damaged-{}", hex(&record.salts)));
     move_file(&beside(&path, "-wal"), &beside(&aside, "-wal"))?;
     remove_wal(&path)?;
-    let is_whole = verify(&path, families).is_ok_and(|verified| verified.problems.is_empty());
+    let is_whole = is_whole();
     // Files that the verification made.
     remove_wal(&path)?;
     if is_whole {

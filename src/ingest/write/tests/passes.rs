@@ -1,7 +1,7 @@
 //! Passes of the copier: commits that are made meanwhile, kills at every step, and a WAL that is damaged from outside.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -305,33 +305,80 @@ fn without_the_record_a_mixture_is_not_noticed() {
     assert!(verified.is_err() || !verified.unwrap().problems.is_empty());
 }
 
-/// Pages that were copied from frames after the recorded ones, which are damaged now.
-#[test]
-fn frames_that_were_committed_after_the_record_are_required_too_once_they_are_copied() {
+/// Runs a pass during which 300 events are committed after its record was synced. Returns the folder as a kill leaves it
+/// at that point, the folder as a kill leaves it once everything is copied, and the number of accepted events.
+fn extended(before: i64) -> (TempDir, TempDir, i64) {
     let mut rig = Rig::new();
     let mut writer = rig.writer_with(quiet());
+    rig.accept(0, before);
+    writer.settle();
+    writer.checkpoint(CheckpointMode::Passive).unwrap();
+    writer.take_shard();
     let hold = Hold::at_each(&mut writer, &[PassStep::Recorded, PassStep::Copied]);
     rig.accept(0, 300);
     writer.settle();
     writer.begin_pass().unwrap();
     hold.reached();
-    let recorded = fs::metadata(rig.path().with_extension("db-wal")).unwrap().len();
+    let recorded = killed(&rig);
     rig.accept(0, 300);
     writer.settle();
     hold.go_on();
     hold.reached();
-    let copy = killed(&rig);
+    let copied = killed(&rig);
     hold.go_on();
     end_passes(&mut writer);
-    // Every page was copied except the last one.
-    let file = fs::read(folder(&copy).database()).unwrap();
-    fs::write(folder(&copy).database(), &file[..file.len() - 4_096]).unwrap();
-    let wal = folder(&copy).database().with_extension("db-wal");
-    let mut bytes = fs::read(&wal).unwrap();
-    bytes[recorded as usize + 100] ^= 1;
-    fs::write(&wal, bytes).unwrap();
-    let mut after = Rig::on(copy, rig.accepted);
-    assert!(matches!(after.recovered, Some(Recovered::SetAside(_))), "{:?}", after.recovered);
+    (recorded, copied, rig.accepted)
+}
+
+fn beside_database(dir: &TempDir, end: &str) -> PathBuf {
+    folder(dir).database().with_extension(format!("db{end}"))
+}
+
+/// Pages that were copied from frames after the recorded ones, which are damaged now.
+#[test]
+fn frames_that_were_committed_after_the_record_are_required_too_once_they_are_copied() {
+    for is_mixture in [false, true] {
+        let (recorded, copy, accepted) = extended(1_000);
+        let file = fs::read(folder(&copy).database()).unwrap();
+        let mut copied = file.clone();
+        if is_mixture {
+            // A page that neither the frames before the record nor those after it contain.
+            let old = fs::read(folder(&recorded).database()).unwrap();
+            let pages = || (4..old.len() / 4096).map(|page| page * 4096..(page + 1) * 4096);
+            let untouched = pages().find(|at| old[at.clone()] == file[at.clone()]).unwrap();
+            copied[untouched].fill(0);
+        } else {
+            // Every page was copied except the last one.
+            copied.truncate(file.len() - 4_096);
+        }
+        fs::write(folder(&copy).database(), copied).unwrap();
+        let (from, wal) = (beside_database(&recorded, "-wal"), beside_database(&copy, "-wal"));
+        let mut bytes = fs::read(&wal).unwrap();
+        bytes[fs::metadata(from).unwrap().len() as usize + 100] ^= 1;
+        fs::write(&wal, bytes).unwrap();
+        let mut after = Rig::on(copy, accepted);
+        let is_aside = matches!(after.recovered, Some(Recovered::SetAside(_)));
+        assert_eq!(is_aside, is_mixture, "{:?}", after.recovered);
+        after.writer().settle();
+        let (stored, lost) = (after.status.stored(&CLICKS) as i64, after.status.lost_records.get() as i64);
+        assert_eq!(stored + lost, accepted);
+        assert!(lost <= if is_mixture { 1_000 } else { 0 }, "{lost}");
+        if !is_mixture {
+            after.all_stored();
+        }
+    }
+}
+
+/// A power cut that keeps the extended record, and loses the frames that it names and every journal.
+#[test]
+fn w6_rows_that_only_a_synced_wal_has_survive_a_power_cut_at_the_start_of_a_pass() {
+    let (recorded, copied, accepted) = extended(500);
+    fs::copy(beside_database(&copied, "-pass"), beside_database(&recorded, "-pass")).unwrap();
+    for lane in [LaneId::hot(0), LaneId::keyed(0)] {
+        fs::remove_dir_all(folder(&recorded).lane(lane)).unwrap();
+    }
+    let mut after = Rig::on(recorded, accepted - 300);
+    assert_eq!(after.recovered, None);
     after.writer().settle();
     assert_eq!(after.status.lost_records.get(), 0);
     after.all_stored();
