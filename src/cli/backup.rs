@@ -62,6 +62,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
                 eprintln!("shard {id}: {told} %");
             }
         };
+        shard::check_recovered(&source).map_err(|why| format!("shard {id}: {why}"))?;
         let verified = shard::backup(&source.database(), &copy, began_us, &FAMILIES, &mut progress)
             .map_err(|error| format!("shard {id}: {error}"))?;
         if let Some(problem) = verified.problems.first() {

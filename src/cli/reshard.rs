@@ -151,6 +151,7 @@ fn check_erasures(folder: &DataFolder) -> Result<(), String> {
 /// Refuses a folder whose journals contain records that are not in any shard, because such records would be lost.
 fn check_journals(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards() {
+        shard::check_recovered(&of).map_err(|why| format!("shard {id}: {why}"))?;
         let positions = match of.database().exists() {
             true => {
                 shard::inspect(&of.database(), &FAMILIES)

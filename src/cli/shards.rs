@@ -242,7 +242,14 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
         let path = shard_folder.database();
         let name = path.display();
         if path.try_exists().is_ok_and(|exists| exists) {
-            report.add(&name.to_string(), "rows", Checked::of_shard(shard::verify(&path, &FAMILIES)));
+            let mut verified = shard::verify(&path, &FAMILIES);
+            if let Err(problem) = shard::check_recovered(&shard_folder) {
+                verified = verified.map(|Verified { rows, mut problems }| {
+                    problems.push(problem);
+                    Verified { rows, problems }
+                });
+            }
+            report.add(&name.to_string(), "rows", Checked::of_shard(verified));
             if aggregates {
                 let verified = shard::verify_aggregates(&path, &FAMILIES);
                 report.add(&format!("{name} (aggregates)"), "rows", Checked::of_shard(verified));

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::FolderArgs;
 use crate::ops::output::{EXIT_FAILED, EXIT_USAGE, complain, say};
+use crate::shard::{self, DataFolder};
 use crate::sql::{self, Format, Input, Reason, SqlError};
 
 /// The exit code of a program that SIGINT ended.
@@ -67,6 +68,11 @@ pub fn sql(args: &SqlArgs) -> ExitCode {
             }
             Err(why) => failed(&why),
         };
+    }
+    for (id, shard_folder) in DataFolder::read_only(&data).iter().flat_map(DataFolder::shards) {
+        if let Err(why) = shard::check_recovered(&shard_folder) {
+            eprintln!("firehose: shard {id}: {why}");
+        }
     }
     let default = if std::io::stdout().is_terminal() { Format::Table } else { Format::Csv };
     let limit = (args.timeout > 0).then(|| Duration::from_secs(args.timeout));

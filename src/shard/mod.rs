@@ -101,7 +101,7 @@ pub use private::{
     LooseMode, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
 };
 pub use rebuild::load_ids;
-pub use recover::{Recovered, recover};
+pub use recover::{Recovered, check_recovered, recover};
 pub use schema::{VERSION, check_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};

@@ -43,15 +43,8 @@ pub fn recover(folder: &ShardFolder, families: &Families) -> Result<Option<Recov
         return Ok(None);
     }
     let is_copying = record.state == PassState::Copying;
-    let wal = Wal::read(&beside(&path, "-wal"), record.frames)?;
-    let is_sound = match wal {
-        // A WAL begins again only after everything was copied, and is removed only then.
-        Wal::Sound { salts, .. } if salts != record.salts => true,
-        Wal::Sound { frames, .. } => frames >= record.frames,
-        Wal::Missing => !is_copying,
-        Wal::Headless => false,
-    };
-    if is_sound {
+    let wal = Wal::read(&wal_of(&path), record.frames)?;
+    if is_sound(&record, wal) {
         return Ok(None);
     }
     let is_whole = || verify(&path, families).is_ok_and(|verified| verified.problems.is_empty());
@@ -66,17 +59,53 @@ pub fn recover(folder: &ShardFolder, families: &Families) -> Result<Option<Recov
     }
     // The checkpoint may have been complete, or not have begun to copy. The name is the same after another stop here.
     let aside = beside(&path, &format!(".damaged-{}", hex(&record.salts)));
-    move_file(&beside(&path, "-wal"), &beside(&aside, "-wal"))?;
+    move_file(&wal_of(&path), &wal_of(&aside))?;
     remove_wal(&path)?;
     let is_whole = is_whole();
     // Files that the verification made.
     remove_wal(&path)?;
     if is_whole {
-        remove(&beside(&aside, "-wal"))?;
+        remove(&wal_of(&aside))?;
         return finish(&path, Recovered::WithoutWal);
     }
     move_file(&path, &aside)?;
     finish(&path, Recovered::SetAside(aside))
+}
+
+/// Checks, without changing anything, that [`recover`] would do nothing: what it would put away is not to be read, copied
+/// or believed. A server may be writing the shard.
+///
+/// # Errors
+/// The sentence for the user, if there is something to do or the files cannot be read.
+pub fn check_recovered(folder: &ShardFolder) -> Result<(), String> {
+    let path = folder.database();
+    let is_sound = || -> io::Result<bool> {
+        let Some(record) = PassRecord::read(&path)? else { return Ok(true) };
+        Ok(!path.try_exists()? || is_sound(&record, Wal::read(&wal_of(&path), record.frames)?))
+    };
+    let failed = |error: io::Error| format!("its WAL cannot be read ({error})");
+    // The second look is for a WAL whose header a commit was writing.
+    if is_sound().map_err(failed)? || is_sound().map_err(failed)? {
+        return Ok(());
+    }
+    Err("its WAL is damaged or was removed while it was being copied, so the database is not to be relied on; serve the \
+         folder once, which restores what the journals have"
+        .to_owned())
+}
+
+/// Returns `true` if the WAL has what the last checkpoint requires of it.
+fn is_sound(record: &PassRecord, wal: Wal) -> bool {
+    match wal {
+        // A WAL begins again only after everything was copied, and is removed only then.
+        Wal::Sound { salts, .. } if salts != record.salts => true,
+        Wal::Sound { frames, .. } => frames >= record.frames,
+        Wal::Missing => record.state != PassState::Copying,
+        Wal::Headless => false,
+    }
+}
+
+fn wal_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
 }
 
 fn finish(path: &Path, recovered: Recovered) -> Result<Option<Recovered>, ShardError> {
@@ -86,7 +115,7 @@ fn finish(path: &Path, recovered: Recovered) -> Result<Option<Recovered>, ShardE
 }
 
 fn remove_wal(path: &Path) -> io::Result<()> {
-    remove(&beside(path, "-wal"))?;
+    remove(&wal_of(path))?;
     remove(&beside(path, "-shm"))
 }
 
