@@ -67,6 +67,7 @@ pub use self::search::order_filter;
 pub use self::search_stream::Search;
 pub use self::segment::{
     SegmentColumns, SegmentHead, next_segment, read_segment, rows_as_columns, segment_at, segmented_to,
+    undamaged,
 };
 pub use self::shapes::{IngestFault, IngestSummary, OrderState};
 pub use self::status::OrderStatus;

@@ -16,7 +16,7 @@ use super::spans::Spans;
 use crate::base::clock;
 use crate::orders::{
     SalesFilter, SegmentColumns, next_segment, read_segment, rows_as_columns, sales_days, segment_at,
-    segmented_to,
+    segmented_to, undamaged,
 };
 use crate::shard::{PartitionInfo, ShardError, tenant_number};
 
@@ -123,19 +123,25 @@ impl ColumnScan {
     ) -> Result<(), ShardError> {
         let (from, end) = (self.at.max(info.first_id), info.end_id.min(self.pin + 1));
         let with_items = matches!(self.grouping, Grouping::Names(_));
-        if let Some(head) = segment_at(connection, from)? {
-            if head.overlaps(self.window) {
-                read_segment(connection, &head, with_items, columns)?;
-                self.add(tenant, columns, (end - from) as usize)?;
+        let head = undamaged(segment_at(connection, from))?.flatten();
+        let segment = match &head {
+            Some(head) if head.overlaps(self.window) => {
+                undamaged(read_segment(connection, head, with_items, columns))?
+                    .map(|()| (head.end_id(), end - from))
             }
-            self.at = head.end_id();
-        } else {
-            let next = next_segment(connection, from + 1)?.unwrap_or(i64::MAX);
-            let end = end.min(next).min(from + ROWS_PER_READ);
-            *columns = rows_as_columns(connection, &info.name, (from, end), with_items)?;
-            self.add(tenant, columns, columns.statuses.len())?;
-            self.at = end;
-        }
+            head => head.as_ref().map(|head| (head.end_id(), 0)),
+        };
+        let (next, count) = match segment {
+            Some(segment) => segment,
+            None => {
+                let next = next_segment(connection, from + 1)?.unwrap_or(i64::MAX);
+                let end = end.min(next).min(from + ROWS_PER_READ);
+                *columns = rows_as_columns(connection, &info.name, (from, end), with_items)?;
+                (end, end - from)
+            }
+        };
+        self.add(tenant, columns, count as usize)?;
+        self.at = next;
         Ok(())
     }
 

@@ -10,16 +10,15 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, par
 use super::super::schema::ORDERS;
 use super::build::{Built, build};
 use super::column::replace;
+use super::columns::SegmentColumns;
 use super::layout::{Field, SEGMENT_ORDERS, SegmentHead, first_id_of, row_ids};
-use super::read::{next_segment, segment_at};
+use super::read::{next_segment, read_columns, segment_at, undamaged};
 use super::stale::{self, GONE};
 use crate::base::clock;
 use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
 /// A segment is made again if more than one in this many of its orders have changed.
 const STALE_SHARE: usize = 100;
-/// The number of segments between two checks of the clock.
-const SEGMENTS_PER_CHECK: usize = 16;
 /// The number of rows of segments that are deleted in one slice.
 const ROWS_PER_SLICE: i64 = 32;
 
@@ -175,7 +174,7 @@ impl Segments {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 // A damaged or incomplete segment is checked again.
-                let head = intact(transaction, first_id)?;
+                let head = undamaged(segment_at(transaction, first_id))?.flatten();
                 new.insert(Changes { count: 0, max: head.map_or(0, |head| head.orders / STALE_SHARE) })
             }
         };
@@ -230,18 +229,17 @@ impl Segments {
         partitions: &[PartitionInfo],
         until_us: u64,
     ) -> Result<Walked, ShardError> {
-        let mut segments = 0;
+        let mut columns = SegmentColumns::default();
         for info in partitions {
             let mut at = self.walked_to.max(info.first_id);
             self.walked_to = at;
             while at < info.end_id {
-                let head = intact(connection, at)?.filter(|head| head.end_id() <= info.end_id);
+                let head = intact(connection, at, &mut columns)?.filter(|head| head.end_id() <= info.end_id);
                 let Some(head) = head else { return self.missing(connection, info, at) };
                 self.look_at(connection, &head)?;
                 at = head.end_id();
                 self.walked_to = at;
-                segments += 1;
-                if segments % SEGMENTS_PER_CHECK == 0 && clock::monotonic_us() >= until_us {
+                if clock::monotonic_us() >= until_us {
                     return Ok(Walked::OutOfTime);
                 }
             }
@@ -286,13 +284,13 @@ impl Segments {
         let suspected: Vec<i64> = suspected.map(|(first_id, _)| *first_id).collect();
         for first_id in suspected {
             self.changes.remove(&first_id);
-            if let Some(head) = intact(connection, first_id)? {
+            if let Some(head) = undamaged(segment_at(connection, first_id))?.flatten() {
                 self.look_at(connection, &head)?;
             }
         }
         while let Some(first_id) = self.outdated.pop_first() {
             let partition = partitions.iter().rfind(|info| info.first_id <= first_id);
-            let head = intact(connection, first_id)?;
+            let head = undamaged(segment_at(connection, first_id))?.flatten();
             if let Some((info, head)) =
                 partition.zip(head).filter(|(info, head)| head.end_id() <= info.end_id)
             {
@@ -345,15 +343,14 @@ enum Walked {
     All,
 }
 
-/// Returns the segment that begins with an order, unless its head is damaged.
-fn intact(connection: &Connection, first_id: i64) -> Result<Option<SegmentHead>, ShardError> {
-    match segment_at(connection, first_id) {
-        Err(error @ ShardError::Corrupt(_)) => {
-            tracing::warn!(%error, "a segment is damaged");
-            Ok(None)
-        }
-        head => head,
-    }
+/// Returns the segment that begins with an order, unless it is damaged. Reads all of it, in about a millisecond.
+fn intact(
+    connection: &Connection,
+    first_id: i64,
+    columns: &mut SegmentColumns,
+) -> Result<Option<SegmentHead>, ShardError> {
+    let Some(head) = undamaged(segment_at(connection, first_id))?.flatten() else { return Ok(None) };
+    Ok(undamaged(read_columns(connection, &head, true, columns))?.map(|()| head))
 }
 
 /// Returns the first order of the segment that has an order.

@@ -1,5 +1,7 @@
 //! Reads segments, with the changes since they were made.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::build::read_rows;
@@ -8,6 +10,7 @@ use super::columns::SegmentColumns;
 use super::layout::{Field, SegmentHead, first_id_of, row_ids};
 use super::schema::are_there;
 use super::stale::{self, stale_statuses};
+use crate::base::clock;
 use crate::shard::{PartitionInfo, ShardError};
 
 pub(super) const HEAD_SQL: &str = "SELECT data FROM sales_segment WHERE id = ?1";
@@ -16,6 +19,29 @@ pub(super) const LAST_SQL: &str =
     "SELECT id FROM sales_segment WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1";
 pub(super) const COLUMNS_SQL: &str =
     "SELECT id, data FROM sales_segment WHERE id >= ?1 AND id <= ?2 ORDER BY id";
+
+/// The pause between two warnings about damage that reads have met.
+const WARN_PAUSE_US: u64 = 60_000_000;
+static WARNED_US: AtomicU64 = AtomicU64::new(0);
+
+/// Returns what was read of a segment, or `None` if it is damaged. The rows are to be read instead.
+///
+/// # Errors
+/// The error, if it is not damage.
+pub fn undamaged<T>(read: Result<T, ShardError>) -> Result<Option<T>, ShardError> {
+    let error = match read {
+        Ok(read) => return Ok(Some(read)),
+        Err(error @ ShardError::Corrupt(_)) => error,
+        Err(error) => return Err(error),
+    };
+    let (now_us, warned_us) = (clock::monotonic_us(), WARNED_US.load(Ordering::Relaxed));
+    if warned_us == 0 || now_us.saturating_sub(warned_us) >= WARN_PAUSE_US {
+        WARNED_US.store(now_us.max(1), Ordering::Relaxed);
+        tracing::error!(%error, "a segment is damaged: its orders are read from their rows until the next start, which \
+                                 makes the segment again");
+    }
+    Ok(None)
+}
 
 /// Returns the segment that begins with an order.
 pub fn segment_at(connection: &Connection, first_id: i64) -> Result<Option<SegmentHead>, ShardError> {
@@ -48,8 +74,9 @@ pub fn segmented_to(connection: &Connection, partition: &PartitionInfo) -> Resul
     let range = row_ids(partition.first_id, partition.end_id);
     let last: Option<i64> =
         connection.prepare_cached(LAST_SQL)?.query_row(range, |row| row.get(0)).optional()?;
-    let head = last.map(|row| segment_at(connection, first_id_of(row))).transpose()?.flatten();
-    Ok(head.map_or(partition.first_id, |head| head.end_id().min(partition.end_id)))
+    let Some(first_id) = last.map(first_id_of) else { return Ok(partition.first_id) };
+    let head = undamaged(segment_at(connection, first_id))?.flatten();
+    Ok(head.map_or(first_id, |head| head.end_id().min(partition.end_id)))
 }
 
 /// Reads the orders `[first, end)` of a partition from their rows, in the form of a segment. Takes about 0.5 us an order,
