@@ -3,12 +3,14 @@
 //! In: one shard's segments. Out: the sales of each group and currency. Never: another answer than the rows give.
 
 mod groups;
+mod masks;
 mod names;
 
 use rusqlite::Connection;
 
 use self::groups::Sale;
 pub(super) use self::groups::{GroupKey, SaleGroups, SaleList};
+pub(super) use self::masks::{CustomerMasks, LISTS_MAX};
 pub(super) use self::names::NameTable;
 pub use self::names::name_statement;
 use super::read::overlapping;
@@ -52,7 +54,10 @@ pub(super) struct ColumnScan {
 impl ColumnScan {
     /// Returns the state before the first step. Orders with ids up to `pin` count.
     pub(super) fn new(of: SalesFilter, pin: i64, spans: Spans, grouping: Grouping) -> ColumnScan {
-        let groups = SaleGroups::default();
+        let groups = match &grouping {
+            Grouping::Periods => SaleGroups::default(),
+            Grouping::Names(_) => SaleGroups::with_masks(),
+        };
         ColumnScan { of, pin, spans, window: (0, 0), grouping, groups, from: 0, at: 0, is_done: true }
     }
 
@@ -204,9 +209,11 @@ impl ColumnScan {
                     None => parts.push((name, units, revenue)),
                 }
             }
-            for (name, units, revenue) in &parts {
-                groups.push(currency, *name, sale(place, *units, *revenue));
-            }
+            let push = |mask, (name, units, revenue): &(u32, i64, i64)| {
+                mask | groups.push(currency, *name, sale(place, *units, *revenue))
+            };
+            let mask = parts.iter().fold(0, push);
+            groups.add_customer(columns.customers[place] as u64, mask);
         }
         Ok(())
     }

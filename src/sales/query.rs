@@ -17,6 +17,7 @@ mod accumulator;
 mod figures;
 mod from_columns;
 mod incomplete;
+mod join_names;
 mod merge_lists;
 mod merging;
 mod periods;

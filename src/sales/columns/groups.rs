@@ -1,6 +1,7 @@
 //! Sales added up by group and currency, with the customers and totals of every sale.
 
 use super::super::totals::{Totals, push_tight};
+use super::masks::{CustomerMasks, LISTS_MAX, lists_of};
 use crate::base::money::Currency;
 
 /// One group in one currency.
@@ -9,7 +10,7 @@ pub(in super::super) struct SaleList {
     pub(in super::super) orders: i64,
     pub(in super::super) units: i128,
     pub(in super::super) revenue: i128,
-    /// The customer of each sale.
+    /// The customer of each sale. Empty if they are in the masks of all lists.
     pub(in super::super) customers: Vec<u64>,
     pub(in super::super) totals: Totals,
 }
@@ -29,6 +30,8 @@ pub(in super::super) struct SaleGroups {
     /// For each currency, the place of each group's list plus one, or 0 if the group has none yet.
     places: Vec<(Currency, Vec<u32>)>,
     lists: Vec<(GroupKey, SaleList)>,
+    /// The customers of all lists by their places, while there are few.
+    masks: Option<CustomerMasks>,
     bytes: usize,
     /// The number of sales so far.
     pub(in super::super) rows: u64,
@@ -51,9 +54,14 @@ impl SaleGroups {
         }
     }
 
-    /// Adds a sale. Takes about 5 ns.
+    /// Returns groups that are taken all at once. While there are at most 64 of them, their customers are in one set.
+    pub(super) fn with_masks() -> SaleGroups {
+        SaleGroups { masks: Some(CustomerMasks::default()), ..SaleGroups::default() }
+    }
+
+    /// Adds a sale. Returns the mask of its list, for [`SaleGroups::add_customer`]. Takes about 5 ns.
     #[inline]
-    pub(super) fn push(&mut self, currency: usize, group: u32, sale: Sale) {
+    pub(super) fn push(&mut self, currency: usize, group: u32, sale: Sale) -> u64 {
         let place = match self.places[currency].1.get(group as usize) {
             Some(place) if *place > 0 => *place as usize - 1,
             _ => self.list(currency, group),
@@ -62,8 +70,55 @@ impl SaleGroups {
         list.orders += 1;
         list.units += i128::from(sale.units);
         list.revenue += i128::from(sale.revenue);
-        self.bytes += push_tight(&mut list.customers, sale.customer) + list.totals.push(sale.total);
+        self.bytes += list.totals.push(sale.total);
         self.rows += 1;
+        if self.masks.is_some() {
+            return 1 << place;
+        }
+        self.bytes += push_tight(&mut list.customers, sale.customer);
+        0
+    }
+
+    /// Adds a customer to the lists of sales that were just pushed.
+    #[inline]
+    pub(super) fn add_customer(&mut self, customer: u64, mask: u64) {
+        if mask == 0 {
+            return;
+        }
+        match &mut self.masks {
+            Some(masks) => self.bytes += masks.add(customer, mask),
+            // The list of a later part was one too many.
+            None => self.list_customer(customer, mask),
+        }
+    }
+
+    fn list_customer(&mut self, customer: u64, mask: u64) {
+        for place in lists_of(mask) {
+            self.bytes += push_tight(&mut self.lists[place].1.customers, customer);
+        }
+    }
+
+    /// Moves the customers from the masks to the lists.
+    #[cold]
+    pub(in super::super) fn list_customers(&mut self) {
+        let Some(masks) = self.masks.take() else { return };
+        self.bytes -= masks.bytes();
+        masks.iter().for_each(|(customer, mask)| self.list_customer(customer, mask));
+    }
+
+    /// Returns `true` if the customers are in masks.
+    pub(in super::super) fn has_masks(&self) -> bool {
+        self.masks.is_some()
+    }
+
+    /// Returns the groups and currencies of the lists, in the order of their places.
+    pub(in super::super) fn keys(&self) -> impl Iterator<Item = GroupKey> + '_ {
+        self.lists.iter().map(|(key, _)| *key)
+    }
+
+    /// Removes the masks, by the places of the lists that [`SaleGroups::keys`] returns.
+    pub(in super::super) fn take_masks(&mut self) -> CustomerMasks {
+        self.masks.take().unwrap_or_default()
     }
 
     /// Returns the place of a new list.
@@ -77,9 +132,13 @@ impl SaleGroups {
             places.resize(len, 0);
         }
         self.lists.push(((group, *currency), SaleList::default()));
+        let place = self.lists.len() - 1;
         self.bytes += size_of::<(GroupKey, SaleList)>();
         places[group_place] = self.lists.len() as u32;
-        self.lists.len() - 1
+        if place == LISTS_MAX {
+            self.list_customers();
+        }
+        place
     }
 
     /// Removes the lists of groups that are complete.
@@ -113,7 +172,47 @@ pub(super) struct Sale {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn customers_are_in_masks_until_there_is_one_list_too_many() {
+        let usd = Currency::parse("USD").unwrap();
+        for lists in [LISTS_MAX as u32, LISTS_MAX as u32 + 3] {
+            let mut groups = SaleGroups::with_masks();
+            let place = groups.currency(usd);
+            let mut expected = vec![BTreeSet::new(); lists as usize];
+            for n in 0..400_u64 {
+                // Up to three parts, the last of which may begin a new list.
+                let parts = (0..3).map(|part| (n * (part + 1) / 20 % u64::from(lists)) as u32);
+                let parts: BTreeSet<u32> = parts.collect();
+                let mut mask = 0;
+                for part in parts {
+                    let sale = Sale { customer: n % 90, total: 7, units: 1, revenue: 7 };
+                    mask |= groups.push(place, part, sale);
+                    expected[part as usize].insert(n % 90);
+                }
+                groups.add_customer(n % 90, mask);
+            }
+            assert_eq!(groups.has_masks(), lists as usize <= LISTS_MAX);
+            let keys: Vec<_> = groups.keys().collect();
+            assert_eq!(keys.len(), lists as usize);
+            if groups.has_masks() {
+                let counts = groups.take_masks().counts();
+                for ((group, _), count) in keys.iter().zip(counts) {
+                    assert_eq!(count as usize, expected[*group as usize].len());
+                }
+                assert!(groups.take(|_| true).iter().all(|(_, list)| list.customers.is_empty()));
+                continue;
+            }
+            for (((group, _), list), key) in groups.take(|_| true).iter().zip(keys) {
+                assert_eq!(key.0, *group);
+                let found: BTreeSet<u64> = list.customers.iter().copied().collect();
+                assert_eq!(found, expected[*group as usize], "{group}");
+            }
+        }
+    }
 
     #[test]
     fn sales_are_counted_in_their_group_and_currency_and_bytes_are_those_of_the_lists() {

@@ -1,5 +1,7 @@
 //! Merges the shards' lists of sales, group by group: distinct customers by a hash set, ranks by selection.
 
+use std::collections::HashMap;
+
 use super::super::columns::{GroupKey, SaleList};
 use super::super::spans::Spans;
 use super::figures::{Figures, SalesGroup};
@@ -14,10 +16,17 @@ pub(super) struct ListMerge {
     /// The lists that are left, in descending order of their groups.
     left: Vec<(GroupKey, SaleList)>,
     seen: KeySet,
+    /// The distinct customers of groups whose lists do not contain them.
+    customers: HashMap<GroupKey, u64>,
     pub(super) done: Vec<SalesGroup>,
 }
 
 impl ListMerge {
+    /// Returns a merge of groups whose distinct customers are counted already. Others are counted from their lists.
+    pub(super) fn with_customers(customers: HashMap<GroupKey, u64>) -> ListMerge {
+        ListMerge { customers, ..ListMerge::default() }
+    }
+
     /// Adds complete groups: all lists of each of them.
     pub(super) fn add(&mut self, lists: Vec<(GroupKey, SaleList)>) {
         self.left.extend(lists);
@@ -36,7 +45,7 @@ impl ListMerge {
                 Some(name) => (spans.start_us(0), name.clone()),
                 None => (spans.start_us(group), String::new()),
             };
-            let figures = self.figures(lists);
+            let figures = self.figures(key, lists);
             self.done.push(SalesGroup { start_us, name, currency, figures });
             if clock::monotonic_us() >= until_us {
                 break;
@@ -45,8 +54,11 @@ impl ListMerge {
         self.left.is_empty()
     }
 
-    fn figures(&mut self, lists: Vec<SaleList>) -> Figures {
-        let customers = self.seen.count(lists.iter().map(|list| list.customers.as_slice()));
+    fn figures(&mut self, key: GroupKey, lists: Vec<SaleList>) -> Figures {
+        let customers = match self.customers.get(&key) {
+            Some(customers) => *customers,
+            None => self.seen.count(lists.iter().map(|list| list.customers.as_slice())),
+        };
         let mut lists = lists.into_iter();
         let mut all = lists.next().unwrap_or_default();
         for list in lists {

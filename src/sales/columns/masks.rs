@@ -1,0 +1,143 @@
+//! The customers of up to 64 lists of sales: for each customer, one bit a list. Where most customers are in most lists,
+//! this takes a fifth of the memory of a list of customers each.
+
+/// The number of lists up to which a set is used.
+pub(in super::super) const LISTS_MAX: usize = if cfg!(test) { 5 } else { MASK_BITS };
+const MASK_BITS: usize = u64::BITS as usize;
+/// The number of places of a set that gets its first customer.
+const PLACES_MIN: usize = 16;
+
+/// A set of customers, each with the lists that it is in.
+///
+/// An open-addressing table with linear probing. Customers are hashes, and their product with a constant picks the
+/// place, which is scaled to any number of places instead of a power of two (Lemire, "Fast random integer generation in
+/// an interval", 2019), so that the table can grow by half.
+#[derive(Debug, Default)]
+pub(in super::super) struct CustomerMasks {
+    /// Customers with their lists. No customer without lists is in the table, so an empty mask is an empty place.
+    places: Vec<(u64, u64)>,
+    len: usize,
+}
+
+impl CustomerMasks {
+    /// Adds a customer to these lists, at least one. Returns the bytes by which the memory grew. Takes about 5 ns while
+    /// the table fits into the CPU's cache, and 20 ns otherwise.
+    #[inline]
+    pub(in super::super) fn add(&mut self, customer: u64, mask: u64) -> usize {
+        debug_assert!(mask != 0, "an empty mask is an empty place");
+        let grown = if self.len * 4 >= self.places.len() * 3 { self.grow() } else { 0 };
+        let place = self.place(customer);
+        let (known, lists) = &mut self.places[place];
+        self.len += usize::from(*lists == 0);
+        (*known, *lists) = (customer, *lists | mask);
+        grown
+    }
+
+    /// Returns the place of a customer, or the empty place for it.
+    #[inline]
+    fn place(&self, customer: u64) -> usize {
+        let spread = customer.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut place = ((u128::from(spread) * self.places.len() as u128) >> 64) as usize;
+        loop {
+            let (known, lists) = self.places[place];
+            if lists == 0 || known == customer {
+                return place;
+            }
+            place = if place + 1 == self.places.len() { 0 } else { place + 1 };
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) -> usize {
+        let before = self.bytes();
+        let len = (self.places.len() + self.places.len() / 2).max(PLACES_MIN);
+        let old = std::mem::replace(&mut self.places, vec![(0, 0); len]);
+        for (customer, mask) in old.into_iter().filter(|(_, mask)| *mask != 0) {
+            let place = self.place(customer);
+            self.places[place] = (customer, mask);
+        }
+        self.bytes() - before
+    }
+
+    pub(in super::super) fn bytes(&self) -> usize {
+        self.places.len() * size_of::<(u64, u64)>()
+    }
+
+    /// Returns every customer with its lists.
+    pub(in super::super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.places.iter().copied().filter(|(_, mask)| *mask != 0)
+    }
+
+    /// Adds another set, whose lists have other numbers here.
+    pub(in super::super) fn append(&mut self, other: CustomerMasks, numbers: &[usize]) {
+        let is_same = numbers.iter().enumerate().all(|(place, number)| place == *number);
+        if self.len == 0 && is_same {
+            *self = other;
+            return;
+        }
+        for (customer, mask) in other.iter() {
+            let mask =
+                if is_same { mask } else { lists_of(mask).fold(0, |sum, list| sum | 1 << numbers[list]) };
+            self.add(customer, mask);
+        }
+    }
+
+    /// Returns the number of customers of each list.
+    pub(in super::super) fn counts(&self) -> [u64; MASK_BITS] {
+        let mut counts = [0; MASK_BITS];
+        for (_, mask) in self.iter() {
+            lists_of(mask).for_each(|list| counts[list] += 1);
+        }
+        counts
+    }
+}
+
+/// Returns the lists of a mask.
+pub(in super::super) fn lists_of(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let list = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
+        mask &= mask - 1;
+        Some(list)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn customers_are_in_the_lists_that_they_were_added_to(
+            added in prop::collection::vec((0..400_u64, 0..64_usize), 0..2_000),
+            others in prop::collection::vec((any::<u64>(), 0..3_usize), 0..300),
+            numbers in prop::sample::subsequence((0..64_usize).collect::<Vec<_>>(), 3),
+        ) {
+            let (mut masks, mut other, mut bytes) = (CustomerMasks::default(), CustomerMasks::default(), 0);
+            let mut expected = BTreeMap::<usize, BTreeSet<u64>>::new();
+            for (customer, list) in added {
+                bytes += masks.add(customer, 1 << list);
+                expected.entry(list).or_default().insert(customer);
+            }
+            prop_assert_eq!(bytes, masks.bytes());
+            for (customer, list) in others {
+                other.add(customer, 1 << list);
+                expected.entry(numbers[list]).or_default().insert(customer);
+            }
+            masks.append(other, &numbers);
+            let counts = masks.counts();
+            for (list, count) in counts.iter().enumerate() {
+                prop_assert_eq!(*count, expected.get(&list).map_or(0, BTreeSet::len) as u64);
+            }
+            for (customer, mask) in masks.iter() {
+                let lists: Vec<_> = lists_of(mask).collect();
+                let of: Vec<_> =
+                    expected.iter().filter(|(_, has)| has.contains(&customer)).map(|(list, _)| *list).collect();
+                prop_assert_eq!(lists, of);
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Joins the groups by name of all shards, each of which numbers its names itself.
+
+use std::collections::HashMap;
+
+use super::super::columns::{ColumnScan, CustomerMasks, GroupKey, LISTS_MAX, SaleList};
+
+/// The lists of all shards. Their groups have the numbers of the joined names.
+#[derive(Debug, Default)]
+pub(super) struct NamedLists {
+    pub(super) names: Vec<String>,
+    pub(super) lists: Vec<(GroupKey, SaleList)>,
+    /// The distinct customers of each group, if the lists do not contain them.
+    pub(super) customers: HashMap<GroupKey, u64>,
+    numbers: HashMap<String, u32>,
+}
+
+impl NamedLists {
+    /// Takes the complete groups of every shard. Takes about 20 ns for each shard's customer, and 0.1 us for each list.
+    pub(super) fn join<'s>(scans: impl Iterator<Item = &'s mut ColumnScan>) -> NamedLists {
+        let mut joined = NamedLists::default();
+        let mut places = HashMap::new();
+        let mut shards: Vec<(&mut ColumnScan, Vec<GroupKey>)> = Vec::new();
+        for scan in scans {
+            let names = scan.names();
+            let keys: Vec<GroupKey> = scan
+                .groups
+                .keys()
+                .map(|(group, currency)| {
+                    let name = names.get(group as usize).map_or("", String::as_str);
+                    (joined.number(name), currency)
+                })
+                .collect();
+            for key in &keys {
+                let next = places.len();
+                places.entry(*key).or_insert(next);
+            }
+            shards.push((scan, keys));
+        }
+        let has_masks = places.len() <= LISTS_MAX && shards.iter().all(|(scan, _)| scan.groups.has_masks());
+        let mut masks = CustomerMasks::default();
+        for (scan, keys) in shards {
+            if has_masks {
+                let of_lists: Vec<usize> = keys.iter().map(|key| places[key]).collect();
+                masks.append(scan.groups.take_masks(), &of_lists);
+            } else {
+                scan.groups.list_customers();
+            }
+            let lists = scan.groups.take(|_| true).into_iter().map(|(_, list)| list);
+            joined.lists.extend(keys.into_iter().zip(lists));
+        }
+        if has_masks {
+            let counts = masks.counts();
+            joined.customers = places.into_iter().map(|(key, place)| (key, counts[place])).collect();
+        }
+        joined
+    }
+
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.names.len() as u32;
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+}
