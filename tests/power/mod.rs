@@ -12,6 +12,7 @@ mod passes;
 mod people;
 mod products;
 mod quiet;
+mod segments;
 mod uploads;
 
 use std::collections::HashSet;
