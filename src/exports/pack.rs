@@ -9,7 +9,7 @@ use super::body::Compression;
 
 /// The default levels. The output is a tenth larger than with the best levels, at several times the speed.
 const GZIP_LEVEL: u32 = 6;
-const ZSTD_LEVEL: i32 = 3;
+pub(super) const ZSTD_LEVEL: i32 = 3;
 
 /// Appends the bytes, compressed as a separate piece. The piece contains neither a time nor a name, so the same bytes
 /// always produce the same piece.

@@ -8,29 +8,29 @@
 //! microseconds UTC, and money as DECIMAL(38, 4). No currency has units smaller than ten-thousandths, and the largest
 //! stored amount fits easily. The column `currency` contains the currency of the amounts.
 
+mod chunk;
+mod column;
+mod dictionary;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
-use parquet::column::writer::{ColumnWriter, get_column_writer};
-use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
     RowGroupMetaData,
 };
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::SchemaDescriptor;
 
+use self::column::{ChunkColumn, ColumnEncoder};
 use super::body::{Compression, ExportRows};
 use super::columns::{Column, Kind};
+use super::pack::ZSTD_LEVEL;
 use super::source::Batch;
-use super::text::write_items;
-use crate::orders::{BatchItem, BatchOrder, OrderBatch, OrderStatus};
-use crate::shard::read::{CopiedRow, Span};
 
 /// The number of rows at which a group ends. Readers assign about this many rows to one thread. The number is small
 /// in a debug build, so that tests with few rows have several groups.
@@ -39,8 +39,6 @@ const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// The number of digits after the decimal point.
 const SCALE: u32 = 4;
-/// The number of values passed to a column at a time.
-const VALUES: usize = 2_048;
 const MAGIC: &[u8; 4] = b"PAR1";
 
 fn failed(error: ParquetError) -> io::Error {
@@ -50,12 +48,12 @@ fn failed(error: ParquetError) -> io::Error {
 /// An encoder for the parts of one file.
 #[derive(Debug)]
 pub(super) struct ParquetEncoder {
-    tenant: Bytes,
     rows: ExportRows,
     columns: Vec<Column>,
     schema: Arc<SchemaDescriptor>,
-    properties: Arc<WriterProperties>,
-    group: Vec<GroupBatch>,
+    codec: Codec,
+    encoder: ColumnEncoder,
+    group: Vec<Batch>,
     group_rows: u64,
     group_bytes: usize,
     /// The completed columns of the group.
@@ -64,22 +62,6 @@ pub(super) struct ParquetEncoder {
     /// process for a while.
     spare_batches: Vec<Batch>,
     spare_chunks: Vec<Vec<u8>>,
-}
-
-/// A batch whose strings are shared.
-#[derive(Debug)]
-struct GroupBatch {
-    rows: Batch,
-    text: Bytes,
-}
-
-/// One row of a group, with the text of its strings.
-#[derive(Clone, Copy)]
-enum GroupRow<'g> {
-    /// An order, or one of its items.
-    Order(&'g OrderBatch, &'g BatchOrder, Option<&'g BatchItem>, &'g [BatchItem]),
-    /// An event or a click.
-    Copied(&'g CopiedRow),
 }
 
 impl ParquetEncoder {
@@ -109,20 +91,14 @@ impl ParquetEncoder {
         let codec = match compression {
             Compression::None => Codec::UNCOMPRESSED,
             Compression::Gzip => Codec::GZIP(GzipLevel::default()),
-            Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(3).map_err(failed)?),
+            Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed)?),
         };
-        let properties = WriterProperties::builder()
-            .set_compression(codec)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_offset_index_disabled(true)
-            .set_created_by(concat!("firehose ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
         Ok(ParquetEncoder {
-            tenant: Bytes::copy_from_slice(tenant.as_bytes()),
             rows,
             columns: columns.to_vec(),
             schema: Arc::new(SchemaDescriptor::new(Arc::new(schema))),
-            properties: Arc::new(properties),
+            codec,
+            encoder: ColumnEncoder::new(tenant, rows, compression),
             group: Vec::new(),
             group_rows: 0,
             group_bytes: 0,
@@ -140,8 +116,8 @@ impl ParquetEncoder {
     /// Receives rows and leaves an empty batch in their place. Returns `true` if the group is full.
     pub(super) fn encode(&mut self, batch: &mut Batch) -> bool {
         let spare = self.spare_batches.pop().unwrap_or_else(|| batch.empty());
-        let mut rows = std::mem::replace(batch, spare);
-        let text = match &mut rows {
+        let rows = std::mem::replace(batch, spare);
+        match &rows {
             Batch::Orders(rows) => {
                 self.group_rows += match self.rows {
                     ExportRows::Items => rows.items.len(),
@@ -150,15 +126,13 @@ impl ParquetEncoder {
                 // The length of the text is not used, because it depends on how often reading was interrupted.
                 self.group_bytes += rows.orders.iter().map(|order| rows.order_bytes(order)).sum::<usize>();
                 self.group_bytes += rows.items.iter().map(|item| rows.item_bytes(item)).sum::<usize>();
-                rows.texts.take()
             }
             Batch::Rows(rows) => {
                 self.group_rows += rows.rows.len() as u64;
                 self.group_bytes += rows.texts.as_str().len();
-                rows.texts.take()
             }
-        };
-        self.group.push(GroupBatch { rows, text: Bytes::from(text.into_bytes()) });
+        }
+        self.group.push(rows);
         self.group_rows >= GROUP_ROWS || self.group_bytes >= GROUP_BYTES_MAX
     }
 
@@ -172,9 +146,13 @@ impl ParquetEncoder {
     /// Returns the Parquet library's errors.
     pub(super) fn next_column(&mut self) -> io::Result<bool> {
         let at = self.chunks.len();
+        if at == 0 {
+            self.encoder.begin_group(&self.group);
+        }
+        let (column, description) = (self.columns[at], self.schema.column(at));
         let sink = self.spare_chunks.pop().unwrap_or_default();
-        let chunk = self.column(at, sink).map_err(failed)?;
-        self.chunks.push(chunk);
+        let of = ChunkColumn { column, description, codec: self.codec };
+        self.chunks.push(self.encoder.encode(of, &self.group, sink)?);
         Ok(self.chunks.len() < self.columns.len())
     }
 
@@ -211,14 +189,7 @@ impl ParquetEncoder {
         beside.extend_from_slice(&(footer.len() as u32).to_le_bytes());
         beside.extend_from_slice(&footer);
         let rows = std::mem::take(&mut self.group_rows);
-        for GroupBatch { mut rows, text } in self.group.drain(..) {
-            if let Ok(text) = text.try_into_mut() {
-                let texts = match &mut rows {
-                    Batch::Orders(rows) => &mut rows.texts,
-                    Batch::Rows(rows) => &mut rows.texts,
-                };
-                texts.give(Vec::from(text));
-            }
+        for mut rows in self.group.drain(..) {
             rows.clear();
             self.spare_batches.push(rows);
         }
@@ -261,115 +232,13 @@ impl ParquetEncoder {
 
     fn footer(&self, groups: Vec<RowGroupMetaData>) -> io::Result<Vec<u8>> {
         let rows = groups.iter().map(RowGroupMetaData::num_rows).sum();
-        let created_by = Some(self.properties.created_by().to_owned());
+        let created_by = Some(concat!("firehose ", env!("CARGO_PKG_VERSION")).to_owned());
         let of_file = FileMetaData::new(1, rows, created_by, None, self.schema.clone(), None);
         let mut footer = Vec::new();
         ParquetMetaDataWriter::new(&mut footer, &ParquetMetaData::new(of_file, groups))
             .finish()
             .map_err(failed)?;
         Ok(footer)
-    }
-
-    fn column(&self, at: usize, sink: Vec<u8>) -> Result<(Vec<u8>, ColumnChunkMetaData), ParquetError> {
-        let mut sink = TrackedWrite::new(sink);
-        let pages = Box::new(SerializedPageWriter::new(&mut sink));
-        let mut writer = get_column_writer(self.schema.column(at), self.properties.clone(), pages);
-        let column = self.columns[at];
-        match &mut writer {
-            ColumnWriter::ByteArrayColumnWriter(writer) => {
-                let words = OrderStatus::ALL.map(|status| word(status.as_str()));
-                self.each(
-                    |text, row| self.text(column, &words, text, row),
-                    |values| writer.write_batch(values, None, None).map(drop),
-                )?;
-            }
-            ColumnWriter::Int64ColumnWriter(writer) => self.each(
-                |_, row| number(column, row),
-                |values| writer.write_batch(values, None, None).map(drop),
-            )?,
-            ColumnWriter::FixedLenByteArrayColumnWriter(writer) => self.each(
-                |_, row| FixedLenByteArray::from(ByteArray::from(money(column, row).to_vec())),
-                |values| writer.write_batch(values, None, None).map(drop),
-            )?,
-            _ => return Err(ParquetError::General("a column has an unsupported type".to_owned())),
-        }
-        let closed = writer.close()?;
-        Ok((sink.into_inner()?, closed.metadata))
-    }
-
-    /// Passes one column's values to `write`, in row order.
-    fn each<V>(
-        &self,
-        value: impl Fn(&Bytes, GroupRow<'_>) -> V,
-        mut write: impl FnMut(&[V]) -> Result<(), ParquetError>,
-    ) -> Result<(), ParquetError> {
-        let mut values = Vec::with_capacity(VALUES);
-        for GroupBatch { rows, text } in &self.group {
-            let mut put = |row: GroupRow<'_>| {
-                values.push(value(text, row));
-                if values.len() >= VALUES {
-                    write(&values)?;
-                    values.clear();
-                }
-                Ok::<(), ParquetError>(())
-            };
-            match rows {
-                Batch::Orders(batch) => {
-                    let mut first = 0;
-                    for order in &batch.orders {
-                        let items = &batch.items[first..order.items_end as usize];
-                        first = order.items_end as usize;
-                        if self.rows == ExportRows::Items {
-                            items
-                                .iter()
-                                .try_for_each(|item| put(GroupRow::Order(batch, order, Some(item), &[])))?;
-                        } else {
-                            put(GroupRow::Order(batch, order, None, items))?;
-                        }
-                    }
-                }
-                Batch::Rows(batch) => batch.rows.iter().try_for_each(|row| put(GroupRow::Copied(row)))?,
-            }
-        }
-        write(&values)
-    }
-
-    fn text(&self, column: Column, statuses: &[ByteArray; 6], text: &Bytes, row: GroupRow<'_>) -> ByteArray {
-        if column == Column::TenantId {
-            return ByteArray::from(self.tenant.clone());
-        }
-        let span = match row {
-            GroupRow::Order(batch, order, item, items) => {
-                let customer = |which: usize| batch.customers[order.customer as usize][which];
-                let product = |which: usize| {
-                    item.map_or_else(Span::default, |item| batch.products[item.product as usize][which])
-                };
-                match column {
-                    Column::OrderId => order.order_id,
-                    Column::CustomerId => customer(0),
-                    Column::CustomerName => customer(1),
-                    Column::CustomerEmail => customer(2),
-                    Column::ProductId => product(0),
-                    Column::Category => product(1),
-                    Column::Status => return statuses[usize::from(order.status.code()) - 1].clone(),
-                    Column::Currency => {
-                        return ByteArray::from(order.currency.as_str().as_bytes().to_vec());
-                    }
-                    _ => {
-                        let mut json = Vec::new();
-                        write_items(batch, text, order, items, &mut json);
-                        return ByteArray::from(json);
-                    }
-                }
-            }
-            GroupRow::Copied(row) => match column {
-                Column::EventId => row.event_id,
-                Column::Source => row.source,
-                Column::EventType => row.event_type,
-                _ => row.json,
-            },
-        };
-        ByteArray::from(text.slice(span.range()))
     }
 }
 
@@ -388,36 +257,4 @@ fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
         groups.extend_from_slice(metadata.row_groups());
     }
     Ok(groups)
-}
-
-fn word(word: &'static str) -> ByteArray {
-    ByteArray::from(Bytes::from_static(word.as_bytes()))
-}
-
-fn number(column: Column, row: GroupRow<'_>) -> i64 {
-    match (column, row) {
-        (Column::Units, GroupRow::Order(_, order, ..)) => order.units,
-        (Column::ItemCount, GroupRow::Order(_, order, ..)) => order.item_count,
-        (Column::OrderedAt, GroupRow::Order(_, order, ..)) => order.ordered_at_us,
-        (Column::ReceivedAt, GroupRow::Order(_, order, ..)) => order.received_us,
-        (Column::Line, GroupRow::Order(_, _, Some(item), _)) => i64::from(item.line),
-        (Column::Quantity, GroupRow::Order(_, _, Some(item), _)) => item.quantity,
-        (Column::UserId, GroupRow::Copied(row)) => row.user_id,
-        (Column::Timestamp, GroupRow::Copied(row)) => row.timestamp_us,
-        (Column::ReceivedAt, GroupRow::Copied(row)) => row.received_us,
-        _ => 0,
-    }
-}
-
-/// Returns an amount in ten-thousandths, as 16 big-endian bytes.
-fn money(column: Column, row: GroupRow<'_>) -> [u8; 16] {
-    let GroupRow::Order(_, order, item, _) = row else { return [0; 16] };
-    let minor = match (column, item) {
-        (Column::Total, _) => i128::from(order.total),
-        (Column::UnitPrice, Some(item)) => i128::from(item.unit_price),
-        (Column::Amount, Some(item)) => i128::from(item.quantity.saturating_mul(item.unit_price)),
-        _ => 0,
-    };
-    let digits = u32::from(order.currency.digits());
-    (minor * 10_i128.pow(SCALE.saturating_sub(digits))).to_be_bytes()
 }

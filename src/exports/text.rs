@@ -203,12 +203,10 @@ impl TextEncoder {
             Column::Total => self.money(order.total, order, out),
             Column::Units => out.extend_from_slice(number.format(order.units).as_bytes()),
             Column::ItemCount => out.extend_from_slice(number.format(order.item_count).as_bytes()),
-            Column::Items if self.is_json => {
-                write_items(batch, batch.texts.as_str().as_bytes(), order, items, out)
-            }
+            Column::Items if self.is_json => write_items(batch, order, items, out),
             Column::Items => {
                 let mut json = Vec::new();
-                write_items(batch, batch.texts.as_str().as_bytes(), order, items, &mut json);
+                write_items(batch, order, items, &mut json);
                 quoted(b"", &json, out);
             }
             // The other columns belong to other rows, so an order has no value for them.
@@ -266,13 +264,8 @@ fn quoted(guard: &[u8], text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes an order's items in the same format as a search.
-pub(super) fn write_items(
-    batch: &OrderBatch,
-    text: &[u8],
-    order: &BatchOrder,
-    items: &[BatchItem],
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_items(batch: &OrderBatch, order: &BatchOrder, items: &[BatchItem], out: &mut Vec<u8>) {
+    let text = batch.texts.as_str().as_bytes();
     let mut number = itoa::Buffer::new();
     out.push(b'[');
     for (at, item) in items.iter().enumerate() {

@@ -41,18 +41,6 @@ impl Texts {
         &self.0
     }
 
-    /// Takes the whole text. From then on, the caller resolves positions with [`Span::range`].
-    #[must_use]
-    pub fn take(&mut self) -> String {
-        std::mem::take(&mut self.0)
-    }
-
-    /// Gives the memory of a taken text back, for reuse.
-    pub fn give(&mut self, mut text: Vec<u8>) {
-        text.clear();
-        self.0 = String::from_utf8(text).unwrap_or_default();
-    }
-
     /// Empties the text and keeps its memory for reuse.
     pub fn clear(&mut self) {
         self.0.clear();

@@ -59,6 +59,16 @@ impl OrderBatch {
         self.texts.clear();
     }
 
+    /// Returns the orders, each with its items.
+    pub fn orders_with_items(&self) -> impl Iterator<Item = (&BatchOrder, &[BatchItem])> {
+        let mut first = 0;
+        self.orders.iter().map(move |order| {
+            let items = first..order.items_end as usize;
+            first = items.end;
+            (order, &self.items[items])
+        })
+    }
+
     /// Returns the byte length of the order's strings: its id and its customer.
     #[must_use]
     pub fn order_bytes(&self, order: &BatchOrder) -> usize {
