@@ -24,7 +24,7 @@ use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHasher;
 use crate::cores::executor;
-use crate::orders::{BatchBounds, NameCache};
+use crate::orders::{BatchBounds, StepCache};
 use crate::query::{QueryError, Readers};
 use crate::shard::read::BatchLimits;
 
@@ -301,7 +301,7 @@ struct Batches<'r> {
     at: u64,
     /// The words of the following rows, which are already in memory.
     held: Vec<u64>,
-    names: NameCache,
+    cache: StepCache,
     /// An encoded batch, whose memory the next one reuses.
     spare: Option<Batch>,
 }
@@ -330,7 +330,7 @@ impl<'r> Batches<'r> {
             limits,
             at,
             held: Vec::new(),
-            names: NameCache::default(),
+            cache: StepCache::default(),
             spare: None,
         }
     }
@@ -348,9 +348,9 @@ impl<'r> Batches<'r> {
                 self.held = self.chosen.read(self.at, count)?;
             }
             let step: Vec<_> = self.held.iter().take(BATCH_ROWS).copied().collect();
-            let filling: Filling = (batch, std::mem::take(&mut self.names));
+            let filling: Filling = (batch, std::mem::take(&mut self.cache));
             let taken;
-            ((batch, self.names), taken) = self.fill(*shard, step, filling).await?;
+            ((batch, self.cache), taken) = self.fill(*shard, step, filling).await?;
             self.at += taken as u64;
             self.held.drain(..taken);
         }
@@ -372,7 +372,7 @@ impl<'r> Batches<'r> {
         let mut filling = Some(filling);
         let mut tries = 1;
         loop {
-            let this = filling.take().unwrap_or_else(|| (spare.clone(), NameCache::default()));
+            let this = filling.take().unwrap_or_else(|| (spare.clone(), StepCache::default()));
             let begun = query::fill(self.readers, (shard, &self.source), words.clone(), self.limits, this);
             let outcome = match begun {
                 Ok(begun) => begun.wait().await,

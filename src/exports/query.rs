@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::source::{Batch, Chosen, ExportSource, order_of};
 use crate::base::ids::ShardId;
 use crate::orders::{
-    BatchBounds, NameCache, OrderSource, SelectionCursor, choose_orders, forget_pages, read_orders,
+    BatchBounds, OrderSource, SelectionCursor, StepCache, choose_orders, forget_pages, read_orders,
 };
 use crate::query::{Answer, QueryError, Readers, received};
 use crate::shard::read::{
@@ -16,8 +16,8 @@ use crate::shard::read::{
 };
 use crate::shard::{self, ShardError, Stream};
 
-/// A batch that is being filled, and the names cached so far.
-pub(super) type Filling = (Batch, NameCache);
+/// A batch that is being filled, and what was cached so far.
+pub(super) type Filling = (Batch, StepCache);
 
 /// The limits on a batch of each kind of rows.
 #[derive(Clone, Copy, Debug)]
@@ -183,14 +183,14 @@ pub(super) fn fill(
 ) -> Result<Filled, QueryError> {
     let source = source.clone();
     let step = move |connection: &Connection| {
-        let (mut batch, mut names) = filling;
+        let (mut batch, mut cache) = filling;
         let ids = || -> Vec<i64> { words.iter().map(|word| super::source::id_of(*word)).collect() };
         let taken = match (&*source, &mut batch) {
             (ExportSource::Orders(of), Batch::Orders(batch)) => {
                 let chosen: Option<Vec<_>> = words.iter().map(|word| order_of(*word)).collect();
                 let chosen = chosen.ok_or_else(damaged)?;
                 let of = OrderSource { shard, tenant_id: &of.tenant_id };
-                read_orders(connection, of, &chosen, limits.orders, batch, &mut names)?
+                read_orders(connection, of, &chosen, limits.orders, batch, &mut cache)?
             }
             (ExportSource::Events(of), Batch::Rows(batch)) => {
                 copy_rows(connection, of, &ids(), limits.rows, batch)?
@@ -200,7 +200,7 @@ pub(super) fn fill(
             }
             _ => return Err(damaged()),
         };
-        Ok(Some(((batch, names), taken)))
+        Ok(Some(((batch, cache), taken)))
     };
     Ok(Filled(readers.ask(shard, None, step)?))
 }

@@ -48,8 +48,8 @@ pub(crate) use self::erase::{ErasureEffect, customers_of, orders_of};
 pub use self::ingest::{IngestError, IngestResponse, OrderIngest, SkippedPart, Summary};
 pub use self::query::{finished_ingest, last_sale};
 pub use self::read::{
-    BatchBounds, BatchItem, BatchOrder, ChosenOrder, FinishedIngest, NameCache, ORDER_FIELDS, OneOrder,
-    OrderBatch, OrderFilter, OrderSource, ProductSale, SelectionCursor, choose_orders, find_ingest,
+    BatchBounds, BatchItem, BatchOrder, ChosenOrder, FinishedIngest, ORDER_FIELDS, OneOrder, OrderBatch,
+    OrderFilter, OrderSource, ProductSale, SelectionCursor, StepCache, choose_orders, find_ingest,
     forget_pages, held_customer, held_order, known_products, order_statements, read_orders, sales_version,
     statements,
 };

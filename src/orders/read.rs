@@ -22,7 +22,7 @@ use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 
 pub use self::export::{
-    BatchBounds, BatchItem, BatchOrder, ChosenOrder, NameCache, OrderBatch, OrderSource, SelectionCursor,
+    BatchBounds, BatchItem, BatchOrder, ChosenOrder, OrderBatch, OrderSource, SelectionCursor, StepCache,
     choose_orders, forget_pages, read_orders,
 };
 pub(super) use self::filter::OneCustomer;

@@ -69,6 +69,11 @@ impl<'a> OrderPredicate<'a> {
         Ok(Some(OrderPredicate { of, tenant, products, category, categories, customers, pin, from_us }))
     }
 
+    /// Returns `true` if there are no conditions on the customer or on items.
+    pub(in crate::orders) fn is_of_numbers(&self) -> bool {
+        self.customers.is_none() && self.products.is_none() && !self.has_more_than_products()
+    }
+
     /// Returns `true` if the order meets all conditions except those on its items.
     pub(in crate::orders) fn takes(&self, found: &IndexedOrder) -> bool {
         let status = self.of.statuses == 0 || self.of.statuses & (1 << found.status as u8) != 0;

@@ -66,6 +66,22 @@ pub fn next_segment(connection: &Connection, from_id: i64) -> Result<Option<i64>
     Ok(found.map(first_id_of))
 }
 
+/// Returns the segment that has an order of a partition, if one has.
+pub(in super::super) fn segment_with(
+    connection: &Connection,
+    partition: &PartitionInfo,
+    id: i64,
+) -> Result<Option<SegmentHead>, ShardError> {
+    if !are_there(connection)? {
+        return Ok(None);
+    }
+    let range = row_ids(partition.first_id, id + 1);
+    let last: Option<i64> =
+        connection.prepare_cached(LAST_SQL)?.query_row(range, |row| row.get(0)).optional()?;
+    let head = last.map(|row| segment_at(connection, first_id_of(row))).transpose()?.flatten();
+    Ok(head.filter(|head| (id + 1..=partition.end_id).contains(&head.end_id())))
+}
+
 /// Returns the id after the last segment of a partition, or the partition's first id if it has none.
 pub fn segmented_to(connection: &Connection, partition: &PartitionInfo) -> Result<i64, ShardError> {
     if !are_there(connection)? {

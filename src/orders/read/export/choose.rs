@@ -1,5 +1,7 @@
 //! Selects orders and records their current statuses.
 
+use std::ops::Range;
+
 use rusqlite::{Connection, Row, params};
 
 use super::super::filter::OrderFilter;
@@ -10,6 +12,7 @@ use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::orders::schema::ORDERS;
+use crate::orders::segment::{SegmentColumns, read_segment, segment_with};
 use crate::orders::status::OrderStatus;
 use crate::orders::{SalesFilter, sales_days};
 use crate::shard::read::TimeRange;
@@ -44,7 +47,8 @@ pub struct SelectionCursor {
 
 /// Returns the next orders that match the filter and have ids up to `pin`, partition by partition, and where to
 /// continue if there are more. Within a partition, the orders are sorted by id in a full scan, otherwise by time.
-/// Takes about 0.2 us for each stored order in a full scan, otherwise 1.5 us for each matching order. `spare` is an
+/// For each stored order, a full scan takes about 0.2 us, or 10 ns if the order is in a segment and there is no condition
+/// on its customer or its items. Without a full scan, it takes 1.5 us for each matching order. `spare` is an
 /// empty list whose memory is reused.
 pub fn choose_orders(
     connection: &Connection,
@@ -101,6 +105,14 @@ pub fn choose_orders(
         let last = end(info).min(first + CHOOSE_IDS);
         // Reserve the maximum at once, because the process keeps the memory that a growing list frees.
         chosen.reserve_exact(CHOOSE_IDS as usize);
+        if wanted.is_of_numbers() {
+            let ids = (first + 1, last);
+            if let Some(read) = in_segment(connection, info, ids, (from_us..to_us, &wanted), &mut chosen)? {
+                choosing.after = read;
+                let is_done = read >= infos.last().map_or(pin, end);
+                return Ok((chosen, (!is_done).then_some(choosing)));
+            }
+        }
         let mut statement = connection.prepare_cached(&by_id_sql(&info.name))?;
         let mut rows = statement.query([first, last])?;
         choosing.after = last;
@@ -140,6 +152,61 @@ pub fn choose_orders(
     }
     let is_done = choosing.within.is_none() && choosing.after >= infos.last().map_or(pin, end);
     Ok((chosen, (!is_done).then_some(choosing)))
+}
+
+/// Appends the orders from `first` to `last` that are wanted, up to the end of the segment that has `first`. Returns the
+/// last id that was looked at, or `None` if no intact segment has `first`. Takes about 10 ns an order. The list of
+/// changes has the statuses of the same snapshot, so the result is that of the rows.
+fn in_segment(
+    connection: &Connection,
+    info: &PartitionInfo,
+    (first, last): (i64, i64),
+    (times_us, wanted): (Range<i64>, &OrderPredicate<'_>),
+    chosen: &mut Vec<ChosenOrder>,
+) -> Result<Option<i64>, ShardError> {
+    let mut columns = SegmentColumns::default();
+    let head = segment_with(connection, info, first).and_then(|head| match head {
+        Some(head) => read_segment(connection, &head, false, &mut columns).map(|()| Some(head)),
+        None => Ok(None),
+    });
+    let head = match head {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(None),
+        Err(error @ ShardError::Corrupt(_)) => {
+            tracing::warn!(%error, "a segment is damaged; an export selects its orders from rows");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let last = last.min(head.end_id() - 1);
+    let place = |id: i64| (id - head.first_id) as usize;
+    for at in place(first)..=place(last) {
+        // A deleted order has no status.
+        if columns.statuses[at] == 0
+            || columns.tenants[at] != wanted.tenant
+            || !times_us.contains(&columns.times_us[at])
+        {
+            continue;
+        }
+        let status = u8::try_from(columns.statuses[at]).ok().and_then(OrderStatus::from_code);
+        let currency =
+            usize::try_from(columns.currencies[at]).ok().and_then(|place| columns.used.get(place).copied());
+        let order = IndexedOrder {
+            ordered_at_us: columns.times_us[at],
+            order_id: String::new(),
+            id: head.first_id + at as i64,
+            currency: currency.ok_or_else(damaged)?,
+            status: status.ok_or_else(damaged)?,
+            total: columns.totals[at],
+            units: columns.units[at],
+            // There is no condition on it.
+            customer: 0,
+        };
+        if wanted.takes(&order) {
+            chosen.push(ChosenOrder { id: order.id, status: order.status });
+        }
+    }
+    Ok(Some(last))
 }
 
 /// Reads an order from the columns ordered_at_us, id, currency, status, total, units, customer.

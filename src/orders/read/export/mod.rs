@@ -4,15 +4,17 @@
 //! therefore returns the same data every time.
 
 mod batch;
+mod cache;
 mod choose;
+mod columns;
 mod names;
 mod rows;
 
 use rusqlite::{Connection, Row};
 
 pub use self::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch};
+pub use self::cache::StepCache;
 pub use self::choose::{ChosenOrder, SelectionCursor, choose_orders};
-pub use self::names::NameCache;
 pub use self::rows::{OrderSource, read_orders};
 use super::super::schema::items_sql;
 use super::indexed::damaged;
@@ -39,6 +41,7 @@ pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
         ("orders to choose from, from end to end".to_owned(), choose::by_id_sql(partition)),
         ("orders to choose from, in order of time".to_owned(), choose::by_time_sql(partition)),
         ("chosen orders".to_owned(), rows::orders_sql(partition)),
+        ("chosen orders whose numbers are in a segment".to_owned(), rows::held_orders_sql(partition)),
         ("items of chosen orders".to_owned(), items_sql(partition)),
     ]
 }

@@ -5,8 +5,9 @@ use rusqlite::{Connection, Row};
 use super::super::super::record::ITEM_IDS;
 use super::super::super::schema::{item_ids, items_sql};
 use super::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch};
+use super::cache::StepCache;
 use super::choose::ChosenOrder;
-use super::names::NameCache;
+use super::columns::HeldSegment;
 use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
@@ -25,16 +26,18 @@ pub struct OrderSource<'a> {
 }
 
 /// Adds selected orders, all of one shard, to the batch until a bound or the time limit is reached. Returns the
-/// number of orders added. Takes about 1 us an order and 0.3 us an item if most of the stored orders are selected.
+/// number of orders added. If most of the stored orders are selected, it takes about 0.5 us an order that is in a
+/// segment, otherwise 1 us and 0.3 us an item. The batch is the same in both cases.
 pub fn read_orders(
     connection: &Connection,
     of: OrderSource<'_>,
     chosen: &[ChosenOrder],
     bounds: BatchBounds,
     batch: &mut OrderBatch,
-    names: &mut NameCache,
+    cache: &mut StepCache,
 ) -> Result<usize, ShardError> {
-    names.begin(connection, of.shard)?;
+    cache.begin(connection, of.shard)?;
+    let StepCache { names, segment, .. } = cache;
     let tenant = tenant_number(connection, of.tenant_id)?.ok_or_else(gone)?;
     let until_us = clock::monotonic_us() + STEP_US;
     let infos = partitions_of(connection, &ORDERS)?;
@@ -63,19 +66,24 @@ pub fn read_orders(
         };
         let is_dense = run.is_sorted_by(|one, other| one.id < other.id)
             && run[run.len() - 1].id - run[0].id < DENSE * run.len() as i64;
-        taken += if is_dense { reading.dense(run)? } else { reading.single(run)? };
+        taken += if !is_dense {
+            reading.single(run)?
+        } else {
+            match segment.hold(connection, info, run)? {
+                0 => reading.dense(run)?,
+                held => reading.held(&run[..held], segment)?,
+            }
+        };
         if clock::monotonic_us() >= until_us {
             break;
         }
     }
-    let found = names.add_customers(connection, &customers, batch)?;
-    for (order, number) in batch.orders[before.0..].iter_mut().zip(&customers) {
-        order.customer = found.place(*number);
-    }
-    let found = names.add_products(connection, &products, batch)?;
-    for (item, number) in batch.items[before.1..].iter_mut().zip(&products) {
-        item.product = found.place(*number);
-    }
+    names.add_customers(connection, &customers, batch, |batch, at, place| {
+        batch.orders[before.0 + at].customer = place;
+    })?;
+    names.add_products(connection, &products, batch, |batch, at, place| {
+        batch.items[before.1 + at].product = place;
+    })?;
     Ok(taken)
 }
 
@@ -127,6 +135,51 @@ impl Reading<'_, '_> {
                     self.item(current, id)?;
                 }
                 line = lines.next()?;
+            }
+            self.ended();
+            if self.bounds.is_full(self.batch) {
+                return Ok(at + 1);
+            }
+        }
+        Ok(run.len())
+    }
+
+    /// Reads orders that are in the segment that is held, in one scan of their rows.
+    fn held(&mut self, run: &[ChosenOrder], segment: &HeldSegment) -> Result<usize, ShardError> {
+        let mut orders = self.connection.prepare_cached(&held_orders_sql(self.partition))?;
+        let mut rows = orders.query([run[0].id, run[run.len() - 1].id])?;
+        for (at, one) in run.iter().enumerate() {
+            let row = loop {
+                let row = rows.next()?.ok_or_else(gone)?;
+                match row.get::<_, i64>(0)? {
+                    id if id < one.id => {}
+                    id if id == one.id => break row,
+                    _ => return Err(gone()),
+                }
+            };
+            if row.get::<_, i64>(4)? != self.tenant {
+                return Err(gone());
+            }
+            let numbers = segment.order(one.id).ok_or_else(gone)?;
+            let order_id = self.batch.keep(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+            self.customers.push(row.get(2)?);
+            self.batch.orders.push(BatchOrder {
+                order_id,
+                customer: 0,
+                status: one.status,
+                currency: numbers.currency,
+                ordered_at_us: numbers.ordered_at_us,
+                received_us: row.get(3)?,
+                total: numbers.total,
+                units: numbers.units,
+                item_count: numbers.item_count,
+                items_end: 0,
+            });
+            if self.bounds.with_items {
+                for (product, item) in segment.items(&numbers) {
+                    self.products.push(product);
+                    self.batch.items.push(item);
+                }
             }
             self.ended();
             if self.bounds.is_full(self.batch) {
@@ -197,5 +250,12 @@ pub(super) fn orders_sql(partition: &str) -> String {
     format!(
         "SELECT id, order_id, customer, currency, ordered_at_us, total, units, items, received_us, tenant \
          FROM {partition} WHERE id >= ?1 AND id <= ?2 ORDER BY id"
+    )
+}
+
+/// Returns the SQL that reads of orders what no segment has.
+pub(super) fn held_orders_sql(partition: &str) -> String {
+    format!(
+        "SELECT id, order_id, customer, received_us, tenant FROM {partition} WHERE id >= ?1 AND id <= ?2 ORDER BY id"
     )
 }
