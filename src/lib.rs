@@ -104,9 +104,9 @@
 //!
 //! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json` (`exports/endpoints.rs`). Core 0
 //! runs a few jobs at a time (`exports/endpoints/run.rs`, `exports/job.rs`). A job records the selected rows, orders
-//! with their statuses, and syncs that list. It reads them in batches (`orders/read/export`; for events and clicks
-//! `shard/read/selected.rs`), encodes each on a reader's thread and ends it with a checkpoint in `progress.json`, which
-//! is not synced. If retention has dropped a selected row, it fails. A download follows the file up to that checkpoint.
+//! with their statuses, and syncs that list. It reads them in batches (`orders/read/export`, where the numbers of orders
+//! in segments come from columns; for events and clicks `shard/read/selected.rs`), encodes each on a reader's thread and
+//! ends it with a checkpoint in `progress.json`, which is not synced. If retention has dropped a selected row, it fails. A download follows the file up to that checkpoint.
 //! After a kill, `exports/store.rs` takes the newer of the two states, `exports/file.rs` verifies the
 //! bytes by their digest and truncates the rest, and the job writes the same bytes as an uninterrupted one. After a
 //! power cut, `state.json` applies. `docs/exports.md` describes what clients may rely on.
@@ -337,7 +337,7 @@
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | P1 | a price event is stored once and always has the same response | `tests/prices.rs`, `src/families/tests/prices.rs` |
 //! | P2 | a stream of changes neither omits nor repeats one, across cores, shards, restarts and slow readers | `tests/prices.rs` |
-//! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs` |
+//! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs`, `src/families/tests/segments.rs`, `src/exports/parquet/tests.rs` |
 //! | D1 | the same seed generates the same bytes; the expected totals of a dataset equal a recount | `tests/dataset.rs` |
 //! | D2 | a dataset that is loaded or posted is stored once, whatever is repeated or killed, and its indexes are built when the command ends | `tests/dataset_stored.rs` |
 //! | E1 | an erased person is in no file of the data folder, and does not reappear; an export of a person contains what an erasure removes | `tests/people.rs`, `tests/people_many.rs`, `tests/people_access.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |

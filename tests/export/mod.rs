@@ -1,5 +1,6 @@
 //! Shared parts of the export tests: orders worth exporting, jobs, and downloads in parts.
 
+mod columns;
 mod erasures;
 mod formats;
 mod kills;

@@ -19,7 +19,7 @@ use crate::exports::body::{Compression, ExportRows};
 use crate::exports::columns::{Column, Kind};
 use crate::exports::source::Batch;
 use crate::exports::text::write_items;
-use crate::orders::{BatchItem, BatchOrder, OrderBatch};
+use crate::orders::{BatchItem, BatchOrder, OrderBatch, OrderStatus};
 use crate::shard::read::CopiedRow;
 
 /// Bounds of strings are shortened to this many bytes.
@@ -110,8 +110,8 @@ impl ColumnEncoder {
         }
     }
 
-    /// Encodes amounts, in ten-thousandths. If all currencies have the same number of digits, the dictionary is of minor
-    /// units, which are closer together.
+    /// Encodes amounts, in ten-thousandths. If all currencies have the same number of digits, the dictionary is of
+    /// minor units, which are closer together.
     fn money(
         &mut self,
         of: ChunkColumn,
@@ -261,7 +261,11 @@ fn add_order_texts(
         }
         return;
     }
-    texts.begin_batch(batch.customers.len());
+    let mut of_tenant = None;
+    // Statuses have places too: their codes.
+    let places = if column == Column::Status { OrderStatus::ALL.len() + 1 } else { batch.customers.len() };
+    texts.begin_batch(places);
+    let mut last: Option<(Currency, u32)> = None;
     for (order, items) in batch.orders_with_items() {
         let count = rows_of(rows, items);
         if count == 0 {
@@ -273,9 +277,16 @@ fn add_order_texts(
                 let customer = || text(batch.customers[order.customer as usize][which]);
                 texts.at_place(order.customer, customer)
             }
-            Column::Status => texts.index(order.status.as_str()),
-            Column::Currency => texts.index(order.currency.as_str()),
-            _ => texts.index(tenant),
+            Column::Status => texts.at_place(order.status.code().into(), || order.status.as_str()),
+            Column::Currency => match last {
+                Some((currency, index)) if currency == order.currency => index,
+                _ => {
+                    let index = texts.index(order.currency.as_str());
+                    last = Some((order.currency, index));
+                    index
+                }
+            },
+            _ => *of_tenant.get_or_insert_with(|| texts.index(tenant)),
         };
         texts.append(index, count);
     }
@@ -452,8 +463,8 @@ fn statistics<T>(least: T, greatest: T) -> ValueStatistics<T> {
     ValueStatistics::new(Some(least), Some(greatest), None, Some(0), false)
 }
 
-/// Returns statistics of strings. Long bounds are shortened: the lower one to a prefix, the upper one to the next string
-/// after all those with its prefix.
+/// Returns statistics of strings. Long bounds are shortened: the lower one to a prefix, the upper one to the next
+/// string after all those with its prefix.
 fn text_statistics(least: Option<&[u8]>, greatest: Option<&[u8]>) -> Statistics {
     let bytes = |text: Vec<u8>| ByteArray::from(text);
     let prefix = |text: &[u8]| {

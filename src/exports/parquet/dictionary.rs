@@ -368,8 +368,8 @@ impl Repeats<'_> {
         }
     }
 
-    /// Appends the indexes of a data page: their width, and then runs or one group of equally wide indexes, whichever is
-    /// smaller (Parquet's RLE and bit-packing hybrid). Takes 1 to 2 ns a row.
+    /// Appends the indexes of a data page: their width, and then runs or one group of equally wide indexes, whichever
+    /// is smaller (Parquet's RLE and bit-packing hybrid). Takes 1 to 2 ns a row.
     pub(super) fn write(self, indexes: &[u32], entries: usize, out: &mut Vec<u8>) {
         let bits = index_bits(entries);
         out.push(bits as u8);

@@ -47,8 +47,8 @@ pub struct SelectionCursor {
 
 /// Returns the next orders that match the filter and have ids up to `pin`, partition by partition, and where to
 /// continue if there are more. Within a partition, the orders are sorted by id in a full scan, otherwise by time.
-/// For each stored order, a full scan takes about 0.2 us, or 10 ns if the order is in a segment and there is no condition
-/// on its customer or its items. Without a full scan, it takes 1.5 us for each matching order. `spare` is an
+/// For each stored order, a full scan takes about 0.2 us, or 10 ns if the order is in a segment and there is no
+/// condition on its customer or its items. Without a full scan, it takes 1.5 us for each matching order. `spare` is an
 /// empty list whose memory is reused.
 pub fn choose_orders(
     connection: &Connection,
@@ -154,8 +154,8 @@ pub fn choose_orders(
     Ok((chosen, (!is_done).then_some(choosing)))
 }
 
-/// Appends the orders from `first` to `last` that are wanted, up to the end of the segment that has `first`. Returns the
-/// last id that was looked at, or `None` if no intact segment has `first`. Takes about 10 ns an order. The list of
+/// Appends the orders from `first` to `last` that are wanted, up to the end of the segment that has `first`. Returns
+/// the last id that was looked at, or `None` if no intact segment has `first`. Takes about 10 ns an order. The list of
 /// changes has the statuses of the same snapshot, so the result is that of the rows.
 fn in_segment(
     connection: &Connection,

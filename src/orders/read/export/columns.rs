@@ -1,8 +1,8 @@
 //! The segment that selected orders are in. Their numbers, and those of their items, are read from its columns.
 //!
-//! The rows of the orders are still read, so an order that is gone is noticed as without a segment. Of the columns, only
-//! those are used that never change. A segment may therefore be older than the rows, or read by an earlier step, and
-//! its list of changes does not matter.
+//! The rows of the orders are still read, so an order that is gone is noticed as without a segment. Of the columns,
+//! only those are used that never change. A segment may therefore be older than the rows, or read by an earlier step,
+//! and its list of changes does not matter.
 
 use std::ops::Range;
 

@@ -28,8 +28,8 @@ impl NameCache {
         self.products.clear();
     }
 
-    /// Adds the customers with these numbers to the batch, each once. Calls `set` with the index of each number, and the
-    /// customer's place in the batch.
+    /// Adds the customers with these numbers to the batch, each once. Calls `set` with the index of each number, and
+    /// the customer's place in the batch.
     pub(super) fn add_customers(
         &mut self,
         connection: &Connection,
