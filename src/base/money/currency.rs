@@ -32,6 +32,25 @@ const _: () = {
     }
 };
 
+/// The digits after the point plus one, by the place of a code, and 0 where there is no currency. Exports ask for each
+/// amount, so a search would take longer than writing the amount. The table is 32 KiB, of which the codes in use are a
+/// few cache lines.
+static DIGITS: [u8; 1 << 15] = {
+    let mut digits = [0; 1 << 15];
+    let mut at = 0;
+    while at < CURRENCIES.len() {
+        let [a, b, c, count] = CURRENCIES[at];
+        digits[place([a, b, c])] = count - b'0' + 1;
+        at += 1;
+    }
+    digits
+};
+
+/// Returns the place of a code in [`DIGITS`]: five bits a letter. Codes of other bytes than capitals have one too.
+const fn place([a, b, c]: [u8; 3]) -> usize {
+    ((a & 31) as usize) << 10 | ((b & 31) as usize) << 5 | (c & 31) as usize
+}
+
 /// Returns a code as a number that sorts in the same order. The number of digits after the point is ignored.
 const fn key([a, b, c, _]: [u8; 4]) -> u32 {
     u32::from_be_bytes([0, a, b, c])
@@ -46,17 +65,18 @@ impl Currency {
     pub const DIGITS_MAX: u8 = 4;
 
     /// Returns the currency of an ISO 4217 code in three capitals. `None` for anything else, including withdrawn
-    /// codes. Uses a binary search, which takes about 10 ns.
+    /// codes. Takes about 2 ns.
     #[must_use]
     pub fn parse(code: &str) -> Option<Currency> {
         let &[a, b, c] = code.as_bytes() else { return None };
-        entry([a, b, c]).map(|_| Currency([a, b, c]))
+        let is_known = [a, b, c].iter().all(u8::is_ascii_uppercase) && DIGITS[place([a, b, c])] > 0;
+        is_known.then_some(Currency([a, b, c]))
     }
 
-    /// Returns the number of digits after the point: 2 for USD, 0 for JPY, 3 for KWD, 4 for CLF. Takes about 10 ns.
+    /// Returns the number of digits after the point: 2 for USD, 0 for JPY, 3 for KWD, 4 for CLF. Takes about 1 ns.
     #[must_use]
     pub fn digits(self) -> u8 {
-        entry(self.0).map_or(0, |entry| entry[3] - b'0')
+        DIGITS[place(self.0)].saturating_sub(1)
     }
 
     /// Returns the code in three capitals.
@@ -69,12 +89,6 @@ impl Currency {
     pub fn all() -> impl ExactSizeIterator<Item = Currency> {
         CURRENCIES.iter().map(|&[a, b, c, _]| Currency([a, b, c]))
     }
-}
-
-#[inline]
-fn entry([a, b, c]: [u8; 3]) -> Option<[u8; 4]> {
-    let wanted = key([a, b, c, 0]);
-    CURRENCIES.binary_search_by_key(&wanted, |&entry| key(entry)).ok().map(|at| CURRENCIES[at])
 }
 
 impl fmt::Display for Currency {
