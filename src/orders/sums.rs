@@ -308,17 +308,22 @@ impl<'t> Saving<'t> {
         key: &Key,
         group: &Group,
     ) -> Result<(), ShardError> {
-        let (mut counts, mut customers, mut values) =
-            (group.counts, HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        let (mut counts, mut values) = (group.counts, TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        self.customers.clear();
         bind(&mut self.find, self.by, key)?;
         let mut rows = self.find.raw_query();
-        if let Some(row) = rows.next()? {
+        let row = rows.next()?;
+        if let Some(row) = row {
             counts.add(Counts { orders: row.get(0)?, units: row.get(1)?, revenue: row.get(2)? });
-            if !group.is_recounted {
-                let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
-                customers.merge_encoded(blob(3)?).map_err(damaged)?;
-                values.merge_encoded(blob(4)?).map_err(damaged)?;
-            }
+        }
+        if !group.is_recounted {
+            let blob = |at: usize| match row {
+                Some(row) => row.get_ref(at)?.as_blob().map(Some).map_err(rusqlite::Error::from),
+                None => Ok(None),
+            };
+            HyperLogLog::encode_with(blob(3)?, &group.customers, &mut self.customers).map_err(damaged)?;
+            blob(4)?.map_or(Ok(()), |blob| values.merge_encoded(blob)).map_err(damaged)?;
+            group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
         }
         drop(rows);
         if counts.orders <= 0 {
@@ -330,12 +335,11 @@ impl<'t> Saving<'t> {
             let unfreed = unfreed(transaction)?;
             let tables: Vec<&str> =
                 tables.iter().copied().chain(unfreed.iter().map(String::as_str)).collect();
-            (customers, values) = recount(transaction, &tables, self.by, key)?;
-        } else {
-            group.customers.iter().for_each(|key| customers.insert_hash(*key));
-            group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
+            let (customers, recounted) = recount(transaction, &tables, self.by, key)?;
+            customers.encode(&mut self.customers);
+            values = recounted;
         }
-        self.replace(key, counts, &customers, &mut values)
+        self.replace(key, counts, &mut values)
     }
 
     /// Adds a sum with encoded sketches to the stored sum.
@@ -352,19 +356,14 @@ impl<'t> Saving<'t> {
             values.merge_encoded(blob(4)?).map_err(damaged)?;
         }
         drop(rows);
-        self.replace(key, counts, &customers, &mut values)
+        self.customers.clear();
+        customers.encode(&mut self.customers);
+        self.replace(key, counts, &mut values)
     }
 
-    fn replace(
-        &mut self,
-        key: &Key,
-        counts: Counts,
-        customers: &HyperLogLog,
-        values: &mut TDigest,
-    ) -> Result<(), ShardError> {
-        self.customers.clear();
+    /// Stores a sum. The customers are encoded already.
+    fn replace(&mut self, key: &Key, counts: Counts, values: &mut TDigest) -> Result<(), ShardError> {
         self.values.clear();
-        customers.encode(&mut self.customers);
         values.encode(&mut self.values);
         let replace = &mut self.replace;
         bind(replace, self.by, key)?;

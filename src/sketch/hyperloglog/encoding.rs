@@ -38,18 +38,8 @@ impl HyperLogLog {
     /// have equal bytes.
     pub fn encode(&self, into: &mut Vec<u8>) {
         match &self.0 {
-            State::Sparse(sparse) if sparse.len() >= WORDS_ENTRIES_MIN => {
-                into.push(WORDS);
-                words::write(&sparse.sorted(), into);
-            }
-            State::Sparse(sparse) => {
-                into.push(SPARSE);
-                write_varints(&sparse.sorted(), into);
-            }
-            State::Dense(registers) => {
-                into.push(DENSE);
-                registers.pack(into);
-            }
+            State::Sparse(sparse) => write_entries(&sparse.sorted(), into),
+            State::Dense(registers) => write_registers(registers, into),
         }
     }
 
@@ -131,6 +121,23 @@ pub(super) fn varints(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = vec![SPARSE];
     write_varints(entries, &mut bytes);
     bytes
+}
+
+/// Appends the bytes of a sparse sketch. The entries are in ascending order.
+pub(super) fn write_entries(entries: &[Entry], into: &mut Vec<u8>) {
+    if entries.len() >= WORDS_ENTRIES_MIN {
+        into.push(WORDS);
+        words::write(entries, into);
+    } else {
+        into.push(SPARSE);
+        write_varints(entries, into);
+    }
+}
+
+/// Appends the bytes of a dense sketch.
+pub(super) fn write_registers(registers: &Registers, into: &mut Vec<u8>) {
+    into.push(DENSE);
+    registers.pack(into);
 }
 
 fn write_varints(entries: &[Entry], into: &mut Vec<u8>) {

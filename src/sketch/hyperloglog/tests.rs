@@ -264,6 +264,36 @@ fn a_union_is_what_merging_one_by_one_gives() {
     assert!(HyperLogLog::union_of(&[&[9]]).is_err());
 }
 
+#[test]
+fn bytes_with_more_values_are_those_of_inserting_them() {
+    let hashes = |seed: u64, count: usize| -> Vec<u64> {
+        let mut random = Random::new(seed);
+        (0..count).map(|_| random.next()).collect()
+    };
+    for stored in [None, Some(0), Some(1), Some(500), Some(511), Some(4_000), Some(4_096), Some(5_000)] {
+        for more in [0, 1, 11, 12, 96, 97, 3_000, 4_096, 4_097, 20_000] {
+            let mut sketch = of(1, stored.unwrap_or_default());
+            let both_forms = stored.map(|_| [encoded_before(&sketch), encoded(&sketch)]);
+            let mut more = hashes(2, more);
+            // Values that are stored, values that come twice, and values that share a prefix and differ in rank.
+            more.extend(hashes(1, more.len() / 2));
+            more.extend(hashes(2, more.len() / 3));
+            more.extend(hashes(3, more.len() / 50).iter().map(|hash| hash >> 30 & (1 << (hash & 31))));
+            sketch.extend(more.iter().copied());
+            for form in both_forms.iter().flatten().map(|bytes| Some(bytes.as_slice())).chain([None]) {
+                if form.is_none() != stored.is_none() {
+                    continue;
+                }
+                let mut bytes = vec![7];
+                HyperLogLog::encode_with(form, &more, &mut bytes).unwrap();
+                assert_eq!(bytes.split_off(1), encoded(&sketch), "{stored:?} with {}", more.len());
+            }
+        }
+    }
+    let mut bytes = Vec::new();
+    assert!(HyperLogLog::encode_with(Some(&[9]), &[1], &mut bytes).is_err() && bytes.is_empty());
+}
+
 /// Returns the union as a set of prefixes, each with its highest rank.
 fn by_prefix(parts: &[HyperLogLog]) -> HyperLogLog {
     let is_dense = parts.iter().any(|part| !is_sparse(part));

@@ -115,6 +115,10 @@ impl TDigest {
                 self.count = count;
                 self.min = self.min.min(body.min);
                 self.max = self.max.max(body.max);
+                // Encoded centroids are in order.
+                if len_before == 0 {
+                    self.sorted = self.centroids.len();
+                }
                 Ok(())
             }
             Err(error) => {

@@ -153,7 +153,7 @@ impl TDigest {
 
     fn sort(&mut self) {
         if self.sorted < self.centroids.len() {
-            sort::sort(&mut self.centroids, self.min, self.max);
+            sort::sort_from(&mut self.centroids, self.sorted, self.min, self.max);
             self.sorted = self.centroids.len();
         }
     }
