@@ -67,7 +67,8 @@
 //!
 //! Queries: a search is a query as below, over the time index or the lists. Sales are answered from sums
 //! (`sales/query.rs`), or exactly, from every sale in windows of time: from segments and the rows that are in none
-//! (`sales/query/from_columns.rs`), or from rows alone if few are selected. `docs/data-model.md` describes what clients
+//! (`sales/query/from_columns.rs`), or from rows alone if few are selected. Counts by product have no sums either
+//! (`sales/product_sums.rs`). `docs/data-model.md` describes what clients
 //! may rely on, `docs/plans.md` the value of each index.
 //!
 //! # The life of a stock update
@@ -162,7 +163,7 @@
 //!
 //! `GET …/products/{product}` asks every shard what it knows (`products/read.rs`): orders know the category, prices and
 //! stock are in the product's own shard. `products/query.rs` joins the parts and asks [`orders`] for the last sale
-//! (`orders/read/last_sale.rs`): the sums by day and product show its day, and only the orders of that day are searched.
+//! (`orders/read/last_sale.rs`): lists and segments show its time, and only the orders of that time are searched.
 //! `GET …/products` and `GET …/stock` are lists ([`query::List`]): each shard's entries in order of product id, joined
 //! by id.
 //!

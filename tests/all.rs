@@ -41,6 +41,7 @@ mod people;
 mod people_access;
 mod people_many;
 mod prices;
+mod product_sums;
 mod products;
 mod profiles;
 mod queries;

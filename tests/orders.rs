@@ -87,10 +87,10 @@ fn check_orders(server: &Server, tenants: &ByTenant) {
             let exact = sales(server, tenant, &format!("group_by={by}"));
             assert_eq!(exact["meta"]["precision"], "exact");
             assert_eq!(groups(&exact), wanted, "{tenant} by {by}");
-            // Counts alone are answered from the sums.
+            // Counts alone are answered from the sums, if there are some.
             let counted = sales(server, tenant, &format!("group_by={by}&fields=orders,units,revenue"));
             let approx = sales(server, tenant, &format!("group_by={by}&precision=approx"));
-            assert_eq!(counted["meta"]["preaggregated"], true, "{tenant} by {by}");
+            assert_eq!(counted["meta"]["preaggregated"], by != "product", "{tenant} by {by}");
             for answer in [&counted, &approx] {
                 assert_eq!(groups(answer).len(), wanted.len(), "{tenant} by {by}");
                 for (group, wanted) in groups(answer).iter().zip(&wanted) {

@@ -34,7 +34,6 @@ fn rows_of_tenant(folder: &Folder, tenant: &str) -> Vec<Vec<String>> {
         "sales_hour",
         "sales_day",
         "sales_category",
-        "sales_by_product",
         "dropped_sales_day",
         "sales_gone",
         "price_row",

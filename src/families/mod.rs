@@ -27,5 +27,6 @@ pub static FAMILIES: Families = Families {
         "customers of sums as words",
         "orders by columns",
         "how far the file is complete without its WAL",
+        "no sums by product",
     ],
 };

@@ -79,7 +79,7 @@ impl OrderStore {
         }
         let list = by_product(table);
         if exists(transaction, &list)? {
-            free_list(transaction, &list, until_us)?;
+            free_rows(transaction, &list, "product, ordered_at_us, id", until_us)?;
             return Ok(false);
         }
         let list = by_customer(table);
@@ -109,7 +109,7 @@ impl OrderStore {
                 last = row.get(8)?;
                 first = first.or(Some(last));
                 if status.is_sale() {
-                    self.sums.add(&sale, items(transaction, table, last)?.into_iter());
+                    self.sums.add_dropped_sale(&sale, &items(transaction, table, last)?);
                 }
                 // An order may have a thousand items.
                 is_time_over = clock::monotonic_us() >= until_us;
@@ -206,23 +206,28 @@ pub(super) fn is_named(
     Ok(false)
 }
 
-fn exists(transaction: &Connection, table: &str) -> Result<bool, ShardError> {
+pub(super) fn exists(transaction: &Connection, table: &str) -> Result<bool, ShardError> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
     Ok(transaction.prepare_cached(sql)?.exists([table])?)
 }
 
-/// Deletes entries from the front of a list by product until `until_us`, and drops it once it is empty.
-fn free_list(transaction: &Connection, list: &str, until_us: u64) -> Result<(), ShardError> {
-    let key = "product, ordered_at_us, id";
+/// Deletes rows from the front of a table until `until_us`, and drops it once it is empty. `key` is its primary key.
+/// Returns `true` if it was dropped.
+pub(super) fn free_rows(
+    transaction: &Connection,
+    table: &str,
+    key: &str,
+    until_us: u64,
+) -> Result<bool, ShardError> {
     let sql =
-        format!("DELETE FROM {list} WHERE ({key}) IN (SELECT {key} FROM {list} ORDER BY {key} LIMIT ?1)");
+        format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} ORDER BY {key} LIMIT ?1)");
     loop {
         if transaction.prepare_cached(&sql)?.execute([ENTRIES_PER_CHECK])? == 0 {
-            transaction.execute_batch(&format!("DROP TABLE {list}"))?;
-            return Ok(());
+            transaction.execute_batch(&format!("DROP TABLE {table}"))?;
+            return Ok(true);
         }
         if clock::monotonic_us() >= until_us {
-            return Ok(());
+            return Ok(false);
         }
     }
 }

@@ -46,7 +46,7 @@ impl OrderStore {
             {
                 let lines = items(transaction, partition, id)?;
                 if status.is_sale() {
-                    self.sums.add(&sale, lines.iter().copied());
+                    self.sums.add_dropped_sale(&sale, &lines);
                 }
                 let order = (id, customer, sale.ordered_at_us);
                 delete_order(transaction, (partition, true), order, &lines)?;

@@ -61,13 +61,13 @@ pub(crate) use self::redact::without_order_ids;
 pub use self::sales_days::{
     SalesFilter, currencies, day_of, days_without_rows, days_without_sums, sales_days,
 };
-pub(crate) use self::schema::{ORDER_IDS, by_customer, items_of};
+pub(crate) use self::schema::{ORDER_IDS, by_customer, items_of, unfreed};
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;
 pub use self::search_stream::Search;
 pub use self::segment::{
-    SegmentColumns, SegmentHead, next_segment, read_segment, rows_as_columns, segment_at, segmented_to,
-    undamaged,
+    SegmentColumns, SegmentHead, next_segment, read_segment, read_segment_products, rows_as_columns,
+    segment_at, segmented_to, undamaged,
 };
 pub use self::shapes::{IngestFault, IngestSummary, OrderState};
 pub use self::status::OrderStatus;

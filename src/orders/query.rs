@@ -107,8 +107,7 @@ pub async fn last_sale(
             read::last_sale(connection, shard, &of, from)
         })
     };
-    let begun =
-        readers.shards().map(|shard| Ok((shard, ask(shard, SaleSearch::Days { before_us: i64::MAX })?)));
+    let begun = readers.shards().map(|shard| Ok((shard, ask(shard, SaleSearch::before(i64::MAX))?)));
     let begun = begun.collect::<Result<Vec<_>, QueryError>>()?;
     let mut last: Option<ProductSale> = None;
     for (shard, mut answer) in begun {

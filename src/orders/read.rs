@@ -240,7 +240,6 @@ pub fn order_statements() -> Vec<(String, String)> {
     }
     found.push(("the next currency".to_owned(), super::sales_days::CURRENCY_SQL.to_owned()));
     found.push(("products by id".to_owned(), products::KNOWN_SQL.to_owned()));
-    found.extend(last_sale::sale_statements());
     found.extend(super::segment::segment_statements());
     found.extend(render::name_statements());
     found
@@ -260,6 +259,7 @@ pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     found.extend(render::statements(name));
     found.extend(export::statements(name));
     found.extend(super::segment::row_statements(name));
+    found.extend(last_sale::sale_statements(partition));
     if partition.indexed {
         found.push(("orders of a product".to_owned(), lists::sql(&by_product(name), "product")));
         found.push(("orders of a customer".to_owned(), lists::sql(&by_customer(name), "customer")));

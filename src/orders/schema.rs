@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::dropped::{exists, free_rows};
 use super::record::ITEM_IDS;
 use super::segment;
 use super::sums_by::SumsBy;
@@ -48,10 +49,33 @@ pub(crate) static ORDER_IDS: IdsOf = IdsOf {
     sizes: Sizes { run_ids_min: 125_000, chunk_ids: 256 },
 };
 
+/// The schema version without sums by day and product.
+const NO_PRODUCTS_SINCE: u32 = 12;
+
+/// The table of sums by day and product up to schema version 11, with its key.
+const PRODUCT_SUMS: &str = "sales_by_product";
+const PRODUCT_SUMS_KEY: &str = "tenant, currency, start_us, product";
+
+/// Returns `true` if the table of sums by product has rows.
+fn has_product_sums(connection: &Connection) -> Result<bool, ShardError> {
+    Ok(connection.prepare(&format!("SELECT 1 FROM {PRODUCT_SUMS}"))?.exists([])?)
+}
+
+/// Returns `true` if an earlier version left its sums by product in the file.
+pub(super) fn are_product_sums_left(connection: &Connection) -> Result<bool, ShardError> {
+    exists(connection, PRODUCT_SUMS)
+}
+
+/// Deletes sums by product of an earlier version until `until_us`. Returns `true` once there are none.
+pub(super) fn free_product_sums(transaction: &Connection, until_us: u64) -> Result<bool, ShardError> {
+    free_rows(transaction, PRODUCT_SUMS, PRODUCT_SUMS_KEY, until_us)
+}
+
 /// Creates this family's tables for a schema version. Version 3 added orders, version 5 the status times, version 6 a
-/// new word index, version 7 the sums of dropped orders and the order ids of items, version 10 segments. The earlier index was a kind of
-/// table that SQLite before 3.43 does not support, so programs with such a SQLite refused the whole file. Version 6
-/// builds the new index from scratch, so version 3 no longer creates the old one.
+/// new word index, version 7 the sums of dropped orders and the order ids of items, version 10 segments. The earlier
+/// word index was a kind of table that SQLite before 3.43 does not support, so programs with such a SQLite refused the
+/// whole file. Version 6 builds the new index from scratch, so version 3 no longer creates the old one. Version 12
+/// removed the sums by product. If their table has rows, upkeep empties it, because that may take seconds.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => {
@@ -67,6 +91,9 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
             connection.execute_batch(items_view_sql())?;
         }
         segment::SINCE => connection.execute_batch(segment::tables_sql())?,
+        NO_PRODUCTS_SINCE if !has_product_sums(connection)? => {
+            connection.execute_batch(&format!("DROP TABLE {PRODUCT_SUMS}"))?;
+        }
         _ => {}
     }
     Ok(())
@@ -169,7 +196,8 @@ fn dropped_sql() -> String {
 ) WITHOUT ROWID;
 ",
             by.dropped_table(),
-            by.table()
+            // Released versions are never edited. The table left with version 12.
+            if by == SumsBy::Product { "sales_by_product" } else { by.table() }
         )
     });
     let gone = "CREATE TABLE sales_gone (
@@ -332,7 +360,7 @@ pub(crate) const ITEM_COLUMNS: &str = "id, tenant, product, quantity, unit_price
 
 /// Returns the tables of orders that retention has dropped and that are not freed yet. Their sales are still in the
 /// sums.
-pub(super) fn unfreed(connection: &Connection) -> Result<Vec<String>, ShardError> {
+pub(crate) fn unfreed(connection: &Connection) -> Result<Vec<String>, ShardError> {
     let mut statement = connection.prepare_cached("SELECT name FROM dropped_partition ORDER BY name")?;
     let names = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     Ok(names.into_iter().filter(|name| check_name(&ORDERS, name).is_ok()).collect())

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::time::Duration;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::dropped::Unlisted;
 use super::erase::items;
@@ -14,7 +14,7 @@ use super::record::{
     StatusRow, decode_dropped_sum, decode_ingest, decode_order, decode_status,
 };
 use super::redact::without_order_ids;
-use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, items_of};
+use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, are_product_sums_left, free_product_sums, items_of};
 use super::seal::{Building, is_due};
 use super::segment::Segments;
 use super::status::OrderStatus;
@@ -45,6 +45,8 @@ pub struct OrderStore {
     /// The customers of partitions without lists, while retention looks for customers without orders.
     pub(super) unlisted: Option<Unlisted>,
     pub(super) segments: Segments,
+    /// Set while the file has sums by product of an earlier version.
+    has_product_sums: bool,
     /// The row id after the last order of the current batch.
     staged_end_id: i64,
 }
@@ -61,6 +63,7 @@ impl OrderStore {
             drops_sums: options.drops_sums,
             unlisted: None,
             segments: Segments::open(connection)?,
+            has_product_sums: are_product_sums_left(connection)?,
             staged_end_id: 0,
         })
     }
@@ -125,7 +128,7 @@ impl Store for OrderStore {
     fn upkeep_due(&self, stage: Stage, _shard: &Shard) -> bool {
         match stage {
             Stage::Ids => self.ids.work_due(),
-            Stage::Seal => self.segments.is_slice_due() || self.is_seal_due(),
+            Stage::Seal => self.segments.is_slice_due() || self.is_seal_due() || self.has_product_sums,
             Stage::Erase | Stage::Retain => false,
         }
     }
@@ -148,6 +151,14 @@ impl Store for OrderStore {
         if self.segments.is_slice_due() {
             let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
             self.segments.slice(shard.connection(), &path, until_us)?;
+            return Ok(None);
+        }
+        if self.has_product_sums && !self.is_seal_due() {
+            let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+            let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let are_gone = free_product_sums(&transaction, until_us)?;
+            transaction.commit()?;
+            self.has_product_sums = !are_gone;
             return Ok(None);
         }
         self.seal(shard.connection(), &path, budget)

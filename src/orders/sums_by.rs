@@ -13,19 +13,22 @@ pub enum SumsBy {
 
 impl SumsBy {
     pub const ALL: [SumsBy; 4] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category, SumsBy::Product];
+    /// The groupings with a table of the sums of all orders. Sums by product are kept of dropped orders only. Those of
+    /// other orders are computed from segments and rows.
     pub const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
 
+    /// Returns the table of the sums, which for products are those of dropped orders.
     pub const fn table(self) -> &'static str {
         match self {
             SumsBy::Hour => "sales_hour",
             SumsBy::Day => "sales_day",
             SumsBy::Category => "sales_category",
-            SumsBy::Product => "sales_by_product",
+            SumsBy::Product => self.dropped_table(),
         }
     }
 
     /// Returns the table of the sums of dropped orders.
-    pub(super) const fn dropped_table(self) -> &'static str {
+    pub const fn dropped_table(self) -> &'static str {
         match self {
             SumsBy::Hour => "dropped_sales_hour",
             SumsBy::Day => "dropped_sales_day",

@@ -1,5 +1,5 @@
 //! A tenant's sales by day, hour, product or category: from sums that are updated together with the orders, or from
-//! every sale.
+//! every sale. Sums by product are computed when they are asked for (`product_sums.rs`).
 //!
 //! In: parameters of `GET …/metrics/sales`. Out: figures, and how they were computed. Owns: the definition of the
 //! figures, and the figures that a core caches between requests. Never: writes; the orders' transaction writes the
@@ -9,6 +9,7 @@ mod columns;
 pub mod endpoints;
 pub mod openapi;
 mod plan;
+mod product_sums;
 mod query;
 mod read;
 pub mod shapes;

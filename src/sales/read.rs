@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
+use super::product_sums::id_sql;
 use super::spans::Spans;
 use crate::base::money::Currency;
 use crate::orders::{
@@ -27,7 +28,7 @@ pub(super) struct SalesSum {
 }
 
 /// Returns the SQL that reads a tenant's sums in one currency and period.
-fn sums_sql(by: SumsBy) -> String {
+pub(super) fn sums_sql(by: SumsBy) -> String {
     let sketches = if SumsBy::WITH_SKETCHES.contains(&by) { ", customers, order_value" } else { "" };
     format!(
         "SELECT start_us, {}, currency, orders, units, revenue{sketches} FROM {} \
@@ -302,9 +303,17 @@ impl SalePartsCursor {
         }
     }
 
+    /// Returns a cursor that has given these names their numbers.
+    #[must_use]
+    pub(super) fn with_names(by: SaleSplit, names: &[String]) -> SalePartsCursor {
+        let numbers = (0..).zip(names).map(|(number, name)| (name.clone(), number)).collect();
+        SalePartsCursor { numbers, ..SalePartsCursor::new(by, (0, 1)) }
+    }
+
     /// Returns the number of the name that an item counts for: the name of its product or its category. Takes about 2
     /// us for the first item of a product, and then 2 ns.
-    fn number(
+    #[inline]
+    pub(super) fn number(
         &mut self,
         connection: &Connection,
         product: i64,
@@ -568,6 +577,8 @@ pub fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
         ("single sales".to_owned(), sales_sql(&partition.name)),
         ("single sales, a step".to_owned(), sales_behind_sql(&partition.name)),
         ("orders from end to end".to_owned(), orders_by_id_sql(&partition.name)),
+        ("the first order of a dropped partition".to_owned(), id_sql(&partition.name, "min")),
+        ("the last order of a dropped partition".to_owned(), id_sql(&partition.name, "max")),
     ]
 }
 
@@ -578,7 +589,7 @@ pub fn sum_statements() -> Vec<(String, String)> {
         ("sums by hour".to_owned(), sums_sql(SumsBy::Hour)),
         ("sums by day".to_owned(), sums_sql(SumsBy::Day)),
         ("sums by category".to_owned(), sums_sql(SumsBy::Category)),
-        ("sums by product".to_owned(), sums_sql(SumsBy::Product)),
+        ("sums of dropped orders by product".to_owned(), sums_sql(SumsBy::Product)),
         ("hours with sales".to_owned(), starts_sql(SumsBy::Hour)),
         ("days with sales".to_owned(), starts_sql(SumsBy::Day)),
         ("the first day with sales".to_owned(), FIRST_DAY_SQL.to_owned()),

@@ -1,22 +1,22 @@
 //! Finds a product's last sale in one shard, in bounded steps.
 //!
-//! The sums by day and product show the day of the last sale, and only the orders of that day are searched. In any
-//! snapshot, the sums equal the rows (R3). The work is two seeks per currency for each later day that has sales, and
-//! then, if a partition has no lists yet, the tenant's orders of one day in it.
+//! First its time: in a partition with lists, from the product's list; in another one, from the columns of its
+//! segments, and from the items that are in no segment. Then the order of that time. The work is a seek for each
+//! partition with lists, about 0.2 ms for each segment of the others, and 0.1 us for each item that is in none.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::indexed::{by_id_sql, damaged, found};
+use super::predicate::product_numbers;
 use super::render::PRODUCT_SQL;
 use super::{OrderFilter, step};
-use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
-use crate::orders::sales_days::{SalesFilter, currencies};
-use crate::orders::schema::{ORDERS, item_ids, items_sql};
+use crate::orders::schema::{ORDERS, by_product, item_ids, items_of, items_sql};
+use crate::orders::segment::{SegmentColumns, next_segment, read_segment_products, segment_at, undamaged};
 use crate::shard::read::{Bounds, Position, TimeRange};
-use crate::shard::{ShardError, partitions_of, tenant_number};
+use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 
 /// The maximum time that one step holds its snapshot.
 const STEP_US: u64 = 50_000;
@@ -38,10 +38,18 @@ pub struct ProductSale {
 /// The position of a search for the last sale.
 #[derive(Clone, Debug)]
 pub(in crate::orders) enum SaleSearch {
-    /// No day from here on has a sale of the product.
-    Days { before_us: i64 },
-    /// The last day with a sale of the product, and the position after which its orders are to be read.
-    Orders { day_us: i64, position: Position },
+    /// No sale of the product is at `before_us` or later. Of the partitions with orders from `end_id` on, the last sale
+    /// is at `last_us`.
+    Times { before_us: i64, end_id: i64, last_us: Option<i64> },
+    /// The time of the last sale of the product, and the position after which the orders of that time are to be read.
+    Orders { at_us: i64, position: Position },
+}
+
+impl SaleSearch {
+    /// The beginning of a search for sales before a time.
+    pub(in crate::orders) const fn before(before_us: i64) -> SaleSearch {
+        SaleSearch::Times { before_us, end_id: i64::MAX, last_us: None }
+    }
 }
 
 /// The result of one step.
@@ -60,75 +68,146 @@ pub(in crate::orders) fn last_sale(
 ) -> Result<SaleStep, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(SaleStep::Found(None)) };
     let Some(product_id) = of.product_ids.first() else { return Ok(SaleStep::Found(None)) };
-    let (day_us, position) = match from {
-        SaleSearch::Orders { day_us, position } => (day_us, Some(position)),
-        SaleSearch::Days { before_us } => {
-            match last_day(connection, &of.tenant_id, tenant, product_id, before_us)? {
-                Days::Found(day_us) => (day_us, None),
-                Days::None => return Ok(SaleStep::Found(None)),
-                Days::Before(before_us) => return Ok(SaleStep::Continues(SaleSearch::Days { before_us })),
+    let (at_us, position) = match from {
+        SaleSearch::Orders { at_us, position } => (at_us, Some(position)),
+        SaleSearch::Times { before_us, end_id, last_us } => {
+            let products = product_numbers(connection, tenant, std::slice::from_ref(product_id))?;
+            let mut times = Times { products, before_us, last_us };
+            match times.search(connection, end_id)? {
+                None => match times.last_us {
+                    Some(at_us) => (at_us, None),
+                    None => return Ok(SaleStep::Found(None)),
+                },
+                Some(end_id) => {
+                    let last_us = times.last_us;
+                    return Ok(SaleStep::Continues(SaleSearch::Times { before_us, end_id, last_us }));
+                }
             }
         }
     };
-    let range = TimeRange {
-        from_us: Some(day_us),
-        to_us: Some(day_us.saturating_add(BucketSize::Day.us())),
-        descending: true,
-    };
+    let range = TimeRange { from_us: Some(at_us), to_us: Some(at_us.saturating_add(1)), descending: true };
     let bounds = Bounds { rows: 1, bytes: usize::MAX };
     let position = position.unwrap_or_else(|| range.start());
     let partial = step(connection, shard, (&range, of), i64::MAX, &position, bounds, true)?;
     match (partial.rows.first(), partial.next) {
         (Some(row), _) => Ok(SaleStep::Found(sale(connection, tenant, product_id, row.id)?)),
-        (None, Some(position)) => Ok(SaleStep::Continues(SaleSearch::Orders { day_us, position })),
-        // A step that continues on this day has another snapshot, in which the sale may have ended.
-        (None, None) => Ok(SaleStep::Continues(SaleSearch::Days { before_us: day_us })),
+        (None, Some(position)) => Ok(SaleStep::Continues(SaleSearch::Orders { at_us, position })),
+        // A step that continues has another snapshot, in which the sale may have ended.
+        (None, None) => Ok(SaleStep::Continues(SaleSearch::before(at_us))),
     }
 }
 
-enum Days {
-    Found(i64),
-    None,
-    /// The days from here on have no sale of the product. The others were not read yet.
-    Before(i64),
+/// The time of the last sale of a product.
+struct Times {
+    /// The product's numbers.
+    products: Vec<i64>,
+    before_us: i64,
+    last_us: Option<i64>,
 }
 
-const DAY_SQL: &str =
-    "SELECT max(start_us) FROM sales_by_product WHERE tenant = ?1 AND currency = ?2 AND start_us < ?3";
-const SOLD_SQL: &str = "SELECT start_us FROM sales_by_product WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 \
-                        AND product IN (SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?4) LIMIT 1";
-
-/// Finds the last day before `before_us` on which the product was sold, in any currency.
-fn last_day(
-    connection: &Connection,
-    tenant_id: &str,
-    tenant: i64,
-    product_id: &str,
-    mut before_us: i64,
-) -> Result<Days, ShardError> {
-    let until_us = clock::monotonic_us() + STEP_US;
-    let of = SalesFilter { tenant_id: tenant_id.to_owned(), currency: None };
-    let currencies = currencies(connection, &of, tenant)?;
-    let mut last = connection.prepare_cached(DAY_SQL)?;
-    let mut sold = connection.prepare_cached(SOLD_SQL)?;
-    loop {
-        let mut day_us: Option<i64> = None;
-        for currency in &currencies {
-            let found = last.query_row(params![tenant, currency.as_str(), before_us], |row| row.get(0))?;
-            day_us = day_us.max(found);
-        }
-        let Some(day_us) = day_us else { return Ok(Days::None) };
-        for currency in &currencies {
-            let values = params![tenant, currency.as_str(), day_us, product_id];
-            if sold.exists(values)? {
-                return Ok(Days::Found(day_us));
+impl Times {
+    /// Searches the partitions with orders below `end_id`, from the newest one on. Returns the first order of the last
+    /// one that was searched if there is not enough time for the others.
+    fn search(&mut self, connection: &Connection, end_id: i64) -> Result<Option<i64>, ShardError> {
+        let until_us = clock::monotonic_us() + STEP_US;
+        let mut is_first = true;
+        for info in partitions_of(connection, &ORDERS)?.iter().rev().filter(|info| info.first_id < end_id) {
+            if !is_first && clock::monotonic_us() >= until_us {
+                return Ok(Some(info.end_id));
+            }
+            is_first = false;
+            let may_have_later = |(low, high): (i64, i64)| low < self.before_us && Some(high) > self.last_us;
+            if !info.timestamp_us.is_some_and(may_have_later) {
+                continue;
+            }
+            if info.indexed {
+                let sql = in_list_sql(&info.name);
+                self.each_product(connection, &sql, None)?;
+            } else {
+                self.in_columns(connection, info)?;
             }
         }
-        before_us = day_us;
-        if clock::monotonic_us() >= until_us {
-            return Ok(Days::Before(before_us));
-        }
+        Ok(None)
     }
+
+    /// Looks for later sales with a statement whose parameters are a product, the last sale so far and the end of the
+    /// search, and, if there is one, a range of items.
+    fn each_product(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        items: Option<[i64; 2]>,
+    ) -> Result<(), ShardError> {
+        let mut statement = connection.prepare_cached(sql)?;
+        for product in &self.products {
+            let values = [*product, self.last_us.unwrap_or(i64::MIN), self.before_us];
+            let values = values.into_iter().chain(items.into_iter().flatten());
+            let found: Option<i64> =
+                statement.query_row(params_from_iter(values), |row| row.get(0)).optional()?.flatten();
+            self.last_us = self.last_us.max(found);
+        }
+        Ok(())
+    }
+
+    /// Searches a partition without lists.
+    fn in_columns(&mut self, connection: &Connection, info: &PartitionInfo) -> Result<(), ShardError> {
+        let mut columns = SegmentColumns::default();
+        let mut at = info.first_id;
+        while at < info.end_id {
+            let from_us = self.last_us.map_or(i64::MIN, |last_us| last_us.saturating_add(1));
+            let head = undamaged(segment_at(connection, at))?.flatten();
+            let end = match &head {
+                Some(head) if head.overlaps((from_us, self.before_us)) => {
+                    undamaged(read_segment_products(connection, head, &mut columns))?.map(|()| head.end_id())
+                }
+                Some(head) => {
+                    at = head.end_id();
+                    continue;
+                }
+                None => None,
+            };
+            let Some(end) = end else {
+                let end = next_segment(connection, at + 1)?.unwrap_or(i64::MAX).min(info.end_id);
+                let items = Some(item_ids(at, end - 1));
+                self.each_product(connection, &in_items_sql(&info.name), items)?;
+                at = end;
+                continue;
+            };
+            at = end;
+            let mut end = 0;
+            for (place, items) in columns.items.iter().enumerate() {
+                let first = end;
+                end += *items as usize;
+                let at_us = columns.times_us[place];
+                if (1..=4).contains(&columns.statuses[place])
+                    && at_us < self.before_us
+                    && Some(at_us) > self.last_us
+                    && columns.products[first..end].iter().any(|product| self.products.contains(product))
+                {
+                    self.last_us = Some(at_us);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the SQL that finds a product's last sale in a partition's list.
+fn in_list_sql(partition: &str) -> String {
+    format!(
+        "SELECT l.ordered_at_us FROM {} l CROSS JOIN {partition} o ON o.id = l.id WHERE l.product = ?1 \
+         AND l.ordered_at_us > ?2 AND l.ordered_at_us < ?3 AND o.status <= 4 ORDER BY l.ordered_at_us DESC LIMIT 1",
+        by_product(partition)
+    )
+}
+
+/// Returns the SQL that finds a product's last sale among items.
+fn in_items_sql(partition: &str) -> String {
+    format!(
+        "SELECT max(o.ordered_at_us) FROM {} i CROSS JOIN {partition} o ON o.id = i.id / 1024 WHERE i.id >= ?4 \
+         AND i.id < ?5 AND i.product = ?1 AND o.ordered_at_us > ?2 AND o.ordered_at_us < ?3 AND o.status <= 4",
+        items_of(partition)
+    )
 }
 
 /// Returns what the order with this row id says about the product.
@@ -171,9 +250,11 @@ fn sale(
     Ok(sale)
 }
 
-pub(super) fn sale_statements() -> Vec<(String, String)> {
-    vec![
-        ("the last day with sales".to_owned(), DAY_SQL.to_owned()),
-        ("sales of a product on a day".to_owned(), SOLD_SQL.to_owned()),
-    ]
+/// Returns the statements that search a partition for the last sale of a product, with their names.
+pub(super) fn sale_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
+    let (name, sql) = match partition.indexed {
+        true => ("the last sale in a list", in_list_sql(&partition.name)),
+        false => ("the last sale among items", in_items_sql(&partition.name)),
+    };
+    vec![(name.to_owned(), sql)]
 }

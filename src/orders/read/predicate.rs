@@ -150,7 +150,7 @@ fn category_number(connection: &Connection, tenant: i64, name: &str) -> Result<O
 pub(in crate::orders) const PRODUCTS_SQL: &str =
     "SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2";
 
-fn product_numbers(
+pub(in crate::orders) fn product_numbers(
     connection: &Connection,
     tenant: i64,
     product_ids: &[String],

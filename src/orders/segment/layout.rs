@@ -48,6 +48,17 @@ impl Field {
         Field::Items,
     ];
     pub(super) const ITEMS: [Field; 3] = [Field::Product, Field::Quantity, Field::UnitPrice];
+    /// What a question by product reads, in ascending order.
+    pub(super) const OF_PRODUCTS: [Field; 8] = [
+        Field::Time,
+        Field::Status,
+        Field::Tenant,
+        Field::Currency,
+        Field::Items,
+        Field::Product,
+        Field::Quantity,
+        Field::UnitPrice,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -29,7 +29,9 @@ pub use self::columns::SegmentColumns;
 pub use self::layout::SegmentHead;
 pub(super) use self::make::{SegmentChange, Segments, drop_unreachable};
 pub(super) use self::read::segment_with;
-pub use self::read::{next_segment, read_segment, rows_as_columns, segment_at, segmented_to, undamaged};
+pub use self::read::{
+    next_segment, read_segment, read_segment_products, rows_as_columns, segment_at, segmented_to, undamaged,
+};
 pub(super) use self::schema::{BYTES_SQL, SINCE, tables_sql};
 pub(super) use self::verify::verify_segments;
 

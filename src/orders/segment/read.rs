@@ -115,6 +115,25 @@ pub fn read_segment(
     columns: &mut SegmentColumns,
 ) -> Result<(), ShardError> {
     read_columns(connection, head, with_items, columns)?;
+    apply_changes(connection, head, columns)
+}
+
+/// Reads the columns that a question by product needs, as of now: those of items, and times, statuses, tenants,
+/// currencies and numbers of items of orders. The other columns are empty. Otherwise as [`read_segment`].
+pub fn read_segment_products(
+    connection: &Connection,
+    head: &SegmentHead,
+    columns: &mut SegmentColumns,
+) -> Result<(), ShardError> {
+    read_fields(connection, head, &Field::OF_PRODUCTS, columns)?;
+    apply_changes(connection, head, columns)
+}
+
+fn apply_changes(
+    connection: &Connection,
+    head: &SegmentHead,
+    columns: &mut SegmentColumns,
+) -> Result<(), ShardError> {
     let range @ (first_id, _) = (head.first_id, head.end_id());
     stale::apply(&stale_statuses(connection, range)?, first_id, columns);
     Ok(())
@@ -127,30 +146,45 @@ pub(super) fn read_columns(
     with_items: bool,
     columns: &mut SegmentColumns,
 ) -> Result<(), ShardError> {
+    // The numbers of items are the last column of orders.
+    let without_items = &Field::ORDERS[..Field::ORDERS.len() - 1];
+    match with_items {
+        true => read_fields(connection, head, &[&Field::ORDERS[..], &Field::ITEMS].concat(), columns),
+        false => read_fields(connection, head, without_items, columns),
+    }
+}
+
+/// Reads some columns, given in ascending order. The others are empty afterwards.
+fn read_fields(
+    connection: &Connection,
+    head: &SegmentHead,
+    fields: &[Field],
+    columns: &mut SegmentColumns,
+) -> Result<(), ShardError> {
     let first_id = head.first_id;
-    for field in Field::ITEMS {
+    for field in Field::ORDERS.into_iter().chain(Field::ITEMS) {
         columns.column(field).into_iter().for_each(Vec::clear);
     }
-    let (orders, items, last) = match with_items {
-        true => (&Field::ORDERS[..], &Field::ITEMS[..], Field::UnitPrice),
-        // The numbers of items are the last column of orders.
-        false => (&Field::ORDERS[..Field::ORDERS.len() - 1], &[][..], Field::Customer),
-    };
+    let (Some(first), Some(last)) = (fields.first(), fields.last()) else { return Ok(()) };
     let mut statement = connection.prepare_cached(COLUMNS_SQL)?;
-    let mut rows = statement.query([Field::Time.row_id(first_id), last.row_id(first_id)])?;
-    let counts = [(orders, head.orders), (items, head.items)];
-    for (field, count) in
-        counts.iter().flat_map(|(fields, count)| fields.iter().map(|field| (*field, *count)))
-    {
-        let row = rows.next()?.filter(|row| row.get::<_, i64>(0).ok() == Some(field.row_id(first_id)));
+    let mut rows = statement.query([first.row_id(first_id), last.row_id(first_id)])?;
+    for field in fields.iter().copied() {
+        let count = if Field::ITEMS.contains(&field) { head.items } else { head.orders };
+        let row_id = field.row_id(first_id);
+        let found = loop {
+            match rows.next()? {
+                Some(row) if row.get::<_, i64>(0)? < row_id => {}
+                found => break found,
+            }
+        };
+        let row = found.filter(|row| row.get::<_, i64>(0).ok() == Some(row_id));
         let row = row.ok_or_else(|| field.damaged(first_id, ColumnError::Missing))?;
         // Another type is as damaged as no bytes.
         let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
         let Some(values) = columns.column(field) else { continue };
-        decode(field.row_id(first_id), bytes, count, values)
-            .map_err(|error| field.damaged(first_id, error))?;
+        decode(row_id, bytes, count, values).map_err(|error| field.damaged(first_id, error))?;
     }
-    check(head, columns, with_items)?;
+    check(head, columns, fields.contains(&Field::Items))?;
     columns.used.clone_from(&head.currencies);
     Ok(())
 }

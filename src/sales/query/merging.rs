@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::product_sums::product_sums;
 use super::super::read::{SaleParts, SalePartsCursor, SaleSplit, SalesSum, SumKey};
 use super::super::spans::Spans;
 use super::figures::{Figures, SalesGroup, SalesQuery, SalesResult};
@@ -22,10 +23,13 @@ pub(super) async fn by_sums(
     range: (i64, i64),
 ) -> Result<SalesResult, QueryError> {
     let (inner, edges) = parts(by, range);
-    let single = if by == SumsBy::Product { SaleSplit::Product } else { SaleSplit::Category };
     let (of, asked_spans) = (query.of.clone(), spans.clone());
-    let shares: Vec<Share> = readers
-        .ask_all((Vec::new(), Vec::new()), move |connection| {
+    let answers: Vec<(Share, u64)> = readers
+        .ask_all(((Vec::new(), Vec::new()), 0), move |connection| {
+            if by == SumsBy::Product {
+                let (sums, rows) = product_sums(connection, &of, &asked_spans, range, inner)?;
+                return Ok(((sums, Vec::new()), rows));
+            }
             let sums = if inner.0 < inner.1 {
                 crate::sales::read::sales_sums(connection, &of, by, &asked_spans, inner)?
             } else {
@@ -36,7 +40,7 @@ pub(super) async fn by_sums(
                 let last = pin(connection, &ORDERS)?;
                 // Groups by time have no edges. Sums by name have at most two edges, each shorter than a day.
                 let (mut of_edge, mut reading) =
-                    (SaleParts::default(), Some(SalePartsCursor::new(single, (0, 1))));
+                    (SaleParts::default(), Some(SalePartsCursor::new(SaleSplit::Category, (0, 1))));
                 while let Some(from) = reading {
                     let (step, next) = crate::sales::read::sale_parts(connection, &of, last, edge, from)?;
                     of_edge.append(step);
@@ -44,9 +48,10 @@ pub(super) async fn by_sums(
                 }
                 singles.push(of_edge);
             }
-            Ok((sums, singles))
+            Ok(((sums, singles), 0))
         })
         .await?;
+    let (shares, rows): (Vec<Share>, Vec<u64>) = answers.into_iter().unzip();
     let (with_details, pieces_max) = (query.with_details, readers.cpu_count());
     let asked_spans = spans.clone();
     let gather = move || Gathered::of(shares, &asked_spans, with_details);
@@ -59,7 +64,10 @@ pub(super) async fn by_sums(
         readers.compute_each(pieces.collect()).await?.into_iter().collect();
     let groups: Vec<SalesGroup> = merged.map_err(|_| DAMAGED)?.into_iter().flatten().collect();
     let estimated = with_details && !groups.is_empty();
-    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated, ..SalesResult::default() })
+    // Sums by product are not kept.
+    let preaggregated = by != SumsBy::Product;
+    let rows_scanned = if preaggregated { rows_scanned } else { rows.iter().sum() };
+    Ok(SalesResult { groups, rows_scanned, preaggregated, estimated, ..SalesResult::default() })
 }
 
 const DAMAGED: QueryError = QueryError::TooLarge("a sales sketch is damaged; run verify --aggregates");
