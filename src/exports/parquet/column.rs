@@ -468,7 +468,8 @@ fn statistics<T>(least: T, greatest: T) -> ValueStatistics<T> {
 fn text_statistics(least: Option<&[u8]>, greatest: Option<&[u8]>) -> Statistics {
     let bytes = |text: Vec<u8>| ByteArray::from(text);
     let prefix = |text: &[u8]| {
-        str::from_utf8(text).ok().map(|text| text[..text.floor_char_boundary(BOUND_BYTES)].to_owned())
+        let text = str::from_utf8(text).ok()?;
+        (0..=BOUND_BYTES).rfind(|end| text.is_char_boundary(*end)).map(|end| text[..end].to_owned())
     };
     let short = |text: &&[u8]| text.len() <= BOUND_BYTES;
     let low = least.filter(|least| !short(least)).and_then(prefix);
