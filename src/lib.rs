@@ -76,7 +76,9 @@
 //! 1. `PUT …/stock/bulk_update` is parsed row by row (`stock/body.rs`), grouped by product (`stock/batch.rs`) and
 //!    journaled as one record per product, in the `keyed` lane of the shard that hash(tenant, product) selects.
 //! 2. The shard's writer decides one record at a time (`stock/store.rs`): duplicate, conflict, rejected or applied,
-//!    with the next version. A product's changes are therefore serial without a lock.
+//!    with the next version. A product's changes are therefore serial without a lock. Known ids are found as those of
+//!    events and orders are (`shard/ids`). Events are appended, each with the row of the product's event before it, and a
+//!    level is written once a batch (`stock/levels.rs`).
 //! 3. The decisions are stored under the request's number (`stock_answer`) and read back after the commit, so a
 //!    response belongs to its own commit, not to a later one. Levels equal the result of the events.
 //!
@@ -185,7 +187,8 @@
 //!
 //! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
 //! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`,
-//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), and deletes what retention drops
+//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), moves stock events of earlier versions
+//! (`stock/convert.rs`), and deletes what retention drops
 //! (`shard/retain.rs`). Streams lose whole partitions, and those of orders leave their sums behind
 //! (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`, `stock/dropped.rs`). A tenant with an age of
 //! its own loses its rows earlier, out of partitions that others still use (`shard/retain_tenants.rs`,

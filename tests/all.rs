@@ -53,6 +53,7 @@ mod settings;
 mod sketches;
 mod sql;
 mod stock;
+mod stock_appended;
 mod stock_history;
 mod stop;
 mod tenant_retention;

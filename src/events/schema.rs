@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::buckets;
-use crate::shard::ids::{self, IdsOf};
+use crate::shard::ids::{self, IdRows, IdsOf};
 use crate::shard::view::time_sql;
 use crate::shard::{ShardError, Stream, TenantColumn};
 
@@ -27,7 +27,7 @@ pub static EVENTS: Stream = Stream {
 
 /// The events' ids.
 pub(crate) static EVENT_IDS: IdsOf = IdsOf {
-    stream: &EVENTS,
+    rows: IdRows::Stream(&EVENTS),
     prefix: "",
     what: "event",
     key: "event id",

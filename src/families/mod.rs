@@ -28,5 +28,6 @@ pub static FAMILIES: Families = Families {
         "orders by columns",
         "how far the file is complete without its WAL",
         "no sums by product",
+        "stock events in order of arrival",
     ],
 };

@@ -7,7 +7,7 @@ use super::record::ITEM_IDS;
 use super::segment;
 use super::sums_by::SumsBy;
 use super::words::make_words;
-use crate::shard::ids::{self, IdsOf, Sizes};
+use crate::shard::ids::{self, IdRows, IdsOf, Sizes};
 use crate::shard::partition::check_name;
 use crate::shard::{ShardError, SideTable, Stream, TenantColumn, view};
 
@@ -36,7 +36,7 @@ pub static ORDERS: Stream = Stream {
 /// The index of order ids. Storing an order costs ten times as much as storing an event, so orders arrive at a tenth
 /// of the rate. Keeping fewer recent ids is therefore sufficient, and saves 3 to 6 MB.
 pub(crate) static ORDER_IDS: IdsOf = IdsOf {
-    stream: &ORDERS,
+    rows: IdRows::Stream(&ORDERS),
     prefix: "order_",
     what: "order",
     key: "order id",

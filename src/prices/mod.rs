@@ -49,6 +49,7 @@ use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
 pub static PRICE_ROWS: Ledger = Ledger {
     place: 3,
     name: "price_row",
+    all: "price_row",
     tables: &["price_row", "price_event", "price_anomaly", "price_change"],
     setting: "prices",
 };

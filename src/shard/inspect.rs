@@ -122,14 +122,18 @@ const STEPS: i32 = 2_000;
 /// a table that it lacks.
 pub fn ledger_rows(path: &Path, ledger: &Ledger, patience: Duration) -> Result<Option<u64>, ShardError> {
     let mut connection = open::open_reader(path)?;
-    let has_table = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)";
-    if !connection.query_row(has_table, [ledger.name], |row| row.get::<_, bool>(0))? {
-        return Ok(Some(0));
+    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)";
+    let mut rows_of = None;
+    for name in [ledger.name, ledger.all] {
+        if connection.query_row(exists, [name], |row| row.get(0))? {
+            rows_of = Some(name);
+        }
     }
+    let Some(rows_of) = rows_of else { return Ok(Some(0)) };
     let until_us = clock::monotonic_us().saturating_add(patience.as_micros() as u64);
     connection.progress_handler(STEPS, Some(move || clock::monotonic_us() >= until_us))?;
     // `count(*)` would run in one step, which nothing can end.
-    let sql = format!("SELECT coalesce(sum(1), 0) FROM {}", ledger.name);
+    let sql = format!("SELECT coalesce(sum(1), 0) FROM {rows_of}");
     match connection.query_row(&sql, [], |row| row.get::<_, i64>(0)) {
         Ok(rows) => Ok(Some(rows.unsigned_abs())),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::ShardError;
-use super::ids::{self, Ids, IdsOf};
+use super::ids::{self, IdRows, Ids, IdsOf};
 use super::partition::check_name;
 use crate::base::keys::{KeyHash, KeyHasher};
 
@@ -16,18 +16,53 @@ pub fn load_ids(
     keys: &KeyHasher,
     of: &'static IdsOf,
 ) -> Result<Ids, ShardError> {
-    // An empty open partition counts, because retention may have dropped the partition before it.
-    let sql = "SELECT max(first_id + rows + erased), coalesce(sum(rows + erased), 0) FROM partition \
-               WHERE stream = ?1";
-    let stream = of.stream.name;
-    let (next, rows): (Option<i64>, i64) =
-        connection.query_row(sql, [stream], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    // Retention leaves more ids than rows for a while.
-    let fits = |ids: &Ids| rows == 0 || (ids.next_row_id() == next && ids.count() >= rows.unsigned_abs());
+    let fits = bounds(connection, of)?;
     match Ids::load(connection, of) {
-        Ok(ids) if fits(&ids) => Ok(ids),
+        Ok(ids) if fits.are_met(&ids) => Ok(ids),
         Ok(_) | Err(ShardError::Corrupt(_)) => rebuild(connection, keys, of),
         Err(error) => Err(error),
+    }
+}
+
+/// What the rows require of their ids.
+enum Bounds {
+    /// The row id that is assigned next, and the number of rows. Retention leaves more ids than rows for a while.
+    Stream { next: Option<i64>, rows: i64 },
+    /// The lowest and the highest row id, if there are rows.
+    Table(Option<(i64, i64)>),
+}
+
+impl Bounds {
+    fn are_met(&self, ids: &Ids) -> bool {
+        match *self {
+            Bounds::Stream { next, rows } => {
+                rows == 0 || (ids.next_row_id() == next && ids.count() >= rows.unsigned_abs())
+            }
+            Bounds::Table(None) => true,
+            // Rows with higher ids may have been deleted.
+            Bounds::Table(Some((first, last))) => {
+                ids.first_row_id().is_some_and(|known| known <= first)
+                    && ids.next_row_id().is_some_and(|next| next > last)
+            }
+        }
+    }
+}
+
+fn bounds(connection: &Connection, of: &IdsOf) -> Result<Bounds, ShardError> {
+    match of.rows {
+        IdRows::Stream(stream) => {
+            // An empty open partition counts, because retention may have dropped the partition before it.
+            let sql = "SELECT max(first_id + rows + erased), coalesce(sum(rows + erased), 0) FROM partition \
+                       WHERE stream = ?1";
+            let read = |row: &rusqlite::Row<'_>| Ok(Bounds::Stream { next: row.get(0)?, rows: row.get(1)? });
+            Ok(connection.query_row(sql, [stream.name], read)?)
+        }
+        IdRows::Table { name, .. } => {
+            let sql = format!("SELECT (SELECT min(id) FROM {name}), (SELECT max(id) FROM {name})");
+            let (first, last): (Option<i64>, Option<i64>) =
+                connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(Bounds::Table(first.zip(last)))
+        }
     }
 }
 
@@ -47,7 +82,10 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
         while let Some(row) = rows.next()? {
             let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
             let id: i64 = row.get(0)?;
-            let hash = keys.hash(text(1)?, text(2)?);
+            let hash = match row.as_ref().column_count() {
+                4 => keys.hash_all([text(1)?, text(2)?, text(3)?]),
+                _ => keys.hash(text(1)?, text(2)?),
+            };
             // The position of an id determines its row, so each erased row needs an id too.
             while next_id < id {
                 ids.stage(of_nobody(keys, next_id), next_id);
@@ -77,12 +115,20 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
 type Span = (String, i64, i64);
 
 fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
+    let stream = match of.rows {
+        IdRows::Stream(stream) => stream,
+        IdRows::Table { name, next_sql } => {
+            let Bounds::Table(Some((first, _))) = bounds(connection, of)? else { return Ok(Vec::new()) };
+            let next = connection.query_row(next_sql, [], |row| row.get(0))?;
+            return Ok(vec![(name.to_owned(), first, next)]);
+        }
+    };
     let sql =
         "SELECT name, first_id, first_id + rows + erased FROM partition WHERE stream = ?1 ORDER BY first_id";
     let mut statement = connection.prepare(sql)?;
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let spans: Vec<Span> = statement.query_map([of.stream.name], read)?.collect::<Result<_, _>>()?;
-    spans.iter().try_for_each(|(name, ..)| check_name(of.stream, name))?;
+    let spans: Vec<Span> = statement.query_map([stream.name], read)?.collect::<Result<_, _>>()?;
+    spans.iter().try_for_each(|(name, ..)| check_name(stream, name))?;
     Ok(spans)
 }
 

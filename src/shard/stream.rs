@@ -79,6 +79,8 @@ pub struct Ledger {
     pub place: usize,
     /// The name of its main table, which has the column `received_us`.
     pub name: &'static str,
+    /// The table or view that has all its rows, also those of an earlier version that are not converted yet.
+    pub all: &'static str,
     /// The tables whose rows leave.
     pub tables: &'static [&'static str],
     /// The word for its rows in the settings of a tenant.

@@ -65,6 +65,17 @@ impl Ask {
     }
 }
 
+/// Returns the condition that selects the events of a tenant's products by their row ids. `products` is a condition on
+/// `product_id`.
+fn stock_history(id: &str, products: &str) -> String {
+    format!(
+        "{id} IN (WITH RECURSIVE history(id) AS (\
+         SELECT event FROM stock_level WHERE tenant = ? AND product_id {products} UNION ALL \
+         SELECT s.previous FROM history JOIN stock_event s ON s.id = history.id WHERE s.previous IS NOT NULL) \
+         SELECT id FROM history UNION ALL SELECT 0)"
+    )
+}
+
 /// The conditions of a statement, and one bit for each of its joins.
 struct Statement {
     joins: u8,
@@ -98,6 +109,9 @@ impl Statement {
     fn compare(&mut self, ask: &Ask, target: &Target, column: usize, op: Op, value: &Value) {
         let column = &ask.view.columns[column];
         let sql = op.sql();
+        if let (Test::StockHistory(id), Op::Eq, Some(tenant)) = (column.test, op, target.tenant) {
+            self.push(&stock_history(id, "= ?"), [Value::Integer(tenant), value.clone()]);
+        }
         match (column.test, value) {
             (Test::Tenant(number), Value::Text(name)) => {
                 match target.tenant.filter(|_| op == Op::Eq && ask.tenant.as_ref() == Some(name)) {
@@ -140,6 +154,10 @@ impl Statement {
         let is_routed =
             ask.has_lookup() && ask.view.route.is_some_and(|[_, id]| ask.view.column(id) == column);
         let column = &ask.view.columns[column];
+        if let (Test::StockHistory(id), Some(tenant)) = (column.test, target.tenant) {
+            let history = stock_history(id, &format!("IN ({LIST})"));
+            self.push(&history, [Value::Integer(tenant), list.json()]);
+        }
         match column.test {
             _ if is_routed => {}
             Test::Customer(_) if ask.customers.is_some() => {}

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 use super::decide::Mode;
-use super::history::{Applied, changes};
+use super::history::{Applied, Order, changes};
 use super::mode::StockMode;
 use super::record::{
     DroppedEvent, STOCK, STOCK_DROPPED, STOCK_UPDATE, StockDroppedRow, StockRow, StockUpdateRow,
@@ -13,13 +13,13 @@ use super::record::{
 use crate::base::observed::Observed;
 use crate::shard::{Carried, ShardError};
 
-/// Passes the changes of every product to `take`, in order of their versions.
+/// Passes the changes of every product to `take`, in order of their arrival.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
 ) -> Result<(), ShardError> {
     carry_dropped(connection, take)?;
-    changes(connection, &mut |change| match change.mode {
+    changes(connection, Order::Arrival, &mut |change| match change.mode {
         Mode::Asked(mode) => take(Carried::Row(STOCK_UPDATE, update(change, mode))),
         Mode::History => change.events().into_iter().try_for_each(|event| {
             let observed = Observed {

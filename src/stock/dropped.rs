@@ -1,8 +1,14 @@
 //! Deletes old stock events in slices. Levels stay, and the ids of deleted events stay known.
 //!
-//! A product loses a prefix of its changes: those up to the last version before which all changes are old. The level
-//! after that version is stored first (`stock_base`), so that a replay of the remaining events starts there. Each
-//! deleted event leaves its id and its result in `stock_dropped`.
+//! A product loses a prefix of its changes: those up to the last version before which all changes are old. Each
+//! deleted event leaves its id and its result in `stock_dropped`. The level after the deleted events (`stock_base`)
+//! changes in the same transaction, so that a replay of the remaining events starts there.
+//!
+//! The row ids of a product's events rise with its versions. A pass over all events therefore reads them in the order
+//! of their ids, and a change can leave if the one before it has left. A pass over the events of one tenant follows
+//! each product's events back from the newest one.
+
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -13,7 +19,9 @@ use crate::base::keys::KeyHasher;
 use crate::shard::{DropSlice, ShardError};
 
 /// The number of rows read between two checks of the clock.
-const ROWS: i64 = if cfg!(test) { 3 } else { 256 };
+const ROWS: usize = if cfg!(test) { 3 } else { 256 };
+/// The maximum number of old events of a product in memory. It exceeds the number of events of a change.
+const OLD_MAX: usize = if cfg!(test) { 8 } else { 65_536 };
 
 /// Returns the hash of an event's id.
 pub(super) fn event_hash(keys: &KeyHasher, tenant_id: &str, product_id: &str, event_id: &str) -> i64 {
@@ -75,35 +83,15 @@ pub(super) fn add(connection: &Connection, product: i64, event: &DroppedEvent) -
     Ok(())
 }
 
-/// Where a pass is. The events are in order of product and id.
+/// The progress of a pass.
 #[derive(Debug, Default)]
-pub(super) struct StockPass {
-    /// The tenant of a pass over the events of one tenant, and the id of the current product. The products are then in
-    /// the order of their ids.
-    only: Option<(i64, String)>,
-    product: i64,
-    /// The last event read in this phase.
-    after: String,
-    phase: Phase,
-}
-
-#[derive(Clone, Debug)]
-enum Phase {
-    /// Reads the product's events to find those to delete: the lowest version that is not old, and the lowest and
-    /// highest versions.
-    Look { young: i64, lowest: i64, highest: i64 },
-    /// Computes the level after version `upto`.
-    Sum { upto: i64, level: Level },
-    /// Deletes the events up to version `upto`.
-    Delete { upto: i64 },
-}
-
-const LOOK: Phase = Phase::Look { young: i64::MAX, lowest: i64::MAX, highest: 0 };
-
-impl Default for Phase {
-    fn default() -> Phase {
-        LOOK
-    }
+pub(super) enum StockPass {
+    #[default]
+    Nothing,
+    /// Over all events. The last row id that was read.
+    All(i64),
+    /// Over the events of one tenant.
+    Tenant(TenantPass),
 }
 
 impl StockPass {
@@ -115,188 +103,230 @@ impl StockPass {
         slice: DropSlice,
     ) -> Result<(u64, bool), ShardError> {
         if slice.is_first {
-            *self = StockPass::default();
-            self.only = slice.tenant.map(|tenant| (tenant, String::new()));
-            if self.only.is_some() && !self.begin_next(transaction)? {
-                return Ok((0, true));
-            }
+            *self = match slice.tenant {
+                None => StockPass::All(i64::MIN),
+                Some(tenant) => StockPass::Tenant(TenantPass { tenant, ..TenantPass::default() }),
+            };
         }
         let mut deleted = 0;
         loop {
-            let is_done = match self.phase.clone() {
-                Phase::Look { young, lowest, highest } => {
-                    self.look(transaction, slice.cutoff_us, [young, lowest, highest])?
-                }
-                Phase::Sum { upto, level } => {
-                    self.sum(transaction, upto, level)?;
-                    false
-                }
-                Phase::Delete { upto } => {
-                    let (rows, is_done) = self.delete(transaction, keys, upto)?;
-                    deleted += rows;
-                    is_done
-                }
+            let (rows, is_done) = match self {
+                StockPass::Nothing => (0, true),
+                StockPass::All(after) => drop_next(transaction, keys, slice.cutoff_us, after)?,
+                StockPass::Tenant(pass) => pass.step(transaction, keys, slice.cutoff_us)?,
             };
+            deleted += rows;
             if is_done || clock::monotonic_us() >= slice.until_us {
                 return Ok((deleted, is_done));
             }
         }
     }
+}
 
-    /// Begins to look at the next product. Returns `false` if the pass has ended. A pass over all events reads from one
-    /// product to the next, and ends where there are no more events.
-    fn begin_next(&mut self, transaction: &Connection) -> Result<bool, ShardError> {
-        let Some((tenant, product_id)) = &mut self.only else {
-            self.begin(self.product + 1, LOOK);
-            return Ok(true);
-        };
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let mut statement = transaction.prepare_cached(PRODUCT_SQL)?;
-        let next = statement.query_row(params![*tenant, *product_id], read).optional()?;
-        let Some((product, next_id)) = next else { return Ok(false) };
-        *product_id = next_id;
-        self.begin(product, LOOK);
-        Ok(true)
-    }
+/// A change of a product: its version and the row ids of its events.
+struct OldChange {
+    product: i64,
+    version: i64,
+    is_old: bool,
+    ids: Vec<i64>,
+}
 
-    fn begin(&mut self, product: i64, phase: Phase) {
-        (self.product, self.phase) = (product, phase);
-        self.after.clear();
-    }
-
-    fn look(
-        &mut self,
-        transaction: &Connection,
-        cutoff_us: i64,
-        [mut young, mut lowest, mut highest]: [i64; 3],
-    ) -> Result<bool, ShardError> {
-        let sql = if self.only.is_some() { LOOK_ONE_SQL } else { LOOK_SQL };
-        let mut statement = transaction.prepare_cached(sql)?;
-        let mut rows = statement.query(params![self.product, self.after, ROWS])?;
-        let mut count = 0;
+/// Deletes the old changes among the next events, if no earlier change of their product remains. Returns the number of
+/// deleted events, and `true` if there are no more.
+fn drop_next(
+    transaction: &Connection,
+    keys: &KeyHasher,
+    cutoff_us: i64,
+    after: &mut i64,
+) -> Result<(u64, bool), ShardError> {
+    let (mut changes, mut count): (Vec<OldChange>, usize) = (Vec::new(), 0);
+    let mut is_done = true;
+    {
+        let mut statement = transaction.prepare_cached(NEXT_SQL)?;
+        let mut rows = statement.query([*after])?;
         while let Some(row) = rows.next()? {
-            let (product, version): (i64, i64) = (row.get(0)?, row.get(2)?);
-            if product != self.product {
-                if self.ends(transaction, young, lowest, highest)? {
-                    return Ok(false);
+            let (id, product, version) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let is_old = row.get::<_, i64>(3)? < cutoff_us;
+            match changes.last_mut() {
+                Some(last) if (last.product, last.version) == (product, version) => {
+                    last.ids.push(id);
+                    last.is_old &= is_old;
                 }
-                self.begin(product, LOOK);
-                (young, lowest, highest) = (i64::MAX, i64::MAX, 0);
+                _ if count >= ROWS => {
+                    is_done = false;
+                    break;
+                }
+                _ => changes.push(OldChange { product, version, is_old, ids: vec![id] }),
             }
-            self.after = row.get(1)?;
-            if row.get::<_, i64>(3)? >= cutoff_us {
-                young = young.min(version);
-            }
-            (lowest, highest) = (lowest.min(version), highest.max(version));
-            count += 1;
+            (*after, count) = (id, count + 1);
         }
-        if count < ROWS {
-            let has_old = self.ends(transaction, young, lowest, highest)?;
-            return Ok(!has_old && (self.only.is_none() || !self.begin_next(transaction)?));
-        }
-        self.phase = Phase::Look { young, lowest, highest };
-        Ok(false)
     }
-
-    /// Ends the search in the current product. Returns `true` if it has events to delete.
-    fn ends(
-        &mut self,
-        transaction: &Connection,
-        young: i64,
-        lowest: i64,
-        highest: i64,
-    ) -> Result<bool, ShardError> {
-        let upto = highest.min(young.saturating_sub(1));
-        if lowest > upto {
-            return Ok(false);
-        }
-        let phase = match base(transaction, self.product)? {
-            // A pass ended before it had deleted the events.
-            Some(base) if base.version >= upto => Phase::Delete { upto },
-            base => Phase::Sum { upto, level: base.unwrap_or_default() },
+    let mut bases: HashMap<i64, Level> = HashMap::new();
+    let mut deleted = 0;
+    for change in changes.iter().filter(|change| change.is_old) {
+        let level = match bases.get_mut(&change.product) {
+            Some(level) => level,
+            None => {
+                let stored = base(transaction, change.product)?.unwrap_or_default();
+                bases.entry(change.product).or_insert(stored)
+            }
         };
-        self.begin(self.product, phase);
-        Ok(true)
-    }
-
-    fn sum(&mut self, transaction: &Connection, upto: i64, mut level: Level) -> Result<(), ShardError> {
-        let sql = "SELECT event_id, version, occurred_at_us, stock FROM stock_event \
-                   WHERE product = ?1 AND event_id > ?2 ORDER BY event_id LIMIT ?3";
-        let mut statement = transaction.prepare_cached(sql)?;
-        let mut rows = statement.query(params![self.product, self.after, ROWS])?;
-        let mut count = 0;
-        while let Some(row) = rows.next()? {
-            self.after = row.get(0)?;
-            count += 1;
-            let version: i64 = row.get(1)?;
-            if version > upto {
-                continue;
-            }
-            let event = (row.get::<_, i64>(2)?, self.after.clone());
-            level.newest = level.newest.max(Some(event));
-            if version == upto {
-                level.quantity = row.get(3)?;
-            }
+        if level.version + 1 == change.version {
+            drop_change(transaction, keys, change, level)?;
+            set_base(transaction, change.product, level)?;
+            deleted += change.ids.len() as u64;
         }
-        if count == ROWS {
-            self.phase = Phase::Sum { upto, level };
-            return Ok(());
-        }
-        level.version = upto;
-        set_base(transaction, self.product, &level)?;
-        self.begin(self.product, Phase::Delete { upto });
-        Ok(())
     }
+    Ok((deleted, is_done))
+}
 
-    /// Deletes some of the product's events. Returns their number, and `true` if the pass has ended.
-    fn delete(
+/// Deletes the events of the change that follows a level, and changes the level by them.
+fn drop_change(
+    transaction: &Connection,
+    keys: &KeyHasher,
+    change: &OldChange,
+    level: &mut Level,
+) -> Result<(), ShardError> {
+    let mut read = transaction.prepare_cached(EVENT_SQL)?;
+    let mut delete = transaction.prepare_cached("DELETE FROM stock_event WHERE id = ?1")?;
+    for id in &change.ids {
+        let mut rows = read.query([id])?;
+        let Some(row) = rows.next()? else {
+            return Err(ShardError::Corrupt(format!("stock event {id} has no product")));
+        };
+        let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+        let damaged = || ShardError::Corrupt("a stock event has an unknown mode or kind".to_owned());
+        let mode = Mode::from_code(row.get(1)?).ok_or_else(damaged)?;
+        let of = StockChange::from_parts(text(2)?, row.get(3)?).ok_or_else(damaged)?;
+        let (event_id, occurred_us): (String, i64) = (row.get(0)?, row.get(5)?);
+        let dropped = DroppedEvent {
+            event: event_hash(keys, text(6)?, text(7)?, &event_id),
+            content: content_hash(keys, mode, of, occurred_us),
+            version: change.version,
+            stock: row.get(4)?,
+        };
+        drop(rows);
+        add(transaction, change.product, &dropped)?;
+        delete.execute([id])?;
+        level.quantity = dropped.stock;
+        level.newest = level.newest.take().max(Some((occurred_us, event_id)));
+    }
+    level.version = change.version;
+    Ok(())
+}
+
+/// The progress of a pass over the events of one tenant, in the order of the ids of its products.
+#[derive(Debug, Default)]
+pub(super) struct TenantPass {
+    tenant: i64,
+    product_id: String,
+    product: i64,
+    /// The next event of the product on the way back from the newest one, if there is one.
+    at: Option<i64>,
+    /// The row ids and versions of the oldest events read so far that follow each other and are old, newest first.
+    old: VecDeque<(i64, i64)>,
+    /// Whether newer old events were left out.
+    is_part: bool,
+}
+
+impl TenantPass {
+    /// Reads or deletes some events. Returns the number of deleted events, and `true` at the end of the pass.
+    fn step(
         &mut self,
         transaction: &Connection,
         keys: &KeyHasher,
-        upto: i64,
+        cutoff_us: i64,
     ) -> Result<(u64, bool), ShardError> {
-        let sql = "SELECT e.event_id, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, t.tenant_id, \
-                   l.product_id FROM stock_event e CROSS JOIN stock_level l ON l.id = e.product \
-                   CROSS JOIN tenant_row t ON t.id = l.tenant \
-                   WHERE e.product = ?1 AND e.event_id > ?2 ORDER BY e.event_id LIMIT ?3";
+        if self.at.is_some() {
+            self.look(transaction, cutoff_us)?;
+            return Ok((0, false));
+        }
+        if !self.old.is_empty() {
+            return Ok((self.delete(transaction, keys)?, false));
+        }
+        let sql = match std::mem::take(&mut self.is_part) {
+            true => SAME_PRODUCT_SQL,
+            false => NEXT_PRODUCT_SQL,
+        };
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let values = params![self.tenant, self.product_id];
+        let next = transaction.prepare_cached(sql)?.query_row(values, read).optional()?;
+        let is_done = next.is_none();
+        if let Some(next) = next {
+            (self.product, self.product_id, self.at) = next;
+        }
+        Ok((0, is_done))
+    }
+
+    fn look(&mut self, transaction: &Connection, cutoff_us: i64) -> Result<(), ShardError> {
+        let sql = "SELECT previous, version, received_us FROM stock_event WHERE id = ?1 AND product = ?2";
         let mut statement = transaction.prepare_cached(sql)?;
-        let mut rows = statement.query(params![self.product, self.after, ROWS])?;
-        let (mut count, mut old) = (0, Vec::new());
-        while let Some(row) = rows.next()? {
-            let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-            self.after = row.get(0)?;
-            count += 1;
-            let version: i64 = row.get(1)?;
-            if version > upto {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?));
+        for _ in 0..ROWS {
+            let Some(id) = self.at else { break };
+            let Some((previous, version, received_us)) =
+                statement.query_row([id, self.product], read).optional()?
+            else {
+                // The events before were deleted.
+                self.at = None;
+                break;
+            };
+            self.at = previous;
+            if received_us >= cutoff_us {
+                self.old.clear();
+                self.is_part = false;
                 continue;
             }
-            let damaged = || ShardError::Corrupt("a stock event has an unknown mode or kind".to_owned());
-            let mode = Mode::from_code(row.get(2)?).ok_or_else(damaged)?;
-            let change = StockChange::from_parts(text(3)?, row.get(4)?).ok_or_else(damaged)?;
-            let dropped = DroppedEvent {
-                event: event_hash(keys, text(7)?, text(8)?, &self.after),
-                content: content_hash(keys, mode, change, row.get(6)?),
-                version,
-                stock: row.get(5)?,
-            };
-            old.push((self.after.clone(), dropped));
+            self.old.push_back((id, version));
+            if self.old.len() > OLD_MAX {
+                self.is_part = true;
+                // A change leaves as a whole.
+                let newest = self.old.front().map(|(_, version)| *version);
+                while self.old.front().map(|(_, version)| *version) == newest && !self.old.is_empty() {
+                    self.old.pop_front();
+                }
+            }
         }
-        let sql = "DELETE FROM stock_event WHERE product = ?1 AND event_id = ?2";
-        for (event_id, dropped) in &old {
-            add(transaction, self.product, dropped)?;
-            transaction.prepare_cached(sql)?.execute(params![self.product, event_id])?;
+        Ok(())
+    }
+
+    /// Deletes some of the old changes, oldest first.
+    fn delete(&mut self, transaction: &Connection, keys: &KeyHasher) -> Result<u64, ShardError> {
+        let mut level = base(transaction, self.product)?.unwrap_or_default();
+        let mut deleted = 0;
+        while let Some((_, version)) = self.old.back().copied()
+            && deleted < ROWS as u64
+        {
+            let mut change = OldChange { product: self.product, version, is_old: true, ids: Vec::new() };
+            while let Some((id, of)) = self.old.back().copied()
+                && of == version
+            {
+                self.old.pop_back();
+                change.ids.push(id);
+            }
+            if level.version + 1 != version {
+                self.old.clear();
+                self.is_part = false;
+                break;
+            }
+            drop_change(transaction, keys, &change, &mut level)?;
+            deleted += change.ids.len() as u64;
         }
-        let is_done = count < ROWS && !self.begin_next(transaction)?;
-        Ok((old.len() as u64, is_done))
+        if deleted > 0 {
+            set_base(transaction, self.product, &level)?;
+        }
+        Ok(deleted)
     }
 }
 
-/// The SQL that finds the next product of a tenant.
-const PRODUCT_SQL: &str = "SELECT id, product_id FROM stock_level WHERE tenant = ?1 AND product_id > ?2 \
-                           ORDER BY product_id LIMIT 1";
-/// The SQL that reads the next events of one product.
-const LOOK_ONE_SQL: &str = "SELECT product, event_id, version, received_us FROM stock_event \
-                            WHERE product = ?1 AND event_id > ?2 ORDER BY event_id LIMIT ?3";
 /// The SQL that reads the next events of a pass.
-const LOOK_SQL: &str = "SELECT product, event_id, version, received_us FROM stock_event \
-                                   WHERE (product, event_id) > (?1, ?2) ORDER BY product, event_id LIMIT ?3";
+const NEXT_SQL: &str = "SELECT id, product, version, received_us FROM stock_event WHERE id > ?1 ORDER BY id";
+/// The SQL that reads an event with its names.
+const EVENT_SQL: &str = "SELECT e.event_id, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, t.tenant_id, \
+                         l.product_id FROM stock_event e CROSS JOIN stock_level l ON l.id = e.product \
+                         CROSS JOIN tenant_row t ON t.id = l.tenant WHERE e.id = ?1";
+/// The SQL that finds the next product of a tenant.
+const NEXT_PRODUCT_SQL: &str = "SELECT id, product_id, event FROM stock_level WHERE tenant = ?1 AND product_id > ?2 \
+                                ORDER BY product_id LIMIT 1";
+const SAME_PRODUCT_SQL: &str =
+    "SELECT id, product_id, event FROM stock_level WHERE tenant = ?1 AND product_id = ?2";

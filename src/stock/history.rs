@@ -1,7 +1,8 @@
-//! Every product's events, grouped by the changes that they arrived in, in order of their versions.
+//! Every product's events, grouped by the changes that they arrived in.
 
 use rusqlite::{Connection, Row};
 
+use super::convert;
 use super::decide::Mode;
 use super::record::{StockChange, StockEvent};
 use crate::shard::ShardError;
@@ -61,18 +62,51 @@ impl Applied {
     }
 }
 
-/// Calls `take` with every change that is not deleted, product by product, in order of versions. Sorts one product's events at a time.
+/// The order of changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// Product by product, in order of versions. Sorts all events, in temporary files.
+    Product,
+    /// In order of arrival, as far as it is known. Those of a product are in order of versions.
+    Arrival,
+}
+
+const COLUMNS: &str = "e.product, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, e.received_us, \
+                       e.event_id, t.tenant_id, l.product_id";
+
+/// Calls `take` with every change that is not deleted.
 pub(super) fn changes<E: From<ShardError>>(
     connection: &Connection,
+    order: Order,
     take: &mut dyn FnMut(&Applied) -> Result<(), E>,
 ) -> Result<(), E> {
-    // If the tables are joined in this order, the first table's key is the start of the sort order.
-    let sql = "SELECT e.product, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, e.received_us, \
-               e.event_id, t.tenant_id, l.product_id FROM stock_event e \
-               CROSS JOIN stock_level l ON l.id = e.product CROSS JOIN tenant_row t ON t.id = l.tenant \
-               WHERE e.version > coalesce((SELECT b.version FROM stock_base b WHERE b.product = e.product), 0) \
-               ORDER BY e.product, e.version, e.occurred_at_us, e.event_id";
-    let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
+    const BY_VERSION: &str = "e.product, e.version, e.occurred_at_us, e.event_id";
+    match order {
+        Order::Product => read(connection, "stock_event_all", BY_VERSION, take),
+        Order::Arrival => {
+            read(connection, "stock_event", "e.id", take)?;
+            // Events that are not moved are later ones of their products.
+            match convert::is_pending(connection)? {
+                true => read(connection, "stock_event_v11", BY_VERSION, take),
+                false => Ok(()),
+            }
+        }
+    }
+}
+
+fn read<E: From<ShardError>>(
+    connection: &Connection,
+    table: &str,
+    order: &str,
+    take: &mut dyn FnMut(&Applied) -> Result<(), E>,
+) -> Result<(), E> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {table} e CROSS JOIN stock_level l ON l.id = e.product \
+         CROSS JOIN tenant_row t ON t.id = l.tenant \
+         WHERE e.version > coalesce((SELECT b.version FROM stock_base b WHERE b.product = e.product), 0) \
+         ORDER BY {order}"
+    );
+    let mut statement = connection.prepare(&sql).map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;
     let mut open: Option<Applied> = None;
     while let Some(row) = rows.next().map_err(ShardError::from)? {

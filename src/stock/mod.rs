@@ -12,10 +12,13 @@ mod answer;
 mod batch;
 mod body;
 mod carry;
+mod convert;
 mod decide;
 mod dropped;
 pub mod endpoints;
 mod history;
+mod kept;
+mod levels;
 mod list;
 mod mode;
 pub mod openapi;
@@ -40,7 +43,9 @@ pub use self::record::{
     StockUpdateRow, decode_stock, decode_stock_dropped, decode_stock_update, encode_stock_update,
 };
 #[cfg(test)]
-pub(crate) use self::schema::{DROPPED_SQL, tables_sql};
+pub(crate) use self::schema::{DROPPED_SQL, append_events, set_back, tables_sql};
+#[cfg(test)]
+pub(crate) use self::store::StockStore;
 #[cfg(test)]
 pub(crate) use self::verify::recount;
 pub use self::verify::verify_stock;
@@ -49,8 +54,13 @@ use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
 
 /// The events of stock.
-pub static STOCK_EVENTS: Ledger =
-    Ledger { place: 4, name: "stock_event", tables: &["stock_event"], setting: "stock" };
+pub static STOCK_EVENTS: Ledger = Ledger {
+    place: 4,
+    name: "stock_event",
+    all: "stock_event_all",
+    tables: &["stock_event"],
+    setting: "stock",
+};
 
 /// The family of stock records.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +94,7 @@ impl Family for Stock {
     }
 
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(store::StockStore::new(*opening.keys)))
+        Ok(Box::new(store::StockStore::open(opening)?))
     }
 
     fn carry(

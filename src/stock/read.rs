@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::decide::StockCode;
+use super::kept;
 use crate::shard::{Outcome, ShardError};
 
 /// The result of a change. The numbers are stored only briefly.
@@ -17,6 +18,13 @@ pub enum StockResult {
     Conflict = 3,
     /// The events would make the stock invalid. Nothing changed.
     Rejected = 4,
+}
+
+impl StockResult {
+    pub(super) fn from_number(number: u8) -> Option<StockResult> {
+        use StockResult::{Applied, Conflict, Duplicate, Rejected};
+        [Applied, Duplicate, Conflict, Rejected].into_iter().find(|result| *result as u8 == number)
+    }
 }
 
 impl From<StockResult> for Outcome {
@@ -56,22 +64,12 @@ pub fn stock_decisions(
     connection: &Connection,
     request: i64,
 ) -> Result<Vec<(u32, StockDecision)>, ShardError> {
-    let sql =
-        "SELECT place, result, code, quantity, version FROM stock_answer WHERE request = ?1 ORDER BY place";
+    let sql = "SELECT decisions FROM stock_answer WHERE request = ?1 ORDER BY id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([request])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let result = match row.get::<_, u8>(1)? {
-            1 => StockResult::Applied,
-            2 => StockResult::Duplicate,
-            3 => StockResult::Conflict,
-            4 => StockResult::Rejected,
-            other => return Err(ShardError::Corrupt(format!("stock_answer has a result {other}"))),
-        };
-        let code = StockCode::from_number(row.get(2)?);
-        found
-            .push((row.get(0)?, StockDecision { result, code, quantity: row.get(3)?, version: row.get(4)? }));
+        kept::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?, &mut found)?;
     }
     Ok(found)
 }

@@ -3,17 +3,110 @@
 use rusqlite::Connection;
 
 use crate::shard::ShardError;
+use crate::shard::ids::{self, IdRows, IdsOf, Sizes};
 use crate::shard::view::time_sql;
 
+/// The ids of stock events. They have the hash by which a deleted event is known too.
+pub(crate) static STOCK_IDS: IdsOf = IdsOf {
+    rows: IdRows::Table { name: "stock_event", next_sql: NEXT_ID_SQL },
+    prefix: "stock_",
+    what: "stock event",
+    key: "product, event id",
+    rows_sql: |table| {
+        format!(
+            "SELECT e.id, t.tenant_id, l.product_id, e.event_id FROM {table} e \
+             CROSS JOIN stock_level l ON l.id = e.product CROSS JOIN tenant_row t ON t.id = l.tenant ORDER BY e.id"
+        )
+    },
+    // Half of the memory that events need for their newest ids.
+    sizes: Sizes { run_ids_min: 250_000, chunk_ids: 256 },
+};
+
+/// Returns the row id after that of the newest event, which its product names even if the event was deleted. Reads
+/// every level.
+pub(super) const NEXT_ID_SQL: &str = "SELECT coalesce(max(event), 0) + 1 FROM stock_level";
+
 /// Creates this family's tables for a schema version. Version 3 added stock events, version 4
-/// added levels, and version 7 what remains of deleted events.
+/// added levels, and version 7 what remains of deleted events. Since version 13, events are appended.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&events_sql())?,
         4 => connection.execute_batch(&tables_sql())?,
         7 => connection.execute_batch(DROPPED_SQL)?,
+        13 => append_events(connection)?,
         _ => {}
     }
+    Ok(())
+}
+
+/// Keeps the events of earlier versions in a table from which upkeep moves them ([`super::convert`]).
+pub(crate) fn append_events(connection: &Connection) -> Result<(), ShardError> {
+    // Without the pragma, SQLite refuses to rename a table in a new file, whose other views have no tables yet.
+    connection.execute_batch(
+        "DROP VIEW stock_events; PRAGMA legacy_alter_table = ON; \
+         ALTER TABLE stock_event RENAME TO stock_event_v11; PRAGMA legacy_alter_table = OFF; \
+         DROP TABLE stock_answer;",
+    )?;
+    connection.execute_batch(APPENDED_SQL)?;
+    connection.execute_batch(&ids::schema(&STOCK_IDS))?;
+    create_views(connection, true)?;
+    if super::convert::is_empty(connection)? {
+        super::convert::finish(connection)?;
+    }
+    Ok(())
+}
+
+/// The tables of version 13.
+const APPENDED_SQL: &str = "
+ALTER TABLE stock_level ADD COLUMN event INTEGER;  -- stock_event.id of the product's newest event
+CREATE TABLE stock_event (
+  -- What happened to the stock of products, each event once, in order of arrival. Those of one change have one
+  -- version, and ids that follow each other. (product, event_id) is unique; stock_id_recent and stock_id_run see to it.
+  id INTEGER PRIMARY KEY,         -- rises, and is not given out again
+  product INTEGER NOT NULL,       -- stock_level.id
+  previous INTEGER,               -- id of the product's event before this one; it may have been deleted
+  event_id TEXT NOT NULL,
+  version INTEGER NOT NULL,       -- the product's, with this change
+  mode INTEGER NOT NULL,          -- 1 last_write_wins, 2 merge, 3 reject, 4 history
+  kind TEXT NOT NULL,             -- 'delta': so many came in or went out; 'quantity': so many are there
+  number INTEGER NOT NULL,
+  stock INTEGER NOT NULL,         -- what the change left
+  occurred_at_us INTEGER NOT NULL,
+  received_us INTEGER NOT NULL
+);
+CREATE TABLE stock_answer (
+  -- What was decided of products in a request, until it is answered; a minute, then it goes bit by bit.
+  id INTEGER PRIMARY KEY,
+  request INTEGER NOT NULL,       -- by time: microseconds since 1970 * 256 + core
+  decisions BLOB NOT NULL         -- 22 bytes each
+);
+CREATE INDEX stock_answer_request ON stock_answer (request);
+";
+
+/// Creates the views of events. While events of an earlier version are moved, they read both tables.
+pub(super) fn create_views(connection: &Connection, is_moving: bool) -> Result<(), ShardError> {
+    const COLUMNS: &str =
+        "product, event_id, version, mode, kind, number, stock, occurred_at_us, received_us";
+    let earlier = match is_moving {
+        true => format!("\nUNION ALL SELECT 0, {COLUMNS} FROM stock_event_v11"),
+        false => String::new(),
+    };
+    connection.execute_batch(&format!(
+        "
+DROP VIEW IF EXISTS stock_events;
+DROP VIEW IF EXISTS stock_event_all;
+CREATE VIEW stock_event_all AS
+  -- Every event. Those of an earlier version have the id 0 until upkeep gives them one.
+SELECT id, {COLUMNS} FROM stock_event{earlier};
+CREATE VIEW stock_events AS
+  -- One line an event; in order of version it is the product's history.
+SELECT t.tenant_id, l.product_id, e.event_id, e.kind, e.number, {} AS occurred_at, e.version,
+  CASE e.mode WHEN 1 THEN 'last_write_wins' WHEN 2 THEN 'merge' WHEN 3 THEN 'reject' ELSE 'history' END AS mode,
+  e.stock
+FROM stock_event_all e JOIN stock_level l ON l.id = e.product JOIN tenant_row t ON t.id = l.tenant;
+",
+        time_sql("e.occurred_at_us"),
+    ))?;
     Ok(())
 }
 
@@ -144,3 +237,19 @@ UPDATE stock_level SET quantity =
   (SELECT e.stock FROM stock_event e WHERE e.product = stock_level.id AND e.version = stock_level.version);
 DROP TABLE stock_taken_over;
 ";
+
+/// Makes the state in which the migration to version 13 leaves a file with events, for tests.
+#[cfg(test)]
+pub(crate) fn set_back(connection: &Connection) -> Result<(), ShardError> {
+    let sql = tables_sql();
+    let from = sql.find("CREATE TABLE stock_event (").expect("the table");
+    let (table, _) = sql[from..].split_once(") WITHOUT ROWID;").expect("its end");
+    let table = format!("{table}) WITHOUT ROWID").replace("stock_event", "stock_event_v11");
+    connection.execute_batch(&table)?;
+    connection.execute_batch(
+        "INSERT INTO stock_event_v11 SELECT product, event_id, version, mode, kind, number, stock, occurred_at_us, \
+         received_us FROM stock_event; DELETE FROM stock_event; UPDATE stock_level SET event = NULL; \
+         DELETE FROM stock_id_recent; DELETE FROM stock_id_run; DELETE FROM stock_id_chunk;",
+    )?;
+    create_views(connection, true)
+}

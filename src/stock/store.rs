@@ -1,59 +1,230 @@
 //! Decides records one at a time. A record becomes events and a level, or is refused. The decision is stored for the
 //! response.
+//!
+//! Events are appended, and their ids are looked up in the memory of ids, a whole batch at once. A level is read and
+//! written once in a batch.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use std::time::Duration;
 
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+
+use super::convert::{self, Conversion};
 use super::decide::{Level, Mode, StockCode, next};
 use super::dropped::{self, StockPass, content_hash, event_hash};
+use super::kept::{self, ANSWER_KEPT_US, Kept};
+use super::levels::Levels;
 use super::read::{StockDecision, StockResult};
 use super::record::{
     STOCK, STOCK_DROPPED, STOCK_UPDATE, StockDroppedRow, StockEvent, StockRow, StockUpdateRow, decode_stock,
     decode_stock_dropped, decode_stock_update,
 };
+use super::schema::{NEXT_ID_SQL, STOCK_IDS};
 use crate::base::clock;
-use crate::base::keys::KeyHasher;
-use crate::shard::{Batch, BatchWriter, DropSlice, EachRecord, Outcome, Record, ShardError, Store};
-
-/// How long a decision remains stored. A request waits for its decision for at most `commit_wait`, which is one or a
-/// few seconds.
-const ANSWER_KEPT_US: i64 = 60_000_000;
-/// The number of old answers deleted at once.
-const EXPIRED_AT_ONCE: u32 = 64;
-/// The average number of new answers between two deletions. It is smaller than [`EXPIRED_AT_ONCE`], so more answers
-/// are deleted than arrive.
-const ANSWERS_PER_EXPIRY: u64 = 32;
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::shard::ids::{BatchIds, Ids};
+use crate::shard::{
+    Batch, BatchWriter, BuiltIndex, DropSlice, Opening, Outcome, Record, Shard, ShardError, Stage, Store,
+    load_ids,
+};
 
 /// The in-memory state of a shard's stock.
 #[derive(Debug)]
-pub(super) struct StockStore {
+pub(crate) struct StockStore {
     keys: KeyHasher,
     pass: StockPass,
+    ids: Ids,
+    /// The row id of the next event if no id is known.
+    next_without_ids: i64,
+    conversion: Conversion,
+    /// Whether retention may have deleted events.
+    has_dropped: bool,
 }
 
 impl StockStore {
-    pub(super) fn new(keys: KeyHasher) -> StockStore {
-        StockStore { keys, pass: StockPass::default() }
+    pub(super) fn open(opening: Opening<'_>) -> Result<StockStore, ShardError> {
+        let ids = load_ids(opening.connection, opening.keys, &STOCK_IDS)?;
+        let connection = &*opening.connection;
+        let next_without_ids = match ids.next_row_id() {
+            Some(_) => 0,
+            None => connection.query_row(NEXT_ID_SQL, [], |row| row.get(0))?,
+        };
+        let has_dropped =
+            connection.query_row("SELECT EXISTS (SELECT 1 FROM stock_base)", [], |row| row.get(0))?;
+        let conversion = Conversion::of(connection)?;
+        let (keys, pass) = (*opening.keys, StockPass::default());
+        Ok(StockStore { keys, pass, ids, next_without_ids, conversion, has_dropped })
+    }
+
+    fn next_id(&self) -> i64 {
+        self.ids.next_row_id().unwrap_or(self.next_without_ids)
+    }
+
+    /// Shortens the runs of ids, for tests.
+    #[cfg(test)]
+    pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {
+        self.ids.shorten_runs(run_ids_min);
     }
 }
 
 impl Store for StockStore {
     fn begin<'t>(
         &'t mut self,
-        _batch: &mut Batch<'t>,
-        _runs: &[&[Record<'t>]],
+        batch: &mut Batch<'t>,
+        runs: &[&[Record<'t>]],
     ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
-        Ok(Box::new(EachRecord(write)))
+        let connection = batch.connection;
+        let mut sought = BatchIds::default();
+        let rows: Vec<_> = runs.iter().copied().flatten().map(Decoded::of).collect();
+        for row in rows.iter().flatten() {
+            row.push_ids(batch.keys, &mut sought);
+        }
+        if !sought.is_empty() {
+            sought.look_up(&mut self.ids, connection)?;
+        }
+        let insert = connection.prepare_cached(convert::INSERT_SQL)?;
+        let rows = rows.into_iter();
+        let levels = Levels::default();
+        Ok(Box::new(Writer {
+            store: self,
+            rows,
+            sought,
+            insert,
+            levels,
+            kept: Vec::new(),
+            hashes: Vec::new(),
+        }))
+    }
+
+    fn committed(&mut self) {
+        self.ids.committed();
+    }
+
+    fn rolled_back(&mut self) {
+        self.ids.rolled_back();
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.ids.memory_bytes() + self.conversion.memory_bytes()
+    }
+
+    fn upkeep_due(&self, stage: Stage, _shard: &Shard) -> bool {
+        // Events are moved before anything is deleted, because retention needs their row ids.
+        stage == Stage::Ids && (self.ids.work_due() || self.conversion.is_pending())
+    }
+
+    fn upkeep_waits(&self) -> bool {
+        self.ids.is_freezing()
+    }
+
+    fn upkeep(
+        &mut self,
+        _stage: Stage,
+        shard: &mut Shard,
+        budget: Duration,
+    ) -> Result<Option<BuiltIndex>, ShardError> {
+        if self.ids.work_due() {
+            self.ids.work(shard.connection(), budget)?;
+            return Ok(None);
+        }
+        let next_id = self.next_id();
+        let done = self.conversion.slice(shard.connection(), &self.keys, &mut self.ids, next_id, budget);
+        match &done {
+            Ok(()) => self.ids.committed(),
+            Err(_) => self.ids.rolled_back(),
+        }
+        done.map(|()| None)
     }
 
     fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<(u64, bool), ShardError> {
-        self.pass.slice(transaction, &self.keys, slice)
+        if self.conversion.is_pending() {
+            // The events of a product are deleted in the order of their row ids, which they do not have yet.
+            return Ok((0, true));
+        }
+        self.has_dropped = true;
+        let (deleted, is_done) = self.pass.slice(transaction, &self.keys, slice)?;
+        if is_done {
+            let first: Option<i64> =
+                transaction.query_row("SELECT min(id) FROM stock_event", [], |row| row.get(0))?;
+            self.ids.forget_below(transaction, first.unwrap_or_else(|| self.next_id()))?;
+        }
+        Ok((deleted, is_done))
     }
 }
 
-/// A product's stored level, with its row id.
-struct StoredLevel {
-    id: i64,
-    level: Level,
+/// A record of this family.
+enum Decoded<'t> {
+    History(StockRow<'t>),
+    Update(StockUpdateRow<'t>),
+    Dropped(StockDroppedRow<'t>),
+}
+
+impl<'t> Decoded<'t> {
+    fn of(record: &Record<'t>) -> Option<Decoded<'t>> {
+        match record.kind {
+            STOCK => decode_stock(record.payload).map(Decoded::History),
+            STOCK_UPDATE => decode_stock_update(record.payload).map(Decoded::Update),
+            STOCK_DROPPED => decode_stock_dropped(record.payload).map(Decoded::Dropped),
+            _ => None,
+        }
+    }
+
+    /// Adds the hashes of its events, in the order in which they are looked at.
+    fn push_ids(&self, keys: &KeyHasher, sought: &mut BatchIds) {
+        match self {
+            Decoded::History(row) => {
+                let seen = &row.observed;
+                sought.push(keys.hash_all([seen.tenant_id, seen.product_id, seen.event_id]));
+            }
+            Decoded::Update(row) => {
+                for event in &row.events {
+                    sought.push(keys.hash_all([row.tenant_id, row.product_id, event.event_id]));
+                }
+            }
+            Decoded::Dropped(_) => {}
+        }
+    }
+}
+
+/// The state of one batch.
+struct Writer<'t> {
+    store: &'t mut StockStore,
+    /// The records that are not decided yet.
+    rows: std::vec::IntoIter<Option<Decoded<'t>>>,
+    sought: BatchIds,
+    insert: CachedStatement<'t>,
+    levels: Levels<'t>,
+    kept: Vec<Kept>,
+    /// The hashes of the ids of the current change.
+    hashes: Vec<KeyHash>,
+}
+
+impl<'t> BatchWriter<'t> for Writer<'t> {
+    fn write(
+        &mut self,
+        batch: &mut Batch<'t>,
+        run: &[Record<'t>],
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) -> Result<(), ShardError> {
+        for _ in run {
+            outcomes.push(match self.rows.next().flatten() {
+                Some(Decoded::Update(row)) => Some(self.update(batch, &row)?),
+                Some(Decoded::History(row)) => Some(self.history(batch, &row)?),
+                Some(Decoded::Dropped(row)) => Some(self.carried(batch, &row)?),
+                None => None,
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, batch: &mut Batch<'t>) -> Result<(), ShardError> {
+        let Writer { store, levels, kept, .. } = *self;
+        levels.save(batch.connection)?;
+        store.ids.save(batch.connection)?;
+        if kept.is_empty() {
+            return Ok(());
+        }
+        kept::keep(batch.connection, kept, clock::unix_us())
+    }
 }
 
 /// The result of an earlier change.
@@ -62,99 +233,11 @@ struct EarlierResult {
     version: i64,
 }
 
-/// Decides one record of this family.
-pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
-    Ok(match record.kind {
-        STOCK => decode_stock(record.payload).map(|row| history(batch, &row)).transpose()?,
-        STOCK_UPDATE => decode_stock_update(record.payload).map(|row| update(batch, &row)).transpose()?,
-        STOCK_DROPPED => decode_stock_dropped(record.payload).map(|row| carried(batch, &row)).transpose()?,
-        _ => None,
-    })
-}
-
-/// Decides a change, and stores the decision for the request that waits for it.
-fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, ShardError> {
-    let connection = batch.connection;
-    let tenant = batch.tenants.number(connection, row.tenant_id)?;
-    let change = Change {
-        keys: batch.keys,
-        tenant,
-        tenant_id: row.tenant_id,
-        product_id: row.product_id,
-        mode: Mode::Asked(row.mode),
-        expected_version: row.expected_version,
-        received_us: row.received_us,
-        events: &row.events,
-    };
-    let decision = change.apply(connection)?;
-    let now_us = clock::unix_us();
-    // No request waits for a record that arrives late, after an outage or from another folder.
-    if row.request != 0 && row.received_us > now_us - ANSWER_KEPT_US {
-        keep(connection, row.request, row.place, &decision)?;
-        if is_turn_to_expire(row.request, row.place) {
-            expire(connection, now_us)?;
-        }
-    }
-    Ok(decision.result.into())
-}
-
-fn history(batch: &mut Batch<'_>, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
-    let tenant = batch.tenants.number(batch.connection, row.observed.tenant_id)?;
-    let outcome = store_history(batch, tenant, row)?;
-    batch.count_known(outcome);
-    batch.received(Some(row.observed.received_us));
-    Ok(outcome)
-}
-
-/// Stores what remains of deleted events. The first record of a product precedes its remaining events, and sets its
-/// level.
-fn carried(batch: &mut Batch<'_>, row: &StockDroppedRow<'_>) -> Result<Outcome, ShardError> {
-    let connection = batch.connection;
-    let tenant = batch.tenants.number(connection, row.tenant_id)?;
-    let StockDroppedRow { product_id, quantity, version, newest_us, newest_event_id, updated_us, .. } = *row;
-    let sql = "INSERT INTO stock_level (tenant, product_id, quantity, version, newest_us, newest_event_id, updated_us) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
-    connection.prepare_cached(sql)?.execute(params![
-        tenant,
-        product_id,
-        quantity,
-        version,
-        newest_us,
-        newest_event_id,
-        updated_us
-    ])?;
-    let sql = "SELECT id FROM stock_level WHERE tenant = ?1 AND product_id = ?2";
-    let product =
-        connection.prepare_cached(sql)?.query_row(params![tenant, product_id], |found| found.get(0))?;
-    let newest = Some((newest_us, newest_event_id.to_owned()));
-    dropped::set_base(connection, product, &Level { quantity, version, newest })?;
-    row.events.iter().try_for_each(|event| dropped::add(connection, product, event))?;
-    Ok(Outcome::Inserted)
-}
-
-/// Stores an event from history unless it is already stored.
-fn store_history(batch: &Batch<'_>, tenant: i64, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
-    let seen = &row.observed;
-    let event = StockEvent { occurred_us: seen.at_us, event_id: seen.event_id, change: row.change };
-    let change = Change {
-        keys: batch.keys,
-        tenant,
-        tenant_id: seen.tenant_id,
-        product_id: seen.product_id,
-        mode: Mode::History,
-        expected_version: 0,
-        received_us: seen.received_us,
-        events: &[event],
-    };
-    Ok(change.apply(batch.connection)?.result.into())
-}
-
 /// One change of one product that is not yet decided.
-struct Change<'a> {
-    keys: &'a KeyHasher,
+struct Change<'a, 't> {
     tenant: i64,
     tenant_id: &'a str,
-    product_id: &'a str,
+    product_id: &'t str,
     mode: Mode,
     expected_version: i64,
     received_us: i64,
@@ -162,76 +245,135 @@ struct Change<'a> {
     events: &'a [StockEvent<'a>],
 }
 
-impl Change<'_> {
-    fn apply(&self, connection: &Connection) -> Result<StockDecision, ShardError> {
-        let known = self.known(connection)?;
-        let level = known.as_ref().map_or_else(Level::default, |known| known.level.clone());
+impl<'t> Writer<'t> {
+    /// Decides a change, and keeps the decision for the request that waits for it.
+    fn update(&mut self, batch: &mut Batch<'t>, row: &StockUpdateRow<'t>) -> Result<Outcome, ShardError> {
+        let change = Change {
+            tenant: batch.tenants.number(batch.connection, row.tenant_id)?,
+            tenant_id: row.tenant_id,
+            product_id: row.product_id,
+            mode: Mode::Asked(row.mode),
+            expected_version: row.expected_version,
+            received_us: row.received_us,
+            events: &row.events,
+        };
+        let decision = self.decide(batch.connection, &change)?;
+        // No request waits for a record that arrives late, after an outage or from another folder.
+        if row.request != 0 && row.received_us > clock::unix_us() - ANSWER_KEPT_US {
+            self.kept.push((row.request, row.place, decision));
+        }
+        Ok(decision.result.into())
+    }
+
+    /// Stores an event from history unless it is already stored.
+    fn history(&mut self, batch: &mut Batch<'t>, row: &StockRow<'t>) -> Result<Outcome, ShardError> {
+        let seen = &row.observed;
+        let event = StockEvent { occurred_us: seen.at_us, event_id: seen.event_id, change: row.change };
+        let change = Change {
+            tenant: batch.tenants.number(batch.connection, seen.tenant_id)?,
+            tenant_id: seen.tenant_id,
+            product_id: seen.product_id,
+            mode: Mode::History,
+            expected_version: 0,
+            received_us: seen.received_us,
+            events: &[event],
+        };
+        let outcome = self.decide(batch.connection, &change)?.result.into();
+        batch.count_known(outcome);
+        batch.received(Some(seen.received_us));
+        Ok(outcome)
+    }
+
+    /// Stores what remains of deleted events. The first record of a product precedes its remaining events, and sets its
+    /// level.
+    fn carried(&mut self, batch: &mut Batch<'t>, row: &StockDroppedRow<'t>) -> Result<Outcome, ShardError> {
+        let connection = batch.connection;
+        let tenant = batch.tenants.number(connection, row.tenant_id)?;
+        let StockDroppedRow { product_id, quantity, version, newest_us, newest_event_id, updated_us, .. } =
+            *row;
+        self.levels.release(connection, tenant, product_id)?;
+        let sql = "INSERT INTO stock_level (tenant, product_id, quantity, version, newest_us, newest_event_id, \
+                   updated_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+        connection.prepare_cached(sql)?.execute(params![
+            tenant,
+            product_id,
+            quantity,
+            version,
+            newest_us,
+            newest_event_id,
+            updated_us
+        ])?;
+        let sql = "SELECT id FROM stock_level WHERE tenant = ?1 AND product_id = ?2";
+        let product =
+            connection.prepare_cached(sql)?.query_row(params![tenant, product_id], |found| found.get(0))?;
+        let newest = Some((newest_us, newest_event_id.to_owned()));
+        self.store.has_dropped = true;
+        dropped::set_base(connection, product, &Level { quantity, version, newest })?;
+        row.events.iter().try_for_each(|event| dropped::add(connection, product, event))?;
+        Ok(Outcome::Inserted)
+    }
+
+    fn decide(
+        &mut self,
+        connection: &Connection,
+        change: &Change<'_, 't>,
+    ) -> Result<StockDecision, ShardError> {
+        let is_converting = self.store.conversion.is_pending();
+        let place = self.levels.find(connection, change.tenant, change.product_id, is_converting)?;
+        let seen = self.seen(connection, change, place)?;
+        let level = &self.levels.at(place).level;
         let of =
             |result, code| StockDecision { result, code, quantity: level.quantity, version: level.version };
-        match self.seen(connection, known.as_ref())? {
+        match seen {
             Ok(None) => {}
             Ok(Some(EarlierResult { quantity, version })) => {
                 return Ok(StockDecision { result: StockResult::Duplicate, code: None, quantity, version });
             }
             Err(code) => return Ok(of(StockResult::Conflict, Some(code))),
         }
-        match next(&level, self.mode, self.expected_version, self.events) {
+        match next(level, change.mode, change.expected_version, change.events) {
             Ok((next, is_superseded)) => {
-                self.store(connection, known.map(|known| known.id), &next)?;
-                Ok(StockDecision {
-                    result: StockResult::Applied,
-                    code: is_superseded.then_some(StockCode::Superseded),
-                    quantity: next.quantity,
-                    version: next.version,
-                })
+                let (quantity, version) = (next.quantity, next.version);
+                self.store(connection, change, place, next)?;
+                let code = is_superseded.then_some(StockCode::Superseded);
+                Ok(StockDecision { result: StockResult::Applied, code, quantity, version })
             }
             Err(StockCode::StaleVersion) => Ok(of(StockResult::Conflict, Some(StockCode::StaleVersion))),
             Err(code) => Ok(of(StockResult::Rejected, Some(code))),
         }
     }
 
-    fn known(&self, connection: &Connection) -> Result<Option<StoredLevel>, ShardError> {
-        let sql = "SELECT id, quantity, version, newest_us, newest_event_id FROM stock_level \
-                   WHERE tenant = ?1 AND product_id = ?2";
-        let read = |row: &rusqlite::Row<'_>| {
-            let newest = Some((row.get(3)?, row.get(4)?));
-            let level = Level { quantity: row.get(1)?, version: row.get(2)?, newest };
-            Ok(StoredLevel { id: row.get(0)?, level })
-        };
-        let mut statement = connection.prepare_cached(sql)?;
-        Ok(statement.query_row(params![self.tenant, self.product_id], read).optional()?)
-    }
-
     /// Returns the events' earlier result. It is `None` if all events are new, and the result of their last change if
     /// all are already stored. Anything else is a conflict.
     fn seen(
-        &self,
+        &mut self,
         connection: &Connection,
-        known: Option<&StoredLevel>,
+        change: &Change<'_, 't>,
+        place: usize,
     ) -> Result<Result<Option<EarlierResult>, StockCode>, ShardError> {
-        let Some(known) = known else { return Ok(Ok(None)) };
-        let mut statement = connection.prepare_cached(
-            "SELECT mode, kind, number, occurred_at_us, stock, version FROM stock_event \
-             WHERE product = ?1 AND event_id = ?2",
-        )?;
+        self.hashes.clear();
+        let known = self.levels.at(place);
         let (mut last, mut count): (Option<EarlierResult>, usize) = (None, 0);
-        for event in self.events {
-            let (kind, number) = event.change.parts();
-            let read = |row: &rusqlite::Row<'_>| {
-                let is_same = row.get::<_, u8>(0)? == self.mode.code()
-                    && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == kind
-                    && row.get::<_, i64>(2)? == number
-                    && row.get::<_, i64>(3)? == event.occurred_us;
-                Ok((is_same, EarlierResult { quantity: row.get(4)?, version: row.get(5)? }))
+        let mut is_reused = false;
+        for event in change.events {
+            let stored = |row_id| match known.id {
+                Some(product) => stored_at(connection, product, row_id, change.mode, event),
+                None => Ok(None),
             };
-            let stored = statement.query_row(params![known.id, event.event_id], read).optional()?;
-            let found = match stored {
-                None => self.dropped(connection, known.id, event)?,
-                stored => stored,
-            };
+            // Each event is looked for, because the results of the batch are read in this order.
+            let (hash, mut found) = self.sought.find(&self.store.ids, stored)?;
+            self.hashes.push(hash);
+            if let (None, Some(product)) = (&found, known.id) {
+                if known.is_earlier {
+                    found = stored_earlier(connection, product, change.mode, event)?;
+                }
+                if found.is_none() && self.store.has_dropped {
+                    found = dropped_event(connection, &self.store.keys, product, change, event)?;
+                }
+            }
             match found {
                 None => {}
-                Some((false, _)) => return Ok(Err(StockCode::EventIdReused)),
+                Some((false, _)) => is_reused = true,
                 Some((true, seen)) => {
                     count += 1;
                     if last.as_ref().is_none_or(|last| last.version < seen.version) {
@@ -240,103 +382,123 @@ impl Change<'_> {
                 }
             }
         }
-        Ok(if count == 0 || count == self.events.len() { Ok(last) } else { Err(StockCode::PartlySeen) })
+        Ok(match count {
+            _ if is_reused => Err(StockCode::EventIdReused),
+            count if count == 0 || count == change.events.len() => Ok(last),
+            _ => Err(StockCode::PartlySeen),
+        })
     }
 
-    /// Finds the event among those that retention has deleted. Returns whether its content is the same, and its result.
-    fn dropped(
-        &self,
+    fn store(
+        &mut self,
         connection: &Connection,
-        product: i64,
-        event: &StockEvent<'_>,
-    ) -> Result<Option<(bool, EarlierResult)>, ShardError> {
-        let hash = event_hash(self.keys, self.tenant_id, self.product_id, event.event_id);
-        let Some(found) = dropped::find(connection, product, hash)? else { return Ok(None) };
-        let content = content_hash(self.keys, self.mode, event.change, event.occurred_us);
-        let earlier = EarlierResult { quantity: found.stock, version: found.version };
-        Ok(Some((found.content == content, earlier)))
-    }
-
-    fn store(&self, connection: &Connection, known: Option<i64>, next: &Level) -> Result<(), ShardError> {
-        let Level { quantity, version, newest: Some((newest_us, newest_event_id)) } = next else {
-            return Err(ShardError::Other("a change without an event".to_owned()));
+        change: &Change<'_, 't>,
+        place: usize,
+        level: Level,
+    ) -> Result<(), ShardError> {
+        let known = self.levels.at(place);
+        let (is_earlier, mut previous) = (known.is_earlier, known.event);
+        let (quantity, version) = (level.quantity, level.version);
+        let first_id = self.store.next_id();
+        let newest = match is_earlier {
+            true => previous,
+            false => Some(first_id + change.events.len() as i64 - 1),
         };
-        let product = match known {
-            Some(id) => {
-                let sql = "UPDATE stock_level SET quantity = ?2, version = ?3, newest_us = ?4, \
-                           newest_event_id = ?5, updated_us = ?6 WHERE id = ?1";
-                let values = params![id, quantity, version, newest_us, newest_event_id, self.received_us];
-                connection.prepare_cached(sql)?.execute(values)?;
-                id
-            }
-            None => {
-                let sql = "INSERT INTO stock_level (tenant, product_id, quantity, version, newest_us, \
-                           newest_event_id, updated_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-                connection.prepare_cached(sql)?.insert(params![
-                    self.tenant,
-                    self.product_id,
-                    quantity,
-                    version,
-                    newest_us,
-                    newest_event_id,
-                    self.received_us
-                ])?
-            }
-        };
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO stock_event (product, event_id, version, mode, kind, number, stock, occurred_at_us, \
-             received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?;
-        for event in self.events {
+        let of = (change.tenant, change.product_id);
+        let product = self.levels.change(connection, of, place, (level, change.received_us, newest))?;
+        for ((event, hash), id) in change.events.iter().zip(&self.hashes).zip(first_id..) {
             let (kind, number) = event.change.parts();
-            insert.execute(params![
-                product,
-                event.event_id,
-                version,
-                self.mode.code(),
-                kind,
-                number,
-                quantity,
-                event.occurred_us,
-                self.received_us
-            ])?;
+            if is_earlier {
+                connection.prepare_cached(INSERT_EARLIER_SQL)?.execute(params![
+                    product,
+                    event.event_id,
+                    version,
+                    change.mode.code(),
+                    kind,
+                    number,
+                    quantity,
+                    event.occurred_us,
+                    change.received_us
+                ])?;
+                continue;
+            }
+            let insert = &mut self.insert;
+            insert.raw_bind_parameter(1, id)?;
+            insert.raw_bind_parameter(2, product)?;
+            insert.raw_bind_parameter(3, previous)?;
+            insert.raw_bind_parameter(4, event.event_id)?;
+            insert.raw_bind_parameter(5, version)?;
+            insert.raw_bind_parameter(6, change.mode.code())?;
+            insert.raw_bind_parameter(7, kind)?;
+            insert.raw_bind_parameter(8, number)?;
+            insert.raw_bind_parameter(9, quantity)?;
+            insert.raw_bind_parameter(10, event.occurred_us)?;
+            insert.raw_bind_parameter(11, change.received_us)?;
+            insert.raw_execute()?;
+            self.store.ids.stage(*hash, id);
+            previous = Some(id);
         }
         Ok(())
     }
 }
 
-fn keep(
+/// An event that is stored: whether its content is the same, and the result of its change.
+type Stored = Option<(bool, EarlierResult)>;
+
+/// Reads the event with a row id. Returns `None` if it is another event, or was deleted.
+fn stored_at(
     connection: &Connection,
-    request: i64,
-    place: u32,
-    decision: &StockDecision,
-) -> Result<(), ShardError> {
-    let StockDecision { result, code, quantity, version } = decision;
-    let code = code.map_or(0, |code| code as u8);
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO stock_answer (request, place, result, code, quantity, version) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![request, place, *result as u8, code, quantity, version])?;
-    Ok(())
+    product: i64,
+    row_id: i64,
+    mode: Mode,
+    event: &StockEvent<'_>,
+) -> Result<Stored, ShardError> {
+    let sql = "SELECT mode, kind, number, occurred_at_us, stock, version FROM stock_event \
+               WHERE id = ?1 AND product = ?2 AND event_id = ?3";
+    let values = params![row_id, product, event.event_id];
+    Ok(connection.prepare_cached(sql)?.query_row(values, |row| compare(row, mode, event)).optional()?)
 }
 
-/// Returns `true` for about one in [`ANSWERS_PER_EXPIRY`] answers, regardless of the indexes that a shard's products
-/// have in requests. A product may have the same index each time, but requests are numbered by time, so the sums
-/// differ. The multiplication (by 2^64 over the golden ratio) spreads nearby sums over all values.
-fn is_turn_to_expire(request: i64, place: u32) -> bool {
-    let sum = request.unsigned_abs().wrapping_add(u64::from(place));
-    sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / ANSWERS_PER_EXPIRY
+/// Finds the event among those that upkeep has not moved.
+fn stored_earlier(
+    connection: &Connection,
+    product: i64,
+    mode: Mode,
+    event: &StockEvent<'_>,
+) -> Result<Stored, ShardError> {
+    let sql = "SELECT mode, kind, number, occurred_at_us, stock, version FROM stock_event_v11 \
+               WHERE product = ?1 AND event_id = ?2";
+    let values = params![product, event.event_id];
+    Ok(connection.prepare_cached(sql)?.query_row(values, |row| compare(row, mode, event)).optional()?)
 }
 
-/// Deletes expired answers. Requests are numbered by time, so the oldest ones are deleted first.
-fn expire(connection: &Connection, now_us: i64) -> Result<(), ShardError> {
-    connection
-        .prepare_cached(
-            "DELETE FROM stock_answer WHERE (request, place) IN \
-             (SELECT request, place FROM stock_answer WHERE request < ?1 ORDER BY request LIMIT ?2)",
-        )?
-        .execute(params![(now_us - ANSWER_KEPT_US) << 8, EXPIRED_AT_ONCE])?;
-    Ok(())
+fn compare(
+    row: &rusqlite::Row<'_>,
+    mode: Mode,
+    event: &StockEvent<'_>,
+) -> rusqlite::Result<(bool, EarlierResult)> {
+    let (kind, number) = event.change.parts();
+    let is_same = row.get::<_, u8>(0)? == mode.code()
+        && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == kind
+        && row.get::<_, i64>(2)? == number
+        && row.get::<_, i64>(3)? == event.occurred_us;
+    Ok((is_same, EarlierResult { quantity: row.get(4)?, version: row.get(5)? }))
 }
+
+/// Finds the event among those that retention has deleted.
+fn dropped_event(
+    connection: &Connection,
+    keys: &KeyHasher,
+    product: i64,
+    change: &Change<'_, '_>,
+    event: &StockEvent<'_>,
+) -> Result<Stored, ShardError> {
+    let hash = event_hash(keys, change.tenant_id, change.product_id, event.event_id);
+    let Some(found) = dropped::find(connection, product, hash)? else { return Ok(None) };
+    let content = content_hash(keys, change.mode, event.change, event.occurred_us);
+    let earlier = EarlierResult { quantity: found.stock, version: found.version };
+    Ok(Some((found.content == content, earlier)))
+}
+
+const INSERT_EARLIER_SQL: &str = "INSERT INTO stock_event_v11 (product, event_id, version, mode, kind, number, stock, \
+    occurred_at_us, received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

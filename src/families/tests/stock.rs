@@ -15,8 +15,8 @@ use crate::families::FAMILIES;
 use crate::shard::{Carried, Lock, Outcome, Shard, ShardError, ShardOptions, carry, open_reader};
 use crate::stock::{
     STOCK, STOCK_EVENTS, STOCK_UPDATE, StockChange, StockCode, StockDecision, StockEvent, StockMode,
-    StockResult, StockRow, StockUpdateRow, encode_stock_update, recount, stock_decisions, stock_level,
-    tables_sql, verify_stock,
+    StockResult, StockRow, StockStore, StockUpdateRow, append_events, encode_stock_update, recount, set_back,
+    stock_decisions, stock_level, tables_sql, verify_stock,
 };
 
 /// An event with small numbers, so that all combinations are frequent.
@@ -255,6 +255,10 @@ enum Step {
     Reopen {
         poison: bool,
     },
+    /// The state after the migration of an earlier version, which has all events in its table.
+    SetBack,
+    /// Slices of upkeep without retention: ids are sorted, and earlier events moved.
+    Upkeep(u8),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -266,6 +270,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => batch().prop_map(Step::Full),
         3 => (1..9_u8).prop_map(Step::Drop),
         1 => any::<bool>().prop_map(|poison| Step::Reopen { poison }),
+        1 => Just(Step::SetBack),
+        4 => (1..9_u8).prop_map(Step::Upkeep),
     ]
 }
 
@@ -277,13 +283,20 @@ fn dropping() -> ShardOptions {
     ShardOptions { ledger_retention: vec![(&STOCK_EVENTS, Duration::from_micros(1))], ..options() }
 }
 
+/// Opens a shard whose runs of ids are short.
+fn opened(dir: &std::path::Path) -> Shard {
+    let mut shard = reopen(dir, &dropping());
+    shard.store_mut::<StockStore>().unwrap().0.shorten_runs(10);
+    shard
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn t1_stock_is_what_its_events_come_to(steps in prop::collection::vec(any_step(), 1..20)) {
         let dir = tempfile::tempdir().unwrap();
-        let mut shard = reopen(dir.path(), &dropping());
+        let mut shard = opened(dir.path());
         let mut model = Model::default();
         let mut request = (clock::unix_us() - 1_000_000) << 8;
         for step in steps {
@@ -331,7 +344,24 @@ proptest! {
                 }
                 Step::Reopen { poison } => {
                     if poison { shard.poison() } else { drop(shard) }
-                    shard = reopen(dir.path(), &dropping());
+                    shard = opened(dir.path());
+                }
+                Step::SetBack => {
+                    let path = shard.path().to_owned();
+                    drop(shard);
+                    let stranger = Connection::open(path).unwrap();
+                    let is_back = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'stock_event_v11')";
+                    if !stranger.query_row(is_back, [], |row| row.get::<_, bool>(0)).unwrap() {
+                        set_back(&stranger).unwrap();
+                    }
+                    drop(stranger);
+                    shard = opened(dir.path());
+                }
+                Step::Upkeep(slices) => {
+                    for _ in 0..slices {
+                        shard.upkeep(Duration::ZERO).unwrap();
+                        prop_assert_eq!(verify_stock(shard.path()).unwrap().problems, Vec::<String>::new());
+                    }
                 }
             }
         }
@@ -424,14 +454,16 @@ fn a_recount_finds_every_kind_of_drift() {
     assert_eq!(recount(&stranger).unwrap().problems, Vec::<String>::new());
 }
 
+/// The number of kept decisions, of 22 bytes each.
+const KEPT: &str = "SELECT coalesce(sum(length(decisions)), 0) / 22 FROM stock_answer";
+
 #[test]
 fn what_was_decided_is_kept_for_a_while_only() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
     apply(&mut shard, &Lane(vec![(Sequence(1), STOCK_UPDATE.number(), one(1, "e1"))])).unwrap();
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
-    let kept =
-        || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
+    let kept = || -> i64 { stranger.query_row(KEPT, [], |row| row.get(0)).unwrap() };
     assert_eq!(kept(), 1);
     // The decision on a record that arrives this late is not stored, because no request waits for it.
     let mut late = one(2, "e2");
@@ -449,8 +481,7 @@ fn what_was_decided_goes_wherever_its_product_stands() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
-    let kept =
-        || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
+    let kept = || -> i64 { stranger.query_row(KEPT, [], |row| row.get(0)).unwrap() };
     let now_us = clock::unix_us();
     let mut sequence = 0;
     for (requests, places) in [(400, 7..8), (1, 33..64), (40, 1..32), (1_000, 9_999..10_000)] {
@@ -506,6 +537,7 @@ fn events_of_before_are_taken_over_in_order_of_their_times() {
         .unwrap();
     connection.execute_batch(&tables_sql()).unwrap();
     connection.execute_batch(crate::stock::DROPPED_SQL).unwrap();
+    append_events(&connection).unwrap();
     assert_eq!(recount(&connection).unwrap().problems, Vec::<String>::new());
     assert_eq!(recount(&connection).unwrap().rows, 5, "e1 of p is one event");
     let level = |tenant, product| {
@@ -516,4 +548,56 @@ fn events_of_before_are_taken_over_in_order_of_their_times() {
         (Some((46, 3)), Some((7, 1)), Some((5, 1)))
     );
     assert_eq!(level("b", "q"), None);
+}
+
+/// Row ids rise and are not assigned again, even if retention deletes the newest events and the tables of the ids are
+/// lost. The ids of events that are stored remain known.
+#[test]
+fn ids_are_found_again_from_the_rows_and_no_row_id_is_assigned_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = opened(dir.path());
+    let put = |shard: &mut Shard, n: u64, id: &str| {
+        apply(shard, &Lane(vec![(Sequence(n), STOCK_UPDATE.number(), one(7, id))])).unwrap()[0]
+    };
+    for n in 1..=30 {
+        assert_eq!(put(&mut shard, n, &format!("e{n}")), Outcome::Inserted);
+    }
+    let stranger = Connection::open(folder(dir.path()).database()).unwrap();
+    let ids = || -> (Option<i64>, Option<i64>, i64) {
+        let sql = "SELECT min(id), max(id), count(*) FROM stock_event";
+        stranger.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+    };
+    let lose = "DELETE FROM stock_id_recent; DELETE FROM stock_id_run; DELETE FROM stock_id_chunk";
+    drop(shard);
+    stranger.execute_batch(lose).unwrap();
+    shard = opened(dir.path());
+    assert_eq!(put(&mut shard, 31, "e1"), Outcome::Duplicate);
+    assert_eq!(put(&mut shard, 32, "e31"), Outcome::Inserted);
+    assert_eq!(ids(), (Some(1), Some(31), 31));
+
+    // Retention deletes every event.
+    let mut sequence = 33;
+    while ids().2 > 0 {
+        shard.retain_now();
+        shard.upkeep(Duration::ZERO).unwrap();
+    }
+    for damage in ["", lose, "UPDATE stock_id_recent SET hashes = x'00'"] {
+        drop(shard);
+        stranger.execute_batch(damage).unwrap();
+        shard = opened(dir.path());
+        let before: i64 =
+            stranger.query_row("SELECT max(event) FROM stock_level", [], |row| row.get(0)).unwrap();
+        assert_eq!(put(&mut shard, sequence, "e31"), Outcome::Duplicate, "{damage}");
+        assert_eq!(put(&mut shard, sequence + 1, &format!("s{sequence}")), Outcome::Inserted);
+        assert_eq!(ids().1, Some(before + 1), "{damage}");
+        while shard.upkeep_due() || ids().2 > 0 {
+            shard.retain_now();
+            shard.upkeep(Duration::ZERO).unwrap();
+            if ids().2 == 0 {
+                break;
+            }
+        }
+        sequence += 2;
+    }
+    assert_eq!(verify_stock(shard.path()).unwrap().problems, Vec::<String>::new());
 }

@@ -57,15 +57,26 @@ pub const SIZES: Sizes = Sizes { run_ids_min: 500_000, chunk_ids: 256 };
 /// A run has at least 1/`RUN_PART` of all ids, so that the number of runs grows with the logarithm of the ids.
 const RUN_PART: u64 = 32;
 
+/// Where the rows of ids are.
+#[derive(Clone, Copy, Debug)]
+pub enum IdRows {
+    /// In the partitions of a stream.
+    Stream(&'static Stream),
+    /// In one table. `next_sql` returns the row id after the highest one that was ever assigned, even if its row was
+    /// deleted.
+    Table { name: &'static str, next_sql: &'static str },
+}
+
 /// The rows that the ids belong to, and the names of their tables.
 #[derive(Debug)]
 pub struct IdsOf {
-    pub stream: &'static Stream,
+    pub rows: IdRows,
     /// The prefix of `id_recent`, `id_run` and `id_chunk`.
     pub prefix: &'static str,
     pub what: &'static str,
     pub key: &'static str,
-    /// Returns the SQL that reads the row id, tenant and key of every row of a partition, by ascending row id.
+    /// Returns the SQL that reads the row id and the parts of the hashed key of every row of a table, by ascending row
+    /// id. The first part is the tenant.
     pub rows_sql: fn(&str) -> String,
     pub sizes: Sizes,
 }
@@ -263,6 +274,13 @@ impl Ids {
         transaction.prepare_cached(&sql)?.execute([row_id])?;
         self.forget_below = self.forget_below.max(Some(row_id));
         Ok(())
+    }
+
+    /// Returns the lowest row id that has an id here, or `None` without ids.
+    pub fn first_row_id(&self) -> Option<i64> {
+        let recent = || (self.newest.count() > 0).then(|| self.newest_first_id());
+        let frozen = || self.frozen.as_ref().map(|frozen| frozen.first_id);
+        self.runs.first().map(|run| run.first_id).or_else(frozen).or_else(recent)
     }
 
     /// Returns the bytes of memory that grow with the ids.

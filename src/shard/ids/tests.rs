@@ -7,32 +7,20 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rusqlite::{Connection, params};
 
-use super::{Ids, IdsOf, SIZES, Sizes, schema};
+use super::{IdRows, Ids, IdsOf, SIZES, Sizes, schema};
 use crate::base::keys::KeyHash;
-use crate::shard::Stream;
 use crate::shard::error::ShardError;
 use crate::shard::open::open_plain;
 
-static ROWS: Stream = Stream {
-    place: 0,
-    name: "row",
-    total: "rows",
-    since: 1,
-    columns: "id",
-    values: "?1",
-    time_column: "id",
-    tenant: None,
-    create_sql: |_| String::new(),
-    side_tables: &[],
-    tables: |_| Vec::new(),
-    shared_bytes_sql: None,
-    has_sealed_index: false,
-    partition_rows_max: None,
-};
-
 /// The ids of arbitrary rows.
-pub(super) static IDS: &IdsOf =
-    &IdsOf { stream: &ROWS, prefix: "", what: "row", key: "id", rows_sql: |_| String::new(), sizes: SIZES };
+pub(super) static IDS: &IdsOf = &IdsOf {
+    rows: IdRows::Table { name: "row", next_sql: "" },
+    prefix: "",
+    what: "row",
+    key: "id",
+    rows_sql: |_| String::new(),
+    sizes: SIZES,
+};
 
 /// Sizes with which a few batches go through the whole life of a run.
 const SMALL: Sizes = Sizes { run_ids_min: 40, chunk_ids: 3 };
