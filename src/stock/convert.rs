@@ -5,12 +5,12 @@
 //! the earlier table, its new events go there too, so that the order of its row ids is that of its versions.
 //!
 //! The lowest versions of a product are selected with limited memory, moved, and deleted. There is no other record of
-//! the progress, so a crash loses at most one selection.
+//! the progress, so a crash loses at most one selection and the last slice.
 
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::decide::Mode;
 use super::dropped::{self, base};
@@ -110,7 +110,8 @@ impl Conversion {
         count * (size_of::<Selected>() + 48)
     }
 
-    /// Runs one slice of about `budget`. After an error, it begins again with the product.
+    /// Runs one slice of about `budget`, in one transaction. After an error, it begins again with the product. `next_id`
+    /// is the row id of the next event if `ids` is empty.
     pub(super) fn slice(
         &mut self,
         connection: &mut Connection,
@@ -120,34 +121,45 @@ impl Conversion {
         budget: Duration,
     ) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
-        *self = match std::mem::replace(self, Next) {
-            Done => Done,
-            Next => begin(connection)?,
-            Conversion::Selecting(of) => of.read(connection, until_us)?,
-            Moving(product, selected) => {
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let target = Target { transaction, keys, ids, next_id, until_us };
-                target.store(product, selected)?
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut state = std::mem::replace(self, Next);
+        loop {
+            state = match state {
+                Done => break,
+                Next => begin(&transaction)?,
+                Conversion::Selecting(of) => of.read(&transaction, until_us)?,
+                Moving(product, selected) => {
+                    let next_id = ids.next_row_id().unwrap_or(next_id);
+                    let ids = &mut *ids;
+                    let target = Target { transaction: &transaction, keys, ids, next_id, until_us };
+                    target.store(product, selected)?
+                }
+            };
+            if clock::monotonic_us() >= until_us {
+                break;
             }
-        };
+        }
+        ids.save(&transaction)?;
+        transaction.commit()?;
+        if matches!(state, Done) {
+            tracing::info!("the stock events of an earlier version are moved");
+        }
+        *self = state;
         Ok(())
     }
 }
 
 /// Begins with the first product that has earlier events, or ends the conversion.
-fn begin(connection: &mut Connection) -> Result<Conversion, ShardError> {
+fn begin(transaction: &Connection) -> Result<Conversion, ShardError> {
     let sql = "SELECT l.id, l.version FROM stock_level l \
                WHERE l.id = (SELECT product FROM stock_event_v11 ORDER BY product LIMIT 1)";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let found = connection.prepare_cached(sql)?.query_row([], read).optional()?;
+    let found = transaction.prepare_cached(sql)?.query_row([], read).optional()?;
     let Some((product, upto)) = found else {
-        if !is_empty(connection)? {
+        if !is_empty(transaction)? {
             return Err(ShardError::Corrupt("stock_event_v11 has events without a product".to_owned()));
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        finish(&transaction)?;
-        transaction.commit()?;
-        tracing::info!("the stock events of an earlier version are moved");
+        finish(transaction)?;
         return Ok(Done);
     };
     let lowest = BinaryHeap::new();
@@ -217,7 +229,7 @@ impl Selecting {
 
 /// Where selected events go.
 struct Target<'c> {
-    transaction: Transaction<'c>,
+    transaction: &'c Connection,
     keys: &'c KeyHasher,
     ids: &'c mut Ids,
     next_id: i64,
@@ -231,13 +243,13 @@ impl Target<'_> {
             .transaction
             .prepare_cached(PRODUCT_SQL)?
             .query_row([product], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let deleted = base(&self.transaction, product)?.map_or(0, |base| base.version);
+        let deleted = base(self.transaction, product)?.map_or(0, |base| base.version);
         let mut count = 0;
         while let Some(event) = selected.pop() {
             let names = [tenant_id.as_str(), product_id.as_str(), event.event_id.as_str()];
             if event.version <= deleted {
                 // Retention had begun to delete it.
-                dropped::add(&self.transaction, product, &event.dropped(self.keys, names)?)?;
+                dropped::add(self.transaction, product, &event.dropped(self.keys, names)?)?;
             } else {
                 self.insert(product, previous, &event)?;
                 self.ids.stage(self.keys.hash_all(names), self.next_id);
@@ -254,8 +266,6 @@ impl Target<'_> {
         }
         let sql = "UPDATE stock_level SET event = ?2 WHERE id = ?1";
         self.transaction.prepare_cached(sql)?.execute(params![product, previous])?;
-        self.ids.save(&self.transaction)?;
-        self.transaction.commit()?;
         Ok(if selected.is_empty() { Next } else { Moving(product, selected) })
     }
 
