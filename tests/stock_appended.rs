@@ -21,6 +21,9 @@ fn events() -> Vec<Vec<Value>> {
     serde_json::from_value(fixture["events"].clone()).expect("events")
 }
 
+/// A response waits for its commit, however slow the machine is.
+const FLAGS: &[&str] = &["--commit-wait", "60s"];
+
 fn stored(folder: &Folder) -> Vec<Vec<Value>> {
     let sql = "SELECT * FROM stock_events ORDER BY 1, 2, 7, 6, 3";
     rows_of(&folder.data(), sql, |row| {
@@ -76,11 +79,11 @@ fn verify_stock(folder: &Folder) {
 fn an_earlier_folder_moves_its_stock_events_while_it_is_served() {
     let folder = Folder::of_fixture("folder-v11-stock");
     assert_eq!(stored(&folder), events());
-    let mut server = folder.serve(&[]);
+    let mut server = folder.serve(FLAGS);
     check(&server);
     let answer = put(&mut server.client(), "acme", &one("new-1", "tea"));
     assert_eq!(answer["products"][0]["result"], "applied", "{answer}");
-    server.replace(|| folder.serve(&[]));
+    server.replace(|| folder.serve(FLAGS));
     check(&server);
     wait_until("the events are moved", || is_moved(&folder));
     check(&server);
@@ -100,7 +103,7 @@ fn an_earlier_folder_moves_its_stock_events_while_it_is_served() {
     // Shards that receive the events answer in the same way.
     let output = folder.run(&["reshard", "--to", "3"]);
     assert!(output.status.success(), "{output:?}");
-    let server = folder.serve(&[]);
+    let server = folder.serve(FLAGS);
     check(&server);
     server.stop();
     verify_stock(&folder);
@@ -121,7 +124,7 @@ fn an_earlier_folder_moves_its_stock_events_while_it_is_served() {
 #[test]
 fn a_folder_whose_events_are_not_all_moved_is_read_and_resharded() {
     let folder = Folder::of_fixture("folder-v11-stock");
-    let server = folder.serve(&[]);
+    let server = folder.serve(FLAGS);
     wait_until("the events are moved", || is_moved(&folder));
     server.stop();
     let shard = Connection::open(folder.database(0)).expect("the shard opens");
@@ -155,7 +158,7 @@ fn a_folder_whose_events_are_not_all_moved_is_read_and_resharded() {
     }
     let output = folder.run(&["reshard", "--to", "2"]);
     assert!(output.status.success(), "{output:?}");
-    let server = folder.serve(&[]);
+    let server = folder.serve(FLAGS);
     check(&server);
     server.stop();
     verify_stock(&folder);
