@@ -186,7 +186,7 @@
 //! # Upkeep
 //!
 //! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
-//! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`,
+//! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`, `events/seal.rs`,
 //! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), moves stock events of earlier versions
 //! (`stock/convert.rs`), and deletes what retention drops
 //! (`shard/retain.rs`). Streams lose whole partitions, and those of orders leave their sums behind
@@ -335,7 +335,7 @@
 //! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs`, `tests/products.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of an event plan requires a tenant |
-//! | R3 | buckets equal a recount of the rows, and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes; figures from columns equal those from rows. A commit is what a connection sees: the file with its WAL. The file alone equals one of its commits only after a complete checkpoint | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `src/families/tests/segments.rs`, `firehose verify --aggregates` |
+//! | R3 | buckets equal a recount of the rows (without those of unordered partitions, as far as they are read from the rows), and sums of sales a recount plus the sums of dropped orders, at every commit, after any status changes; figures from columns equal those from rows. A commit is what a connection sees: the file with its WAL. The file alone equals one of its commits only after a complete checkpoint | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/unordered.rs`, `src/families/tests/orders.rs`, `src/families/tests/retention.rs`, `src/families/tests/segments.rs`, `firehose verify --aggregates` |
 //! | T1 | stock equals the result of its events, or of those that retention left on the level before them; a product's change is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
 //! | T2 | a serial order of each product explains every response, even across kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
@@ -370,6 +370,7 @@
 //! | *mark* | how far a shard had come when a pass began |
 //! | *set aside* | to keep a damaged file under another name and to begin another one |
 //! | *partition* | a table of one shard, sealed and indexed when it is full |
+//! | *unordered* | of a partition: made for events that arrive in no order of time; it gets its index and its counts once it is sealed |
 //! | *receipt* | the position of an accepted event: shard, lane and sequence |
 //! | *poison* | to stop using a connection after a failure |
 //! | *key* | a client's credential, `fh_<id>_<secret>`; also the tenant and an id of an event, order or product, which select a shard |
@@ -407,9 +408,11 @@
 //!   unsafe code.
 //! - A damaged record affects only itself: the others of its journal are stored, and the damaged segment is kept in
 //!   `quarantine/`.
-//! - The index by user of a sealed partition grows as a table and becomes an index by a change of the catalogue
-//!   (`clicks/seal.rs`), because `CREATE INDEX` would hold the write lock for half a second.
-//! - Clicks have a time index from their first row, so reads of the open partition need no scan.
+//! - The index of a sealed partition grows as a table and becomes an index by a change of the catalogue
+//!   (`shard/built.rs`), because `CREATE INDEX` would hold the write lock for half a second.
+//! - Clicks have a time index from their first row, so reads of the open partition need no scan. So have events, unless
+//!   they arrive in no order of time (`events/order.rs`): then each row would change a page of the index, and pages of the
+//!   buckets, so both follow once the partition is sealed. Until then, a read scans its rows.
 //! - Id tables that are lost or do not match the rows are rebuilt at the start.
 //! - A database file that is removed under the running server is copied back from the open connection.
 //! - A pass that a reader limits is worth nothing: SQLite skips pages with later frames, so the file is in no state that

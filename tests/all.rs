@@ -58,6 +58,7 @@ mod stock_history;
 mod stop;
 mod tenant_retention;
 mod times;
+mod unordered;
 mod unsynced;
 mod upkeep;
 mod uploads;

@@ -16,6 +16,7 @@ pub static CLICKS: Stream = Stream {
     time_column: "timestamp_us",
     tenant: None,
     create_sql,
+    unordered_sql: None,
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],
     shared_bytes_sql: None,

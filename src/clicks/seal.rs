@@ -2,11 +2,7 @@
 //! for it.
 //!
 //! A separate thread reads the users of the partition, which no longer changes, and sorts them. The writer appends
-//! them in index order to a WITHOUT ROWID table. This table's b-tree equals that of the index byte for byte: both
-//! store the key columns and the row id as one record (SQLite's file format, section 2.4). Once the table is
-//! complete, one change to the catalogue (`PRAGMA writable_schema`) turns it into the index. Every connection notices
-//! the change by the schema version, and the planner of the sqlite3 shell uses the index. `CREATE INDEX` would hold
-//! the write lock for 0.6 s per million rows.
+//! them in index order to a table that finally becomes the index (`shard/built.rs`).
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -17,8 +13,10 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use super::schema::CLICKS;
 use super::store::ClickStore;
 use crate::base::clock;
-use crate::shard::partition::{self, to_index};
-use crate::shard::{BuiltIndex, Shard, ShardError, SortPermit, open_reader};
+use crate::shard::partition::{mark_indexed, to_index};
+use crate::shard::{
+    BuiltIndex, IndexNames, Shard, ShardError, SortPermit, become_index, open_reader, reload_schema,
+};
 
 /// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
@@ -114,16 +112,18 @@ impl ClickStore {
         }
         let done = written == sealing.keys.len();
         if done {
-            become_index(&transaction, &sealing.partition)?;
+            let table = &*sealing.partition;
+            let (build, index) = (format!("{table}_user_build"), format!("{table}_user"));
+            let sql = format!("CREATE INDEX {index} ON {table} (user_id, timestamp_us)");
+            become_index(&transaction, IndexNames { build: &build, index: &index, table, sql: &sql })?;
+            mark_indexed(&transaction, table)?;
         }
         transaction.commit()?;
         sealing.written = written;
         if !done {
             return Ok(None);
         }
-        // This reloads the catalogue, in which the table is now an index.
-        shard.connection().execute_batch("PRAGMA writable_schema = RESET")?;
-        shard.connection().flush_prepared_statement_cache();
+        reload_schema(shard.connection())?;
         let Some(sealing) = self.sealing.take() else { return Ok(None) };
         self.seal_due = is_due(shard.connection())?;
         Ok(Some(BuiltIndex {
@@ -201,33 +201,4 @@ fn sort(path: PathBuf, partition: &str) -> Result<Vec<Key>, ShardError> {
     }
     keys.sort_unstable();
     Ok(keys)
-}
-
-/// Turns the finished table into the index by changing the catalogue.
-fn become_index(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
-    let version: i64 = transaction.pragma_query_value(None, "schema_version", |row| row.get(0))?;
-    transaction.execute_batch("PRAGMA writable_schema = ON")?;
-    let changed = transaction.execute(
-        "UPDATE sqlite_schema SET type = 'index', name = ?1, tbl_name = ?2, sql = ?3 \
-         WHERE type = 'table' AND name = ?4",
-        params![
-            format!("{partition}_user"),
-            partition,
-            format!("CREATE INDEX {partition}_user ON {partition} (user_id, timestamp_us)"),
-            format!("{partition}_user_build"),
-        ],
-    );
-    transaction.execute_batch("PRAGMA writable_schema = OFF")?;
-    if changed? != 1 {
-        return Err(ShardError::Other(format!("{partition}_user_build is not in the catalogue")));
-    }
-    mark_indexed(transaction, partition)?;
-    transaction.pragma_update(None, "schema_version", version + 1)?;
-    Ok(())
-}
-
-fn mark_indexed(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
-    let (_, now) = partition::now();
-    transaction.execute("UPDATE partition SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
-    Ok(())
 }

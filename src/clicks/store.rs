@@ -30,7 +30,7 @@ impl ClickStore {
         let state = streams.get_mut(&CLICKS);
         if state.open.is_none() {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let partition = Partition::create(&transaction, &CLICKS, None)?;
+            let partition = Partition::create(&transaction, &CLICKS, None, false)?;
             transaction.commit()?;
             state.opened(partition);
         }

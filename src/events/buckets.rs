@@ -1,6 +1,10 @@
 //! Event counts by tenant, source and type in minutes, hours and days. The transaction that stores the rows also
 //! updates the counts (R3), from the batch's own pre-aggregation. A batch's cost therefore depends on its groups, not
 //! on its rows.
+//!
+//! Rows of an unordered partition have about as many groups as rows. They are counted when the partition gets its
+//! index, by the larger sizes of which there are few groups. What is not counted is read from the rows
+//! ([`is_counted`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,6 +22,19 @@ pub(super) const fn table_of(size: BucketSize) -> &'static str {
         BucketSize::Hour => "bucket_hour",
         BucketSize::Day => "bucket_day",
     }
+}
+
+/// The sizes in the order in which an unordered partition is counted, the one with the fewest groups first.
+pub(super) const SIZES: [BucketSize; 3] = [BucketSize::Day, BucketSize::Hour, BucketSize::Minute];
+
+/// Returns the number of sizes that a partition is counted by.
+pub(super) fn counted_of(partition: &PartitionInfo) -> usize {
+    if partition.unordered { usize::from(partition.counted).min(SIZES.len()) } else { SIZES.len() }
+}
+
+/// Returns `true` if the buckets of this size contain the rows of the partition.
+pub(super) fn is_counted(partition: &PartitionInfo, size: BucketSize) -> bool {
+    SIZES[..counted_of(partition)].contains(&size)
 }
 
 /// Returns the SQL for the three tables.
@@ -68,7 +85,7 @@ impl Tally {
 /// A hasher for a group's number and the start of a minute, which mixes them by one multiplication (Fibonacci
 /// hashing). The server assigns the numbers, so no client can choose them.
 #[derive(Default)]
-struct FibonacciHasher(u64);
+pub(super) struct FibonacciHasher(u64);
 
 impl Hasher for FibonacciHasher {
     fn finish(&self) -> u64 {
@@ -90,7 +107,8 @@ impl Hasher for FibonacciHasher {
     }
 }
 
-type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<FibonacciHasher>>;
+/// Counts by the number of a group and the start of a time.
+pub(super) type ByStart = HashMap<(u32, i64), Tally, BuildHasherDefault<FibonacciHasher>>;
 
 /// The number of groups whose names are kept between batches. Above this number, all of them are forgotten.
 const GROUPS_KEPT: usize = 20_000;
@@ -135,7 +153,7 @@ pub struct Buckets {
     recent: [u32; RECENT],
     /// The groups that have a tally.
     counted: Vec<u32>,
-    minutes: ByMinute,
+    minutes: ByStart,
 }
 
 impl Default for Buckets {
@@ -145,7 +163,7 @@ impl Default for Buckets {
             groups: Vec::new(),
             recent: [0; RECENT],
             counted: Vec::new(),
-            minutes: ByMinute::default(),
+            minutes: ByStart::default(),
         }
     }
 }
@@ -201,19 +219,21 @@ impl Buckets {
     /// Adds the batch's counts to the tables, in the caller's transaction. Call [`Buckets::clear`] afterwards.
     pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
-            let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
-            for ((tenant, start_us, source, event_type), tally) in self.sums(size) {
-                let Tally { count, first_us, last_us } = tally;
-                upsert.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
-            }
+            add_sums(transaction, size, self.sums(size))?;
         }
         Ok(())
     }
 
-    /// Subtracts the counts of rows that are removed from the tables, in the caller's transaction. `others` are the
+    /// Subtracts the counts of rows that are removed from a partition, in the caller's transaction. `others` are the
     /// remaining partitions, where this function looks up the remaining rows' earliest and latest times.
-    pub fn subtract(&mut self, transaction: &Connection, others: &[PartitionInfo]) -> Result<(), ShardError> {
-        for size in BucketSize::ALL {
+    pub fn subtract(
+        &mut self,
+        transaction: &Connection,
+        partition: &PartitionInfo,
+        others: &[PartitionInfo],
+    ) -> Result<(), ShardError> {
+        // The smaller sizes come first, because the times of the larger ones are found in them.
+        for size in BucketSize::ALL.into_iter().filter(|size| is_counted(partition, *size)) {
             let table = table_of(size);
             let at = "tenant_id = ?1 AND start_us = ?2 AND source = ?3 AND event_type = ?4";
             let mut find = transaction
@@ -271,34 +291,55 @@ impl Buckets {
 }
 
 #[inline]
-fn add(minutes: &mut ByMinute, at: (u32, i64), tally: Tally) {
+fn add(minutes: &mut ByStart, at: (u32, i64), tally: Tally) {
     minutes.entry(at).and_modify(|sum| sum.add(tally)).or_insert(tally);
 }
 
+/// Adds counts to the table of a size. The order of the table's key is the fastest one.
+pub(super) fn add_sums<'k>(
+    transaction: &Connection,
+    size: BucketSize,
+    sums: impl IntoIterator<Item = (BucketKey<'k>, Tally)>,
+) -> Result<(), ShardError> {
+    let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
+    for ((tenant, start_us, source, event_type), Tally { count, first_us, last_us }) in sums {
+        upsert.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
+    }
+    Ok(())
+}
+
 /// The key of a bucket: tenant, start, source, type.
-type BucketKey<'k> = (&'k str, i64, &'k str, &'k str);
+pub(super) type BucketKey<'k> = (&'k str, i64, &'k str, &'k str);
 
 /// Returns the earliest and the latest time among a bucket's rows. Those of a minute are found in these partitions,
-/// those of an hour in its minutes, and those of a day in its hours, which were changed before.
+/// those of an hour in its minutes, and those of a day in its hours, which were changed before. A partition that the
+/// smaller size does not count is searched itself.
 fn edges(
     transaction: &Connection,
     partitions: &[PartitionInfo],
     size: BucketSize,
     key: BucketKey<'_>,
 ) -> Result<(i64, i64), ShardError> {
-    match size {
-        BucketSize::Minute => edges_of_rows(transaction, partitions, key),
-        BucketSize::Hour => edges_of_parts(transaction, BucketSize::Minute, size, key),
-        BucketSize::Day => edges_of_parts(transaction, BucketSize::Hour, size, key),
-    }
+    let part = match size {
+        BucketSize::Minute => None,
+        BucketSize::Hour => Some(BucketSize::Minute),
+        BucketSize::Day => Some(BucketSize::Hour),
+    };
+    let is_searched =
+        |info: &&PartitionInfo| is_counted(info, size) && part.is_none_or(|part| !is_counted(info, part));
+    let (low, high) = edges_of_rows(transaction, partitions.iter().filter(is_searched), size, key)?;
+    let Some(part) = part else { return Ok((low, high)) };
+    let parts = edges_of_parts(transaction, part, size, key)?;
+    Ok((low.min(parts.0), high.max(parts.1)))
 }
 
-fn edges_of_rows(
+fn edges_of_rows<'p>(
     transaction: &Connection,
-    partitions: &[PartitionInfo],
+    partitions: impl Iterator<Item = &'p PartitionInfo>,
+    size: BucketSize,
     (tenant, start_us, source, event_type): BucketKey<'_>,
 ) -> Result<(i64, i64), ShardError> {
-    let end_us = start_us + BucketSize::Minute.us();
+    let end_us = start_us + size.us();
     let mut edges = (i64::MAX, i64::MIN);
     for PartitionInfo { name, timestamp_us, .. } in partitions {
         if timestamp_us.is_none_or(|(low, high)| low >= end_us || high < start_us) {

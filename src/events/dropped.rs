@@ -51,7 +51,9 @@ pub(super) fn drop_tenant(
         }
     }
     if with_buckets && deleted > 0 {
-        buckets.subtract(transaction, partitions)?;
+        let info = partitions.iter().find(|info| info.name == partition);
+        let gone = || ShardError::Other(format!("{partition} is not in the catalogue"));
+        buckets.subtract(transaction, info.ok_or_else(gone)?, partitions)?;
     }
     Ok((handled, deleted))
 }

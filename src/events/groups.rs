@@ -1,5 +1,8 @@
 //! Exact counts of a period by source, type, hour or day: from the buckets that lie inside the period, and from the
 //! index at its ragged ends. Each step reads one shard as of one commit, and continues where the last one ended.
+//!
+//! Where partitions have rows that the buckets do not contain, a step reads both for one window of time after the other.
+//! A window is read as of one commit, so a row is counted once even if its partition is counted between two steps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,16 +11,17 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, params};
 
 use super::bucket_query::{Starts, pieces};
-use super::buckets::Tally;
-use super::count::{ceil, group_text};
+use super::buckets::{Tally, is_counted};
+use super::count::{ceil, group_text, uncounted};
 use super::query::GroupBy;
 use super::read::EventFilter;
 use super::scan;
+use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
-use crate::shard::ShardError;
 use crate::shard::read::{Position, TimeRange};
+use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
 /// How long one step may keep its snapshot.
 const STEP_US: u64 = 50_000;
@@ -25,6 +29,10 @@ const STEP_US: u64 = 50_000;
 const BUCKETS_PER_LOOK: u64 = 256;
 /// The maximum number of groups in one shard's share. A step of more groups ends early, so that merging is brief.
 const SHARE_GROUPS_MAX: usize = 4_096;
+
+/// The number of buckets in the first window. Windows grow until one has this many rows and buckets.
+const WINDOW_BUCKETS: i64 = 64;
+const WINDOW_READ: u64 = 16_384;
 
 /// 1973-01-01. From then on, every offset of every zone is a whole number of minutes, and hours and days of a zone
 /// consist of whole minutes. What is earlier is counted from rows.
@@ -76,12 +84,17 @@ struct Part {
     to_us: i64,
 }
 
+/// The start, source and type of a bucket.
+type BucketPosition = (i64, String, String);
+
 /// The position of a count in one shard: a part, and the row or the bucket before.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroupPosition {
     part: usize,
     row: Option<Position>,
-    bucket: Option<(i64, String, String)>,
+    bucket: Option<BucketPosition>,
+    /// The length of the next window, in buckets; 0 before the first one.
+    window: i64,
 }
 
 /// The counts of one step.
@@ -187,7 +200,7 @@ impl Count {
         Ok(at.row.is_none())
     }
 
-    /// Counts buckets of a part. Returns `true` at its end.
+    /// Counts buckets of a part, and what they do not contain, window by window. Returns `true` at its end.
     fn buckets(
         &self,
         connection: &Connection,
@@ -196,12 +209,45 @@ impl Count {
         share: &mut GroupShare,
         until_us: u64,
     ) -> Result<bool, ShardError> {
+        let infos = partitions_of(connection, &EVENTS)?;
+        let mut after = at.bucket.take().unwrap_or_else(|| (part.from_us, String::new(), String::new()));
+        loop {
+            let read = share.read;
+            let (end_us, is_window) = window(&infos, size, (after.0, part.to_us), at.window);
+            let reached = self.stored(connection, size, (&after, end_us), share, until_us)?;
+            if is_window {
+                let upto = reached.as_ref().map_or((end_us, "", ""), as_key);
+                self.uncounted(connection, &infos, size, (as_key(&after), upto), share)?;
+                let is_short = share.read - read < WINDOW_READ;
+                at.window =
+                    if is_short { at.window.max(WINDOW_BUCKETS).saturating_mul(2) } else { WINDOW_BUCKETS };
+            }
+            let is_stopped = reached.is_some();
+            after = reached.unwrap_or((end_us, String::new(), String::new()));
+            if !is_stopped && end_us >= part.to_us {
+                return Ok(true);
+            }
+            if is_stopped || share.groups.len() >= SHARE_GROUPS_MAX || clock::monotonic_us() >= until_us {
+                at.bucket = Some(after);
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Counts the stored buckets after a position that begin before `end_us`. Returns the last one if the step ends
+    /// there.
+    fn stored(
+        &self,
+        connection: &Connection,
+        size: BucketSize,
+        (after, end_us): (&BucketPosition, i64),
+        share: &mut GroupShare,
+        until_us: u64,
+    ) -> Result<Option<BucketPosition>, ShardError> {
         let mut starts = self.starts();
-        let (start_us, source, event_type) =
-            at.bucket.take().unwrap_or_else(|| (part.from_us, String::new(), String::new()));
+        let (start_us, source, event_type) = after;
         let mut statement = connection.prepare_cached(&group_text(size))?;
-        let mut rows =
-            statement.query(params![self.of.tenant_id, start_us, source, event_type, part.to_us])?;
+        let mut rows = statement.query(params![self.of.tenant_id, start_us, source, event_type, end_us])?;
         let mut seen = 0;
         while let Some(row) = rows.next()? {
             let text =
@@ -211,22 +257,49 @@ impl Count {
                 |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|one| one == name);
             if is_wanted(&self.of.source, source) && is_wanted(&self.of.event_type, event_type) {
                 let tally = Tally { count: row.get(3)?, first_us: row.get(4)?, last_us: row.get(5)? };
-                match self.by {
-                    GroupBy::Source => share.groups.add_name(source, tally),
-                    GroupBy::EventType => share.groups.add_name(event_type, tally),
-                    GroupBy::Hour | GroupBy::Day => {
-                        share.groups.add_time(starts.of(self.floor(start_us)), tally);
-                    }
-                }
+                self.add(&mut share.groups, &mut starts, (start_us, source, event_type), tally);
             }
             (seen, share.read) = (seen + 1, share.read + 1);
             let is_late = seen % BUCKETS_PER_LOOK == 0 && clock::monotonic_us() >= until_us;
             if is_late || share.groups.len() >= SHARE_GROUPS_MAX {
-                at.bucket = Some((start_us, source.to_owned(), event_type.to_owned()));
-                return Ok(false);
+                return Ok(Some((start_us, source.to_owned(), event_type.to_owned())));
             }
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Counts the rows that the buckets do not contain, of the buckets after a position and up to another one.
+    fn uncounted(
+        &self,
+        connection: &Connection,
+        infos: &[PartitionInfo],
+        size: BucketSize,
+        (after, upto): ((i64, &str, &str), (i64, &str, &str)),
+        share: &mut GroupShare,
+    ) -> Result<(), ShardError> {
+        let mut starts = self.starts();
+        let range = (after.0, upto.0.saturating_add(size.us()));
+        uncounted(connection, &self.of, infos, size, range, |us, source, event_type| {
+            let key = (size.floor(us), source, event_type);
+            if key > after && key <= upto {
+                share.read += 1;
+                self.add(&mut share.groups, &mut starts, key, Tally::of(us));
+            }
+        })
+    }
+
+    fn add(
+        &self,
+        groups: &mut Groups,
+        starts: &mut Starts<'_>,
+        (start_us, source, event_type): (i64, &str, &str),
+        tally: Tally,
+    ) {
+        match self.by {
+            GroupBy::Source => groups.add_name(source, tally),
+            GroupBy::EventType => groups.add_name(event_type, tally),
+            GroupBy::Hour | GroupBy::Day => groups.add_time(starts.of(self.floor(start_us)), tally),
+        }
     }
 
     fn size(&self) -> BucketSize {
@@ -241,6 +314,28 @@ impl Count {
     fn floor(&self, us: i64) -> i64 {
         if self.zone.is_some() { us } else { self.size().floor(us) }
     }
+}
+
+fn as_key((start_us, source, event_type): &BucketPosition) -> (i64, &str, &str) {
+    (*start_us, source, event_type)
+}
+
+/// Returns the end of the next window that begins with the bucket at `from_us`, and whether there may be rows in it
+/// that buckets of this size do not contain.
+fn window(
+    infos: &[PartitionInfo],
+    size: BucketSize,
+    (from_us, to_us): (i64, i64),
+    buckets: i64,
+) -> (i64, bool) {
+    let uncounted = infos.iter().filter(|info| !is_counted(info, size)).filter_map(|info| info.timestamp_us);
+    let ahead = uncounted.filter(|(low, high)| *low < to_us && *high >= from_us);
+    let Some(low) = ahead.map(|(low, _)| size.floor(low)).min() else { return (to_us, false) };
+    if low > from_us {
+        return (low, false);
+    }
+    let length_us = buckets.max(WINDOW_BUCKETS).saturating_mul(size.us());
+    (from_us.saturating_add(length_us).min(to_us), true)
 }
 
 /// Splits a period into whole buckets of the first size, and its ends into smaller ones and finally rows.

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
 use super::buckets::edge_sql;
-use super::count::{count, count_sql};
+use super::count::{count, count_sql, uncounted_sql};
 use super::schema::EVENTS;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 use crate::shard::read::{
@@ -57,6 +57,34 @@ impl Source for EventFilter {
             pin.into(),
         ];
         (sql, values)
+    }
+
+    fn unordered_sql(
+        &self,
+        range: &TimeRange,
+        partition: &PartitionInfo,
+        pin: i64,
+        position: &Position,
+    ) -> Result<(String, Vec<Value>), ShardError> {
+        let (compare, bound, order) = range.sql("timestamp_us");
+        let sql = format!(
+            "SELECT id, timestamp_us, event_id, source, event_type FROM {} NOT INDEXED \
+             WHERE tenant_id = ?1 AND (timestamp_us, event_id) {compare} (?2, ?3) AND {bound}?4 AND id <= ?5 \
+             AND (?6 IS NULL OR source = ?6) AND (?7 IS NULL OR event_type = ?7) \
+             ORDER BY timestamp_us {order}, event_id {order}",
+            partition.name
+        );
+        let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
+        let values = vec![
+            self.tenant_id.clone().into(),
+            position.timestamp_us.into(),
+            position.event_id.clone().into(),
+            range.edge().into(),
+            pin.into(),
+            text(&self.source),
+            text(&self.event_type),
+        ];
+        Ok((sql, values))
     }
 
     fn key(&self, row: &Row<'_>) -> Result<Position, ShardError> {
@@ -190,6 +218,7 @@ pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = statements("events", &of, partition);
     found.extend(selecting_statements("events", &of, &partition.name));
     found.push(("events, counted".to_owned(), count_sql(partition)));
+    found.push(("events, what buckets lack".to_owned(), uncounted_sql(partition)));
     found.push(("events, a payload".to_owned(), payload_sql(&partition.name)));
     let [first, last] = edge_sql(&partition.name);
     found.push(("events, the earliest of a bucket".to_owned(), first));

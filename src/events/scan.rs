@@ -74,6 +74,16 @@ macro_rules! source {
             self.of.cursor_sql(range, partition, pin, position, $keys_only || keys_only)
         }
 
+        fn unordered_sql(
+            &self,
+            range: &TimeRange,
+            partition: &PartitionInfo,
+            pin: i64,
+            position: &Position,
+        ) -> Result<(String, Vec<Value>), ShardError> {
+            self.of.unordered_sql(range, partition, pin, position)
+        }
+
         fn key(&self, row: &Row<'_>) -> Result<Position, ShardError> {
             self.of.key(row)
         }

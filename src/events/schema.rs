@@ -18,6 +18,7 @@ pub static EVENTS: Stream = Stream {
     time_column: "timestamp_us",
     tenant: Some(TenantColumn { column: "tenant_id", is_number: false, index: "_order", setting: "events" }),
     create_sql,
+    unordered_sql: Some(table_sql),
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],
     shared_bytes_sql: None,
@@ -36,6 +37,17 @@ pub(crate) static EVENT_IDS: IdsOf = IdsOf {
 };
 
 fn create_sql(partition: &str) -> String {
+    format!("{};\n{}", table_sql(partition), order_sql(partition))
+}
+
+/// Returns the SQL for a partition's index by time.
+pub(super) fn order_sql(partition: &str) -> String {
+    format!(
+        "CREATE INDEX {partition}_order ON {partition} (tenant_id, timestamp_us, event_id, source, event_type)"
+    )
+}
+
+fn table_sql(partition: &str) -> String {
     format!(
         "CREATE TABLE {partition} (
   -- Events in order of arrival; `id` goes on counting from one partition to the next.
@@ -48,8 +60,7 @@ fn create_sql(partition: &str) -> String {
   timestamp_us INTEGER NOT NULL,  -- the client's time, microseconds since 1970 UTC
   received_us INTEGER NOT NULL,   -- when it was accepted
   payload TEXT NOT NULL           -- a JSON object, byte for byte as received
-);
-CREATE INDEX {partition}_order ON {partition} (tenant_id, timestamp_us, event_id, source, event_type)"
+)"
     )
 }
 

@@ -8,12 +8,18 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 
 use super::buckets::Buckets;
 use super::dropped::drop_tenant;
+use super::order::Order;
+#[cfg(test)]
+use super::order::OrderLimits;
 use super::record::{ServiceEventRow, decode_service_event};
 use super::schema::{EVENT_IDS, EVENTS};
+use super::seal::Sealing;
 use crate::shard::ids::{BatchIds, Ids};
+use crate::shard::partition::to_index;
+use crate::shard::read::UNORDERED_ROWS_MAX;
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, CountLeaving, Opening, Outcome, PartitionInfo, Record, Shard, ShardError,
-    Stage, Store, Stream, TenantSlice, load_ids, open_reader, suppressed,
+    Stage, Store, Stream, TenantSlice, load_ids, open_reader, partitions_of, suppressed,
 };
 
 /// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
@@ -25,14 +31,32 @@ pub struct EventStore {
     pub(super) ids: Ids,
     buckets: Buckets,
     /// `false` only in measurements of the cost of buckets.
-    with_buckets: bool,
+    pub(super) with_buckets: bool,
+    pub(super) order: Order,
+    /// Whether there may be a sealed partition without its index.
+    pub(super) seal_due: bool,
+    pub(super) sealing: Option<Sealing>,
 }
 
 impl EventStore {
     pub(super) fn open(opening: Opening<'_>) -> Result<EventStore, ShardError> {
         let ids = load_ids(opening.connection, opening.keys, &EVENT_IDS)?;
         let with_buckets = !opening.options.without_aggregates;
-        Ok(EventStore { ids, buckets: Buckets::default(), with_buckets })
+        let seal_due = to_index(opening.connection, &EVENTS)?.is_some();
+        Ok(EventStore {
+            ids,
+            buckets: Buckets::default(),
+            with_buckets,
+            order: Order::new(),
+            seal_due,
+            sealing: None,
+        })
+    }
+
+    /// Makes partitions unordered at other limits, for tests.
+    #[cfg(test)]
+    pub(crate) fn set_order_limits(&mut self, limits: OrderLimits) {
+        self.order.limits = limits;
     }
 
     /// Shortens the runs of ids, for tests.
@@ -56,14 +80,28 @@ impl Store for EventStore {
                 sought.rows.push(row);
             }
         }
-        let (mut insert, mut forgets) = (None, false);
+        let (mut insert, mut forgets, mut is_counted) = (None, false, true);
         if !sought.ids.is_empty() {
             sought.ids.look_up(&mut self.ids, connection)?;
-            let open = batch.stream(&EVENTS).partition(connection)?;
+            let stream = batch.stream(&EVENTS);
+            let is_unordered = self.order.is_unordered(&sought.rows);
+            let (rows_max, rows_min) =
+                (stream.partition_rows_max(), self.order.rows_min(stream.partition_rows_max()));
+            let rows = sought.rows.len() as u64;
+            let is_large = |open_rows: u64| is_unordered && open_rows.saturating_add(rows) >= rows_min;
+            let is_over = stream.open().is_some_and(|open| match open.is_unordered {
+                true => open.rows >= rows_max.min(UNORDERED_ROWS_MAX),
+                false => open.rows >= rows_max || is_large(open.rows),
+            });
+            // A full partition was large.
+            let is_unordered = is_unordered && (is_over || is_large(0));
+            let open = stream.partition_unless(connection, is_over, is_unordered)?;
+            is_counted = !open.is_unordered;
             insert = Some(connection.prepare_cached(&open.insert_sql)?);
             forgets = suppressed::any_event(connection)?;
         }
-        let buckets = (!batch.options.without_aggregates).then_some(&mut self.buckets);
+        // The rows of an unordered partition are counted when it gets its index.
+        let buckets = (is_counted && !batch.options.without_aggregates).then_some(&mut self.buckets);
         Ok(Box::new(Writer { ids: &mut self.ids, buckets, sought, insert, forgets }))
     }
 
@@ -77,26 +115,45 @@ impl Store for EventStore {
         self.buckets.clear();
     }
 
+    fn sealed(&mut self) {
+        self.seal_due = true;
+    }
+
     fn memory_bytes(&self) -> usize {
         self.ids.memory_bytes()
     }
 
-    fn upkeep_due(&self, stage: Stage, _shard: &Shard) -> bool {
-        stage == Stage::Ids && self.ids.work_due()
+    fn upkeep_due(&self, stage: Stage, shard: &Shard) -> bool {
+        match stage {
+            Stage::Ids => self.ids.work_due(),
+            Stage::Seal => self.is_seal_due(shard),
+            _ => false,
+        }
     }
 
     fn upkeep_waits(&self) -> bool {
-        self.ids.is_freezing()
+        self.ids.is_freezing() || self.sealing.as_ref().is_some_and(Sealing::is_waiting)
+    }
+
+    fn is_upkeep_urgent(&self) -> bool {
+        self.sealing.as_ref().is_some_and(|sealing| !sealing.is_waiting())
     }
 
     fn upkeep(
         &mut self,
-        _stage: Stage,
+        stage: Stage,
         shard: &mut Shard,
         budget: Duration,
     ) -> Result<Option<BuiltIndex>, ShardError> {
+        if stage == Stage::Seal {
+            return self.seal(shard, budget);
+        }
         self.ids.work(shard.connection(), budget)?;
         Ok(None)
+    }
+
+    fn stop_building(&mut self) {
+        self.stop_sealing();
     }
 
     fn count_leaving(&self, _stream: &'static Stream) -> Option<CountLeaving> {
@@ -110,8 +167,9 @@ impl Store for EventStore {
         counted: Option<Box<dyn Any + Send>>,
         others: &[PartitionInfo],
     ) -> Result<(), ShardError> {
-        if let Some(Ok(mut buckets)) = counted.map(|counted| counted.downcast::<Buckets>()) {
-            buckets.subtract(transaction, others)?;
+        if let Some(Ok(leaving)) = counted.map(|counted| counted.downcast::<Leaving>()) {
+            let Leaving { mut buckets, partition } = *leaving;
+            buckets.subtract(transaction, &partition, others)?;
         }
         let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);
         self.ids.forget_below(transaction, first_id)
@@ -258,9 +316,18 @@ fn compare(
     Ok(compared.optional()?.flatten())
 }
 
-/// Counts the events of one partition by bucket. The partition no longer changes.
+/// What a partition that is dropped contributes to the buckets.
+struct Leaving {
+    buckets: Buckets,
+    partition: PartitionInfo,
+}
+
+/// Counts the events of one partition by bucket. The partition no longer changes, and has its index.
 fn count_leaving(path: &Path, partition: &str) -> Result<Box<dyn Any + Send>, ShardError> {
     let reader = open_reader(path)?;
+    let infos = partitions_of(&reader, &EVENTS)?;
+    let info = infos.into_iter().find(|info| info.name == partition);
+    let info = info.ok_or_else(|| ShardError::Other(format!("{partition} is not in the catalogue")))?;
     let mut buckets = Buckets::default();
     let mut last = i64::MIN;
     let mut statement = reader.prepare(&format!(
@@ -284,7 +351,7 @@ fn count_leaving(path: &Path, partition: &str) -> Result<Box<dyn Any + Send>, Sh
             });
         }
         if last == before {
-            return Ok(Box::new(buckets));
+            return Ok(Box::new(Leaving { buckets, partition: info }));
         }
     }
 }

@@ -29,5 +29,6 @@ pub static FAMILIES: Families = Families {
         "how far the file is complete without its WAL",
         "no sums by product",
         "stock events in order of arrival",
+        "events in no order of time",
     ],
 };

@@ -16,6 +16,7 @@ mod segments;
 mod stock;
 mod sums_oracle;
 mod tenant_retention;
+mod unordered;
 
 use std::path::Path;
 use std::time::Duration;

@@ -23,6 +23,7 @@ pub static ORDERS: Stream = Stream {
     time_column: "ordered_at_us",
     tenant: Some(TenantColumn { column: "tenant", is_number: true, index: "_time", setting: "orders" }),
     create_sql: partition_sql,
+    unordered_sql: None,
     side_tables: &[SideTable { view: "sales_item", columns: ITEM_COLUMNS, table: items_of }],
     tables: |partition| {
         let side = [items_of(partition), by_product(partition), by_customer(partition)];

@@ -135,6 +135,11 @@ pub trait Store: Any + Debug + Send {
         false
     }
 
+    /// Returns `true` if reads are slow until [`Store::upkeep`] is done. It then gets as much time as the batches.
+    fn is_upkeep_urgent(&self) -> bool {
+        false
+    }
+
     /// Runs one slice of a stage in separate transactions. The slice takes about `budget`.
     fn upkeep(
         &mut self,

@@ -13,6 +13,7 @@
 
 mod apply;
 mod backup;
+mod built;
 mod carried;
 mod carry;
 mod catalog;
@@ -71,6 +72,7 @@ mod wal_file;
 
 pub use apply::{Entry, Records};
 pub use backup::backup;
+pub use built::{IndexNames, become_index, reload_schema};
 pub use carried::Carried;
 pub use carry::{carry, carry_stream};
 pub use catalog::{DataFolder, ShardFolder};

@@ -1,5 +1,7 @@
 //! A shard's partitions. Each stream has one open partition, to which rows are appended, and any number of sealed
-//! ones. Every partition has an index by time from its first row on. An additional index on a random key would make
+//! ones. A partition has an index by time from its first row on. An exception is one for rows that arrive in no order
+//! of time (an unordered partition), because each of them would change another page of the index. It gets the index
+//! once it is sealed. An additional index on a random key would make
 //! inserts 20 to 40 times slower, so the additional index of clicks is built after the partition is sealed
 //! (`clicks/seal.rs`).
 
@@ -20,6 +22,8 @@ pub struct Partition {
     pub rows: u64,
     /// The time of its creation, in microseconds since 1970.
     pub created_us: i64,
+    /// Whether it was made for rows that arrive in no order of time, and has no index.
+    pub is_unordered: bool,
     timestamp_us: Option<(i64, i64)>,
     /// Whether there is a gap between the greatest id and `next_id`, because rows were erased.
     has_gap: bool,
@@ -40,6 +44,7 @@ impl Partition {
             next_id: first_id,
             rows: 0,
             created_us,
+            is_unordered: false,
             timestamp_us: None,
             has_gap: false,
         }
@@ -72,15 +77,19 @@ impl Partition {
 
     /// Loads the open partition of a stream, if the file has one.
     pub fn load(connection: &Connection, stream: &'static Stream) -> Result<Option<Partition>, ShardError> {
-        let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, created_at, erased FROM partition \
+        let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, created_at, erased, \
+                   unordered FROM partition \
                    WHERE stream = ?1 AND sealed_at IS NULL ORDER BY first_id DESC LIMIT 1";
         let read = |row: &Row<'_>| {
             let bounds: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
             let (name, first_id, rows): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok((name, first_id, rows, bounds, row.get::<_, String>(5)?, row.get::<_, i64>(6)?))
+            let (created_at, erased): (String, i64) = (row.get(5)?, row.get(6)?);
+            Ok((name, first_id, rows, bounds, created_at, erased, row.get(7)?))
         };
         let found = connection.query_row(sql, [stream.name], read).optional()?;
-        let Some((name, first_id, rows, bounds, created_at, erased)) = found else { return Ok(None) };
+        let Some((name, first_id, rows, bounds, created_at, erased, is_unordered)) = found else {
+            return Ok(None);
+        };
         check_name(stream, &name)?;
         let last_id: Option<i64> =
             connection.query_row(&format!("SELECT max(id) FROM {name}"), [], |row| row.get(0))?;
@@ -93,14 +102,17 @@ impl Partition {
         partition.rows = u64::try_from(rows)
             .map_err(|_| ShardError::Corrupt(format!("partition {} has {rows} rows", partition.name)))?;
         partition.timestamp_us = bounds.0.zip(bounds.1);
+        partition.is_unordered = is_unordered;
         Ok(Some(partition))
     }
 
-    /// Seals `previous` and creates the next partition of a stream, in the caller's transaction.
+    /// Seals `previous` and creates the next partition of a stream, in the caller's transaction. The stream may not
+    /// have unordered partitions; then `is_unordered` has no effect.
     pub fn create(
         transaction: &Connection,
         stream: &'static Stream,
         previous: Option<&Partition>,
+        is_unordered: bool,
     ) -> Result<Partition, ShardError> {
         let mut names = names(transaction, stream)?;
         // The open partition is never dropped, so no name is reused.
@@ -110,18 +122,20 @@ impl Partition {
         let mut first_id = 1;
         if let Some(previous) = previous {
             first_id = previous.next_id;
-            let indexed_at = (!stream.has_sealed_index).then_some(&now);
+            let indexed_at = (!stream.has_sealed_index && !previous.is_unordered).then_some(&now);
             transaction.execute(
                 "UPDATE partition SET sealed_at = ?2, indexed_at = ?3 WHERE name = ?1",
                 params![previous.name, now, indexed_at],
             )?;
         }
         let name = format!("{}_{number:06}", stream.name);
-        let partition = Partition::new(name, stream, first_id, created_us);
-        transaction.execute_batch(&(stream.create_sql)(&partition.name))?;
+        let mut partition = Partition::new(name, stream, first_id, created_us);
+        let table_sql = stream.unordered_sql.filter(|_| is_unordered);
+        partition.is_unordered = table_sql.is_some();
+        transaction.execute_batch(&table_sql.unwrap_or(stream.create_sql)(&partition.name))?;
         transaction.execute(
-            "INSERT INTO partition (name, stream, first_id, rows, created_at) VALUES (?1, ?2, ?3, 0, ?4)",
-            params![partition.name, stream.name, first_id, now],
+            "INSERT INTO partition (name, stream, first_id, rows, created_at, unordered) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+            params![partition.name, stream.name, first_id, now, partition.is_unordered],
         )?;
         names.push(partition.name.clone());
         view::cover(transaction, stream, &names)?;
@@ -145,6 +159,24 @@ impl Partition {
             .execute(params![self.name, self.rows as i64, min, max])?;
         Ok(())
     }
+}
+
+/// Adds the columns of unordered partitions.
+pub(super) fn add_unordered(connection: &Connection) -> Result<(), ShardError> {
+    connection.execute_batch(
+        "
+ALTER TABLE partition ADD COLUMN unordered INTEGER NOT NULL DEFAULT 0;  -- 1: rows came in no order of time
+ALTER TABLE partition ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;  -- how many sizes of buckets have its rows, if so
+",
+    )?;
+    Ok(())
+}
+
+/// Marks a sealed partition as indexed.
+pub fn mark_indexed(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
+    let (_, now) = now();
+    transaction.execute("UPDATE partition SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
+    Ok(())
 }
 
 /// Returns the current time, as a number and in the catalogue's format.

@@ -1,8 +1,10 @@
 //! Reads rows in their source's order. Each bounded step reads one shard, in a separate read transaction.
 //!
-//! Every partition has an index in the order that reads need, so a step merges the cursors of the partitions whose
-//! times overlap. It ends after a number of rows, bytes or milliseconds, and returns the position at which the next
-//! step begins. Therefore no reader delays a checkpoint for long.
+//! Nearly every partition has an index in the order that reads need, so a step merges the cursors of the partitions
+//! whose times overlap. An unordered partition that has no index yet is read as a whole, and its next rows are sorted.
+//! It is small: at most [`UNORDERED_ROWS_MAX`] rows and a batch. A step
+//! ends after a number of rows, bytes or milliseconds, and returns the position at which the next step begins. Therefore
+//! no reader delays a checkpoint for long.
 
 mod copied;
 mod render;
@@ -25,6 +27,8 @@ use crate::base::clock;
 
 /// How long one step may keep its snapshot.
 const STEP_US: u64 = 50_000;
+/// The maximum number of rows of an unordered partition, which reads sort until it has its index. It may have a batch more.
+pub const UNORDERED_ROWS_MAX: u64 = 250_000;
 /// Keys between two checks of the clock.
 const KEYS_PER_LOOK: u32 = 256;
 
@@ -58,6 +62,18 @@ pub trait Source {
         position: &Position,
         keys_only: bool,
     ) -> (String, Vec<Value>);
+
+    /// Returns the SQL that reads the same rows, with the columns of an index and without one, from a partition that is
+    /// not in order of time. It applies the filter itself. Only a stream with unordered partitions requires it.
+    fn unordered_sql(
+        &self,
+        _range: &TimeRange,
+        partition: &PartitionInfo,
+        _pin: i64,
+        _position: &Position,
+    ) -> Result<(String, Vec<Value>), ShardError> {
+        Err(ShardError::Corrupt(format!("{} has no index", partition.name)))
+    }
 
     /// Returns the key of a cursor's row.
     fn key(&self, row: &Row<'_>) -> Result<Position, ShardError>;
@@ -191,7 +207,13 @@ pub fn step<S: Source>(
     let keys_first = source.reads_keys_first();
     let mut statements = Vec::with_capacity(infos.len());
     for partition in &infos {
-        let (sql, values) = source.cursor_sql(range, partition, pin, position, keys_only || keys_first);
+        let (sql, values) = if partition.is_in_time_order() {
+            source.cursor_sql(range, partition, pin, position, keys_only || keys_first)
+        } else {
+            // No step takes more rows. With the limit, SQLite keeps only that many of the sorted rows.
+            let (sql, values) = source.unordered_sql(range, partition, pin, position)?;
+            (format!("{sql} LIMIT {}", bounds.rows.max(1)), values)
+        };
         statements.push((connection.prepare_cached(&sql)?, values));
     }
     let mut cursors = Vec::with_capacity(statements.len());
@@ -211,7 +233,7 @@ pub fn step<S: Source>(
         let row = cursor.rows.get().ok_or_else(gone)?;
         if source.takes(row)? {
             if !keys_only {
-                if keys_first {
+                if keys_first || !cursor.partition.is_in_time_order() {
                     let table = &cursor.partition.name;
                     source.render_by_id(connection, table, row, &key, &mut partial.bytes)?;
                 } else {

@@ -200,10 +200,11 @@ impl Shard {
         Ok(true)
     }
 
-    pub(super) fn seal_open(&mut self, stream: &'static Stream) -> Result<(), ShardError> {
+    /// Seals the open partition of a stream, in a transaction of its own. It must have rows.
+    pub fn seal_open(&mut self, stream: &'static Stream) -> Result<(), ShardError> {
         let Some(open) = self.streams.get(stream).open.as_ref() else { return Ok(()) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let next = Partition::create(&transaction, stream, Some(open))?;
+        let next = Partition::create(&transaction, stream, Some(open), false)?;
         transaction.commit()?;
         self.streams.get_mut(stream).opened(next);
         self.stores.sealed(self.families.family_of(stream));

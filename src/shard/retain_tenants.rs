@@ -210,7 +210,7 @@ impl Shard {
                 continue;
             };
             if let Some(tenant) = value_of(&self.connection, column, tenant_id)?
-                && has_rows(&self.connection, (stream, column), &open.name, &tenant)?
+                && (open.is_unordered || has_rows(&self.connection, (stream, column), &open.name, &tenant)?)
             {
                 self.seal_open(stream)?;
                 return Ok(true);

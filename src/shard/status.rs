@@ -284,6 +284,7 @@ pub struct CommitTimes {
     rows: Histogram<u64>,
     published_us: u64,
     is_new: bool,
+    last_us: u64,
 }
 
 impl CommitTimes {
@@ -296,7 +297,7 @@ impl CommitTimes {
             #[expect(clippy::unwrap_used, reason = "constants")]
             Histogram::new_with_bounds(1, 60_000_000, 2).unwrap()
         };
-        CommitTimes { commit_us: empty(), rows: empty(), published_us: 0, is_new: false }
+        CommitTimes { commit_us: empty(), rows: empty(), published_us: 0, is_new: false, last_us: 0 }
     }
 
     /// Counts one commit, in a few nanoseconds.
@@ -304,6 +305,13 @@ impl CommitTimes {
         self.commit_us.saturating_record(took_us);
         self.rows.saturating_record(rows);
         self.is_new = true;
+        self.last_us = took_us;
+    }
+
+    /// Returns how long the last commit took, in microseconds.
+    #[must_use]
+    pub fn last_us(&self) -> u64 {
+        self.last_us
     }
 
     /// Publishes new values if the last publication was at least a second ago. Call it in every turn of the writer's

@@ -48,6 +48,9 @@ pub struct Stream {
     /// Returns the SQL for a partition's table, and for the index that is maintained while rows arrive. Rows arrive
     /// roughly in time order, so nearly every insert changes the same page of the index as the previous insert.
     pub create_sql: fn(&str) -> String,
+    /// Returns the SQL for the table alone, if the stream has partitions for rows in no order of time. Such a partition
+    /// gets the index once it is sealed.
+    pub unordered_sql: Option<fn(&str) -> String>,
     pub side_tables: &'static [SideTable],
     /// Returns the names of all tables that a sealed partition may have.
     pub tables: fn(&str) -> Vec<String>,

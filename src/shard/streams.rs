@@ -19,7 +19,7 @@ pub struct StreamState {
     /// Rows over all partitions.
     pub rows: u64,
     /// The maximum number of rows of a partition.
-    partition_rows_max: u64,
+    pub partition_rows_max: u64,
 }
 
 /// The streams of all families.
@@ -122,16 +122,35 @@ impl<'t> StreamChange<'t> {
     /// Returns the partition for new rows: the open one, or a new one if there is none or it is full. Called in the
     /// batch's transaction.
     pub fn partition(&mut self, transaction: &Connection) -> Result<&mut Partition, ShardError> {
+        let rows_max = self.before.partition_rows_max;
+        let is_kept = self.open.as_ref().is_some_and(|open| open.rows < rows_max);
+        self.partition_unless(transaction, !is_kept, false)
+    }
+
+    /// Returns the partition for new rows: the open one, or a new one of the given kind if there is none or if it
+    /// `is_over`. Called in the batch's transaction.
+    pub fn partition_unless(
+        &mut self,
+        transaction: &Connection,
+        is_over: bool,
+        is_unordered: bool,
+    ) -> Result<&mut Partition, ShardError> {
         let open = match self.open.take() {
-            Some(open) if open.rows < self.before.partition_rows_max => open,
+            Some(open) if open.rows == 0 || !is_over => open,
             full => {
                 self.is_sealed |= full.is_some();
-                let next = Partition::create(transaction, self.before.stream, full.as_ref())?;
+                let next = Partition::create(transaction, self.before.stream, full.as_ref(), is_unordered)?;
                 self.firsts.push((next.next_id, next.name.clone()));
                 next
             }
         };
         Ok(self.open.insert(open))
+    }
+
+    /// Returns the maximum number of rows of a partition.
+    #[must_use]
+    pub fn partition_rows_max(&self) -> u64 {
+        self.before.partition_rows_max
     }
 
     /// Returns the open partition, if there is one.

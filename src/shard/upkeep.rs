@@ -29,6 +29,12 @@ impl Shard {
         self.stores.iter().any(|store| store.upkeep_waits())
     }
 
+    /// Returns `true` if reads are slow until the upkeep is done.
+    #[must_use]
+    pub fn is_upkeep_urgent(&self) -> bool {
+        self.stores.iter().any(|store| store.is_upkeep_urgent())
+    }
+
     /// Runs one slice of about `budget`, in short separate transactions. Call it between batches. Returns an index if
     /// the slice completed one.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::super::query::GroupBy;
 use super::super::record::SERVICE_EVENT;
-use super::super::{EventFilter, ServiceEventRow};
+use super::super::{EventFilter, EventStore, OrderLimits, ServiceEventRow};
 use super::*;
 use crate::base::bucket_size::BucketSize;
 use crate::base::ids::{LaneId, Sequence};
@@ -21,11 +21,11 @@ use crate::query::{ReadShard, local};
 use crate::shard::read::TimeRange;
 use crate::shard::{Entry, Records, Shard, ShardFolder, ShardOptions, open_reader};
 
-struct Events(Vec<Vec<u8>>);
+struct Events(Vec<Vec<u8>>, u64);
 
 impl Records for Events {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.0.iter().zip(1..).map(|(payload, number)| Entry {
+        self.0.iter().zip(self.1..).map(|(payload, number)| Entry {
             sequence: Sequence(number),
             kind: SERVICE_EVENT.number(),
             payload,
@@ -45,8 +45,9 @@ fn keys() -> KeyHasher {
     KeyHasher::new(&[3; 16])
 }
 
-/// Stores these events of tenant `t` and one of another tenant, in partitions of a few rows.
-fn shard(path: &Path, events: &[(usize, &Event)]) -> Shard {
+/// Stores these events of tenant `t` and one of another tenant, in partitions of a few rows. With a number of slices, the
+/// partitions are unordered, and so many slices of upkeep follow each batch.
+fn shard(path: &Path, events: &[(usize, &Event)], slices: Option<usize>) -> Shard {
     let options = ShardOptions { partition_rows_max: 40, ..ShardOptions::default() };
     let mut shard = Shard::open(&ShardFolder::new(path.to_path_buf()), &options, &FAMILIES).unwrap();
     let other =
@@ -67,15 +68,36 @@ fn shard(path: &Path, events: &[(usize, &Event)]) -> Shard {
     };
     let mut records: Vec<_> = events.iter().map(|(number, event)| record("t", (*number, event))).collect();
     records.push(record("u", (0, &other)));
-    shard.apply(&[(LaneId::keyed(0), &Events(records))], &mut |_, _, _| {}).unwrap();
+    let Some(slices) = slices else {
+        shard.apply(&[(LaneId::keyed(0), &Events(records, 1))], &mut |_, _, _| {}).unwrap();
+        return shard;
+    };
+    let (store, ..) = shard.store_mut::<EventStore>().unwrap();
+    let (batch_rows_min, rows_part, sample_every, behind_min) = (1, 40, 1, 1);
+    let limits = OrderLimits { batch_rows_min, rows_part, quiet_us: 0, sample_every, behind_min };
+    store.set_order_limits(limits);
+    let mut first = 1;
+    for batch in records.chunks(20) {
+        let batch = Events(batch.to_vec(), first);
+        shard.apply(&[(LaneId::keyed(0), &batch)], &mut |_, _, _| {}).unwrap();
+        first += 20;
+        keep_up(&mut shard, slices);
+    }
     shard
 }
 
+fn keep_up(shard: &mut Shard, slices: usize) {
+    for _ in 0..slices {
+        shard.upkeep(std::time::Duration::ZERO).unwrap();
+        std::thread::yield_now();
+    }
+}
+
 /// Returns a shard for each remainder of the events' numbers.
-fn shards(dir: &Path, count: u16, events: &[Event]) -> (Vec<Shard>, Readers) {
+fn shards(dir: &Path, count: u16, events: &[Event], slices: Option<usize>) -> (Vec<Shard>, Readers) {
     let of = |number: u16| {
         let own = events.iter().enumerate().filter(|(at, _)| *at % usize::from(count) == usize::from(number));
-        shard(&dir.join(format!("{count}-{number}")), &own.collect::<Vec<_>>())
+        shard(&dir.join(format!("{count}-{number}")), &own.collect::<Vec<_>>(), slices)
     };
     let shards: Vec<Shard> = (0..count).map(of).collect();
     let known = (0..count).zip(&shards).map(|(number, shard)| ReadShard::alone(number, shard.path()));
@@ -157,13 +179,14 @@ proptest! {
     #[test]
     fn r1_groups_and_distinct_values_equal_a_recount_in_steps_of_any_size(
         events in prop::collection::vec(event(), 1..160),
+        slices in prop::option::of(0..12_usize),
         queries in prop::collection::vec((
             0..ZONES.len(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..3_i64, 0..4_usize,
         ), 8),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let (one, one_reader) = shards(dir.path(), 1, &events);
-        let (_three, three_readers) = shards(dir.path(), 3, &events);
+        let (mut one, one_reader) = shards(dir.path(), 1, &events, slices);
+        let (_three, three_readers) = shards(dir.path(), 3, &events, slices.map(|slices| slices / 2));
         let connection = open_reader(one[0].path()).unwrap();
         for (zone, from, to, near, ends) in queries {
             let zone = ZONES[zone].map(|name| format!("&tz={name}")).unwrap_or_default();
@@ -192,7 +215,11 @@ proptest! {
                     let count = Count::new(of, by, &period.range(false), period.zone, 1);
                     let (mut groups, mut at) = (Groups::default(), None);
                     loop {
-                        let (share, next) = count.step(&connection, at).unwrap();
+                        let snapshot = connection.unchecked_transaction().unwrap();
+                        let (share, next) = count.step(&snapshot, at).unwrap();
+                        drop(snapshot);
+                        // A partition may get its index between two steps.
+                        keep_up(&mut one[0], usize::from(slices.is_some()));
                         groups.merge(share.groups);
                         let Some(next) = next else { break };
                         at = Some(next);
@@ -234,7 +261,7 @@ fn more_groups_than_an_answer_may_have_are_refused() {
     let tally = Tally { count: 1, first_us: 0, last_us: 0 };
     groups.names.extend((0..=GROUPS_MAX).map(|number| (number.to_string(), tally)));
     let dir = tempfile::tempdir().unwrap();
-    let (_shards, readers) = shards(dir.path(), 2, &[]);
+    let (_shards, readers) = shards(dir.path(), 2, &[], None);
     let mut summary = Summary::default();
     let step = move |_: &_, _: Option<()>| Ok((groups.clone(), None));
     let outcome = block_on(scan::in_steps(&readers, step, |groups| summary.add(groups)));
@@ -244,7 +271,7 @@ fn more_groups_than_an_answer_may_have_are_refused() {
 #[test]
 fn a_scan_that_is_given_up_asks_for_no_further_step() {
     let dir = tempfile::tempdir().unwrap();
-    let (_shards, readers) = shards(dir.path(), 3, &[]);
+    let (_shards, readers) = shards(dir.path(), 3, &[], None);
     let steps = Arc::new(AtomicUsize::new(0));
     let counted = steps.clone();
     let step = move |_: &_, _: Option<()>| {

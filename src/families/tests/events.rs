@@ -2,10 +2,12 @@
 //! recount (W2, R3).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::unordered::few_rows;
 use super::{HOT, KEYED, Lane, clicks, folder, options};
 use crate::base::ids::Sequence;
 use crate::clicks::CLICKS;
@@ -98,12 +100,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn w2_each_id_is_stored_once_and_r3_every_bucket_equals_a_recount(steps in prop::collection::vec(step(), 1..40)) {
+    fn w2_each_id_is_stored_once_and_r3_every_bucket_equals_a_recount(
+        steps in prop::collection::vec(step(), 1..40),
+        unordered in prop::option::of(any::<bool>()),
+    ) {
         let dir = tempfile::tempdir().unwrap();
         let options = ShardOptions { partition_rows_max: 30, folder_id: [9; 16], ..options() };
         let reopen = || {
             let mut shard = super::reopen(dir.path(), &options);
-            shard.store_mut::<EventStore>().unwrap().0.shorten_runs(25);
+            let store = shard.store_mut::<EventStore>().unwrap().0;
+            store.shorten_runs(25);
+            if let Some(closes) = unordered {
+                store.set_order_limits(few_rows(closes));
+            }
             shard
         };
         let (mut shard, mut model) = (reopen(), Model::default());
@@ -258,6 +267,24 @@ fn a_clock_that_jumped_ahead_drops_nothing_after_a_restart_either() {
 
 #[test]
 fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again() {
+    old_rows_leave(None);
+}
+
+#[test]
+fn what_is_too_old_and_came_in_no_order_leaves_too() {
+    old_rows_leave(Some(true));
+}
+
+fn old_rows_leave(unordered: Option<bool>) {
+    let reopen = |dir: &Path, options: &ShardOptions| {
+        let mut shard = super::reopen(dir, options);
+        let store = shard.store_mut::<EventStore>().unwrap().0;
+        store.shorten_runs(25);
+        if let Some(closes) = unordered {
+            store.set_order_limits(few_rows(closes));
+        }
+        shard
+    };
     let dir = tempfile::tempdir().unwrap();
     let keep = ShardOptions { partition_rows_max: 20, folder_id: [9; 16], ..options() };
     let drop_all = ShardOptions {
@@ -268,8 +295,7 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
         .map(|n| Event { tenant: n % 3, id: n, source: n % 2, minute: (n % 5) as i8 - 2, payload: n % 2 })
         .collect();
     let mut model = Model::default();
-    let mut shard = super::reopen(dir.path(), &keep);
-    shard.store_mut::<EventStore>().unwrap().0.shorten_runs(25);
+    let mut shard = reopen(dir.path(), &keep);
     for batch in events.chunks(10) {
         shard.apply(&[(KEYED, &model.lane(batch))], &mut |_, _, _| {}).unwrap();
         model.take(batch);
@@ -284,7 +310,7 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
     );
     drop(shard);
 
-    let mut shard = super::reopen(dir.path(), &drop_all);
+    let mut shard = reopen(dir.path(), &drop_all);
     // A crash at any step loses nothing and repeats nothing.
     for _ in 0..40 {
         shard.retain_now();
@@ -294,7 +320,7 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
         assert_eq!(verified.rows, shard.stored(&EVENTS));
         super::sound(shard.path());
         shard.poison();
-        shard = super::reopen(dir.path(), &drop_all);
+        shard = reopen(dir.path(), &drop_all);
     }
     retain_until(&mut shard, |shard| (shard.stored(&CLICKS), shard.stored(&EVENTS)) == (0, 0));
     let reader = crate::shard::open_reader(shard.path()).unwrap();

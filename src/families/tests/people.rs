@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use super::unordered::few_rows;
 use super::{KEYED, Lane, folder, options, reopen, sound};
 use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
-use crate::events::{SERVICE_EVENT, ServiceEventRow};
+use crate::events::{EventStore, SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
 use crate::orders::{INGEST, IngestRow, ItemRow, ORDER, ORDERS, OrderParts, OrderStatus, encode_order};
 use crate::people::{ERASURE, ErasureRecord, RemovedOutside, Subject, erasure, known_customer};
@@ -41,7 +42,7 @@ fn line_of((ingest, line): (i64, i64), number: usize, customer: &str, name: &str
 fn event(number: usize, payload: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     ServiceEventRow {
-        timestamp_us: number as i64 * 31_000_000,
+        timestamp_us: (number * 29 % 71) as i64 * 31_000_000,
         received_us: 1,
         tenant_id: "t",
         event_id: &format!("e{number}"),
@@ -94,9 +95,17 @@ fn encoded(record: &ErasureRecord) -> (u8, Vec<u8>) {
     (ERASURE.number(), bytes)
 }
 
-fn cut_off_after(slices: usize, mode: ErasureMode) {
+/// With `unordered`, the events' partitions have no index yet, or a part of it.
+fn cut_off_after(slices: usize, mode: ErasureMode, unordered: bool) {
     let dir = tempfile::tempdir().unwrap();
-    let mut shard = Shard::open(&folder(dir.path()), &small(), &FAMILIES).unwrap();
+    let open = || {
+        let mut shard = reopen(dir.path(), &small());
+        if unordered {
+            shard.store_mut::<EventStore>().unwrap().0.set_order_limits(few_rows(slices > 4));
+        }
+        shard
+    };
+    let mut shard = open();
     let path = folder(dir.path()).database();
     for batch in records().chunks(30) {
         assert!(apply(&mut shard, batch).iter().all(|outcome| *outcome == Outcome::Inserted));
@@ -138,7 +147,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
             // Orders of other customers continue to arrive.
             apply(&mut shard, &[(ORDER.number(), order(1_000 + turns, "c-2", "Bob"))]);
             shard.poison();
-            shard = reopen(dir.path(), &small());
+            shard = open();
         }
     }
     shard.checkpoint(CheckpointMode::Truncate).unwrap();
@@ -174,8 +183,15 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
 #[test]
 fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
     for slices in [4, 7, 1_000] {
-        cut_off_after(slices, ErasureMode::Erase);
-        cut_off_after(slices, ErasureMode::Pseudonymise);
+        cut_off_after(slices, ErasureMode::Erase, false);
+        cut_off_after(slices, ErasureMode::Pseudonymise, false);
+    }
+}
+
+#[test]
+fn e1_an_erasure_of_events_in_no_order_ends_all_the_same() {
+    for slices in [4, 7, 1_000] {
+        cut_off_after(slices, ErasureMode::Erase, true);
     }
 }
 

@@ -14,6 +14,8 @@ const ERASURE_PAUSE: Duration = Duration::from_millis(20);
 const FORGET_PAUSE: Duration = Duration::from_secs(60);
 /// The length of an upkeep slice between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
+/// The maximum length of a slice of upkeep that reads wait for. It is as long as the last batch took.
+const URGENT_SLICE_MAX: Duration = Duration::from_millis(32);
 /// The pause after upkeep has found no space.
 const UPKEEP_FULL_PAUSE: Duration = Duration::from_secs(60);
 
@@ -31,7 +33,11 @@ impl Writer {
         if !is_due || clock::monotonic_us() < self.upkeep_from_us {
             return Ok(());
         }
-        match shard.upkeep(UPKEEP_SLICE) {
+        let slice = match shard.is_upkeep_urgent() {
+            true => Duration::from_micros(self.times.last_us()).clamp(UPKEEP_SLICE, URGENT_SLICE_MAX),
+            false => UPKEEP_SLICE,
+        };
+        match shard.upkeep(slice) {
             Ok(None) => {}
             Ok(Some(built)) => {
                 let took_ms = built.took.as_millis() as u64;

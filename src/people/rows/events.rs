@@ -6,7 +6,7 @@ use super::super::active::ActiveErasure;
 use super::super::many::PeopleMatcher;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
-use crate::events::{Buckets, EVENTS, ServiceEventRow};
+use crate::events::{Buckets, EVENTS, ServiceEventRow, drop_build};
 use crate::shard::partition::{count_deleted, widened};
 use crate::shard::{ErasureMode, Shard, ShardError, partitions_of, suppressed};
 
@@ -19,6 +19,8 @@ pub(in super::super) fn erase_events(
     let partitions = partitions_of(shard.connection(), &EVENTS)?;
     let Some(partition) = erasing.walk.partition(&partitions) else { return Ok(true) };
     let Some(tenant_id) = erasing.tenant_id().map(str::to_owned) else { return Ok(true) };
+    // The unfinished index of an unordered partition may contain the rows. It is built again without them.
+    drop_build(shard.connection(), &partition.name)?;
     let end: Option<i64> = max_id(shard.connection(), &partition.name)?;
     let Some(end) = end else { return Ok(erasing.walk.next_partition(&partitions)) };
     while erasing.walk.at < end {
@@ -106,7 +108,9 @@ fn change_events(
     }
     if gone > 0 && has_buckets {
         let others = partitions_of(&transaction, &EVENTS)?;
-        buckets.subtract(&transaction, &others)?;
+        let info = others.iter().find(|info| info.name == table);
+        let gone = || ShardError::Other(format!("{table} is not in the catalogue"));
+        buckets.subtract(&transaction, info.ok_or_else(gone)?, &others)?;
     }
     let gone = count_deleted(&transaction, &EVENTS, table, gone, times)?;
     erasing.save(&transaction)?;

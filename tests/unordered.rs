@@ -1,0 +1,161 @@
+//! A backfill of events in no order of time into a running server, on a folder of the schema before unordered
+//! partitions: kills, queries and a reshard change nothing. The fixture has eight events of a tenant `acme`.
+
+use std::collections::BTreeMap;
+
+use crate::support::commerce::verify;
+use crate::support::{Chance, Folder, Server, rows_of, wait_until};
+use serde_json::{Value, json};
+
+/// A size at which a few thousand rows are worth an unordered partition.
+const FLAGS: [&str; 2] = ["--partition-rows-max", "4000"];
+const ROWS: usize = 1_000;
+
+/// The time and number of each event, by its id.
+type Known = BTreeMap<String, (String, i64)>;
+
+/// Returns a request of events at times of a year, in no order, and adds them to the known ones.
+fn request(chance: &mut Chance, known: &mut Known, equal: bool) -> String {
+    let mut lines = String::new();
+    for _ in 0..ROWS {
+        let number = known.len() as i64;
+        let time = match equal {
+            true => "2024-06-01T00:00:00.000000Z".to_owned(),
+            false => format!(
+                "2024-{:02}-{:02}T{:02}:{:02}:07.000000Z",
+                chance.below(12) + 1,
+                chance.below(28) + 1,
+                chance.below(24),
+                chance.below(60)
+            ),
+        };
+        let id = format!("e{:x}-{number}", chance.below(1 << 30));
+        let source = ["web", "ios"][number as usize % 2];
+        let event = json!({
+            "event_id": id, "tenant_id": "acme", "source": source,
+            "event_type": "click", "timestamp": time, "payload": {"n": number},
+        });
+        lines += &format!("{event}\n");
+        known.insert(id, (time, number));
+    }
+    lines
+}
+
+fn import(server: &Server, chance: &mut Chance, known: &mut Known, equal: bool, requests: usize) {
+    let mut client = server.client();
+    for _ in 0..requests {
+        let body = request(chance, known, equal);
+        let said = client.post_as("/events/bulk", "application/x-ndjson", &body).expect("an answer");
+        assert_eq!(said.json()["inserted"], ROWS, "{said:?}");
+    }
+}
+
+/// Compares pages in both directions, a period, and counts by every size with what is known.
+fn check(server: &Server, known: &Known) {
+    let mut wanted: Vec<(&str, &str, i64)> =
+        known.iter().map(|(id, (time, number))| (time.as_str(), id.as_str(), *number)).collect();
+    wanted.sort_unstable();
+    let page = |query: &str| -> Value {
+        let answer = server.get(&format!("/events?tenant_id=acme&{query}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let rows = |page: &Value| -> Vec<(String, String, i64)> {
+        let row = |row: &Value| {
+            let text = |name: &str| row[name].as_str().expect("a text").to_owned();
+            (text("timestamp"), text("event_id"), row["payload"]["n"].as_i64().expect("a number"))
+        };
+        page["events"].as_array().expect("a list").iter().map(row).collect()
+    };
+    let same = |found: &[(String, String, i64)], wanted: &[&(&str, &str, i64)]| {
+        assert_eq!(found.len(), wanted.len());
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert_eq!((found.0.as_str(), found.1.as_str(), found.2), **wanted);
+        }
+    };
+    let newest = page("order=desc&page_size=300");
+    assert_eq!(newest["total"], known.len());
+    same(&rows(&newest), &wanted.iter().rev().take(300).collect::<Vec<_>>());
+    let cursor = newest["next_cursor"].as_str().expect("a cursor");
+    let next = page(&format!("order=desc&page_size=300&cursor={cursor}"));
+    same(&rows(&next), &wanted.iter().rev().skip(300).take(300).collect::<Vec<_>>());
+    let period = "from=2024-03-05T10:00:00Z&to=2024-03-09T11:30:00Z";
+    let inside = |time: &str| ("2024-03-05T10:00:00.000000Z".."2024-03-09T11:30:00.000000Z").contains(&time);
+    let of_period: Vec<_> = wanted.iter().filter(|(time, ..)| inside(time)).collect();
+    let found = page(&format!("{period}&order=asc&page_size=1000"));
+    assert_eq!(found["total"], of_period.len());
+    same(&rows(&found), &of_period);
+    for (size, length) in [("minute", 16), ("hour", 13), ("day", 10)] {
+        let query = format!("/metrics?tenant_id=acme&bucket_size={size}&source=web&{period}");
+        let answer = server.get(&query).json();
+        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        for (time, _, number) in &of_period {
+            // A bucket begins in the period; the first day does not.
+            let begins = size != "day" || !time.starts_with("2024-03-05");
+            if number % 2 == 0 && begins {
+                *counts.entry(&time[..length]).or_default() += 1;
+            }
+        }
+        if size == "day" {
+            // The last day begins in the period and ends after it.
+            let last =
+                wanted.iter().filter(|(time, _, number)| number % 2 == 0 && time.starts_with("2024-03-09"));
+            counts.insert("2024-03-09", last.count() as i64);
+        }
+        let buckets = answer["metrics"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        let found: Vec<(String, i64)> = buckets
+            .iter()
+            .map(|bucket| {
+                let start = bucket["bucket_start"].as_str().unwrap_or_else(|| panic!("{bucket}"));
+                (start[..length].to_owned(), bucket["count"].as_i64().expect("a count"))
+            })
+            .collect();
+        let counts: Vec<(String, i64)> =
+            counts.into_iter().map(|(at, count)| (at.to_owned(), count)).collect();
+        assert_eq!(found, counts, "{size}");
+    }
+}
+
+/// Returns the number of partitions that are unordered and indexed, and of those that are unordered and are not.
+fn unordered(folder: &Folder) -> (i64, i64) {
+    let sql = "SELECT count(indexed_at), count(*) - count(indexed_at) FROM partition WHERE unordered = 1";
+    let found = rows_of(&folder.data(), sql, |row| Ok((row.get(0)?, row.get(1)?)));
+    found.into_iter().fold((0, 0), |sum, (built, open): (i64, i64)| (sum.0 + built, sum.1 + open))
+}
+
+#[test]
+fn a_backfill_in_no_order_is_read_correctly_at_any_moment_after_kills_and_after_a_reshard() {
+    let folder = Folder::of_fixture("folder-v11-events");
+    let mut chance = Chance::seeded(12);
+    let mut known: Known =
+        (1..=8).map(|n| (format!("old-{n}"), (format!("2024-0{n}-15T10:30:00.000000Z"), -n))).collect();
+    let mut server = folder.serve(&FLAGS);
+    check(&server, &known);
+    let (mut was_open, mut was_built) = (false, false);
+    for round in 0..6 {
+        import(&server, &mut chance, &mut known, round == 4, 4);
+        let (built, open) = unordered(&folder);
+        (was_open, was_built) = (was_open | (open > 0), was_built | (built > 0));
+        check(&server, &known);
+        if round % 2 == 1 {
+            server.replace(|| folder.serve(&FLAGS));
+            server.wait_until_stored();
+            check(&server, &known);
+        }
+    }
+    assert!(was_open, "no partition was unordered");
+    // The last one is sealed once no more events arrive.
+    wait_until("every index is built", || unordered(&folder).1 == 0);
+    assert!(was_built || unordered(&folder).0 > 0);
+    check(&server, &known);
+    server.stop();
+    verify(&folder);
+    let output = folder.run(&["reshard", "--to", "3"]);
+    assert!(output.status.success(), "{output:?}");
+    let server = folder.serve(&FLAGS);
+    check(&server, &known);
+    wait_until("every index is built", || unordered(&folder).1 == 0);
+    check(&server, &known);
+    server.stop();
+    verify(&folder);
+}
