@@ -156,6 +156,15 @@ impl Running {
         serde_json::from_str(&body).with_context(|| format!("/health is unreadable: {body}"))
     }
 
+    /// Returns `true` if a shard of firehose has upkeep to do.
+    pub(crate) fn is_upkeep_pending(&self) -> Result<bool> {
+        let (status, body) = http::get(self.addr, "/health")?;
+        ensure!(status == 200, "/health answered {status}: {body}");
+        let health: serde_json::Value = serde_json::from_str(&body)?;
+        let shards = health["shards"].as_array().context("/health lists no shards")?;
+        Ok(shards.iter().any(|shard| shard["upkeep_pending"] == true))
+    }
+
     /// Polls `/health` until nothing waits for the database. Returns the time that it took.
     pub(crate) fn drain(&self, limit: Duration) -> Result<Duration> {
         let start = ::firehose::base::clock::now();

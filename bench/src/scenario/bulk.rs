@@ -1,4 +1,5 @@
-//! `bulk`: `POST /events/bulk` with 5,000 rows per request, from the socket to the commit, on one core.
+//! `bulk`: `POST /events/bulk` with 5,000 rows per request, from the socket to the commit, on one core: with rising
+//! times, with times at random over a year, and with all times equal.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,6 +20,9 @@ const ROWS: usize = 5_000;
 const ROWS_PER_S_MIN: f64 = 200_000.0;
 const P50_MS_MAX: f64 = 40.0;
 const UPSERT_RATIO_MIN: f64 = 1.0;
+const ORDER_RATIO_MIN: f64 = 0.5;
+/// The time within which upkeep has built the indexes of what was stored.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
@@ -28,7 +32,13 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     for clients in setup.connection_counts(&[1, 8]) {
         let case = format!("{clients} clients, {ROWS} rows a request");
         run::interleave(setup.rounds, &systems, |round, system| {
-            report.record(&case, system.name(), round, one(setup, system, clients)?);
+            report.record(&case, system.name(), round, one(setup, system, clients, Times::Rising)?);
+            // Rounds with other times follow at once, so that the same minutes are compared.
+            for (name, times) in ORDERS {
+                if system.name() == "firehose" {
+                    report.record(&case, name, round, one(setup, system, clients, times)?);
+                }
+            }
             Ok(())
         })?;
         let rate = report.median(&case, "firehose", "rows_per_s");
@@ -36,6 +46,14 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
         if clients == 1 {
             let p50 = report.median(&case, "firehose", "p50_ms");
             report.bar(format!("{case}: p50 in ms"), Limit::AtMost(P50_MS_MAX), p50);
+        }
+        for (name, _) in ORDERS {
+            let ratio = report.ratio((&case, name, "rows_per_s"), (&case, "firehose", "rows_per_s"));
+            report.bar(
+                format!("{case}: rows per second, {name} / rising times"),
+                Limit::AtLeast(ORDER_RATIO_MIN),
+                ratio,
+            );
         }
         let ratio = report.ratio((&case, "firehose", "rows_per_s"), (&case, "upsert", "rows_per_s"));
         report.bar(
@@ -47,7 +65,19 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
+/// The order of the events' times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Times {
+    Rising,
+    /// At random over a year.
+    Random,
+    Equal,
+}
+
+/// The orders that are compared with rising times, and their names in the report.
+const ORDERS: [(&str, Times); 2] = [("random times", Times::Random), ("equal times", Times::Equal)];
+
+fn one(setup: &Setup, system: &System, clients: usize, times: Times) -> Result<Round> {
     let mut running = system.start(setup)?;
     let pid = running.process.pid();
     // The wait for the server's first response sends it an event.
@@ -56,8 +86,9 @@ fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
     let before = CpuTimes::of(pid)?;
     let start = clock::now();
     let end = start + Duration::from_secs(setup.seconds);
-    let sent =
-        process::clients(&setup.load_cores, clients, |client| load(running.addr, client as u64 + 1, end))?;
+    let sent = process::clients(&setup.load_cores, clients, |client| {
+        load(running.addr, client as u64 + 1, times, end)
+    })?;
     let (mut latency_us, mut rows) = (histogram()?, 0);
     for (latencies, inserted) in sent {
         latency_us.add(&latencies)?;
@@ -65,6 +96,11 @@ fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let cpu = CpuTimes::of(pid)?;
+    let settled = match system.name() {
+        "firehose" => Some(settle(&running)?),
+        _ => None,
+    };
+    let settled_cpu = CpuTimes::of(pid)?;
     check_stored(&running, there + rows)?;
     running.stop()?;
     let mut figures = Figures::new();
@@ -73,12 +109,25 @@ fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
     figures.insert("p99_ms", latency_us.value_at_quantile(0.99) as f64 / 1e3);
     let per_row = |ns: u64| ns as f64 / 1e3 / rows.max(1) as f64;
     figures.insert("cpu_us", per_row(cpu.total_since(&before)));
+    if let Some(settled) = settled {
+        figures.insert("settled_s", settled.as_secs_f64());
+        figures.insert("settled_cpu_us", per_row(settled_cpu.total_since(&before)));
+    }
     for (role, figure) in run::ROLES {
         if let Some(ns) = cpu.role_since(&before, role) {
             figures.insert(figure, per_row(ns));
         }
     }
     Ok(Round { figures, fault: None })
+}
+
+/// Waits until the indexes of what was stored are built. Returns the time that it took.
+fn settle(running: &Running) -> Result<Duration> {
+    let start = clock::now();
+    // The last partition is sealed once no more events arrive.
+    process::pause(Duration::from_secs(3))?;
+    process::poll("indexes are built", SETTLED_WITHIN, || Ok((!running.is_upkeep_pending()?).then_some(())))?;
+    Ok(start.elapsed())
 }
 
 fn check_stored(running: &Running, rows: u64) -> Result<()> {
@@ -96,11 +145,16 @@ fn histogram() -> Result<Histogram<u64>> {
 }
 
 /// Sends one request after the other on one connection, with new ids only.
-fn load(addr: SocketAddr, client: u64, end: std::time::Instant) -> Result<(Histogram<u64>, u64)> {
+fn load(
+    addr: SocketAddr,
+    client: u64,
+    times: Times,
+    end: std::time::Instant,
+) -> Result<(Histogram<u64>, u64)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-    let mut requests = Requests::new(addr, client, ROWS);
+    let mut requests = Requests::new(addr, client, ROWS, times);
     let (mut latency_us, mut inserted, mut answer) = (histogram()?, 0, Vec::new());
     while clock::now() < end {
         let request = requests.next();
@@ -136,12 +190,13 @@ pub(super) struct Requests {
     /// The positions of each row's id and time of day.
     ids: Vec<(usize, usize)>,
     random: u64,
-    /// Rows sent; the time advances by a tenth of a millisecond per row.
+    times: Times,
+    /// Rows sent; a rising time advances by a tenth of a millisecond per row.
     sent: u64,
 }
 
 impl Requests {
-    pub(super) fn new(addr: SocketAddr, client: u64, rows: usize) -> Requests {
+    pub(super) fn new(addr: SocketAddr, client: u64, rows: usize, times: Times) -> Requests {
         let (mut body, mut ids) = (b"{\"events\":[".to_vec(), Vec::new());
         for row in 0..rows {
             if row > 0 {
@@ -179,6 +234,7 @@ impl Requests {
             bytes: [head.as_bytes(), &body].concat(),
             ids,
             random: client << 48 | clock::unix_us() as u64 | 1,
+            times,
             sent: 0,
         }
     }
@@ -197,7 +253,20 @@ impl Requests {
             let value = u128::from(self.random()) << 64 | u128::from(self.random());
             let (id, time) = self.ids[row];
             write_uuid(&mut self.bytes[id..id + 36], value);
-            write_time(&mut self.bytes[time..time + 15], self.sent * 100);
+            match self.times {
+                Times::Rising => write_time(&mut self.bytes[time..time + 15], self.sent * 100),
+                Times::Random => {
+                    let random = self.random();
+                    let (month, day) = (random % 12 + 1, random / 12 % 28 + 1);
+                    let date = &mut self.bytes[time - 6..time - 1];
+                    for (at, number) in [(0, month), (3, day)] {
+                        date[at] = b'0' + (number / 10) as u8;
+                        date[at + 1] = b'0' + (number % 10) as u8;
+                    }
+                    write_time(&mut self.bytes[time..time + 15], random >> 16);
+                }
+                Times::Equal => {}
+            }
             self.sent += 1;
         }
         &self.bytes
@@ -239,15 +308,29 @@ mod tests {
 
     #[test]
     fn requests_are_sound_and_their_ids_differ() {
-        let mut requests = Requests::new(SocketAddr::from(([127, 0, 0, 1], 80)), 1, 7);
         let mut ids = std::collections::BTreeSet::new();
-        for _ in 0..3 {
+        let (mut different, mut days) =
+            (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        for times in [Times::Rising, Times::Random, Times::Equal] {
+            let client = times as u64 + 1;
+            let mut requests = Requests::new(SocketAddr::from(([127, 0, 0, 1], 80)), client, 7, times);
             let request = requests.next();
             let body = request.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
             assert_eq!(http::message_length(request), Some(request.len()));
             let json: serde_json::Value = serde_json::from_slice(&request[body..]).unwrap();
-            ids.extend(json["events"].as_array().unwrap().iter().map(|row| row["event_id"].to_string()));
+            for row in json["events"].as_array().unwrap() {
+                ids.insert(row["event_id"].to_string());
+                let time = row["timestamp"].as_str().unwrap().to_owned();
+                assert_eq!(time.len(), "2024-01-15T00:00:00.000000Z".len());
+                if times == Times::Random {
+                    days.insert(time[..10].to_owned());
+                }
+                different.insert(time);
+            }
         }
+        // The first rising time is that of equal ones, and random days hardly repeat.
+        assert_eq!(different.len(), 14);
+        assert!(days.len() > 3, "{days:?}");
         assert_eq!(ids.len(), 21);
         assert!(ids.iter().all(|id| id.len() == 38 && &id[15..16] == "4" && "89ab".contains(&id[20..21])));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 
-use super::bulk::Requests;
+use super::bulk::{Requests, Times};
 use crate::peer::{Running, Serve, System};
 use crate::report::{Limit, Report};
 use crate::run::{Figures, Round};
@@ -52,7 +52,7 @@ fn one(setup: &Setup) -> Result<(Round, Round)> {
     let pid = running.process.pid();
     let stream = &mut TcpStream::connect(running.addr)?;
     // Each request has four tenants, so the first tenant gets a quarter of the rows.
-    let mut requests = Requests::new(running.addr, 1, 5_000);
+    let mut requests = Requests::new(running.addr, 1, 5_000, Times::Rising);
     for _ in 0..=ROWS * 4 / 5_000 {
         bulk(stream, requests.next())?;
     }
@@ -63,7 +63,8 @@ fn one(setup: &Setup) -> Result<(Round, Round)> {
         let (addr, cores, writing) = (running.addr, setup.load_cores.clone(), writing.clone());
         std::thread::spawn(move || {
             process::pin_here(&cores)?;
-            let (mut stream, mut requests) = (TcpStream::connect(addr)?, Requests::new(addr, 2, 100));
+            let (mut stream, mut requests) =
+                (TcpStream::connect(addr)?, Requests::new(addr, 2, 100, Times::Rising));
             while writing.load(Ordering::Relaxed) {
                 bulk(&mut stream, requests.next())?;
                 process::pause(Duration::from_millis(50))?;
