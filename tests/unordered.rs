@@ -76,9 +76,11 @@ fn check(server: &Server, known: &Known) {
     let newest = page("order=desc&page_size=300");
     assert_eq!(newest["total"], known.len());
     same(&rows(&newest), &wanted.iter().rev().take(300).collect::<Vec<_>>());
-    let cursor = newest["next_cursor"].as_str().expect("a cursor");
-    let next = page(&format!("order=desc&page_size=300&cursor={cursor}"));
-    same(&rows(&next), &wanted.iter().rev().skip(300).take(300).collect::<Vec<_>>());
+    if known.len() > 300 {
+        let cursor = newest["next_cursor"].as_str().expect("a cursor");
+        let next = page(&format!("order=desc&page_size=300&cursor={cursor}"));
+        same(&rows(&next), &wanted.iter().rev().skip(300).take(300).collect::<Vec<_>>());
+    }
     let period = "from=2024-03-05T10:00:00Z&to=2024-03-09T11:30:00Z";
     let inside = |time: &str| ("2024-03-05T10:00:00Z".."2024-03-09T11:30:00Z").contains(&time);
     let of_period: Vec<_> = wanted.iter().filter(|(time, ..)| inside(time)).collect();

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::erase::{items, sale_of};
+use super::free_rows::{ROWS_PER_CHECK, exists, free_rows};
 use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
 use super::segment::drop_unreachable;
 use super::store::OrderStore;
@@ -18,8 +19,6 @@ use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
 /// The number of orders between two checks of the clock.
 const ORDERS_PER_CHECK: i64 = 16;
-/// The number of list entries between two checks of the clock.
-const ENTRIES_PER_CHECK: i64 = 256;
 /// The number of customers of an unlisted partition that one slice reads.
 const CUSTOMERS_PER_SLICE: i64 = 5_000;
 
@@ -159,7 +158,7 @@ impl OrderStore {
                 transaction.execute_batch(&format!("DROP TABLE {list}"))?;
                 break;
             };
-            transaction.prepare_cached(&delete_sql)?.execute([customer, ENTRIES_PER_CHECK])?;
+            transaction.prepare_cached(&delete_sql)?.execute([customer, ROWS_PER_CHECK])?;
             if !is_named(transaction, std::slice::from_ref(&list.to_owned()), customer)?
                 && !unlisted.contains(customer)
                 && !is_named(transaction, &lists, customer)?
@@ -204,30 +203,4 @@ pub(super) fn is_named(
         }
     }
     Ok(false)
-}
-
-pub(super) fn exists(transaction: &Connection, table: &str) -> Result<bool, ShardError> {
-    let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
-    Ok(transaction.prepare_cached(sql)?.exists([table])?)
-}
-
-/// Deletes rows from the front of a table until `until_us`, and drops it once it is empty. `key` is its primary key.
-/// Returns `true` if it was dropped.
-pub(super) fn free_rows(
-    transaction: &Connection,
-    table: &str,
-    key: &str,
-    until_us: u64,
-) -> Result<bool, ShardError> {
-    let sql =
-        format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} ORDER BY {key} LIMIT ?1)");
-    loop {
-        if transaction.prepare_cached(&sql)?.execute([ENTRIES_PER_CHECK])? == 0 {
-            transaction.execute_batch(&format!("DROP TABLE {table}"))?;
-            return Ok(true);
-        }
-        if clock::monotonic_us() >= until_us {
-            return Ok(false);
-        }
-    }
 }

@@ -16,6 +16,7 @@ mod dropped;
 mod dropped_tenant;
 pub mod endpoints;
 mod erase;
+mod free_rows;
 mod ingest;
 mod names;
 pub mod openapi;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::dropped::{exists, free_rows};
+use super::free_rows::{PRODUCT_SUMS, has_product_sums};
 use super::record::ITEM_IDS;
 use super::segment;
 use super::sums_by::SumsBy;
@@ -52,25 +52,6 @@ pub(crate) static ORDER_IDS: IdsOf = IdsOf {
 
 /// The schema version without sums by day and product.
 const NO_PRODUCTS_SINCE: u32 = 12;
-
-/// The table of sums by day and product up to schema version 11, with its key.
-const PRODUCT_SUMS: &str = "sales_by_product";
-const PRODUCT_SUMS_KEY: &str = "tenant, currency, start_us, product";
-
-/// Returns `true` if the table of sums by product has rows.
-fn has_product_sums(connection: &Connection) -> Result<bool, ShardError> {
-    Ok(connection.prepare(&format!("SELECT 1 FROM {PRODUCT_SUMS}"))?.exists([])?)
-}
-
-/// Returns `true` if an earlier version left its sums by product in the file.
-pub(super) fn are_product_sums_left(connection: &Connection) -> Result<bool, ShardError> {
-    exists(connection, PRODUCT_SUMS)
-}
-
-/// Deletes sums by product of an earlier version until `until_us`. Returns `true` once there are none.
-pub(super) fn free_product_sums(transaction: &Connection, until_us: u64) -> Result<bool, ShardError> {
-    free_rows(transaction, PRODUCT_SUMS, PRODUCT_SUMS_KEY, until_us)
-}
 
 /// Creates this family's tables for a schema version. Version 3 added orders, version 5 the status times, version 6 a
 /// new word index, version 7 the sums of dropped orders and the order ids of items, version 10 segments. The earlier

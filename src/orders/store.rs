@@ -8,13 +8,14 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, TransactionB
 
 use super::dropped::Unlisted;
 use super::erase::items;
+use super::free_rows::{are_product_sums_left, free_product_sums};
 use super::names::{Names, Product};
 use super::record::{
     DroppedSumRow, INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderRow, SALES_DROPPED,
     StatusRow, decode_dropped_sum, decode_ingest, decode_order, decode_status,
 };
 use super::redact::without_order_ids;
-use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, are_product_sums_left, free_product_sums, items_of};
+use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, items_of};
 use super::seal::{Building, is_due};
 use super::segment::Segments;
 use super::status::OrderStatus;
