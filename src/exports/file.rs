@@ -260,7 +260,11 @@ impl ExportFile {
                 raw.clear();
                 let rows = encoder.rows(batch, raw);
                 self.out.clear();
-                pack(*compression, raw, &mut self.out)?;
+                match compression {
+                    // Some MB a batch, which need no copy.
+                    Compression::None => std::mem::swap(raw, &mut self.out),
+                    _ => pack(*compression, raw, &mut self.out)?,
+                }
                 self.append(rows, &[])?;
                 Ok(Remaining::Nothing)
             }

@@ -160,9 +160,15 @@ impl TextEncoder {
                     if !column.is_of_item() {
                         continue;
                     }
-                    out.extend_from_slice(&common[copied..ends[at]]);
-                    copied = ends[at];
-                    out.extend_from_slice(lead);
+                    // Most columns of items follow one another, and a comma needs no copy of a slice.
+                    if copied < ends[at] {
+                        out.extend_from_slice(&common[copied..ends[at]]);
+                        copied = ends[at];
+                    }
+                    match lead.as_slice() {
+                        [comma] => out.push(*comma),
+                        lead => out.extend_from_slice(lead),
+                    }
                     match column {
                         Column::Line => out.extend_from_slice(number.format(item.line).as_bytes()),
                         Column::ProductId => out.extend_from_slice(product(item, 0)),
@@ -220,7 +226,9 @@ impl TextEncoder {
             return write_string(out, text.as_bytes());
         }
         let guard: &[u8] = if may_be_formula(text) { b"'" } else { b"" };
-        if text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')) {
+        // Without an early end, many bytes are compared at once.
+        let is_special = |byte: u8| matches!(byte, b'"' | b',' | b'\r' | b'\n');
+        if text.bytes().fold(false, |found, byte| found | is_special(byte)) {
             return quoted(guard, text.as_bytes(), out);
         }
         out.extend_from_slice(guard);
