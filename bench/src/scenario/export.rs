@@ -1,5 +1,5 @@
 //! `export`: 10 M order items as a file, CSV and Parquet, against DuckDB's COPY of its own table and the sqlite3 shell
-//! on the same shards: rows per second, CPU per row, memory.
+//! on the same shards: rows per second, CPU per row, memory. With gzip, CSV and NDJSON against the shell and `gzip -1`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,6 +33,12 @@ const PARQUET_ROWS_PER_CPU_S_MIN: f64 = 300_000.0;
 const RSS_OVER_IDLE_MB_MAX: f64 = 64.0 * 1.048_576;
 
 const CASES: [(&str, &str, &str); 2] = [("csv", "none", "CSV"), ("parquet", "zstd", "Parquet, zstd")];
+/// The others, which the sqlite3 shell and `gzip -1` are compared with.
+const GZIP_CASES: [(&str, &str, &str); 3] =
+    [("csv", "gzip", "CSV, gzip"), ("ndjson", "none", "NDJSON"), ("ndjson", "gzip", "NDJSON, gzip")];
+/// The bars of [`CASES`].
+const OVER_DUCKDB_MIN: [f64; 2] = [1.0, 0.85];
+const OVER_SQLITE3_GZIP_MIN: f64 = 1.0;
 
 #[derive(Deserialize)]
 struct Told {
@@ -67,8 +73,15 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
             let case = CASES.iter().find(|(known, ..)| *known == format).context("a case")?.2;
             report.record(case, "duckdb", round, Round { figures, fault: None });
         }
-        let figures = sqlite3(setup, &loaded, rows)?;
+        let figures = sqlite3(setup, &loaded, rows, false)?;
         report.record("CSV", "sqlite3", round, Round { figures, fault: None });
+        for (format, compression, case) in GZIP_CASES {
+            let (figures, file) = ours(setup, &loaded, format, compression)?;
+            report.record(case, "firehose", round, Round { figures, fault: None });
+            std::fs::remove_file(file)?;
+        }
+        let figures = sqlite3(setup, &loaded, rows, true)?;
+        report.record("CSV, gzip", "sqlite3, gzip -1", round, Round { figures, fault: None });
     }
     for ((_, _, case), least) in CASES.iter().zip([CSV_ROWS_PER_CPU_S_MIN, PARQUET_ROWS_PER_CPU_S_MIN]) {
         let rate = report.median(case, "firehose", "rows_per_cpu_s");
@@ -79,6 +92,17 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
             Limit::AtMost(RSS_OVER_IDLE_MB_MAX),
             peak,
         );
+    }
+    for ((_, _, case), least) in CASES.iter().zip(OVER_DUCKDB_MIN) {
+        let figure = |system| (*case, system, "rows_per_cpu_s");
+        let rate = report.ratio(figure("firehose"), figure("duckdb"));
+        report.bar(format!("{case}: rows a second of CPU / DuckDB"), Limit::AtLeast(least), rate);
+    }
+    for (_, _, case) in GZIP_CASES {
+        let shell = ("CSV, gzip", "sqlite3, gzip -1", "rows_per_s");
+        let rate = report.ratio((case, "firehose", "rows_per_s"), shell);
+        let text = format!("{case}: rows a second / `sqlite3 -csv | gzip -1`");
+        report.bar(text, Limit::AtLeast(OVER_SQLITE3_GZIP_MIN), rate);
     }
     Ok(report)
 }
@@ -168,33 +192,40 @@ fn duckdb(setup: &Setup, folder: &Path, rows: u64) -> Result<Vec<(String, Figure
     Ok(told.formats.iter().map(|(name, format)| (name.clone(), figures(format))).collect())
 }
 
-/// Runs the shell, shard by shard and partition by partition, with the same columns. The time of the whole processes
-/// counts.
-fn sqlite3(setup: &Setup, loaded: &Loaded, rows: u64) -> Result<Figures> {
+/// Runs the shell, shard by shard and partition by partition, with the same columns, and gzip behind it if asked. The
+/// time of the whole processes counts.
+fn sqlite3(setup: &Setup, loaded: &Loaded, rows: u64, with_gzip: bool) -> Result<Figures> {
     let path = loaded.path().join("sqlite3.csv");
     let output = File::create(&path)?;
     process::pin_here(&setup.server_cores)?;
     let start = clock::now();
     for shard in 0..SHARDS {
         let mut command = Command::new("sqlite3");
-        command.args(["-readonly", "-csv"]).arg(loaded.database(shard));
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(output.try_clone()?)
-            .spawn()
-            .context("sqlite3 is not installed: apt-get install sqlite3")?;
+        command.args(["-readonly", "-csv"]).arg(loaded.database(shard)).stdin(Stdio::piped());
+        let output = || output.try_clone().map(Stdio::from);
+        let stdout = if with_gzip { Stdio::piped() } else { output()? };
+        let mut child =
+            command.stdout(stdout).spawn().context("sqlite3 is not installed: apt-get install sqlite3")?;
+        let gzip = child
+            .stdout
+            .take()
+            .map(|text| anyhow::Ok(Command::new("gzip").arg("-1").stdin(text).stdout(output()?).spawn()?))
+            .transpose()?;
         child
             .stdin
             .take()
             .context("no standard input")?
             .write_all(sql(&loaded.database(shard))?.as_bytes())?;
-        let status = child.wait()?;
-        ensure!(status.success(), "sqlite3 failed: {status}");
+        for mut process in [Some(child), gzip].into_iter().flatten() {
+            let status = process.wait()?;
+            ensure!(status.success(), "sqlite3 failed: {status}");
+        }
     }
     let seconds = start.elapsed().as_secs_f64();
     process::pin_here(&setup.load_cores)?;
     let bytes = std::fs::metadata(&path)?.len();
-    let text = std::fs::read(&path)?;
+    let mut command = Command::new(if with_gzip { "zcat" } else { "cat" });
+    let text = command.stdin(File::open(&path)?).stderr(Stdio::inherit()).output()?.stdout;
     let lines = memchr::memchr_iter(b'\n', &text).count() as u64;
     ensure!(lines == rows, "sqlite3 wrote {lines} rows of {rows}");
     Ok(Figures::from([
