@@ -440,11 +440,15 @@ fn x1_clicks_of_an_erased_user_leave_every_export_of_clicks() {
     server.stop();
 }
 
+/// The sealed partitions of a stream, apart from the last one with rows.
+const OLDER: &str = "stream = ?1 AND sealed_at IS NOT NULL \
+                     AND first_id < (SELECT max(first_id) FROM partition WHERE stream = ?1 AND rows > 0)";
+
 /// Does what retention does to every partition but the last: takes it out of the catalogue.
 fn drop_partitions(folder: &Folder, stream: &str) {
     let connection = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
-    let sql = "DELETE FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL";
-    assert!(connection.execute(sql, [stream]).expect("they are dropped") >= 2);
+    let sql = format!("DELETE FROM partition WHERE {OLDER}");
+    assert!(connection.execute(&sql, [stream]).expect("they are dropped") >= 2);
     let sql = "UPDATE total SET value = (SELECT sum(rows) FROM partition WHERE stream = ?1) WHERE name = ?2";
     let total = match stream {
         "click" => "rows",
@@ -461,8 +465,8 @@ fn drop_rows_of_tenant(folder: &Folder, stream: &str) {
         "sales_order" => ("tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?1)", "orders"),
         _ => ("tenant_id = ?1", "service_events"),
     };
-    let sql = "SELECT name, first_id + rows + erased - 1 FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL";
-    let mut statement = connection.prepare(sql).expect("a catalogue");
+    let sql = format!("SELECT name, first_id + rows + erased - 1 FROM partition WHERE {OLDER}");
+    let mut statement = connection.prepare(&sql).expect("a catalogue");
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let found =
         statement.query_map([stream], read).expect("a catalogue").map(|row| row.expect("a partition"));
