@@ -67,8 +67,8 @@ pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;
 pub use self::search_stream::Search;
 pub use self::segment::{
-    SegmentColumns, SegmentHead, next_segment, read_segment, read_segment_products, rows_as_columns,
-    segment_at, segmented_to, undamaged,
+    NextOrders, SegmentColumns, SegmentHead, next_orders, read_segment, read_segment_products,
+    rows_as_columns, segmented_to,
 };
 pub use self::shapes::{IngestFault, IngestSummary, OrderState};
 pub use self::status::OrderStatus;

@@ -17,8 +17,8 @@ use super::read::overlapping;
 use super::spans::Spans;
 use crate::base::clock;
 use crate::orders::{
-    SalesFilter, SegmentColumns, next_segment, read_segment, rows_as_columns, sales_days, segment_at,
-    segmented_to, undamaged,
+    NextOrders, SalesFilter, SegmentColumns, SegmentHead, next_orders, read_segment, rows_as_columns,
+    sales_days, segmented_to,
 };
 use crate::shard::{PartitionInfo, ShardError, tenant_number};
 
@@ -128,24 +128,15 @@ impl ColumnScan {
     ) -> Result<(), ShardError> {
         let (from, end) = (self.at.max(info.first_id), info.end_id.min(self.pin + 1));
         let with_items = matches!(self.grouping, Grouping::Names(_));
-        let head = undamaged(segment_at(connection, from))?.flatten();
-        let segment = match &head {
-            Some(head) if head.overlaps(self.window) => {
-                undamaged(read_segment(connection, head, with_items, columns))?
-                    .map(|()| (head.end_id(), end - from))
-            }
-            head => head.as_ref().map(|head| (head.end_id(), 0)),
-        };
-        let (next, count) = match segment {
-            Some(segment) => segment,
-            None => {
-                let next = next_segment(connection, from + 1)?.unwrap_or(i64::MAX);
-                let end = end.min(next).min(from + ROWS_PER_READ);
-                *columns = rows_as_columns(connection, &info.name, (from, end), with_items)?;
-                (end, end - from)
-            }
-        };
-        self.add(tenant, columns, count as usize)?;
+        let segment = |head: &SegmentHead| read_segment(connection, head, with_items, columns);
+        let (orders, mut next) = next_orders(connection, (from, end), self.window, segment)?;
+        if orders == NextOrders::Rows {
+            next = next.min(from + ROWS_PER_READ);
+            *columns = rows_as_columns(connection, &info.name, (from, next), with_items)?;
+        }
+        if orders != NextOrders::PassedOver {
+            self.add(tenant, columns, (end.min(next) - from) as usize)?;
+        }
         self.at = next;
         Ok(())
     }

@@ -15,8 +15,8 @@ use super::read::{
 use super::spans::Spans;
 use crate::base::money::Currency;
 use crate::orders::{
-    ORDERS, SalesFilter, SegmentColumns, SegmentHead, SumsBy, currencies, next_segment,
-    read_segment_products, rows_as_columns, sales_days, segment_at, undamaged, unfreed,
+    NextOrders, ORDERS, SalesFilter, SegmentColumns, SegmentHead, SumsBy, currencies, next_orders,
+    read_segment_products, rows_as_columns, sales_days, unfreed,
 };
 use crate::shard::read::pin;
 use crate::shard::{PartitionInfo, ShardError, tenant_number};
@@ -121,25 +121,16 @@ impl ProductSums<'_> {
     ) -> Result<(), ShardError> {
         let mut at = info.first_id;
         while at < info.end_id {
-            let head = undamaged(segment_at(connection, at))?.flatten();
-            let end = match &head {
-                Some(head) if head.overlaps(self.range) => {
-                    let read = undamaged(read_segment_products(connection, head, columns))?;
-                    read.map(|()| self.columns(connection, columns, self.range))
-                        .transpose()?
-                        .map(|()| head.end_id())
-                }
-                head => head.as_ref().map(SegmentHead::end_id),
-            };
-            if let Some(end) = end {
-                at = end;
-            } else {
-                let next = next_segment(connection, at + 1)?.unwrap_or(i64::MAX);
-                let end = info.end_id.min(next).min(at + ROWS_PER_READ);
+            let segment = |head: &SegmentHead| read_segment_products(connection, head, columns);
+            let (orders, mut end) = next_orders(connection, (at, info.end_id), self.range, segment)?;
+            if orders == NextOrders::Rows {
+                end = end.min(at + ROWS_PER_READ);
                 *columns = rows_as_columns(connection, &info.name, (at, end), true)?;
-                self.columns(connection, columns, self.range)?;
-                at = end;
             }
+            if orders != NextOrders::PassedOver {
+                self.columns(connection, columns, self.range)?;
+            }
+            at = end;
         }
         Ok(())
     }

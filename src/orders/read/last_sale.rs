@@ -14,7 +14,7 @@ use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
 use crate::orders::schema::{ORDERS, by_product, item_ids, items_of, items_sql};
-use crate::orders::segment::{SegmentColumns, next_segment, read_segment_products, segment_at, undamaged};
+use crate::orders::segment::{NextOrders, SegmentColumns, SegmentHead, next_orders, read_segment_products};
 use crate::shard::read::{Bounds, Position, TimeRange};
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 
@@ -155,25 +155,20 @@ impl Times {
         let mut at = info.first_id;
         while at < info.end_id {
             let from_us = self.last_us.map_or(i64::MIN, |last_us| last_us.saturating_add(1));
-            let head = undamaged(segment_at(connection, at))?.flatten();
-            let end = match &head {
-                Some(head) if head.overlaps((from_us, self.before_us)) => {
-                    undamaged(read_segment_products(connection, head, &mut columns))?.map(|()| head.end_id())
-                }
-                Some(head) => {
-                    at = head.end_id();
+            let segment = |head: &SegmentHead| read_segment_products(connection, head, &mut columns);
+            let period = (from_us, self.before_us);
+            let (orders, next) = next_orders(connection, (at, info.end_id), period, segment)?;
+            let range = (at, next);
+            at = next;
+            match orders {
+                NextOrders::Columns => {}
+                NextOrders::Rows => {
+                    let items = Some(item_ids(range.0, range.1 - 1));
+                    self.each_product(connection, &in_items_sql(&info.name), items)?;
                     continue;
                 }
-                None => None,
-            };
-            let Some(end) = end else {
-                let end = next_segment(connection, at + 1)?.unwrap_or(i64::MAX).min(info.end_id);
-                let items = Some(item_ids(at, end - 1));
-                self.each_product(connection, &in_items_sql(&info.name), items)?;
-                at = end;
-                continue;
-            };
-            at = end;
+                NextOrders::PassedOver => continue,
+            }
             let mut end = 0;
             for (place, items) in columns.items.iter().enumerate() {
                 let first = end;

@@ -28,10 +28,10 @@ mod verify;
 pub use self::columns::SegmentColumns;
 pub use self::layout::SegmentHead;
 pub(super) use self::make::{SegmentChange, Segments, drop_unreachable};
-pub(super) use self::read::segment_with;
 pub use self::read::{
-    next_segment, read_segment, read_segment_products, rows_as_columns, segment_at, segmented_to, undamaged,
+    NextOrders, next_orders, read_segment, read_segment_products, rows_as_columns, segmented_to,
 };
+pub(super) use self::read::{segment_with, undamaged};
 pub(super) use self::schema::{BYTES_SQL, SINCE, tables_sql};
 pub(super) use self::verify::verify_segments;
 

@@ -28,7 +28,7 @@ static WARNED_US: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// The error, if it is not damage.
-pub fn undamaged<T>(read: Result<T, ShardError>) -> Result<Option<T>, ShardError> {
+pub(in super::super) fn undamaged<T>(read: Result<T, ShardError>) -> Result<Option<T>, ShardError> {
     let error = match read {
         Ok(read) => return Ok(Some(read)),
         Err(error @ ShardError::Corrupt(_)) => error,
@@ -44,7 +44,7 @@ pub fn undamaged<T>(read: Result<T, ShardError>) -> Result<Option<T>, ShardError
 }
 
 /// Returns the segment that begins with an order.
-pub fn segment_at(connection: &Connection, first_id: i64) -> Result<Option<SegmentHead>, ShardError> {
+pub(super) fn segment_at(connection: &Connection, first_id: i64) -> Result<Option<SegmentHead>, ShardError> {
     if !are_there(connection)? {
         return Ok(None);
     }
@@ -56,7 +56,7 @@ pub fn segment_at(connection: &Connection, first_id: i64) -> Result<Option<Segme
 }
 
 /// Returns the first order of the first segment that begins at an order or after it.
-pub fn next_segment(connection: &Connection, from_id: i64) -> Result<Option<i64>, ShardError> {
+pub(super) fn next_segment(connection: &Connection, from_id: i64) -> Result<Option<i64>, ShardError> {
     if !are_there(connection)? {
         return Ok(None);
     }
@@ -80,6 +80,40 @@ pub(in super::super) fn segment_with(
         connection.prepare_cached(LAST_SQL)?.query_row(range, |row| row.get(0)).optional()?;
     let head = last.map(|row| segment_at(connection, first_id_of(row))).transpose()?.flatten();
     Ok(head.filter(|head| (id + 1..=partition.end_id).contains(&head.end_id())))
+}
+
+/// How the next orders of a partition are to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextOrders {
+    /// Their segment was read.
+    Columns,
+    /// Their rows are to be read, because they are in no segment or in a damaged one.
+    Rows,
+    /// None of them is of the period.
+    PassedOver,
+}
+
+/// Finds the orders `[from, end)` that are read together, with the id after them, and reads their segment with
+/// `read` if they have one. A segment is read as a whole, so its end may be above `end`.
+///
+/// # Errors
+/// The error of `read` or of SQLite, if it is not damage to a segment.
+pub fn next_orders(
+    connection: &Connection,
+    (from, end): (i64, i64),
+    period: (i64, i64),
+    read: impl FnOnce(&SegmentHead) -> Result<(), ShardError>,
+) -> Result<(NextOrders, i64), ShardError> {
+    if let Some(head) = undamaged(segment_at(connection, from))?.flatten() {
+        if !head.overlaps(period) {
+            return Ok((NextOrders::PassedOver, head.end_id()));
+        }
+        if undamaged(read(&head))?.is_some() {
+            return Ok((NextOrders::Columns, head.end_id()));
+        }
+    }
+    let next = next_segment(connection, from + 1)?.unwrap_or(i64::MAX);
+    Ok((NextOrders::Rows, end.min(next)))
 }
 
 /// Returns the id after the last segment of a partition, or the partition's first id if it has none.

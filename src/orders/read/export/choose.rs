@@ -12,7 +12,7 @@ use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::orders::schema::ORDERS;
-use crate::orders::segment::{SegmentColumns, read_segment, segment_with};
+use crate::orders::segment::{SegmentColumns, read_segment, segment_with, undamaged};
 use crate::orders::status::OrderStatus;
 use crate::orders::{SalesFilter, sales_days};
 use crate::shard::read::TimeRange;
@@ -165,19 +165,10 @@ fn in_segment(
     chosen: &mut Vec<ChosenOrder>,
 ) -> Result<Option<i64>, ShardError> {
     let mut columns = SegmentColumns::default();
-    let head = segment_with(connection, info, first).and_then(|head| match head {
-        Some(head) => read_segment(connection, &head, false, &mut columns).map(|()| Some(head)),
-        None => Ok(None),
-    });
-    let head = match head {
-        Ok(Some(head)) => head,
-        Ok(None) => return Ok(None),
-        Err(error @ ShardError::Corrupt(_)) => {
-            tracing::warn!(%error, "a segment is damaged; an export selects its orders from rows");
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
+    let Some(head) = undamaged(segment_with(connection, info, first))?.flatten() else { return Ok(None) };
+    if undamaged(read_segment(connection, &head, false, &mut columns))?.is_none() {
+        return Ok(None);
+    }
     let last = last.min(head.end_id() - 1);
     let place = |id: i64| (id - head.first_id) as usize;
     for at in place(first)..=place(last) {

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::batch::BatchItem;
 use super::choose::ChosenOrder;
 use crate::base::money::Currency;
-use crate::orders::segment::{SegmentColumns, SegmentHead, read_segment, segment_with};
+use crate::orders::segment::{SegmentColumns, SegmentHead, read_segment, segment_with, undamaged};
 use crate::shard::{PartitionInfo, ShardError};
 
 /// The number of orders that are read from rows without another look for a segment, after one was damaged.
@@ -49,12 +49,8 @@ impl HeldSegment {
             if self.skipped.contains(&first.id) {
                 return Ok(0);
             }
-            match self.read(connection, partition, first.id) {
-                Err(error @ ShardError::Corrupt(_)) => {
-                    tracing::warn!(%error, "a segment is damaged; an export reads its orders from rows");
-                    self.skipped = first.id..first.id + SKIPPED;
-                }
-                read => read?,
+            if undamaged(self.read(connection, partition, first.id))?.is_none() {
+                self.skipped = first.id..first.id + SKIPPED;
             }
         }
         let has =
