@@ -19,6 +19,21 @@ pub(crate) struct Requests<'r> {
     pub(crate) make: &'r dyn Fn(u64) -> Vec<u8>,
     /// The status that each response must have.
     pub(crate) status: u16,
+    /// A response that takes longer is listed in [`Answered::slow`].
+    pub(crate) slow_us: u64,
+}
+
+impl<'r> Requests<'r> {
+    pub(crate) fn new(make: &'r dyn Fn(u64) -> Vec<u8>, status: u16) -> Requests<'r> {
+        Requests { next: 0, make, status, slow_us: u64::MAX }
+    }
+}
+
+/// One slow response. The time is on the monotonic clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Slow {
+    pub(crate) sent_us: u64,
+    pub(crate) latency_us: u64,
 }
 
 /// The responses to a load.
@@ -29,6 +44,7 @@ pub(crate) struct Answered {
     pub(crate) latency_us: Histogram<u64>,
     /// From the first request to the last response.
     pub(crate) time: Duration,
+    pub(crate) slow: Vec<Slow>,
 }
 
 /// One connection with one request in flight.
@@ -101,7 +117,7 @@ pub(crate) fn load(
         open.push(connection);
     }
     let (until, mut waiting) = (start + time, connections);
-    let (mut count, mut odd) = (0, 0);
+    let (mut count, mut odd, mut slow) = (0, 0, Vec::new());
     while waiting > 0 {
         ensure!(!process::interrupted(), "interrupted");
         // Only a request that did not fit into its socket needs the short wait.
@@ -109,7 +125,12 @@ pub(crate) fn load(
         for index in 0..epoll.wait(if is_partial { 1 } else { 1_000 })? {
             let connection = &mut open[epoll.key(index) as usize];
             let Some(status) = connection.answer()? else { continue };
-            latency_us.saturating_record(clock::monotonic_us() - connection.sent_us);
+            let sent_us = connection.sent_us;
+            let waited_us = clock::monotonic_us() - sent_us;
+            latency_us.saturating_record(waited_us);
+            if waited_us > requests.slow_us {
+                slow.push(Slow { sent_us, latency_us: waited_us });
+            }
             count += 1;
             odd += u64::from(status != requests.status);
             if clock::now() < until {
@@ -122,5 +143,5 @@ pub(crate) fn load(
             open.iter_mut().try_for_each(Connection::flush)?;
         }
     }
-    Ok(Answered { count, odd, latency_us, time: start.elapsed() })
+    Ok(Answered { count, odd, latency_us, time: start.elapsed(), slow })
 }

@@ -77,12 +77,16 @@ enum Scenario {
     Stock(Setup),
     /// Latency of requests that wait for their commit, with checkpoints, without them, and of another build.
     Commits(Setup),
+    /// Minutes of `POST /events`, and the periods in which a response took over 100 ms.
+    Stalls(Setup),
     /// Price events per second, each answered after it is committed and compared.
     Prices(Setup),
     /// 5,000 readers of a stream of price changes: memory, and the time until an anomaly has reached all of them.
     Sse(Setup),
     /// 10 M order items as CSV and Parquet, against DuckDB's COPY and the sqlite3 shell.
     Export(Setup),
+    /// Flame graphs of one build: commits, exact and approximate sales, orders, exports.
+    Flames(scenario::Flames),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -130,8 +134,10 @@ fn main() -> ExitCode {
         Scenario::Stock(setup) => measure(setup, scenario::stock),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
         Scenario::Commits(setup) => measure(setup, scenario::commits),
+        Scenario::Stalls(setup) => measure(setup, scenario::stalls),
         Scenario::Prices(setup) => measure(setup, scenario::prices),
         Scenario::Sse(setup) => measure(setup, scenario::sse),
+        Scenario::Flames(mut flames) => prepare(&mut flames.setup).and_then(|()| scenario::flames(&flames)),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerHyper { listen, glommio } => {
             let runtime = if glommio { Runtime::IoUring } else { Runtime::Epoll };
@@ -149,12 +155,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prepares the driver, runs one scenario and reports it.
+/// Runs one scenario and reports it.
 fn measure(mut setup: Setup, scenario: fn(&Setup) -> Result<Report>) -> Result<bool> {
+    prepare(&mut setup)?;
+    scenario(&setup)?.finish(&setup)
+}
+
+/// Checks the settings, and pins the driver to the cores of the load.
+fn prepare(setup: &mut Setup) -> Result<()> {
     process::watch_interrupts()?;
     process::raise_file_limit()?;
     wrk::check()?;
     setup.check()?;
-    process::pin_here(&setup.load_cores)?;
-    scenario(&setup)?.finish(&setup)
+    process::pin_here(&setup.load_cores)
 }

@@ -172,6 +172,15 @@ pub(crate) fn pin_here(cores: &[usize]) -> Result<()> {
     Ok(())
 }
 
+/// Lets the calling thread run before all threads of normal priority. Requires root.
+pub(crate) fn become_real_time() -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `parameters` outlives the call, which only reads it.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    ensure!(result == 0, "no real-time priority: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
 /// Raises the soft limit of open files to the hard limit, which children inherit, and returns it.
 pub(crate) fn raise_file_limit() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

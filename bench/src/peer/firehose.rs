@@ -15,6 +15,8 @@ pub(crate) struct Serve {
     pub(crate) cores: Vec<usize>,
     pub(crate) shards: usize,
     pub(crate) ack: &'static str,
+    /// The operators' address; none if `None`.
+    pub(crate) ops: Option<SocketAddr>,
     /// More settings, as `flag=value`.
     pub(crate) extra: Vec<String>,
 }
@@ -26,6 +28,7 @@ impl Serve {
             cores: setup.server_cores.clone(),
             shards: setup.server_cores.len(),
             ack: "os",
+            ops: None,
             extra: Vec::new(),
         }
     }
@@ -34,7 +37,8 @@ impl Serve {
 pub(super) fn command(serve: &Serve, setup: &Setup, addr: SocketAddr, folder: &Path) -> Result<Command> {
     let cores: Vec<String> = serve.cores.iter().map(usize::to_string).collect();
     let mut command = Command::new(setup.binary());
-    command.args(["serve", "--listen", &addr.to_string(), "--ops-listen", "off", "--data"]);
+    let ops = serve.ops.map_or_else(|| "off".to_owned(), |ops| ops.to_string());
+    command.args(["serve", "--listen", &addr.to_string(), "--ops-listen", &ops, "--data"]);
     command.arg(data(folder));
     command.args(["--shards", &serve.shards.to_string(), "--cores", &cores.join(",")]);
     command.args(["--ack", serve.ack, "--log-format", "json"]);

@@ -76,7 +76,7 @@ fn measure(setup: &Setup, settings: &[&str], load: &Load) -> Result<Round> {
     let own = ["price-events-per-second=1000000", "product-events-per-second=1000000", "flush-interval=1ms"];
     let extra = own.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
     let mut running = System::Firehose(Serve { extra, ..Serve::new(setup) }).start(setup)?;
-    let mut requests = Requests { next: 0, make: &load.make, status: load.status };
+    let mut requests = Requests::new(&load.make, load.status);
     closed::load(running.addr, load.connections, WARM_UP, &mut requests)?;
     let pid = running.process.pid();
     let before = CpuTimes::of(pid)?;
@@ -109,7 +109,7 @@ fn request(method: &str, target: &str, body: &str) -> Vec<u8> {
 }
 
 /// An event of about 200 bytes with a new id, in rising order of time.
-fn event(number: u64) -> Vec<u8> {
+pub(super) fn event(number: u64) -> Vec<u8> {
     let (minute, second) = (number / 60_000 % 60, number / 1_000 % 60);
     let body = format!(
         r#"{{"event_id":"event-{number:012}","tenant_id":"tenant_{}","source":"web","event_type":"view","timestamp":"2026-03-01T{:02}:{minute:02}:{second:02}Z","payload":{{"page":"/products/4711","position":17}}}}"#,

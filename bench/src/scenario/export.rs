@@ -118,6 +118,21 @@ fn ask(running: &Running, method: &str, path: &str, body: &str) -> Result<Value>
     Ok(serde_json::from_str(&said)?)
 }
 
+/// Runs one export of a tenant's items until it is done. Returns its resource.
+pub(super) fn export(running: &Running, format: &str, compression: &str) -> Result<Value> {
+    let wish = json!({"format": format, "rows": "items", "compression": compression}).to_string();
+    let export = ask(running, "POST", "/api/v1/tenants/tenant_1/reports/export", &wish)?;
+    let url = export["url"].as_str().context("a path")?;
+    loop {
+        let said = ask(running, "GET", url, "")?;
+        match said["state"].as_str() {
+            Some("done") => return Ok(said),
+            Some("queued" | "running") => process::pause(Duration::from_millis(50))?,
+            _ => anyhow::bail!("the export failed: {said}"),
+        }
+    }
+}
+
 /// Starts a new server and runs one export until it is done. A link keeps the file after the export is deleted.
 fn ours(
     setup: &Setup,
@@ -134,17 +149,7 @@ fn ours(
     let pid = running.process.pid();
     let (idle, cpu_before) = (cpu::rss_bytes(pid)?, CpuTimes::of(pid)?);
     let start = clock::now();
-    let wish = json!({"format": format, "rows": "items", "compression": compression}).to_string();
-    let export = ask(&running, "POST", "/api/v1/tenants/tenant_1/reports/export", &wish)?;
-    let url = export["url"].as_str().context("a path")?;
-    let done = loop {
-        let said = ask(&running, "GET", url, "")?;
-        match said["state"].as_str() {
-            Some("done") => break said,
-            Some("queued" | "running") => process::pause(Duration::from_millis(50))?,
-            _ => anyhow::bail!("the export failed: {said}"),
-        }
-    };
+    let done = export(&running, format, compression)?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu_s = CpuTimes::of(pid)?.total_since(&cpu_before) as f64 / 1e9;
     let peak = cpu::peak_rss_bytes(pid)?;

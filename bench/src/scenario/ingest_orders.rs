@@ -149,38 +149,55 @@ pub(super) fn send_all(running: &Running, lines: &Lines, next: &AtomicUsize) -> 
 
 /// Sends one chunk after the other on one connection, each with its own key.
 fn send(running: &Running, lines: &Lines, next: &AtomicUsize) -> Result<Sent> {
-    let mut stream = TcpStream::connect(running.addr)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(600)))?;
+    let mut stream = connect(running)?;
     let mut sent = Sent::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= lines.chunks() {
             return Ok(sent);
         }
-        ensure!(!process::interrupted(), "interrupted");
-        let (body, orders) = lines.chunk(number);
-        let head = format!(
-            "POST /api/v1/ingest/orders/ HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\n\
-             Idempotency-Key: chunk-{number}\r\nContent-Length: {}\r\n\r\n",
-            running.addr,
-            body.len()
-        );
-        let start = clock::now();
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body).context("the body was not taken")?;
-        let answer = read_answer(&mut stream)?;
-        sent.chunk_ms.push(start.elapsed().as_secs_f64() * 1e3);
-        let text = String::from_utf8_lossy(&answer);
-        ensure!(http::status(&answer) == 200, "a chunk was answered {text}");
-        let body = text.split("\r\n\r\n").nth(1).context("an answer without a body")?;
-        let summary: Summary = serde_json::from_str(body).with_context(|| format!("unreadable: {body}"))?;
-        ensure!(
-            (summary.rows_received, summary.rows_inserted) == (orders, orders),
-            "not every order was inserted: {body}"
-        );
+        let (orders, ms) = send_chunk(&mut stream, running, lines, number)?;
+        sent.chunk_ms.push(ms);
         sent.orders += orders;
     }
+}
+
+pub(super) fn connect(running: &Running) -> Result<TcpStream> {
+    let stream = TcpStream::connect(running.addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(600)))?;
+    Ok(stream)
+}
+
+/// Sends one chunk with its own key. Returns its number of orders, all of which must be new, and the time in ms.
+pub(super) fn send_chunk(
+    stream: &mut TcpStream,
+    running: &Running,
+    lines: &Lines,
+    number: usize,
+) -> Result<(usize, f64)> {
+    ensure!(!process::interrupted(), "interrupted");
+    let (body, orders) = lines.chunk(number);
+    let head = format!(
+        "POST /api/v1/ingest/orders/ HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\n\
+         Idempotency-Key: chunk-{number}\r\nContent-Length: {}\r\n\r\n",
+        running.addr,
+        body.len()
+    );
+    let start = clock::now();
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body).context("the body was not taken")?;
+    let answer = read_answer(stream)?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let text = String::from_utf8_lossy(&answer);
+    ensure!(http::status(&answer) == 200, "a chunk was answered {text}");
+    let body = text.split("\r\n\r\n").nth(1).context("an answer without a body")?;
+    let summary: Summary = serde_json::from_str(body).with_context(|| format!("unreadable: {body}"))?;
+    ensure!(
+        (summary.rows_received, summary.rows_inserted) == (orders, orders),
+        "not every order was inserted: {body}"
+    );
+    Ok((orders, ms))
 }
 
 fn read_answer(stream: &mut TcpStream) -> Result<Vec<u8>> {

@@ -87,7 +87,7 @@ fn request(number: u64) -> Vec<u8> {
 fn over_http(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
     let mut figures = Figures::new();
-    let mut requests = Requests { next: 0, make: &request, status: 201 };
+    let mut requests = Requests::new(&request, 201);
     // The first seconds fill the history of every product.
     closed::load(running.addr, connections, Duration::from_secs(2), &mut requests)?;
     let before = process::cpu_ns(running.process.pid())?;
