@@ -23,7 +23,7 @@
 //!    in one transaction ([`ingest::write`], [`shard::Shard::apply`]). After a crash it continues at these
 //!    positions.
 //! 3. `copy-XX` copies the WAL into the database file and syncs it, while commits continue ([`shard::Copier`],
-//!    `ingest/write/passes.rs`). Only then are journal segments deleted, up to the positions that it has copied. The
+//!    `ingest/write/passes.rs`). Only then does it delete journal segments, up to the positions that it has copied. The
 //!    journal, not SQLite, is the durability layer.
 //!
 //! A database that is locked, full, damaged or missing stops only step 2.
@@ -328,7 +328,7 @@
 //! | --- | --- | --- |
 //! | W1 | an event acknowledged at a level survives what the level promises; a response that names rows never outlives them | `tests/durability.rs`, `tests/exactly_once.rs`, `tests/unsynced.rs`, `src/journal/tests/promises.rs` |
 //! | W2 | each event id and each order id of a tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs` |
-//! | W3 | only its writer makes commits in a shard and deletes journal segments; its copier copies pages of commits into the file, one pass at a time, and never at the same time as a checkpoint of the writer | `src/ingest/write/tests.rs`, `src/ingest/write/tests/passes.rs`, `tests/house.rs` |
+//! | W3 | only its writer makes commits in a shard and decides which journal segments go; its copier copies pages of commits into the file, one pass at a time and never at the same time as a checkpoint of the writer, and deletes the segments that the writer names once it has checked a pass | `src/ingest/write/tests.rs`, `src/ingest/write/tests/passes.rs`, `tests/house.rs` |
 //! | W6 | a database file that requires its WAL is not read without it: a start notices a WAL that was damaged or removed while it was being copied, and sets the file aside | `src/ingest/write/tests/passes.rs`, `tests/power/passes.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | the bytes before a reported `Upload-Offset` are stored, even after a kill | `tests/uploads.rs` |
@@ -380,6 +380,7 @@
 //! | *partial* | one shard's share of an answer |
 //! | *pin* | the highest row id of a shard that a query sees |
 //! | *bucket* | a count over a period |
+//! | *commit page* | the table of what nearly every commit changes, which fits on one page of the file |
 //! | *ingest* | one upload of orders under one idempotency key |
 //! | *sale* | an order that is neither cancelled nor refunded |
 //! | *sum* | orders, units and revenue of one hour, day, category or product |
@@ -413,6 +414,9 @@
 //! - Clicks have a time index from their first row, so reads of the open partition need no scan. So have events, unless
 //!   they arrive in no order of time (`events/order.rs`): then each row would change a page of the index, and pages of the
 //!   buckets, so both follow once the partition is sealed. Until then, a read scans its rows.
+//! - Totals, positions of journals, counters of open partitions and the newest counts of events are in one table
+//!   (`shard/commit_page.rs`), and their own names are views. Otherwise, a small commit writes a page of 16 KiB for each of
+//!   them. Counts that do not fit there go to tables of their own.
 //! - Id tables that are lost or do not match the rows are rebuilt at the start.
 //! - A database file that is removed under the running server is copied back from the open connection.
 //! - A pass that a reader limits is worth nothing: SQLite skips pages with later frames, so the file is in no state that

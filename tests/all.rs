@@ -8,6 +8,7 @@ mod support;
 
 mod any_sqlite;
 mod checkpoints;
+mod commit_page;
 mod dataset;
 mod dataset_posted;
 mod dataset_stored;

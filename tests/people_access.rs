@@ -62,7 +62,7 @@ fn planted(folder: &Folder) -> (Server, usize) {
     for bytes in [format!("\u{1}{ID}").into_bytes(), b"somebody else".to_vec()] {
         connection.execute(&sql.replace("900000", &format!("9000{}", bytes.len())), [bytes]).expect("a row");
     }
-    let sql = "UPDATE total SET value = value + 2 WHERE name = 'rejected_records'";
+    let sql = "UPDATE commit_page SET value = value + 2 WHERE kind = 1 AND name = 'rejected_records'";
     connection.execute(sql, []).expect("the total");
     drop(connection);
     let quarantine = folder.shard(0).join("keyed/quarantine");

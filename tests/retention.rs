@@ -11,7 +11,7 @@ fn aged(folder: &Folder) {
     let shard = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
     shard
         .execute_batch(
-            "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE sealed_at IS NOT NULL;
+            "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE sealed_at IS NOT NULL;
              UPDATE price_row SET received_us = 1; UPDATE price_event SET received_us = 1;
              UPDATE stock_event SET received_us = 1;",
         )
@@ -196,7 +196,7 @@ fn after_retention(folder: &Folder, first: &[&str], then: &[&str], policy: &str)
     server.stop();
     for shard in 0..2 {
         let shard = rusqlite::Connection::open(folder.database(shard)).expect("the shard opens");
-        let old = "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE stream = 'sales_order' \
+        let old = "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE stream = 'sales_order' \
                    AND first_id < (SELECT min(o.id) FROM sales_order o JOIN tenant_row t ON t.id = o.tenant \
                    WHERE t.tenant_id = 'mark')";
         shard.execute(old, []).expect("the partitions become old");

@@ -14,7 +14,7 @@ fn aged(folder: &Folder) {
     let shard = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
     shard
         .execute_batch(
-            "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE sealed_at IS NOT NULL;
+            "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE sealed_at IS NOT NULL;
              UPDATE price_row SET received_us = 1; UPDATE price_event SET received_us = 1;
              UPDATE stock_event SET received_us = 1;",
         )

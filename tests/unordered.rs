@@ -155,3 +155,62 @@ fn a_backfill_in_no_order_is_read_correctly_at_any_moment_after_kills_and_after_
     server.stop();
     verify(&folder);
 }
+
+/// Sends events one by one. Returns the statuses of the responses.
+fn send(server: &Server, events: &[(String, i64)]) -> Vec<(String, u16)> {
+    let mut client = server.client();
+    let send = |(id, number): &(String, i64)| {
+        let source = ["web", "ios"][number.unsigned_abs() as usize % 2];
+        let event = json!({
+            "event_id": id, "tenant_id": "acme", "source": source,
+            "event_type": "click", "timestamp": ONE_TIME, "payload": {"n": number},
+        });
+        let answer = client.ask("POST", "/events", &event.to_string()).expect("an answer");
+        (id.clone(), answer.status)
+    };
+    events.iter().map(send).collect()
+}
+
+const ONE_TIME: &str = "2024-03-06T00:00:00Z";
+
+#[test]
+fn w2_events_of_one_time_with_random_ids_are_stored_once_and_read_in_order_after_kills() {
+    let flags = ["--partition-rows-max", "300", "--page-size", "4KiB", "--commit-wait", "60s"];
+    let folder = Folder::new();
+    let mut server = folder.serve(&flags);
+    let (mut chance, mut known) = (Chance::seeded(7), Known::new());
+    for _ in 0..3 {
+        let events: Vec<(String, i64)> = (0..240)
+            .map(|_| {
+                let number = known.len() as i64;
+                let id = format!("e{:08x}-{number}", chance.below(1 << 32));
+                known.insert(id.clone(), (ONE_TIME.to_owned(), number));
+                (id, number)
+            })
+            .collect();
+        // Two clients send each event, at about the same time.
+        let shares: Vec<&[(String, i64)]> = events.chunks(30).chain(events.chunks(40)).collect();
+        let mut statuses: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = shares.iter().map(|share| scope.spawn(|| send(&server, share))).collect();
+            for client in clients {
+                for (id, status) in client.join().expect("a client") {
+                    statuses.entry(id).or_default().push(status);
+                }
+            }
+        });
+        for (id, mut statuses) in statuses {
+            statuses.sort_unstable();
+            assert_eq!(statuses, [200, 201], "{id}");
+        }
+        // Another event under a known id changes nothing.
+        let others: Vec<(String, i64)> = events.iter().step_by(20).map(|(id, _)| (id.clone(), -1)).collect();
+        assert!(send(&server, &others).iter().all(|(_, status)| *status == 200));
+        check(&server, &known);
+        server.replace(|| folder.serve(&flags));
+        server.wait_until_stored();
+        check(&server, &known);
+    }
+    server.stop();
+    verify(&folder);
+}

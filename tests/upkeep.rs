@@ -300,7 +300,7 @@ fn rows_leave_when_their_time_is_over() {
     wait_until("partitions to be sealed", || {
         let connection = rusqlite::Connection::open(&database).expect("the shard opens");
         let aged = connection.execute(
-            "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE stream = 'service_event' AND sealed_at IS NOT NULL",
+            "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE stream = 'service_event' AND sealed_at IS NOT NULL",
             [],
         );
         aged.is_ok_and(|aged| aged >= 2)

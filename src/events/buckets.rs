@@ -1,6 +1,6 @@
 //! Event counts by tenant, source and type in minutes, hours and days. The transaction that stores the rows also
 //! updates the counts (R3), from the batch's own pre-aggregation. A batch's cost therefore depends on its groups, not
-//! on its rows.
+//! on its rows. The newest counts are on the commit page ([`newest`](super::newest)).
 //!
 //! Rows of an unordered partition have about as many groups as rows. They are counted when the partition gets its
 //! index, by the larger sizes of which there are few groups. What is not counted is read from the rows
@@ -11,16 +11,26 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::newest::{self, BatchPlace, PageMinutes};
 use super::record::ServiceEventRow;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{PartitionInfo, ShardError};
 
-/// Returns the table for a bucket size.
-pub(super) const fn table_of(size: BucketSize) -> &'static str {
+/// Returns the view of all counts of a bucket size.
+pub(super) const fn view_of(size: BucketSize) -> &'static str {
     match size {
         BucketSize::Minute => "bucket_minute",
         BucketSize::Hour => "bucket_hour",
         BucketSize::Day => "bucket_day",
+    }
+}
+
+/// Returns the table of a bucket size, which has all counts except the newest.
+pub(super) const fn older_of(size: BucketSize) -> &'static str {
+    match size {
+        BucketSize::Minute => "bucket_minute_older",
+        BucketSize::Hour => "bucket_hour_older",
+        BucketSize::Day => "bucket_day_older",
     }
 }
 
@@ -37,11 +47,11 @@ pub(super) fn is_counted(partition: &PartitionInfo, size: BucketSize) -> bool {
     SIZES[..counted_of(partition)].contains(&size)
 }
 
-/// Returns the SQL for the three tables.
+/// Returns the SQL for the three tables. Later, they have other names ([`newest::schema`]).
 pub(super) fn schema() -> String {
     BucketSize::ALL
         .map(|size| {
-            let (table, length) = (table_of(size), table_of(size).trim_start_matches("bucket_"));
+            let (table, length) = (view_of(size), view_of(size).trim_start_matches("bucket_"));
             format!(
                 "
 CREATE TABLE {table} (
@@ -154,6 +164,8 @@ pub struct Buckets {
     /// The groups that have a tally.
     counted: Vec<u32>,
     minutes: ByStart,
+    /// What the commit page has. `None` if it must be read.
+    page: Option<PageMinutes>,
 }
 
 impl Default for Buckets {
@@ -164,6 +176,7 @@ impl Default for Buckets {
             recent: [0; RECENT],
             counted: Vec::new(),
             minutes: ByStart::default(),
+            page: None,
         }
     }
 }
@@ -216,12 +229,58 @@ impl Buckets {
         number
     }
 
-    /// Adds the batch's counts to the tables, in the caller's transaction. Call [`Buckets::clear`] afterwards.
+    /// Adds the batch's counts to the commit page or to the tables, in the caller's transaction. Call
+    /// [`Buckets::clear`] or [`Buckets::rolled_back`] afterwards.
     pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
-        for size in BucketSize::ALL {
-            add_sums(transaction, size, self.sums(size))?;
+        self.gather();
+        let mut page = match self.page.take() {
+            Some(page) => page,
+            None => self.read_page(transaction)?,
+        };
+        let batch = self.minutes.keys().map(|minute| (*minute, self.names_of(minute.0)));
+        match page.place_of(batch) {
+            BatchPlace::Page => {
+                for (minute, tally) in &self.minutes {
+                    let names = self.names_of(minute.0);
+                    newest::add(transaction, names, minute.1, *tally)?;
+                    page.note(*minute, names);
+                }
+            }
+            BatchPlace::TablesWithPage => {
+                self.take_page(transaction)?;
+                self.save_sums(transaction)?;
+                page = page.emptied();
+            }
+            BatchPlace::Tables => self.save_sums(transaction)?,
         }
+        self.page = Some(page);
         Ok(())
+    }
+
+    fn save_sums(&mut self, transaction: &Connection) -> Result<(), ShardError> {
+        BucketSize::ALL.into_iter().try_for_each(|size| add_sums(transaction, size, self.sums(size)))
+    }
+
+    fn names_of(&self, number: u32) -> [&str; 3] {
+        let Group { tenant, source, event_type, .. } = &self.groups[number as usize];
+        [tenant, source, event_type]
+    }
+
+    fn read_page(&mut self, connection: &Connection) -> Result<PageMinutes, ShardError> {
+        let mut page = PageMinutes::new(connection)?;
+        newest::on_page(connection, |names, minute_us, _| {
+            page.note((self.number_of(names), minute_us), names);
+        })?;
+        Ok(page)
+    }
+
+    /// Takes the counts of the commit page over into these.
+    fn take_page(&mut self, transaction: &Connection) -> Result<(), ShardError> {
+        newest::on_page(transaction, |names, minute_us, tally| {
+            let number = self.number_of(names);
+            add(&mut self.minutes, (number, minute_us), tally);
+        })?;
+        newest::clear(transaction)
     }
 
     /// Subtracts the counts of rows that are removed from a partition, in the caller's transaction. `others` are the
@@ -232,9 +291,12 @@ impl Buckets {
         partition: &PartitionInfo,
         others: &[PartitionInfo],
     ) -> Result<(), ShardError> {
+        let mut newest = Buckets::default();
+        newest.take_page(transaction)?;
+        newest.save_sums(transaction)?;
         // The smaller sizes come first, because the times of the larger ones are found in them.
         for size in BucketSize::ALL.into_iter().filter(|size| is_counted(partition, *size)) {
-            let table = table_of(size);
+            let table = older_of(size);
             let at = "tenant_id = ?1 AND start_us = ?2 AND source = ?3 AND event_type = ?4";
             let mut find = transaction
                 .prepare_cached(&format!("SELECT count, first_us, last_us FROM {table} WHERE {at}"))?;
@@ -262,13 +324,18 @@ impl Buckets {
         Ok(())
     }
 
-    /// Returns the counts by bucket for one size, in the tables' key order, so that neighbours are on the same page.
-    fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str, &str), Tally> {
+    /// Adds the tallies of the groups to the minutes.
+    fn gather(&mut self) {
         for number in self.counted.drain(..) {
             let group = &mut self.groups[number as usize];
             add(&mut self.minutes, (number, group.minute), group.tally);
             group.tally.count = 0;
         }
+    }
+
+    /// Returns the counts by bucket for one size, in the tables' key order, so that neighbours are on the same page.
+    fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str, &str), Tally> {
+        self.gather();
         let mut sums: BTreeMap<(&str, i64, &str, &str), Tally> = BTreeMap::new();
         for ((number, minute), tally) in &self.minutes {
             let Group { tenant, source, event_type, .. } = &self.groups[*number as usize];
@@ -278,7 +345,13 @@ impl Buckets {
         sums
     }
 
-    /// Discards the counts. Call it after the commit, or instead of it.
+    /// Discards the counts instead of a commit, and what is known of the commit page.
+    pub fn rolled_back(&mut self) {
+        self.clear();
+        self.page = None;
+    }
+
+    /// Discards the counts, after their commit.
     pub fn clear(&mut self) {
         for number in self.counted.drain(..) {
             self.groups[number as usize].tally.count = 0;
@@ -401,7 +474,7 @@ pub(super) fn part_sql(size: BucketSize) -> String {
     format!(
         "SELECT first_us, last_us FROM {} WHERE tenant_id = ?1 AND start_us = ?2 AND source = ?3 \
          AND event_type = ?4",
-        table_of(size)
+        older_of(size)
     )
 }
 
@@ -420,8 +493,8 @@ fn upsert_sql(size: BucketSize) -> &'static str {
         };
     }
     match size {
-        BucketSize::Minute => upsert!("bucket_minute"),
-        BucketSize::Hour => upsert!("bucket_hour"),
-        BucketSize::Day => upsert!("bucket_day"),
+        BucketSize::Minute => upsert!("bucket_minute_older"),
+        BucketSize::Hour => upsert!("bucket_hour_older"),
+        BucketSize::Day => upsert!("bucket_day_older"),
     }
 }

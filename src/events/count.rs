@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::buckets::{Tally, is_counted, part_sql, table_of};
+use super::buckets::{Tally, is_counted, older_of, part_sql};
+use super::newest::{NEWEST_SQL, newest, table_of};
 use super::read::EventFilter;
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
@@ -82,8 +83,10 @@ fn sum_sql(
     if from >= to {
         return Ok(0);
     }
-    let mut statement = connection.prepare_cached(&sum_text(size))?;
-    Ok(statement.query_row((tenant_id, from, to, source, event_type), |row| row.get(0))?)
+    let mut statement = connection.prepare_cached(&sum_text(table_of(connection, size)?))?;
+    let mut sum: i64 = statement.query_row((tenant_id, from, to, source, event_type), |row| row.get(0))?;
+    newest(connection, of.names(), size, (from, to), |_, tally| sum += tally.count)?;
+    Ok(sum)
 }
 
 /// Counts the rows of the partitions that buckets of this size do not contain, or without a size those of all.
@@ -126,30 +129,27 @@ pub(super) fn count_sql(partition: &PartitionInfo) -> String {
     )
 }
 
-fn sum_text(size: BucketSize) -> String {
+fn sum_text(table: &str) -> String {
     format!(
-        "SELECT coalesce(sum(count), 0) FROM {} WHERE tenant_id = ?1 AND start_us >= ?2 AND start_us < ?3 \
-         AND (?4 IS NULL OR source = ?4) AND (?5 IS NULL OR event_type = ?5)",
-        table_of(size)
+        "SELECT coalesce(sum(count), 0) FROM {table} WHERE tenant_id = ?1 AND start_us >= ?2 AND start_us < ?3 \
+         AND (?4 IS NULL OR source = ?4) AND (?5 IS NULL OR event_type = ?5)"
     )
 }
 
-fn buckets_text(size: BucketSize) -> String {
+fn buckets_text(table: &str) -> String {
     format!(
-        "SELECT start_us, source, event_type, count, first_us, last_us FROM {} WHERE tenant_id = ?1 \
+        "SELECT start_us, source, event_type, count, first_us, last_us FROM {table} WHERE tenant_id = ?1 \
          AND start_us >= ?2 AND start_us < ?3 AND (?4 IS NULL OR source = ?4) \
-         AND (?5 IS NULL OR event_type = ?5) ORDER BY start_us, source, event_type LIMIT ?6",
-        table_of(size)
+         AND (?5 IS NULL OR event_type = ?5) ORDER BY start_us, source, event_type LIMIT ?6"
     )
 }
 
-/// Returns the SQL that reads a tenant's buckets after a position.
-pub(super) fn group_text(size: BucketSize) -> String {
+/// Returns the SQL that reads a tenant's older buckets after a position.
+pub(super) fn group_text(table: &str) -> String {
     format!(
-        "SELECT start_us, source, event_type, count, first_us, last_us FROM {} WHERE tenant_id = ?1 \
+        "SELECT start_us, source, event_type, count, first_us, last_us FROM {table} WHERE tenant_id = ?1 \
          AND (start_us, source, event_type) > (?2, ?3, ?4) AND start_us < ?5 \
-         ORDER BY start_us, source, event_type",
-        table_of(size)
+         ORDER BY start_us, source, event_type"
     )
 }
 
@@ -190,15 +190,16 @@ pub(super) fn uncounted(
 #[must_use]
 pub fn bucket_statements() -> Vec<(String, String)> {
     let both = |size: BucketSize| {
-        let table = table_of(size);
+        let table = older_of(size);
         [
-            (format!("{table}, summed"), sum_text(size)),
-            (format!("{table}, listed"), buckets_text(size)),
-            (format!("{table}, grouped"), group_text(size)),
+            (format!("{table}, summed"), sum_text(table)),
+            (format!("{table}, listed"), buckets_text(table)),
+            (format!("{table}, grouped"), group_text(table)),
             (format!("{table}, the times of one"), part_sql(size)),
         ]
     };
-    BucketSize::ALL.into_iter().flat_map(both).collect()
+    let newest = ("the newest counts".to_owned(), NEWEST_SQL.to_owned());
+    BucketSize::ALL.into_iter().flat_map(both).chain([newest]).collect()
 }
 
 /// Returns at most `limit` buckets of one tenant that begin in the range, ordered by (start, source, type). Call it within
@@ -210,7 +211,7 @@ pub fn bucket_counts(
     limit: usize,
 ) -> Result<Vec<Bucket>, ShardError> {
     let EventFilter { tenant_id, source, event_type } = of;
-    let sql = buckets_text(size);
+    let sql = buckets_text(table_of(connection, size)?);
     let (from, to) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map((tenant_id, from, to, source, event_type, limit as i64), |row| {
@@ -236,6 +237,16 @@ pub fn bucket_counts(
             sums.entry(key).and_modify(|sum| sum.add(Tally::of(us))).or_insert(Tally::of(us));
         }
     })?;
+    newest(
+        connection,
+        of.names(),
+        size,
+        (start(from), start(to)),
+        |(start_us, source, event_type), tally| {
+            let key = (start_us, source.to_owned(), event_type.to_owned());
+            sums.entry(key).and_modify(|sum| sum.add(tally)).or_insert(tally);
+        },
+    )?;
     if sums.is_empty() {
         return Ok(stored);
     }

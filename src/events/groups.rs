@@ -13,6 +13,7 @@ use rusqlite::{Connection, params};
 use super::bucket_query::{Starts, pieces};
 use super::buckets::{Tally, is_counted};
 use super::count::{ceil, group_text, uncounted};
+use super::newest::{newest, table_of};
 use super::query::GroupBy;
 use super::read::EventFilter;
 use super::scan;
@@ -215,8 +216,9 @@ impl Count {
             let read = share.read;
             let (end_us, is_window) = window(&infos, size, (after.0, part.to_us), at.window);
             let reached = self.stored(connection, size, (&after, end_us), share, until_us)?;
+            let upto = reached.as_ref().map_or((end_us, "", ""), as_key);
+            self.newest(connection, size, (as_key(&after), upto), share)?;
             if is_window {
-                let upto = reached.as_ref().map_or((end_us, "", ""), as_key);
                 self.uncounted(connection, &infos, size, (as_key(&after), upto), share)?;
                 let is_short = share.read - read < WINDOW_READ;
                 at.window =
@@ -234,6 +236,24 @@ impl Count {
         }
     }
 
+    /// Counts what the commit page has of the buckets after a position and up to another one.
+    fn newest(
+        &self,
+        connection: &Connection,
+        size: BucketSize,
+        (after, upto): ((i64, &str, &str), (i64, &str, &str)),
+        share: &mut GroupShare,
+    ) -> Result<(), ShardError> {
+        let mut starts = self.starts();
+        let range = (after.0, upto.0.saturating_add(size.us()));
+        newest(connection, self.of.names(), size, range, |key, tally| {
+            if key > after && key <= upto {
+                share.read += 1;
+                self.add(&mut share.groups, &mut starts, key, tally);
+            }
+        })
+    }
+
     /// Counts the stored buckets after a position that begin before `end_us`. Returns the last one if the step ends
     /// there.
     fn stored(
@@ -246,7 +266,7 @@ impl Count {
     ) -> Result<Option<BucketPosition>, ShardError> {
         let mut starts = self.starts();
         let (start_us, source, event_type) = after;
-        let mut statement = connection.prepare_cached(&group_text(size))?;
+        let mut statement = connection.prepare_cached(&group_text(table_of(connection, size)?))?;
         let mut rows = statement.query(params![self.of.tenant_id, start_us, source, event_type, end_us])?;
         let mut seen = 0;
         while let Some(row) = rows.next()? {

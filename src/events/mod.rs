@@ -14,6 +14,7 @@ mod distinct;
 mod dropped;
 pub mod endpoints;
 mod groups;
+mod newest;
 pub mod openapi;
 mod order;
 mod payload_value;

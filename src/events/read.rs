@@ -24,6 +24,13 @@ pub struct EventFilter {
     pub event_type: Option<String>,
 }
 
+impl EventFilter {
+    /// Returns the tenant, and the source and the type if only one is selected.
+    pub(super) fn names(&self) -> (&str, Option<&str>, Option<&str>) {
+        (&self.tenant_id, self.source.as_deref(), self.event_type.as_deref())
+    }
+}
+
 impl Source for EventFilter {
     fn stream(&self) -> &'static Stream {
         &EVENTS

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::buckets;
+use super::{buckets, newest};
 use crate::shard::ids::{self, IdRows, IdsOf};
 use crate::shard::view::time_sql;
 use crate::shard::{ShardError, Stream, TenantColumn};
@@ -71,6 +71,9 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
         connection.execute_batch(&ids::schema(&EVENT_IDS))?;
         connection.execute_batch(&buckets::schema())?;
         connection.execute_batch(&service_events_sql())?;
+    }
+    if version == newest::NEWEST_SINCE {
+        connection.execute_batch(&newest::schema())?;
     }
     Ok(())
 }

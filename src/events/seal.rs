@@ -179,7 +179,7 @@ impl EventStore {
                 add_sums(&transaction, size, sealing.sorted.sums(sums))?;
             }
             transaction
-                .prepare_cached("UPDATE partition SET counted = ?2 WHERE name = ?1")?
+                .prepare_cached("UPDATE partition_catalog SET counted = ?2 WHERE name = ?1")?
                 .execute(params![table, counts.len() as i64])?;
             mark_indexed(&transaction, table)?;
         }

@@ -112,7 +112,7 @@ impl Store for EventStore {
 
     fn rolled_back(&mut self) {
         self.ids.rolled_back();
-        self.buckets.clear();
+        self.buckets.rolled_back();
     }
 
     fn sealed(&mut self) {

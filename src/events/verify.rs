@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::buckets::{is_counted, table_of};
+use super::buckets::{is_counted, view_of};
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{ShardError, differences, partitions_of, total};
@@ -15,7 +15,7 @@ pub(super) fn verify_aggregates(
 ) -> Result<u64, ShardError> {
     let infos = partitions_of(connection, &EVENTS)?;
     for size in BucketSize::ALL {
-        let (table, us) = (table_of(size), size.us());
+        let (table, us) = (view_of(size), size.us());
         // The buckets do not contain the rows of some unordered partitions, where they are read from the rows.
         let mut uncounted: Vec<(i64, i64)> = Vec::new();
         for info in infos.iter().filter(|info| !is_counted(info, size)) {

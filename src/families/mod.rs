@@ -30,5 +30,6 @@ pub static FAMILIES: Families = Families {
         "no sums by product",
         "stock events in order of arrival",
         "events in no order of time",
+        "what every commit changes, on one page",
     ],
 };

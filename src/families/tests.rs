@@ -2,6 +2,7 @@
 
 mod crash;
 mod events;
+mod frames;
 mod kinds;
 mod model;
 mod old_file;

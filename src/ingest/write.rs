@@ -163,6 +163,8 @@ struct Writer {
     settings: WriteSettings,
     /// The copier, which ends before the shard is closed.
     passes: Option<Passes>,
+    /// The last records that the database file contains, if their journals were not asked yet to release them.
+    releasable: Vec<(LaneId, Sequence)>,
     shard: Option<Shard>,
     times: CommitTimes,
     trouble: FailureState,
@@ -207,6 +209,7 @@ impl Writer {
             stop,
             settings,
             passes: None,
+            releasable: Vec::new(),
             shard: None,
             times: CommitTimes::new(),
             trouble,

@@ -32,6 +32,7 @@ mod tests;
 
 pub use append::{Appender, Committed};
 pub use applied::AppliedSync;
+pub use release::SegmentRelease;
 pub use batch::{Batch, Record};
 pub use error::{AppendError, JournalError};
 pub use inspect::{Inspection, Verified, inspect, verify};

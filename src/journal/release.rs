@@ -1,17 +1,66 @@
 //! Releases the records that the database has stored: syncs segments where necessary, then deletes segments.
 
 use std::io;
+use std::sync::Arc;
 
 use super::applied::sync_segment;
 use super::error::JournalError;
 use super::read::Reader;
+use super::state::LaneState;
 use super::{scan, segment};
-use crate::base::ids::Sequence;
+use crate::base::ids::{LaneId, Sequence};
+
+/// Segments to delete, prepared by a reader. Deleting one of 64 MiB takes milliseconds, so it may run on another thread
+/// than the reader's. Only one release of a lane may run at a time.
+#[derive(Debug)]
+pub struct SegmentRelease {
+    state: Arc<LaneState>,
+    /// Base offsets, in order.
+    segments: Vec<u64>,
+    /// The newest segment, if it must be synced first.
+    unsynced: Option<u64>,
+    /// The number of segments that are gone, and their bytes.
+    deleted: usize,
+    freed: u64,
+    result: Result<(), JournalError>,
+}
+
+impl SegmentRelease {
+    #[must_use]
+    pub fn lane(&self) -> LaneId {
+        self.state.lane()
+    }
+
+    /// Deletes the segments now, on the calling thread. [`Reader::released`] takes over the result.
+    pub fn run(&mut self) {
+        self.result = self.delete();
+    }
+
+    fn delete(&mut self) -> Result<(), JournalError> {
+        if let Some(newest) = self.unsynced {
+            sync_segment(&self.state, newest)?;
+            segment::sync_folder(self.state.dir())?;
+        }
+        for base in &self.segments {
+            let path = segment::path(self.state.dir(), *base);
+            match std::fs::metadata(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file.len())) {
+                Ok(bytes) => {
+                    self.freed += bytes;
+                    self.state.count_freed(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(JournalError::io(&path)(error)),
+            }
+            self.deleted += 1;
+        }
+        Ok(())
+    }
+}
 
 impl Reader {
-    /// Deletes the segments that contain no record after `durable`. The database has stored all records up to
-    /// `durable` durably. Never deletes the newest segment. Returns the number of bytes freed.
-    pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
+    /// Releases the records up to `durable`, all of which the database has stored durably, and prepares the deletion
+    /// of the segments that contain no later record. Returns `None` if there are none. Never deletes the newest segment.
+    pub fn plan_release(&mut self, durable: Sequence) -> Option<SegmentRelease> {
         while let Some((last, offset)) = self.marks.front().copied() {
             if last > durable {
                 break;
@@ -19,26 +68,49 @@ impl Reader {
             self.state.set_released(offset);
             self.marks.pop_front();
         }
-        let mut freed = 0;
-        while let (Some(oldest), Some(next)) = (self.segments.front(), self.segments.get(1)) {
-            if next.first > durable.next() {
-                break;
-            }
-            if freed == 0 {
-                self.sync_newest()?;
-            }
-            let path = segment::path(self.state.dir(), oldest.base);
-            match std::fs::metadata(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file.len())) {
-                Ok(bytes) => {
-                    freed += bytes;
-                    self.state.count_freed(bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(JournalError::io(&path)(error)),
-            }
-            self.segments.pop_front();
+        let pairs = self.segments.iter().zip(self.segments.iter().skip(1));
+        let gone = pairs.take_while(|(_, next)| next.first <= durable.next());
+        let segments: Vec<u64> = gone.map(|(oldest, _)| oldest.base).collect();
+        if segments.is_empty() {
+            return None;
         }
-        Ok(freed)
+        // The newest segment's name and header continue the sequence when the older segments are deleted.
+        let newest = self.state.segment();
+        let is_unsynced = self.state.fsynced() <= newest && self.synced.0 < Some(newest);
+        Some(SegmentRelease {
+            state: Arc::clone(&self.state),
+            segments,
+            unsynced: is_unsynced.then_some(newest),
+            deleted: 0,
+            freed: 0,
+            result: Ok(()),
+        })
+    }
+
+    /// Takes over the result of a release that this reader prepared. Returns the number of bytes freed.
+    ///
+    /// # Errors
+    /// A segment could not be deleted, or the newest one not synced. The next release tries again.
+    pub fn released(&mut self, release: SegmentRelease) -> Result<u64, JournalError> {
+        let SegmentRelease { segments, deleted, freed, result, .. } = release;
+        if let Some(last) = segments[..deleted].last() {
+            // The reader may have moved in the meantime, and listed the segments again.
+            while self.segments.len() > 1 && self.segments.front().is_some_and(|oldest| oldest.base <= *last)
+            {
+                self.segments.pop_front();
+            }
+        }
+        result.map(|()| freed)
+    }
+
+    /// Deletes on this thread what [`Reader::plan_release`] prepares. Returns the number of bytes freed.
+    ///
+    /// # Errors
+    /// As [`Reader::released`].
+    pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
+        let Some(mut release) = self.plan_release(durable) else { return Ok(0) };
+        release.run();
+        self.released(release)
     }
 
     /// Returns `true` if no segment begins below this offset, so that all their records were released.
@@ -68,15 +140,5 @@ impl Reader {
             }
         }
         Ok(gone)
-    }
-
-    /// Syncs the newest segment. Its name and header continue the sequence when the older segments are deleted.
-    fn sync_newest(&self) -> Result<(), JournalError> {
-        let newest = self.state.segment();
-        if self.state.fsynced() <= newest && self.synced.0 < Some(newest) {
-            sync_segment(&self.state, newest)?;
-            segment::sync_folder(self.state.dir())?;
-        }
-        Ok(())
     }
 }

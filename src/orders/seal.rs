@@ -200,7 +200,7 @@ fn write(building: &mut Building, connection: &mut Connection, until_us: u64) ->
     }
     if is_done {
         transaction.execute(
-            "UPDATE partition SET indexed_at = ?2 WHERE name = ?1",
+            "UPDATE partition_catalog SET indexed_at = ?2 WHERE name = ?1",
             params![building.partition, now().1],
         )?;
     }

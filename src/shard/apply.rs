@@ -10,9 +10,9 @@ use super::error::ShardError;
 use super::family::{Applied, Batch, BatchWriter, KindTable, Record};
 use super::file::Shard;
 use super::outcome::Outcome;
-use super::positions::Positions;
+use super::positions::{self, Positions};
 use super::streams::StreamDone;
-use super::totals::{OTHER, REJECTED, add};
+use super::totals::{self, OTHER, REJECTED, add};
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::kinds::KindRow;
 
@@ -191,23 +191,10 @@ impl Shard {
             }
         }
         for lane in &sorted.lanes {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO journal_position (lane, sequence) VALUES (?1, ?2) \
-                     ON CONFLICT (lane) DO UPDATE SET sequence = excluded.sequence",
-                )?
-                .execute(params![lane.0, sorted.positions.get(*lane).0 as i64])?;
+            positions::save(&transaction, *lane, sorted.positions.get(*lane))?;
         }
         add(&transaction, REJECTED, applied.rejected)?;
-        if applied.other > 0 {
-            // Older files have no row for this total.
-            transaction
-                .prepare_cached(
-                    "INSERT INTO total (name, value) VALUES (?1, ?2) \
-                     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-                )?
-                .execute(params![OTHER, applied.other as i64])?;
-        }
+        add(&transaction, OTHER, applied.other)?;
         let done = changes.into_iter().map(|change| {
             let rows = applied.stored(change.stream());
             change.done(rows)
@@ -240,13 +227,10 @@ impl Shard {
     /// shard. After that, the number of received records again equals the number of stored plus pending records.
     pub fn number_from(&mut self, lane: LaneId) -> Result<(), ShardError> {
         let records = self.rows() + self.rejected;
-        self.connection.execute(
-            "UPDATE journal_position SET sequence = ?2 WHERE lane = ?1",
-            params![lane.0, records as i64],
-        )?;
+        positions::save(&self.connection, lane, Sequence(records))?;
         // Records that are not rows of a stream were carried too, but the new position does not count them, so their
         // total starts again at 0.
-        self.connection.execute("UPDATE total SET value = 0 WHERE name = ?1", [OTHER])?;
+        totals::set(&self.connection, OTHER, 0)?;
         self.other = 0;
         self.positions = Positions::load(&self.connection)?;
         debug_assert_eq!(self.position(lane), Sequence(records));

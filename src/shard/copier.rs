@@ -1,10 +1,11 @@
 //! The thread that copies a shard's WAL into its database file, so that commits do not wait for syncs.
 //!
 //! In: orders of the writer, one at a time. Out: how far the file has come. Owns: a connection that never writes a row
-//! (W3). Never: restarts or truncates the WAL, deletes anything, retries.
+//! (W3). Never: restarts or truncates the WAL, deletes what the writer did not name, retries.
 //!
 //! One pass: journals → WAL → record → copy, each durable before the next begins. A commit that is made meanwhile is
-//! copied too or remains in the WAL, and does not wait.
+//! copied too or remains in the WAL, and does not wait. Once the writer has checked a pass, it orders the deletion of the
+//! journal segments that the file made superfluous. Commits do not wait for that either.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,23 +49,47 @@ pub enum PassStep {
     Recorded,
     Copied,
     Ended,
+    /// After a pass: before segments are deleted.
+    Releasing,
+}
+
+/// An order for the thread.
+enum Order<J> {
+    Pass(PassOrder, J),
+    Release(J),
+}
+
+/// What the thread does with journals.
+#[derive(Debug)]
+pub struct JournalWork<J> {
+    /// Syncs what the file is about to contain.
+    pub sync: fn(&mut J),
+    /// Deletes what the file contains.
+    pub release: fn(&mut J),
+}
+
+/// What has ended.
+#[derive(Debug)]
+pub enum Ended {
+    Pass(Result<Passed, ShardError>),
+    Release,
 }
 
 /// The thread's side.
 struct Pass<J> {
     path: PathBuf,
-    sync_journals: fn(&mut J),
+    work: JournalWork<J>,
     connection: Option<Connection>,
     record: Option<PassFile>,
     at: Box<dyn Fn(PassStep) + Send>,
 }
 
-type Done<J> = (J, Result<Passed, ShardError>);
+type Done<J> = (J, Ended);
 
-/// The writer's side. `J` describes the journals to sync, and returns with the result.
+/// The writer's side. `J` describes the work on journals, and returns with the result.
 #[derive(Debug)]
 pub struct Copier<J> {
-    orders: Option<SyncSender<(PassOrder, J)>>,
+    orders: Option<SyncSender<Order<J>>>,
     done: Receiver<Done<J>>,
     thread: Option<JoinHandle<()>>,
     is_busy: bool,
@@ -79,14 +104,14 @@ impl<J: Send + 'static> Copier<J> {
     pub fn start(
         name: String,
         path: PathBuf,
-        sync_journals: fn(&mut J),
+        work: JournalWork<J>,
         settle: impl FnOnce() + Send + 'static,
         at: impl Fn(PassStep) + Send + 'static,
     ) -> Result<Copier<J>, ShardError> {
         let (orders, ordered) = sync_channel(1);
         let (tell, done) = sync_channel(1);
         let writer = thread::current();
-        let mut pass = Pass { path, sync_journals, connection: None, record: None, at: Box::new(at) };
+        let mut pass = Pass { path, work, connection: None, record: None, at: Box::new(at) };
         let thread = thread::Builder::new().name(name).spawn(move || {
             settle();
             pass.run(&ordered, &tell, &writer);
@@ -94,25 +119,34 @@ impl<J: Send + 'static> Copier<J> {
         Ok(Copier { orders: Some(orders), done, thread: Some(thread), is_busy: false })
     }
 
-    /// Returns `true` while a pass is under way or its result was not received.
+    /// Returns `true` while an order is under way or its result was not received.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.is_busy
     }
 
-    /// Begins a pass. There must be none under way.
+    /// Begins a pass. No order may be under way.
     pub fn begin(&mut self, order: PassOrder, journals: J) {
-        debug_assert!(!self.is_busy, "one pass at a time");
+        self.send(Order::Pass(order, journals));
+    }
+
+    /// Begins to delete from the journals. No order may be under way.
+    pub fn begin_release(&mut self, journals: J) {
+        self.send(Order::Release(journals));
+    }
+
+    fn send(&mut self, order: Order<J>) {
+        debug_assert!(!self.is_busy, "one order at a time");
         if let Some(orders) = &self.orders {
             // The thread ends only with this value, or by a panic, which the receiver reports.
-            let _ = orders.try_send((order, journals));
+            let _ = orders.try_send(order);
             self.is_busy = true;
         }
     }
 
-    /// Returns the result of the pass if it has ended. With `waits`, waits until it has. Returns `None` if no pass has
-    /// ended.
-    pub fn ended(&mut self, waits: bool) -> Option<(Option<J>, Result<Passed, ShardError>)> {
+    /// Returns the result of the order if it has ended. With `waits`, waits until it has. Returns `None` if nothing has
+    /// ended. A panic of the thread is reported as that of a pass.
+    pub fn ended(&mut self, waits: bool) -> Option<(Option<J>, Ended)> {
         if !self.is_busy {
             return None;
         }
@@ -121,13 +155,15 @@ impl<J: Send + 'static> Copier<J> {
             false => self.done.try_recv(),
         };
         match ended {
-            Ok((journals, passed)) => {
+            Ok((journals, ended)) => {
                 self.is_busy = false;
-                Some((Some(journals), passed))
+                Some((Some(journals), ended))
             }
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => {
-                Some((None, Err(ShardError::Other("the thread of the checkpoints panicked".to_owned()))))
+                self.is_busy = false;
+                let error = ShardError::Other("the thread of the checkpoints panicked".to_owned());
+                Some((None, Ended::Pass(Err(error))))
             }
         }
     }
@@ -149,14 +185,24 @@ impl<J> Drop for Copier<J> {
 }
 
 impl<J> Pass<J> {
-    fn run(&mut self, ordered: &Receiver<(PassOrder, J)>, tell: &SyncSender<Done<J>>, writer: &Thread) {
-        while let Ok((order, mut journals)) = ordered.recv() {
-            let passed = self.pass(&order, &mut journals);
-            if passed.is_err() {
-                // Nothing of a connection is trusted after a failure.
-                (self.connection, self.record) = (None, None);
-            }
-            if tell.send((journals, passed)).is_err() {
+    fn run(&mut self, ordered: &Receiver<Order<J>>, tell: &SyncSender<Done<J>>, writer: &Thread) {
+        while let Ok(order) = ordered.recv() {
+            let done = match order {
+                Order::Pass(order, mut journals) => {
+                    let passed = self.pass(&order, &mut journals);
+                    if passed.is_err() {
+                        // Nothing of a connection is trusted after a failure.
+                        (self.connection, self.record) = (None, None);
+                    }
+                    (journals, Ended::Pass(passed))
+                }
+                Order::Release(mut journals) => {
+                    (self.at)(PassStep::Releasing);
+                    (self.work.release)(&mut journals);
+                    (journals, Ended::Release)
+                }
+            };
+            if tell.send(done).is_err() {
                 return;
             }
             writer.unpark();
@@ -167,7 +213,7 @@ impl<J> Pass<J> {
         (self.at)(PassStep::Begun);
         // A failed journal sync does not keep rows out of the database file. After a power cut, the journal continues
         // after the database's position.
-        (self.sync_journals)(journals);
+        (self.work.sync)(journals);
         (self.at)(PassStep::JournalsSynced);
         // SQLite copies to the file that it has open, whatever the path names now.
         match Identity::with_bytes(&self.path)? {

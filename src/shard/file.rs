@@ -219,7 +219,7 @@ impl Shard {
     /// # Errors
     /// SQLite reports an error.
     pub fn partitions(&self) -> Result<u64, ShardError> {
-        let mut statement = self.connection.prepare_cached("SELECT count(*) FROM partition")?;
+        let mut statement = self.connection.prepare_cached("SELECT count(*) FROM partition_catalog")?;
         Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
     }
 

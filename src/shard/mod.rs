@@ -20,6 +20,7 @@ mod catalog;
 mod check;
 mod checkpoint;
 mod checkpointed;
+pub mod commit_page;
 mod copier;
 mod dropped;
 mod error;
@@ -77,7 +78,7 @@ pub use carried::Carried;
 pub use carry::{carry, carry_stream};
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode, sync_commits};
-pub use copier::{Copier, PassOrder, PassStep, Passed};
+pub use copier::{Copier, Ended, JournalWork, PassOrder, PassStep, Passed};
 pub use dropped::{DropReason, DroppedRows, dropped_rows};
 pub use error::{FolderError, ShardError};
 pub use family::{
@@ -115,4 +116,4 @@ pub use suppressed::{ErasureMode, is_erasing, is_erasing_clicks, is_pseudonymisi
 pub use tenant_keeps::{TenantKeep, TenantKeeps};
 pub use tenant_marks::dropped_upto;
 pub use tenant_rows::tenant_statements;
-pub use totals::total;
+pub use totals::{subtract_rejected, total};

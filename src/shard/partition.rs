@@ -7,9 +7,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::commit_page::{self, PARTITION, PageKey};
 use super::error::ShardError;
 use super::stream::Stream;
-use super::view;
+use super::{totals, view};
 use crate::base::clock;
 
 /// The partition to which rows are appended. A transaction changes a copy, which replaces the original after the
@@ -123,8 +124,10 @@ impl Partition {
         if let Some(previous) = previous {
             first_id = previous.next_id;
             let indexed_at = (!stream.has_sealed_index && !previous.is_unordered).then_some(&now);
+            previous.save(transaction)?;
+            settle(transaction, &previous.name)?;
             transaction.execute(
-                "UPDATE partition SET sealed_at = ?2, indexed_at = ?3 WHERE name = ?1",
+                "UPDATE partition_catalog SET sealed_at = ?2, indexed_at = ?3 WHERE name = ?1",
                 params![previous.name, now, indexed_at],
             )?;
         }
@@ -134,7 +137,8 @@ impl Partition {
         partition.is_unordered = table_sql.is_some();
         transaction.execute_batch(&table_sql.unwrap_or(stream.create_sql)(&partition.name))?;
         transaction.execute(
-            "INSERT INTO partition (name, stream, first_id, rows, created_at, unordered) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+            "INSERT INTO partition_catalog (name, stream, first_id, rows, created_at, unordered) \
+             VALUES (?1, ?2, ?3, 0, ?4, ?5)",
             params![partition.name, stream.name, first_id, now, partition.is_unordered],
         )?;
         names.push(partition.name.clone());
@@ -151,14 +155,21 @@ impl Partition {
 
     /// Writes the counters of the open partition, in the caller's transaction.
     pub fn save(&self, transaction: &Connection) -> Result<(), ShardError> {
-        let (min, max) = self.timestamp_us.unzip();
-        transaction
-            .prepare_cached(
-                "UPDATE partition SET rows = ?2, timestamp_us_min = ?3, timestamp_us_max = ?4 WHERE name = ?1",
-            )?
-            .execute(params![self.name, self.rows as i64, min, max])?;
-        Ok(())
+        commit_page::set(
+            transaction,
+            PageKey::new(PARTITION, &self.name, 0),
+            self.rows as i64,
+            self.timestamp_us,
+        )
     }
+}
+
+/// Moves the counters of a partition from the commit page to the catalogue, which is about to change them.
+fn settle(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
+    let sql = "UPDATE partition_catalog SET rows = c.value, timestamp_us_min = c.low, timestamp_us_max = c.high \
+               FROM commit_page c WHERE partition_catalog.name = ?1 AND c.kind = ?2 AND c.name = ?1";
+    transaction.prepare_cached(sql)?.execute(params![partition, PARTITION.number()])?;
+    commit_page::remove(transaction, PARTITION, partition)
 }
 
 /// Adds the columns of unordered partitions.
@@ -175,7 +186,8 @@ ALTER TABLE partition ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;  -- how man
 /// Marks a sealed partition as indexed.
 pub fn mark_indexed(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
     let (_, now) = now();
-    transaction.execute("UPDATE partition SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
+    transaction
+        .execute("UPDATE partition_catalog SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
     Ok(())
 }
 
@@ -270,15 +282,13 @@ pub(super) fn subtract_deleted(
     deleted: Deleted,
 ) -> Result<Deleted, ShardError> {
     let (min, max) = deleted.times_left.unzip();
-    let rows = deleted.rows as i64;
+    settle(transaction, table)?;
     transaction
         .prepare_cached(
-            "UPDATE partition SET rows = rows - ?2, erased = erased + ?2, timestamp_us_min = ?3, \
+            "UPDATE partition_catalog SET rows = rows - ?2, erased = erased + ?2, timestamp_us_min = ?3, \
              timestamp_us_max = ?4 WHERE name = ?1",
         )?
-        .execute(params![table, rows, min, max])?;
-    transaction
-        .prepare_cached("UPDATE total SET value = value - ?2 WHERE name = ?1")?
-        .execute(params![stream.total, rows])?;
+        .execute(params![table, deleted.rows as i64, min, max])?;
+    totals::subtract(transaction, stream.total, deleted.rows)?;
     Ok(deleted)
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::commit_page::{self, POSITION, PageKey};
 use super::error::ShardError;
 use crate::base::ids::{LaneId, Sequence};
 
@@ -38,6 +39,11 @@ impl Positions {
         let slot = self.0.get_mut(usize::from(lane.0));
         slot.ok_or_else(|| ShardError::Other(format!("there is no lane {}", lane.0)))
     }
+}
+
+/// Writes the last record of a lane.
+pub(super) fn save(transaction: &Connection, lane: LaneId, last: Sequence) -> Result<(), ShardError> {
+    commit_page::set(transaction, PageKey::new(POSITION, "", i64::from(lane.0)), last.0 as i64, None)
 }
 
 /// Returns the last record of each lane that the shard has stored.

@@ -15,7 +15,7 @@ use std::any::Any;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, TransactionBehavior};
 
 use super::dropped::{self, DropReason};
 use super::error::ShardError;
@@ -27,7 +27,7 @@ use super::retain_clock::{ClockCheck, report_hold};
 use super::retention::{Leaving, Pass, write_hold};
 use super::stores::committing;
 use super::stream::{Ledger, Stream};
-use super::view;
+use super::{totals, view};
 use crate::base::clock;
 
 /// The time between two searches for old partitions.
@@ -310,13 +310,13 @@ impl Shard {
 fn leave(transaction: &Connection, stream: &'static Stream, name: &str) -> Result<u64, ShardError> {
     let rows: i64 =
         transaction.query_row("SELECT rows FROM partition WHERE name = ?1", [name], |row| row.get(0))?;
-    transaction.execute("DELETE FROM partition WHERE name = ?1", [name])?;
+    transaction.execute("DELETE FROM partition_catalog WHERE name = ?1", [name])?;
     transaction.execute("DELETE FROM partition_bytes WHERE name = ?1", [name])?;
     transaction.execute("INSERT INTO dropped_partition (name) VALUES (?1)", [name])?;
-    transaction
-        .execute("UPDATE total SET value = value - ?2 WHERE name = ?1", params![stream.total, rows])?;
+    let rows = rows.unsigned_abs();
+    totals::subtract(transaction, stream.total, rows)?;
     view::cover(transaction, stream, &names(transaction, stream)?)?;
-    Ok(rows.unsigned_abs())
+    Ok(rows)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::Connection;
 
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
@@ -16,6 +16,7 @@ use super::sizes::Sizes;
 use super::stream::{Ledger, STREAMS_MAX, Stream, TenantColumn};
 use super::tenant_keeps::TenantKeep;
 use super::tenant_marks::TenantMarks;
+use super::totals;
 
 /// The minimum number of a tenant's rows in one transaction. What follows from the rows (buckets, sums) takes far longer
 /// for some than for others, so the number follows the time that the last transactions took.
@@ -158,9 +159,7 @@ impl Retention {
     ) -> Result<Retention, ShardError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM dropped_partition)";
         let freeing = connection.query_row(sql, [], |row| row.get(0))?;
-        let held: Option<i64> = connection
-            .query_row("SELECT value FROM total WHERE name = ?1", [HELD], |row| row.get(0))
-            .optional()?;
+        let held = totals::find(connection, HELD)?;
         let clock = RetainClock::of_shard(path, held);
         if held.is_some() || clock.is_held() {
             write_hold(connection, &clock)?;
@@ -189,12 +188,10 @@ impl Retention {
 const HELD: &str = "retention_held_us";
 
 pub(super) fn write_hold(connection: &Connection, clock: &RetainClock) -> Result<(), ShardError> {
-    if clock.is_held() {
-        let sql = "INSERT INTO total (name, value) VALUES (?1, ?2) \
-                   ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value != excluded.value";
-        connection.prepare_cached(sql)?.execute(params![HELD, clock.ahead_us()])?;
-    } else {
-        connection.prepare_cached("DELETE FROM total WHERE name = ?1")?.execute([HELD])?;
+    let held = clock.is_held().then(|| clock.ahead_us());
+    match (totals::find(connection, HELD)?, held) {
+        (stored, held) if stored == held => Ok(()),
+        (_, Some(ahead_us)) => totals::set(connection, HELD, ahead_us),
+        (_, None) => totals::remove(connection, HELD),
     }
-    Ok(())
 }

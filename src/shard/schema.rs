@@ -17,7 +17,7 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// Released versions are never edited.
 const MIGRATIONS: &[Migration] = &[
     version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing, nothing,
-    version_11, nothing, nothing, version_14,
+    version_11, nothing, nothing, version_14, version_15,
 ];
 
 /// The newest schema version that this program supports.
@@ -136,6 +136,11 @@ fn version_11(connection: &Connection) -> Result<(), ShardError> {
 /// Adds partitions whose rows arrive in no order of time.
 fn version_14(connection: &Connection) -> Result<(), ShardError> {
     super::partition::add_unordered(connection)
+}
+
+/// Adds the page of what nearly every commit changes.
+fn version_15(connection: &Connection) -> Result<(), ShardError> {
+    super::commit_page::create_table(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

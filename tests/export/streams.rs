@@ -447,9 +447,10 @@ const OLDER: &str = "stream = ?1 AND sealed_at IS NOT NULL \
 /// Does what retention does to every partition but the last: takes it out of the catalogue.
 fn drop_partitions(folder: &Folder, stream: &str) {
     let connection = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
-    let sql = format!("DELETE FROM partition WHERE {OLDER}");
+    let sql = format!("DELETE FROM partition_catalog WHERE {OLDER}");
     assert!(connection.execute(&sql, [stream]).expect("they are dropped") >= 2);
-    let sql = "UPDATE total SET value = (SELECT sum(rows) FROM partition WHERE stream = ?1) WHERE name = ?2";
+    let sql = "UPDATE commit_page SET value = (SELECT sum(rows) FROM partition WHERE stream = ?1) \
+               WHERE kind = 1 AND name = ?2";
     let total = match stream {
         "click" => "rows",
         "sales_order" => "orders",
@@ -481,9 +482,9 @@ fn drop_rows_of_tenant(folder: &Folder, stream: &str) {
         }
         let sql = format!("DELETE FROM {name} WHERE {of}");
         let gone = connection.execute(&sql, [TENANT]).expect("they are deleted") as i64;
-        let sql = "UPDATE partition SET rows = rows - ?2, erased = erased + ?2 WHERE name = ?1";
+        let sql = "UPDATE partition_catalog SET rows = rows - ?2, erased = erased + ?2 WHERE name = ?1";
         connection.execute(sql, (&name, gone)).expect("they are counted");
-        let sql = "UPDATE total SET value = value - ?2 WHERE name = ?1";
+        let sql = "UPDATE commit_page SET value = value - ?2 WHERE kind = 1 AND name = ?1";
         connection.execute(sql, (total, gone)).expect("they are counted");
         let sql = "INSERT OR REPLACE INTO retention_tenant (kind, tenant_id, upto_id) VALUES (?1, ?2, ?3)";
         connection.execute(sql, (stream, TENANT, upto_id)).expect("the progress is stored");

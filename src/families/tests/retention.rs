@@ -124,7 +124,7 @@ fn run(steps: Vec<Step>, drops_sums: bool) {
                 assert_eq!(apply(&mut shard, &lane).unwrap(), expected);
             }
             Step::Age(partitions) => {
-                let sql = "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE name IN \
+                let sql = "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE name IN \
                            (SELECT name FROM partition WHERE stream = 'sales_order' AND sealed_at IS NOT NULL \
                            ORDER BY first_id LIMIT ?1)";
                 shard.connection().execute(sql, [partitions]).unwrap();

@@ -264,7 +264,7 @@ impl Half {
 
     /// Makes the oldest partitions old.
     fn age(&mut self, partitions: u8) {
-        let sql = "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE name IN \
+        let sql = "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE name IN \
                    (SELECT name FROM partition WHERE stream = 'sales_order' AND sealed_at IS NOT NULL \
                    ORDER BY first_id LIMIT ?1)";
         self.shard.connection().execute(sql, [partitions]).unwrap();

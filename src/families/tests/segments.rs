@@ -423,7 +423,7 @@ fn run(steps: Vec<Step>) {
             }
             Step::Age(at, for_all) => {
                 let sealed_at = if for_all { "2000-01-01T00:00:00Z" } else { "2024-01-01T00:00:00Z" };
-                let sql = "UPDATE partition SET sealed_at = min(sealed_at, ?1) WHERE name IN \
+                let sql = "UPDATE partition_catalog SET sealed_at = min(sealed_at, ?1) WHERE name IN \
                            (SELECT name FROM partition WHERE stream = 'sales_order' AND sealed_at IS NOT NULL \
                            ORDER BY first_id LIMIT 1)";
                 parts[at].shard().connection().execute(sql, [sealed_at]).unwrap();

@@ -53,7 +53,7 @@ fn rows(shard: &mut Shard, sql: &str) -> Vec<Vec<Value>> {
 
 /// Makes the first partitions of a stream look as if they were sealed at a time.
 fn age(shard: &mut Shard, stream: &str, partitions: u8, sealed_at: &str) {
-    let sql = "UPDATE partition SET sealed_at = min(sealed_at, ?3) WHERE name IN (SELECT name FROM partition \
+    let sql = "UPDATE partition_catalog SET sealed_at = min(sealed_at, ?3) WHERE name IN (SELECT name FROM partition \
                WHERE stream = ?1 AND sealed_at IS NOT NULL ORDER BY first_id LIMIT ?2)";
     shard.connection().execute(sql, rusqlite::params![stream, partitions, sealed_at]).unwrap();
     shard.retain_now();

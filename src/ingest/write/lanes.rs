@@ -2,7 +2,7 @@
 
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
-use crate::journal::{Appender, AppliedSync, Batch, Gap, JournalError, Reader};
+use crate::journal::{Appender, AppliedSync, Batch, Gap, JournalError, Reader, SegmentRelease};
 use crate::shard::{Entry, Records};
 
 impl Records for Batch {
@@ -237,10 +237,20 @@ impl Lanes {
         taken.fold(Ok(()), Result::and)
     }
 
-    pub(super) fn release(&mut self, lane: LaneId, durable: Sequence) -> Result<(), JournalError> {
-        match self.lanes.iter_mut().find(|known| known.id() == lane) {
-            Some(known) => known.reader.release(durable).map(|_| ()),
-            // This lane belongs to an earlier run and has no reader now.
+    /// Prepares the deletion of the segments that contain only records up to these. A lane of an earlier run may have
+    /// no reader now.
+    pub(super) fn plan_release(&mut self, durable: &[(LaneId, Sequence)]) -> Vec<SegmentRelease> {
+        let plan = |lane: &mut Lane| {
+            let (_, last) = durable.iter().find(|(id, _)| *id == lane.id())?;
+            lane.reader.plan_release(*last)
+        };
+        self.lanes.iter_mut().filter_map(plan).collect()
+    }
+
+    /// Takes over the result of a release.
+    pub(super) fn released(&mut self, release: SegmentRelease) -> Result<(), JournalError> {
+        match self.lanes.iter_mut().find(|known| known.id() == release.lane()) {
+            Some(known) => known.reader.released(release).map(|_| ()),
             None => Ok(()),
         }
     }

@@ -2,15 +2,15 @@
 //!
 //! A pass is due after some MiB of new WAL or at the configured age. The WAL grows until it has its configured
 //! size and a pass has left little of it. The writer copies that rest itself, so that the next commit starts the WAL
-//! from its beginning. What a complete pass has copied, the journals release.
+//! from its beginning. What a complete pass has copied, the journals release: the copier deletes the segments.
 
 use std::time::Duration;
 
 use super::failure::WriteError;
 use super::{Turn, Writer};
 use crate::base::clock;
-use crate::journal::AppliedSync;
-use crate::shard::{Checkpoint, CheckpointMode, Copier, Mark, Shard, ShardError};
+use crate::journal::{AppliedSync, SegmentRelease};
+use crate::shard::{Checkpoint, CheckpointMode, Copier, Ended, JournalWork, Mark, Shard, ShardError};
 
 /// The pause after an incomplete pass. A server's own reader ends within milliseconds.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -29,9 +29,17 @@ const TRUNCATE_AT: u64 = 16;
 /// An idle shard's WAL file is truncated if it has at least this part of the WAL's size.
 const IDLE_SHARE: u64 = 4;
 
+/// What the copier does with the journals.
+#[derive(Debug, Default)]
+struct Journals {
+    syncs: Vec<AppliedSync>,
+    releases: Vec<SegmentRelease>,
+}
+
 /// A shard's copier, with the mark of the pass that is under way.
 pub(super) struct Passes {
-    copier: Copier<Vec<AppliedSync>>,
+    copier: Copier<Journals>,
+    /// `None` while no pass is under way. The copier may be deleting segments then.
     mark: Option<Mark>,
 }
 
@@ -45,7 +53,10 @@ impl Passes {
 impl Writer {
     /// Starts the copier of the shard that was opened.
     pub(super) fn start_passes(&self, shard: &Shard) -> Result<Passes, ShardError> {
-        let sync = |syncs: &mut Vec<AppliedSync>| syncs.iter_mut().for_each(AppliedSync::run);
+        let work = JournalWork {
+            sync: |journals: &mut Journals| journals.syncs.iter_mut().for_each(AppliedSync::run),
+            release: |journals: &mut Journals| journals.releases.iter_mut().for_each(SegmentRelease::run),
+        };
         let settle = self.settings.settle_copier.clone();
         let name = format!("copy-{}", self.id);
         #[cfg(test)]
@@ -55,7 +66,7 @@ impl Writer {
         };
         #[cfg(not(test))]
         let at = |_| {};
-        let copier = Copier::start(name, shard.path().to_owned(), sync, move || settle.run(), at)?;
+        let copier = Copier::start(name, shard.path().to_owned(), work, move || settle.run(), at)?;
         Ok(Passes { copier, mark: None })
     }
 
@@ -70,6 +81,7 @@ impl Writer {
             }
             has_ended |= self.end_pass(true)?;
         }
+        self.begin_release();
         let Some(shard) = &mut self.shard else { return Ok(()) };
         shard.save_checkpointed()?;
         let (rest, whole) = (shard.wal_bytes(), shard.wal_whole_bytes());
@@ -89,7 +101,7 @@ impl Writer {
         // A small rest directly after a pass. Otherwise, the WAL would grow while passes follow each other.
         let is_small = has_ended && rest <= limit / REST_SHARE;
         if self.incomplete_since_us.is_none() && whole >= limit && (is_small || whole >= WAIT_AT * limit) {
-            return self.checkpoint(CheckpointMode::Passive);
+            return self.checkpoint_now(CheckpointMode::Passive);
         }
         if since_us < pause.as_micros() as u64 {
             return Ok(());
@@ -119,12 +131,17 @@ impl Writer {
     }
 
     pub(super) fn is_passing(&self) -> bool {
+        self.passes.as_ref().is_some_and(|passes| passes.mark.is_some())
+    }
+
+    /// Returns `true` while the copier runs a pass or deletes segments.
+    pub(super) fn is_copier_busy(&self) -> bool {
         self.passes.as_ref().is_some_and(|passes| passes.copier.is_busy())
     }
 
-    /// Begins a pass of the copier, unless one is under way.
+    /// Begins a pass of the copier, unless it is busy.
     pub(super) fn begin_pass(&mut self) -> Result<(), WriteError> {
-        if self.is_passing() {
+        if self.is_copier_busy() {
             return Ok(());
         }
         // A repair that failed has ended the copier, and the file is there again.
@@ -135,26 +152,49 @@ impl Writer {
         self.checkpoint_tried_us = clock::monotonic_us();
         let (mark, order) = shard.begin_checkpoint()?;
         passes.mark = Some(mark);
-        passes.copier.begin(order, self.lanes.plan_sync());
+        passes.copier.begin(order, Journals { syncs: self.lanes.plan_sync(), ..Journals::default() });
         Ok(())
     }
 
-    /// Takes over the result of a pass if it has ended, or waits until it has. Returns `true` if one has ended.
+    /// Takes over the result of what the copier has done, or with `waits` waits until it is done. Returns `true` if a
+    /// pass has ended.
     fn end_pass(&mut self, waits: bool) -> Result<bool, WriteError> {
         let Some(passes) = &mut self.passes else { return Ok(false) };
-        let Some((journals, passed)) = passes.copier.ended(waits) else { return Ok(false) };
-        let mark = passes.mark.take();
-        self.note_synced(journals.unwrap_or_default());
-        let (Some(shard), Some(mark)) = (&mut self.shard, mark) else { return Ok(false) };
+        let Some((journals, ended)) = passes.copier.ended(waits) else { return Ok(false) };
+        let Journals { syncs, releases } = journals.unwrap_or_default();
+        self.note_synced(syncs);
+        self.note_released(releases);
+        let Ended::Pass(passed) = ended else { return Ok(false) };
+        let mark = self.passes.as_mut().and_then(|passes| passes.mark.take());
+        let Some(mark) = mark else {
+            passed?;
+            return Ok(false);
+        };
+        let Some(shard) = &mut self.shard else { return Ok(false) };
         let done = shard.end_checkpoint(mark, passed)?;
         self.checkpointed(done)?;
         Ok(true)
     }
 
-    /// Syncs the journals, checkpoints on this thread after any pass under way, and lets the journals release what is
-    /// durable now.
+    /// Syncs the journals, checkpoints on this thread after any pass under way, and waits until the journals have
+    /// released what is durable now.
     pub(super) fn checkpoint(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
-        self.end_pass(true)?;
+        self.checkpoint_now(mode)?;
+        while self.is_copier_busy() {
+            self.end_pass(true)?;
+        }
+        self.begin_release();
+        while self.is_copier_busy() {
+            self.end_pass(true)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Writer::checkpoint`], but does not wait for the journals. The copier may be deleting segments.
+    fn checkpoint_now(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
+        while self.is_passing() {
+            self.end_pass(true)?;
+        }
         // A failed journal sync does not keep rows out of the database file. After a power cut, the journal continues
         // after the database's position.
         let mut syncs = self.lanes.plan_sync();
@@ -172,17 +212,41 @@ impl Writer {
         }
     }
 
-    /// Publishes a checkpoint, and releases what it made durable.
+    fn note_released(&mut self, releases: Vec<SegmentRelease>) {
+        for release in releases {
+            let lane = release.lane().0;
+            if let Err(error) = self.lanes.released(release) {
+                tracing::error!(shard = self.id.0, lane, %error, "journal segments not deleted");
+            }
+        }
+    }
+
+    /// Lets the copier delete the segments that the file makes superfluous, as soon as it does nothing else. This
+    /// thread deletes them if there is no copier.
+    fn begin_release(&mut self) {
+        if self.releasable.is_empty() || self.is_copier_busy() {
+            return;
+        }
+        let mut releases = self.lanes.plan_release(&std::mem::take(&mut self.releasable));
+        match &mut self.passes {
+            _ if releases.is_empty() => {}
+            Some(passes) => passes.copier.begin_release(Journals { releases, ..Journals::default() }),
+            None => {
+                releases.iter_mut().for_each(SegmentRelease::run);
+                self.note_released(releases);
+            }
+        }
+    }
+
+    /// Publishes a checkpoint. The journals may release what it made durable.
     fn checkpointed(&mut self, done: Checkpoint) -> Result<(), WriteError> {
         let Some(shard) = &self.shard else { return Ok(()) };
         self.status.checkpoints.add(1);
         self.status.wal_bytes.set(done.wal_bytes);
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
-        for (lane, durable) in done.durable {
-            if let Err(error) = self.lanes.release(lane, durable) {
-                tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");
-            }
+        if done.complete {
+            self.releasable = done.durable;
         }
         self.note_pin(done.complete);
         Ok(())
@@ -213,9 +277,11 @@ impl Writer {
         }
     }
 
-    /// Takes the shard away from its copier, after any pass under way, to close it.
+    /// Takes the shard away from its copier, after any pass under way, to close it. What the next file makes
+    /// superfluous is not known yet.
     pub(super) fn take_shard(&mut self) -> Option<Shard> {
         self.passes = None;
+        self.releasable.clear();
         self.shard.take()
     }
 }

@@ -7,7 +7,7 @@ use super::super::many::PeopleMatcher;
 use super::ROWS_PER_SLICE;
 use crate::base::clock;
 use crate::orders::without_order_ids;
-use crate::shard::{Shard, ShardError};
+use crate::shard::{Shard, ShardError, subtract_rejected};
 
 /// A rejected record that may contain a person.
 pub(in super::super) struct RejectedRecord {
@@ -73,10 +73,7 @@ pub(in super::super) fn erase_rejected(
                 erasing.count(*person, |report| report.rejected_records += 1);
             }
         }
-        transaction.execute(
-            "UPDATE total SET value = value - ?1 WHERE name = 'rejected_records'",
-            [found.len() as i64],
-        )?;
+        subtract_rejected(&transaction, found.len() as u64)?;
         erasing.walk.at = last;
         erasing.save(&transaction)?;
         transaction.commit()?;

@@ -94,11 +94,11 @@ fn segments(rig: &Rig) -> usize {
     lanes.iter().map(|lane| fs::read_dir(lane).unwrap().count()).sum()
 }
 
-/// Runs turns until no pass is under way.
+/// Runs turns until no pass is under way, and the segments that it made superfluous are deleted.
 fn end_passes(writer: &mut Writer) {
     until("the pass ends", || {
         writer.turn().unwrap();
-        !writer.is_passing()
+        !writer.is_copier_busy() && writer.releasable.is_empty()
     });
 }
 
@@ -139,6 +139,43 @@ fn w3_commits_do_not_wait_for_a_pass_and_only_what_it_has_copied_leaves_the_jour
     assert_eq!(checkpointed(&rig.path()), [("click".to_owned(), 2_000), ("hot".to_owned(), 2_000)]);
     assert!(segments(&rig) < 4);
     rig.all_stored();
+}
+
+#[test]
+fn w3_commits_do_not_wait_for_segments_that_are_being_deleted_and_a_kill_costs_no_row() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer_with(quiet());
+    let hold = Hold::at(&mut writer, PassStep::Releasing);
+    for _ in 0..100 {
+        rig.accept(0, 10);
+    }
+    writer.settle();
+    let before = segments(&rig);
+    writer.begin_pass().unwrap();
+    until("the pass ends", || {
+        writer.turn().unwrap();
+        !writer.is_passing()
+    });
+    hold.reached();
+    for _ in 0..100 {
+        rig.accept(0, 10);
+    }
+    writer.settle();
+    assert_eq!(rig.status.stored(&CLICKS), 2_000);
+    assert!(writer.is_copier_busy() && segments(&rig) > before);
+    // No pass begins meanwhile.
+    writer.begin_pass().unwrap();
+    assert!(!writer.is_passing());
+    let copy = killed(&rig);
+    hold.go_on();
+    end_passes(&mut writer);
+    assert!(segments(&rig) <= before, "{before}");
+    rig.all_stored();
+    let mut after = Rig::on(copy, rig.accepted);
+    let mut writer = after.writer();
+    writer.settle();
+    assert_eq!(after.status.lost_records.get(), 0);
+    after.all_stored();
 }
 
 #[test]
