@@ -87,8 +87,9 @@
 //! 1. `POST …/price-event` (`prices/endpoints.rs`) checks the signature, the buckets ([`tenants`]) and the
 //!    body (`prices/body.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices, one at
 //!    a time. The record contains the tenant's limits, so a replay reaches the same verdict.
-//! 2. `prices/store.rs` recognises a repeated id, reads the accepted prices around the event's own time and calls
-//!    `prices/detect.rs`. The price, the verdict and, for an anomaly, a numbered change are one commit. The
+//! 2. `prices/store.rs` recognises a repeated id (`shard/ids`), asks the series of the product and currency
+//!    (`prices/series.rs`) for the accepted prices around the event's own time and calls `prices/detect.rs`. The price,
+//!    which is appended, the verdict and, for an anomaly, a numbered change are one commit. An anomaly in the
 //!    response is read back from what is committed, so every retry gets the same one.
 //! 3. A commit with changes wakes every core's reader of changes (`prices/endpoints/changes.rs`), which reads new
 //!    ones once for all its streams. The id of a stream event is a sealed number for each shard, from which a stream
@@ -187,8 +188,8 @@
 //!
 //! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
 //! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`, `events/seal.rs`,
-//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), moves stock events of earlier versions
-//! (`stock/convert.rs`), and deletes what retention drops
+//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), moves stock events and prices of earlier
+//! versions (`shard/moving.rs`, `stock/convert.rs`, `prices/convert.rs`), and deletes what retention drops
 //! (`shard/retain.rs`). Streams lose whole partitions, and those of orders leave their sums behind
 //! (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`, `stock/dropped.rs`). A tenant with an age of
 //! its own loses its rows earlier, out of partitions that others still use (`shard/retain_tenants.rs`,

@@ -42,6 +42,7 @@ mod people;
 mod people_access;
 mod people_many;
 mod prices;
+mod prices_appended;
 mod product_sums;
 mod products;
 mod profiles;

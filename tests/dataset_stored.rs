@@ -20,7 +20,7 @@ const CONTENT: [&str; 5] = [
     "SELECT i.tenant_id || ' ' || o.order_id || ' ' || line || ' ' || product_id || ' ' || category || ' ' || \
      quantity || ' ' || unit_price FROM order_items i JOIN orders o ON o.id = i.order_row",
     "SELECT t.tenant_id || ' ' || product_id || ' ' || event_id || ' ' || price || ' ' || currency || ' ' || \
-     observed_at_us || ' ' || accepted FROM price_row p JOIN tenant_row t ON t.id = p.tenant",
+     observed_at_us || ' ' || accepted FROM price_row_all p JOIN tenant_row t ON t.id = p.tenant",
     "SELECT tenant_id || ' ' || product_id || ' ' || event_id || ' ' || kind || ' ' || number || ' ' || \
      occurred_at || ' ' || version || ' ' || mode || ' ' || stock FROM stock_events",
     "SELECT tenant_id || ' ' || product_id || ' ' || quantity || ' ' || version FROM stock",
@@ -77,7 +77,7 @@ fn a_loaded_dataset_is_complete_counted_by_sql() {
     tenants.sort_unstable();
     tenants.dedup();
     assert_eq!(tenants.len() as i64, rows("tenants"));
-    let products = "SELECT count(*) FROM (SELECT DISTINCT tenant, product_id FROM price_row)";
+    let products = "SELECT count(*) FROM (SELECT DISTINCT tenant, product_id FROM price_row_all)";
     assert_eq!(sum(&data, products), rows("products"));
     let mut customers = rows_of(&data, "SELECT tenant_id || ' ' || customer_id FROM customers", |row| {
         row.get::<_, String>(0)
@@ -101,7 +101,7 @@ fn a_loaded_dataset_is_complete_counted_by_sql() {
         let of = |row: &rusqlite::Row<'_>| Ok(((row.get(0)?, row.get(1)?), row.get(2)?));
         rows_of(&data, sql, of).into_iter().collect()
     };
-    let newest_sql = "SELECT t.tenant_id, p.product_id, p.price, max(p.observed_at_us) FROM price_row p \
+    let newest_sql = "SELECT t.tenant_id, p.product_id, p.price, max(p.observed_at_us) FROM price_row_all p \
                       JOIN tenant_row t ON t.id = p.tenant WHERE accepted = 1 GROUP BY p.tenant, p.product_id";
     assert!(stored(newest_sql) == newest, "a newest price differs");
     assert!(stored("SELECT tenant_id, product_id, quantity FROM stock") == levels, "a stock differs");
@@ -297,7 +297,7 @@ fn d2_a_post_that_is_killed_or_throttled_and_repeated_is_as_one_that_was_not() {
     let busy = server(&broken, &["--price-events-per-second", "300", "--product-events-per-second", "10"]);
     for stored in [0, PRICES / 3] {
         let child = spawn(&format!("{POSTED} --post http://{}", busy.address));
-        wait_until("some prices are stored", || rows_in(&broken, "price_event") > stored as i64);
+        wait_until("some prices are stored", || rows_in(&broken, "price_row") > stored as i64);
         kill(child);
     }
     let last = post(&busy);

@@ -5,14 +5,14 @@
 use serde_json::{Value, json};
 
 use crate::support::commerce::{ingested, order, problem, sales, search_all, verify};
-use crate::support::{Folder, Server, wait_until};
+use crate::support::{Folder, Server, wait_until, wait_until_moved};
 
 fn aged(folder: &Folder) {
     let shard = rusqlite::Connection::open(folder.database(0)).expect("the shard opens");
     shard
         .execute_batch(
             "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE sealed_at IS NOT NULL;
-             UPDATE price_row SET received_us = 1; UPDATE price_event SET received_us = 1;
+             UPDATE price_row SET received_us = 1;
              UPDATE stock_event SET received_us = 1;",
         )
         .expect("the rows become old");
@@ -83,6 +83,7 @@ fn orders_prices_and_stock_leave_and_what_was_promised_stays() {
         let answer = server.client().ask("POST", target, &price.to_string()).expect("an answer");
         assert_eq!(answer.status, 201, "{answer:?}");
     }
+    wait_until_moved(&folder);
     server.stop();
     verify(&folder);
     aged(&folder);
@@ -140,7 +141,9 @@ fn orders_prices_and_stock_leave_and_what_was_promised_stays() {
 #[test]
 fn sums_leave_if_the_setting_says_so() {
     let folder = Folder::of_fixture("folder-v6");
-    folder.serve(&[]).stop();
+    let server = folder.serve(&[]);
+    wait_until_moved(&folder);
+    server.stop();
     aged(&folder);
     let server = folder.serve(&[FLAGS, &["--retention-orders-sums", "drop"]].concat());
     let counts = "group_by=day&fields=orders,units,revenue";

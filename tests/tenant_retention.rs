@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::commerce::{sales, search_all, verify};
 
-use crate::support::{Folder, Server, command, rows_of, wait_until};
+use crate::support::{Folder, Server, command, rows_of, wait_until, wait_until_moved};
 
 /// Makes the rows old, except for those of the open partitions.
 fn aged(folder: &Folder) {
@@ -15,7 +15,7 @@ fn aged(folder: &Folder) {
     shard
         .execute_batch(
             "UPDATE partition_catalog SET sealed_at = '2024-01-01T00:00:00Z' WHERE sealed_at IS NOT NULL;
-             UPDATE price_row SET received_us = 1; UPDATE price_event SET received_us = 1;
+             UPDATE price_row SET received_us = 1;
              UPDATE stock_event SET received_us = 1;",
         )
         .expect("the rows become old");
@@ -36,8 +36,7 @@ fn rows_of_tenant(folder: &Folder, tenant: &str) -> Vec<Vec<String>> {
         "sales_category",
         "dropped_sales_day",
         "sales_gone",
-        "price_row",
-        "price_event",
+        "price_series",
         "stock_level",
     ];
     let by_name = by_name.map(|table| format!("SELECT * FROM {table} WHERE tenant_id = '{tenant}'"));
@@ -45,6 +44,8 @@ fn rows_of_tenant(folder: &Folder, tenant: &str) -> Vec<Vec<String>> {
     let stock = format!(
         "SELECT * FROM stock_event WHERE product IN (SELECT id FROM stock_level WHERE tenant = {of})"
     );
+    let prices =
+        format!("SELECT * FROM price_row WHERE series IN (SELECT id FROM price_series WHERE tenant = {of})");
     let read = |sql: &String| {
         let row = |row: &rusqlite::Row<'_>| {
             let columns = row.as_ref().column_count();
@@ -55,7 +56,7 @@ fn rows_of_tenant(folder: &Folder, tenant: &str) -> Vec<Vec<String>> {
         found.sort();
         found
     };
-    by_name.iter().chain(&by_number).chain([&stock]).map(read).collect()
+    by_name.iter().chain(&by_number).chain([&stock, &prices]).map(read).collect()
 }
 
 fn events(server: &Server, tenant: &str) -> Vec<Value> {
@@ -82,7 +83,9 @@ fn dropped(server: &Server, kind: &str) -> f64 {
 #[test]
 fn rows_of_a_tenant_leave_while_the_server_runs_and_those_of_others_stay() {
     let folder = Folder::of_fixture("folder-v7");
-    folder.serve(&[]).stop();
+    let server = folder.serve(&[]);
+    wait_until_moved(&folder);
+    server.stop();
     verify(&folder);
     let before = rows_of_tenant(&folder, "beta");
     aged(&folder);

@@ -251,7 +251,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
         }
         let of_shard = |error: &dyn std::fmt::Display| CopyFault::Failed(format!("shard {id}: {error}"));
         let reader = shard::open_reader(&source.database()).map_err(|error| of_shard(&error))?;
-        shard::carry::<CopyFault>(&reader, &FAMILIES, BATCH_RECORDS, &mut |records| {
+        shard::carry::<CopyFault>(&reader, &keys, &FAMILIES, BATCH_RECORDS, &mut |records| {
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
@@ -272,7 +272,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             for (shard, share) in shards.iter_mut().zip(&shares) {
                 let (mut twice, mut suppressed, mut too_large) = (0, 0, 0);
                 shard.apply(&[(LANE, share)], &mut |_, sequence, outcome| match outcome {
-                    Outcome::Inserted | Outcome::Rejected => {}
+                    Outcome::Inserted | Outcome::Flagged | Outcome::Rejected => {}
                     // The order already has this status. Only the time is new.
                     Outcome::Duplicate if share.is_status(sequence) => {}
                     Outcome::Suppressed => suppressed += 1,

@@ -60,6 +60,7 @@ impl Family for Clicks {
     fn carry(
         &self,
         connection: &Connection,
+        _keys: &KeyHasher,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError> {
         let record = |row: &rusqlite::Row<'_>| {

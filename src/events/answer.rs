@@ -52,7 +52,8 @@ pub(super) fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, rec
             | Outcome::Missing
             | Outcome::Suppressed
             | Outcome::SumTooLarge
-            | Outcome::Superseded,
+            | Outcome::Superseded
+            | Outcome::Flagged,
         )
         | None => (202, "accepted"),
     };
@@ -81,14 +82,15 @@ impl<'r> Bulk<'r> {
             }
             Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
             Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
-            // `Rejected` also occurs for events. The others occur only for orders.
+            // `Rejected` also occurs for events. The others occur only for orders and prices.
             Some(
                 Outcome::Rejected
                 | Outcome::Repeated
                 | Outcome::Missing
                 | Outcome::Suppressed
                 | Outcome::SumTooLarge
-                | Outcome::Superseded,
+                | Outcome::Superseded
+                | Outcome::Flagged,
             ) => (&mut self.rejected, "rejected"),
             None => (&mut self.pending, "pending"),
         };

@@ -31,5 +31,6 @@ pub static FAMILIES: Families = Families {
         "stock events in order of arrival",
         "events in no order of time",
         "what every commit changes, on one page",
+        "prices in order of arrival",
     ],
 };

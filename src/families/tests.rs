@@ -9,6 +9,7 @@ mod old_file;
 mod orders;
 mod people;
 mod prices;
+mod prices_dropped;
 mod queries;
 mod retention;
 mod rows;

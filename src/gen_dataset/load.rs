@@ -307,7 +307,7 @@ fn store(shard: &mut Shard, mut chunk: Chunk, loaded: &mut Loaded) -> Result<(),
     chunk.first = shard.position(LANE).next().0;
     let (mut conflict, mut suppressed, mut too_large, mut refused) = (0, 0, 0, 0);
     shard.apply(&[(LANE, &chunk)], &mut |_, _, outcome| match outcome {
-        Outcome::Inserted => loaded.inserted += 1,
+        Outcome::Inserted | Outcome::Flagged => loaded.inserted += 1,
         Outcome::Duplicate | Outcome::Repeated => loaded.duplicate += 1,
         Outcome::Conflict => conflict += 1,
         Outcome::Suppressed => suppressed += 1,

@@ -199,13 +199,15 @@ impl Summary {
                          9223372036854775807 units or minor units; nothing of it was stored"
                     .to_owned(),
             }),
-            Outcome::Rejected | Outcome::Missing | Outcome::Superseded => self.fail(IngestError {
-                line,
-                order_id: None,
-                pointer: String::new(),
-                code: Cow::Borrowed("rejected"),
-                detail: "the shard could not store the order; it is kept in rejected_record".to_owned(),
-            }),
+            Outcome::Rejected | Outcome::Missing | Outcome::Superseded | Outcome::Flagged => {
+                self.fail(IngestError {
+                    line,
+                    order_id: None,
+                    pointer: String::new(),
+                    code: Cow::Borrowed("rejected"),
+                    detail: "the shard could not store the order; it is kept in rejected_record".to_owned(),
+                })
+            }
         }
     }
 

@@ -116,6 +116,7 @@ impl Family for Orders {
     fn carry(
         &self,
         connection: &Connection,
+        _keys: &KeyHasher,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError> {
         carry::carry(connection, take)

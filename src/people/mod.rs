@@ -98,6 +98,7 @@ impl Family for People {
     fn carry(
         &self,
         connection: &Connection,
+        _keys: &KeyHasher,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError> {
         carry::carry(connection, take)

@@ -10,7 +10,8 @@ use self::keys::PriceEventId;
 use super::answer::{self, PriceRefused};
 use super::body::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
 use super::history::PriceRow;
-use super::query;
+use super::query::{self, EventName};
+use super::read::FirstAnswer;
 use super::record::{AnomalyId, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow};
 use crate::api;
 use crate::api::error::EventRefused;
@@ -97,17 +98,20 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
         return Err(EventRefused::UnsyncedKeyed.into());
     }
     let is_new = match outcomes.first().copied().flatten() {
-        Some(Outcome::Inserted) => true,
+        // There is no anomaly to read.
+        Some(Outcome::Inserted) => {
+            return Ok(answer::recorded(&FirstAnswer::in_line(), true, AckLevel::of(wants_disk)));
+        }
+        Some(Outcome::Flagged) => true,
         Some(Outcome::Duplicate) => false,
         Some(Outcome::Conflict) => return Err(PriceRefused::Conflict),
         Some(_) => return Err(PriceRefused::NotStored),
         None => return Ok(answer::accepted(&event_id, AckLevel::of(wants_disk), first)),
     };
-    // The response is read from the committed rows, so that every repetition gets the same one.
-    let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
-    match answer {
-        Ok(Some(answer)) => Ok(answer::recorded(&answer, is_new, AckLevel::of(wants_disk))),
-        Ok(None) => Err(PriceRefused::NotStored),
+    // An anomaly is read from the committed rows, so that every repetition gets the same response.
+    let of = EventName::new(&lane.keys, tenant_id, &product_id, &event_id);
+    match query::first_answer(&lane.readers, shard, of).await {
+        Ok(answer) => Ok(answer::recorded(&answer, is_new, AckLevel::of(wants_disk))),
         // The event is stored, and a repetition returns its result.
         Err(error) => {
             tracing::debug!(%error, "the response to a price event cannot be read");

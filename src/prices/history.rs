@@ -1,11 +1,10 @@
-//! Prices loaded as history: their records, their rows, and the conversion in both directions.
+//! Prices loaded as history: their records, and the price in a row.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::Row;
 
-use super::record::PRICE;
 use crate::base::money::Currency;
 use crate::base::observed::Observed;
-use crate::shard::{Carried, Outcome, ShardError};
+use crate::shard::ShardError;
 
 /// A product's price at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,47 +30,6 @@ pub fn decode_price(payload: &[u8]) -> Option<PriceRow<'_>> {
     let (observed, price, code) = Observed::decode(payload)?;
     let currency = Currency::parse(std::str::from_utf8(&code).ok()?)?;
     Some(PriceRow { observed, price, currency })
-}
-
-/// Stores a price unless it is already stored.
-pub(super) fn store_history(
-    connection: &Connection,
-    tenant: i64,
-    row: &PriceRow<'_>,
-) -> Result<Outcome, ShardError> {
-    let Observed { at_us, received_us, product_id, event_id, .. } = row.observed;
-    let stored = connection
-        .prepare_cached(
-            "INSERT OR IGNORE INTO price_row (tenant, product_id, observed_at_us, event_id, price, currency, \
-             received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            tenant,
-            product_id,
-            at_us,
-            event_id,
-            row.price,
-            row.currency.as_str(),
-            received_us
-        ])?;
-    Ok(if stored > 0 { Outcome::Inserted } else { Outcome::Duplicate })
-}
-
-/// Passes all prices to `take` as the records from which they were stored.
-pub(super) fn carry_history(
-    connection: &Connection,
-    take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
-) -> Result<(), ShardError> {
-    let sql = "SELECT t.tenant_id, p.product_id, p.event_id, p.observed_at_us, p.received_us, p.price, p.currency \
-               FROM price_row p JOIN tenant_row t ON t.id = p.tenant";
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let mut payload = Vec::new();
-        price_of(row)?.encode(&mut payload);
-        take(Carried::Row(PRICE, payload))?;
-    }
-    Ok(())
 }
 
 /// Reads a price from the columns tenant, product, event, observed_at_us, received_us, price, currency.

@@ -2,7 +2,7 @@
 //!
 //! In: price events and decisions, list parameters, subscriptions to changes. Out: the verdict on a price, lists and
 //! a live stream of anomalies; in a shard, prices, anomalies and numbered changes in the caller's transaction. Owns:
-//! the tables of [`schema`], the verdict, each core's ring of changes. Never: judges by the clock or a setting. A
+//! the tables of [`schema`], the series of prices in memory, the verdict, each core's ring of changes. Never: judges by the clock or a setting. A
 //! record contains the limits by which it is judged, so that a replay reaches the same verdict.
 //!
 //! A product's events are in one shard and are judged one at a time. An accepted price is one without an anomaly, one
@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod carry;
+mod convert;
 mod detect;
 mod dropped;
 pub mod endpoints;
@@ -21,6 +22,7 @@ mod query;
 mod read;
 mod record;
 mod schema;
+mod series;
 pub mod shapes;
 mod store;
 mod verify;
@@ -34,12 +36,16 @@ pub use self::history::{PriceRow, decode_price};
 pub use self::product::{NewestPrice, OpenAnomalies, open_anomalies, price_statements, priced_products};
 pub use self::read::{
     AnomalyFilter, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
-    anomalies, anomaly, change_mark, changes, dropped_changes, first_answer,
+    anomalies, anomaly, change_mark, changes, dropped_changes, first_answer, has_event,
 };
 pub use self::record::{
     AnomalyId, Decision, NotAnAnomalyId, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow,
     decode_price_event, decode_price_review,
 };
+#[cfg(test)]
+pub(crate) use self::schema::set_back;
+#[cfg(test)]
+pub(crate) use self::store::PriceStore;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::base::observed::Observed;
@@ -49,8 +55,8 @@ use crate::shard::{Carried, Family, Ledger, Opening, ShardError, Store};
 pub static PRICE_ROWS: Ledger = Ledger {
     place: 3,
     name: "price_row",
-    all: "price_row",
-    tables: &["price_row", "price_event", "price_anomaly", "price_change"],
+    all: "price_row_all",
+    tables: &["price_row", "price_sorted", "price_anomaly", "price_change"],
     setting: "prices",
 };
 
@@ -83,13 +89,14 @@ impl Family for Prices {
         LEDGERS
     }
 
-    fn open(&self, _opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(store::PriceStore::default()))
+    fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
+        Ok(Box::new(store::PriceStore::open(opening)?))
     }
 
     fn carry(
         &self,
         connection: &Connection,
+        _keys: &KeyHasher,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError> {
         carry::carry(connection, take)

@@ -11,6 +11,7 @@ use super::read::{
 };
 use super::record::AnomalyId;
 use crate::base::ids::ShardId;
+use crate::base::keys::KeyHasher;
 use crate::query::{Answer, CursorKey, ParameterError, QueryError, Readers, received};
 use crate::shard::ShardError;
 
@@ -42,17 +43,38 @@ impl<T> PendingStep<T> {
     }
 }
 
-/// Returns the response to a price event, if the event is stored.
+/// The name of a price event.
+#[derive(Clone, Debug)]
+pub(super) struct EventName {
+    keys: KeyHasher,
+    tenant_id: String,
+    product_id: String,
+    event_id: String,
+}
+
+impl EventName {
+    pub(super) fn new(keys: &KeyHasher, tenant_id: &str, product_id: &str, event_id: &str) -> EventName {
+        let [tenant_id, product_id, event_id] = [tenant_id, product_id, event_id].map(str::to_owned);
+        EventName { keys: *keys, tenant_id, product_id, event_id }
+    }
+}
+
+/// Returns the response to a price event that is stored.
 pub(super) async fn first_answer(
     readers: &Readers,
     shard: ShardId,
-    tenant_id: &str,
-    product_id: &str,
-    event_id: &str,
-) -> Result<Option<FirstAnswer>, QueryError> {
-    let [tenant_id, product_id, event_id] = [tenant_id, product_id, event_id].map(str::to_owned);
+    of: EventName,
+) -> Result<FirstAnswer, QueryError> {
     let step = move |connection: &rusqlite::Connection| {
-        crate::prices::first_answer(connection, &tenant_id, &product_id, &event_id)
+        super::read::first_answer(connection, &of.keys, &of.tenant_id, &of.product_id, &of.event_id)
+    };
+    ask(readers, shard, step)?.get().await
+}
+
+/// Returns `true` if a price event is stored.
+pub(super) async fn has_event(readers: &Readers, shard: ShardId, of: EventName) -> Result<bool, QueryError> {
+    let step = move |connection: &rusqlite::Connection| {
+        super::read::has_event(connection, &of.keys, &of.tenant_id, &of.product_id, &of.event_id)
     };
     ask(readers, shard, step)?.get().await
 }
@@ -448,7 +470,9 @@ mod tests {
         };
         is_told(block_on(change_marks(&readers)).map(drop));
         is_told(block_on(changes_of_shard(&readers, 0, now.0[0], 9)).map(drop));
-        is_told(block_on(first_answer(&readers, ShardId(0), "t", "p", "e0")).map(drop));
+        let of = EventName::new(&KeyHasher::new(&[0; 16]), "t", "p", "e0");
+        is_told(block_on(first_answer(&readers, ShardId(0), of.clone())).map(drop));
+        is_told(block_on(has_event(&readers, ShardId(0), of)).map(drop));
         is_told(block_on(replay.next()).map(drop));
         // The file has been restored, and nothing is missing.
         std::fs::rename(&aside, &path).unwrap();

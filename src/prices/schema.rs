@@ -1,19 +1,142 @@
-//! The tables of price events, anomalies and changes. Comments in the SQL explain them, and `.schema` prints these
-//! comments.
+//! The tables of prices, anomalies and changes. Comments in the SQL explain them, and `.schema` prints these comments.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::convert::EARLIER;
+use crate::shard::ids::{self, IdRows, IdsOf, Sizes};
 use crate::shard::{ShardError, view};
 
+/// The ids of prices.
+pub(crate) static PRICE_IDS: IdsOf = IdsOf {
+    rows: IdRows::Table { name: "price_row", next_sql: NEXT_ID_SQL },
+    prefix: "price_",
+    what: "price",
+    key: "product, event id",
+    rows_sql: |table| {
+        format!(
+            "SELECT e.id, t.tenant_id, s.product_id, e.event_id FROM {table} e \
+             CROSS JOIN price_series s ON s.id = e.series CROSS JOIN tenant_row t ON t.id = s.tenant ORDER BY e.id"
+        )
+    },
+    // Half of the memory that events need for their newest ids.
+    sizes: Sizes { run_ids_min: 250_000, chunk_ids: 256 },
+};
+
+/// Returns the row id after that of the newest price, which its series names even if the price was deleted. Reads every
+/// series.
+pub(super) const NEXT_ID_SQL: &str = "SELECT coalesce(max(last), 0) + 1 FROM price_series";
+
 /// Creates this family's tables for a schema version. Version 3 added prices, version 4 events and anomalies,
-/// and version 7 what retention of prices requires. Its index has one entry for each anomaly and each decision.
+/// and version 7 what retention of prices requires. Its index has one entry for each anomaly and each decision. Since
+/// version 16, prices are appended.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&history_sql())?,
         4 => connection.execute_batch(&tables_sql())?,
         7 => connection.execute_batch(DROPPED_SQL)?,
+        16 => append_prices(connection)?,
         _ => {}
     }
+    Ok(())
+}
+
+/// Keeps the prices of earlier versions in tables from which upkeep moves them ([`super::convert`]).
+fn append_prices(connection: &Connection) -> Result<(), ShardError> {
+    connection.execute_batch("DROP VIEW price_history")?;
+    EARLIER.rename(connection, "price_event", "price_event_v14")?;
+    EARLIER.rename(connection, "price_row", "price_row_v14")?;
+    connection.execute_batch(APPENDED_SQL)?;
+    create_series(connection)?;
+    connection.execute_batch(&ids::schema(&PRICE_IDS))?;
+    create_views(connection, true)?;
+    if EARLIER.is_empty(connection)? {
+        super::convert::finish(connection)?;
+    }
+    Ok(())
+}
+
+/// The tables of version 16.
+const APPENDED_SQL: &str = "
+ALTER TABLE price_anomaly ADD COLUMN price_id INTEGER;  -- price_row.id; NULL: upkeep has yet to move the price
+CREATE TABLE price_series (
+  -- The prices of a product in a currency. A product is in one shard only.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,            -- tenant_row.id
+  product_id TEXT NOT NULL,
+  currency TEXT NOT NULL,
+  last INTEGER NOT NULL DEFAULT 0,    -- price_row.id of the one that arrived last; it may have been deleted
+  sorted INTEGER NOT NULL DEFAULT 0,  -- price_sorted has the accepted prices up to this price_row.id
+  accepted INTEGER,                   -- price_row.id of the newest accepted price by time and event id
+  UNIQUE (tenant, product_id, currency)
+);
+CREATE TABLE price_row (
+  -- Observed prices in order of arrival, those of price events with the limits that were in force. (product, event_id) is
+  -- unique among price events, and (product, observed_at_us, event_id) among all; price_id_recent and price_id_run see
+  -- to it.
+  id INTEGER PRIMARY KEY,           -- rises, and is not given out again
+  series INTEGER NOT NULL,          -- price_series.id
+  previous INTEGER NOT NULL,        -- id of the one before it in its series, or 0; it may have been deleted
+  event_id TEXT NOT NULL,
+  observed_at_us INTEGER NOT NULL,  -- microseconds since 1970 UTC
+  price INTEGER NOT NULL,           -- minor units
+  received_us INTEGER NOT NULL,
+  accepted INTEGER NOT NULL,        -- 1: what later prices are held against; 0: out of line, and nobody approved it
+  change_bp_max INTEGER,            -- hundredths of a percent; NULL, as the next two: loaded as history
+  score_milli_max INTEGER,          -- thousandths
+  window_max INTEGER,
+  anomaly INTEGER                   -- price_anomaly.id; NULL: in line
+);
+CREATE TABLE price_sorted (
+  -- Accepted prices by time. The newest ones of a series are added a few at a time.
+  series INTEGER NOT NULL,
+  observed_at_us INTEGER NOT NULL,
+  event_id TEXT NOT NULL,
+  price INTEGER NOT NULL,
+  id INTEGER NOT NULL,              -- price_row.id
+  PRIMARY KEY (series, observed_at_us, event_id)
+) WITHOUT ROWID;
+";
+
+/// Creates a series for each product and currency with an accepted price, in about 5 us each. The others follow when their
+/// prices are moved.
+fn create_series(connection: &Connection) -> Result<(), ShardError> {
+    let mut insert =
+        connection.prepare("INSERT INTO price_series (tenant, product_id, currency) VALUES (?1, ?2, ?3)")?;
+    let mut next = connection.prepare(
+        "SELECT tenant, product_id, currency FROM price_row_v14 INDEXED BY price_accepted WHERE accepted = 1 \
+         AND (tenant, product_id, currency) > (?1, ?2, ?3) ORDER BY tenant, product_id, currency LIMIT 1",
+    )?;
+    let mut after: (i64, String, String) = (i64::MIN, String::new(), String::new());
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    while let Some(found) = next.query_row(params![after.0, after.1, after.2], read).optional()? {
+        insert.execute(params![found.0, found.1, found.2])?;
+        after = found;
+    }
+    Ok(())
+}
+
+/// Creates the views of prices. While prices of an earlier version are moved, they read both tables.
+pub(super) fn create_views(connection: &Connection, is_moving: bool) -> Result<(), ShardError> {
+    const COLUMNS: &str =
+        "tenant, product_id, event_id, observed_at_us, price, currency, received_us, accepted";
+    let earlier = match is_moving {
+        true => format!("\nUNION ALL SELECT 0, {COLUMNS} FROM price_row_v14"),
+        false => String::new(),
+    };
+    connection.execute_batch(&format!(
+        "
+DROP VIEW IF EXISTS price_history;
+DROP VIEW IF EXISTS price_row_all;
+CREATE VIEW price_row_all AS
+  -- Every price. Those of an earlier version have the id 0 until upkeep gives them one.
+SELECT r.id, s.tenant, s.product_id, r.event_id, r.observed_at_us, r.price, s.currency, r.received_us, r.accepted
+FROM price_row r LEFT JOIN price_series s ON s.id = r.series{earlier};
+CREATE VIEW price_history AS
+SELECT t.tenant_id, p.product_id, p.event_id, p.price, p.currency, {} AS observed_at
+FROM price_row_all p JOIN tenant_row t ON t.id = p.tenant;
+",
+        view::time_sql("p.observed_at_us"),
+    ))?;
     Ok(())
 }
 
@@ -126,4 +249,38 @@ FROM price_anomaly a JOIN tenant_row t ON t.id = a.tenant;
         view::time_sql("a.created_us"),
         view::time_sql("a.reviewed_us"),
     )
+}
+
+/// Makes the state in which the migration to version 16 leaves a file with prices, for tests.
+#[cfg(test)]
+pub(crate) fn set_back(connection: &Connection) -> Result<(), ShardError> {
+    let of = |sql: String, from: &str, to: &str| {
+        let start = sql.find(from).expect("the table");
+        let end = start + sql[start..].find(to).expect("its end") + to.len();
+        sql[start..end].to_owned()
+    };
+    let rows = of(history_sql(), "CREATE TABLE price_row (", ") WITHOUT ROWID;");
+    let accepted = of(tables_sql(), "ALTER TABLE price_row ADD", "WHERE accepted = 1;");
+    let events = of(tables_sql(), "CREATE TABLE price_event (", ") WITHOUT ROWID;");
+    for sql in [rows, accepted, events] {
+        let sql = sql.replace("price_row", "price_row_v14").replace("price_event (", "price_event_v14 (");
+        let sql = sql.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS");
+        match connection.execute_batch(&sql) {
+            // The table has the column and the index.
+            Err(_) if sql.starts_with("ALTER") => {}
+            done => done?,
+        }
+    }
+    connection.execute_batch(
+        "INSERT INTO price_row_v14 (tenant, product_id, observed_at_us, event_id, price, currency, received_us, accepted) \
+         SELECT s.tenant, s.product_id, r.observed_at_us, r.event_id, r.price, s.currency, r.received_us, r.accepted \
+         FROM price_row r JOIN price_series s ON s.id = r.series; \
+         INSERT INTO price_event_v14 SELECT s.tenant, s.product_id, r.event_id, r.observed_at_us, r.price, s.currency, \
+         r.received_us, r.change_bp_max, r.score_milli_max, r.window_max, r.anomaly \
+         FROM price_row r JOIN price_series s ON s.id = r.series WHERE r.window_max IS NOT NULL; \
+         DELETE FROM price_row; DELETE FROM price_sorted; UPDATE price_anomaly SET price_id = NULL; \
+         UPDATE price_series SET last = 0, sorted = 0, accepted = NULL; \
+         DELETE FROM price_id_recent; DELETE FROM price_id_run; DELETE FROM price_id_chunk;",
+    )?;
+    create_views(connection, true)
 }

@@ -7,11 +7,13 @@ use super::error::ShardError;
 use super::family::Families;
 use super::partition;
 use super::stream::Stream;
+use crate::base::keys::KeyHasher;
 
 /// Reads everything that a shard stores, in a fixed order: the rows of each family in order of arrival, and the
 /// rejected records. Calls `take` with batches of at most `rows_max`.
 pub fn carry<E: From<ShardError>>(
     connection: &Connection,
+    keys: &KeyHasher,
     families: &Families,
     rows_max: usize,
     take: &mut dyn FnMut(&[Carried]) -> Result<(), E>,
@@ -35,7 +37,7 @@ pub fn carry<E: From<ShardError>>(
             if place == families.rejected_behind {
                 carry_rejected(connection, &mut push)?;
             }
-            family.carry(connection, &mut push)?;
+            family.carry(connection, keys, &mut push)?;
         }
         Ok(())
     };

@@ -59,10 +59,11 @@ pub trait Family: Sync {
     /// Opens its store: the memory of this family for an open shard.
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError>;
 
-    /// Reads every row as the record it came from, in a fixed order.
+    /// Reads every row as the record it came from, in a fixed order. `keys` are those of the data folder.
     fn carry(
         &self,
         connection: &Connection,
+        keys: &KeyHasher,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError>;
 

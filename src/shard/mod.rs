@@ -34,6 +34,7 @@ pub mod ids;
 mod inspect;
 mod lock;
 mod manifest;
+mod moving;
 mod names;
 mod open;
 mod options;
@@ -93,6 +94,7 @@ pub use inspect::{
 };
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
+pub use moving::Earlier;
 pub use names::{RecentNumbers, TENANT_SQL, TenantNumbers, tenant_number};
 pub use open::{open_private, open_reader, open_small, try_temporary_file};
 pub use options::ShardOptions;

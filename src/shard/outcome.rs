@@ -22,10 +22,12 @@ pub enum Outcome {
     SumTooLarge = 8,
     /// The row has a newer change. Nothing changed.
     Superseded = 9,
+    /// This record was stored, and so was a finding about it, which the response needs.
+    Flagged = 10,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Inserted,
         Outcome::Duplicate,
         Outcome::Conflict,
@@ -35,5 +37,6 @@ impl Outcome {
         Outcome::Suppressed,
         Outcome::SumTooLarge,
         Outcome::Superseded,
+        Outcome::Flagged,
     ];
 }

@@ -17,7 +17,7 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// Released versions are never edited.
 const MIGRATIONS: &[Migration] = &[
     version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing, nothing,
-    version_11, nothing, nothing, version_14, version_15,
+    version_11, nothing, nothing, version_14, version_15, nothing,
 ];
 
 /// The newest schema version that this program supports.

@@ -65,17 +65,6 @@ impl Ask {
     }
 }
 
-/// Returns the condition that selects the events of a tenant's products by their row ids. `products` is a condition on
-/// `product_id`.
-fn stock_history(id: &str, products: &str) -> String {
-    format!(
-        "{id} IN (WITH RECURSIVE history(id) AS (\
-         SELECT event FROM stock_level WHERE tenant = ? AND product_id {products} UNION ALL \
-         SELECT s.previous FROM history JOIN stock_event s ON s.id = history.id WHERE s.previous IS NOT NULL) \
-         SELECT id FROM history UNION ALL SELECT 0)"
-    )
-}
-
 /// The conditions of a statement, and one bit for each of its joins.
 struct Statement {
     joins: u8,
@@ -88,6 +77,13 @@ impl Statement {
         let and = if self.tests.is_empty() { "" } else { " AND " };
         let _ = write!(self.tests, "{and}{condition}");
         self.values.extend(values);
+    }
+
+    /// Selects the rows of a tenant's products by their ids. `products` is a condition on the product.
+    fn push_history(&mut self, (id, ids): (&str, &str), tenant: i64, products: &str, value: &Value) {
+        let condition = format!("{id} IN ({})", ids.replace("{p}", products));
+        let values = ids.matches("{p}").flat_map(|_| [Value::Integer(tenant), value.clone()]);
+        self.push(&condition, values);
     }
 
     fn add(&mut self, ask: &Ask, target: &Target, test: &Compare) {
@@ -109,8 +105,8 @@ impl Statement {
     fn compare(&mut self, ask: &Ask, target: &Target, column: usize, op: Op, value: &Value) {
         let column = &ask.view.columns[column];
         let sql = op.sql();
-        if let (Test::StockHistory(id), Op::Eq, Some(tenant)) = (column.test, op, target.tenant) {
-            self.push(&stock_history(id, "= ?"), [Value::Integer(tenant), value.clone()]);
+        if let (Test::History(id, ids), Op::Eq, Some(tenant)) = (column.test, op, target.tenant) {
+            self.push_history((id, ids), tenant, "= ?", value);
         }
         match (column.test, value) {
             (Test::Tenant(number), Value::Text(name)) => {
@@ -154,9 +150,8 @@ impl Statement {
         let is_routed =
             ask.has_lookup() && ask.view.route.is_some_and(|[_, id]| ask.view.column(id) == column);
         let column = &ask.view.columns[column];
-        if let (Test::StockHistory(id), Some(tenant)) = (column.test, target.tenant) {
-            let history = stock_history(id, &format!("IN ({LIST})"));
-            self.push(&history, [Value::Integer(tenant), list.json()]);
+        if let (Test::History(id, ids), Some(tenant)) = (column.test, target.tenant) {
+            self.push_history((id, ids), tenant, &format!("IN ({LIST})"), &list.json());
         }
         match column.test {
             _ if is_routed => {}

@@ -105,9 +105,9 @@ pub(super) enum Test {
     /// By the rows of this table that the name has, if the tenant is known.
     Customer(&'static str),
     Product(&'static str),
-    /// By the stock events of the product, if the tenant is known. Each names the one before it. This column has their
-    /// row ids, which is 0 for those that a shard has yet to convert.
-    StockHistory(&'static str),
+    /// By the rows of the product, if the tenant is known. The column has their ids, which is 0 for those that a shard has
+    /// yet to convert. The SQL selects the ids. Each `{p}` in it is the product, and follows a `?`, which is the tenant.
+    History(&'static str, &'static str),
     /// An order's row, by the range of its items' ids.
     OrderRow(&'static str),
 }

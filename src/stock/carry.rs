@@ -3,6 +3,7 @@
 
 use rusqlite::Connection;
 
+use super::convert::{self, EARLIER};
 use super::decide::Mode;
 use super::history::{Applied, Order, changes};
 use super::mode::StockMode;
@@ -10,15 +11,17 @@ use super::record::{
     DroppedEvent, STOCK, STOCK_DROPPED, STOCK_UPDATE, StockDroppedRow, StockRow, StockUpdateRow,
     encode_stock_update,
 };
+use crate::base::keys::KeyHasher;
 use crate::base::observed::Observed;
 use crate::shard::{Carried, ShardError};
 
 /// Passes the changes of every product to `take`, in order of their arrival.
 pub(super) fn carry(
     connection: &Connection,
+    keys: &KeyHasher,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
 ) -> Result<(), ShardError> {
-    carry_dropped(connection, take)?;
+    carry_dropped(connection, keys, take)?;
     changes(connection, Order::Arrival, &mut |change| match change.mode {
         Mode::Asked(mode) => take(Carried::Row(STOCK_UPDATE, update(change, mode))),
         Mode::History => change.events().into_iter().try_for_each(|event| {
@@ -39,14 +42,17 @@ pub(super) fn carry(
 /// The number of deleted events in one record.
 const EVENTS_PER_RECORD: usize = if cfg!(test) { 2 } else { 1_000 };
 
-/// Passes what remains of deleted events to `take`, before the other events of their products.
+/// Passes what remains of deleted events to `take`, before the other events of their products. Events that retention of
+/// an earlier version had only begun to delete are among them.
 fn carry_dropped(
     connection: &Connection,
+    keys: &KeyHasher,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
 ) -> Result<(), ShardError> {
     let sql = "SELECT b.product, t.tenant_id, l.product_id, b.quantity, b.version, b.newest_us, b.newest_event_id, \
                l.updated_us FROM stock_base b JOIN stock_level l ON l.id = b.product \
                JOIN tenant_row t ON t.id = l.tenant ORDER BY b.product";
+    let is_converting = EARLIER.is_pending(connection)?;
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -77,6 +83,14 @@ fn carry_dropped(
             if dropped.events.len() == EVENTS_PER_RECORD {
                 give(&mut dropped)?;
             }
+        }
+        if is_converting {
+            let (product, version) = (row.get(0)?, dropped.version);
+            let names = [dropped.tenant_id, dropped.product_id];
+            convert::begun(connection, keys, (product, version), names, &mut |event| {
+                dropped.events.push(event);
+                if dropped.events.len() == EVENTS_PER_RECORD { give(&mut dropped) } else { Ok(()) }
+            })?;
         }
         if !dropped.events.is_empty() {
             give(&mut dropped)?;

@@ -10,7 +10,7 @@
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::decide::Mode;
 use super::dropped::{self, base};
@@ -18,25 +18,16 @@ use super::record::{DroppedEvent, StockChange};
 use super::schema::create_views;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::shard::ShardError;
 use crate::shard::ids::Ids;
+use crate::shard::{Earlier, ShardError};
 
 /// The number of rows read between two checks of the clock.
 const ROWS: i64 = if cfg!(test) { 3 } else { 256 };
 /// The maximum number of selected events, about 10 MB. It exceeds the number of events of a change.
 const SELECTED_MAX: usize = if cfg!(test) { 8 } else { 65_536 };
 
-/// Returns `true` if there is a table of earlier events.
-pub(super) fn is_pending(connection: &Connection) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'stock_event_v11')";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-/// Returns `true` if every earlier event is moved.
-pub(super) fn is_empty(connection: &Connection) -> Result<bool, ShardError> {
-    let sql = "SELECT NOT EXISTS (SELECT 1 FROM stock_event_v11)";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
+/// The table of earlier events.
+pub(super) static EARLIER: Earlier = Earlier { tables: &["stock_event_v11"], what: "stock events" };
 
 /// Returns `true` if a product has events that are not moved.
 pub(super) fn has_events(connection: &Connection, product: i64) -> Result<bool, ShardError> {
@@ -47,8 +38,7 @@ pub(super) fn has_events(connection: &Connection, product: i64) -> Result<bool, 
 /// Drops the empty table of earlier events, and makes the views read the other one alone.
 pub(super) fn finish(connection: &Connection) -> Result<(), ShardError> {
     create_views(connection, false)?;
-    connection.execute_batch("DROP TABLE stock_event_v11")?;
-    Ok(())
+    EARLIER.drop_tables(connection)
 }
 
 /// An event to move. Events are ordered by version, time and id, as they are stored.
@@ -94,7 +84,7 @@ use Conversion::{Done, Moving, Next};
 
 impl Conversion {
     pub(super) fn of(connection: &Connection) -> Result<Conversion, ShardError> {
-        Ok(if is_pending(connection)? { Next } else { Done })
+        Ok(if EARLIER.is_pending(connection)? { Next } else { Done })
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -120,51 +110,37 @@ impl Conversion {
         next_id: i64,
         budget: Duration,
     ) -> Result<(), ShardError> {
-        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut state = std::mem::replace(self, Next);
-        loop {
-            state = match state {
-                Done => break,
-                Next => begin(&transaction)?,
-                Conversion::Selecting(of) => of.read(&transaction, until_us)?,
+        let state = std::mem::replace(self, Next);
+        let rest = EARLIER.slice(connection, ids, budget, state, |transaction, ids, until_us, state| {
+            Ok(match state {
+                Done => None,
+                Next => begin(transaction)?,
+                Conversion::Selecting(of) => Some(of.read(transaction, until_us)?),
                 Moving(product, selected) => {
                     let next_id = ids.next_row_id().unwrap_or(next_id);
-                    let ids = &mut *ids;
-                    let target = Target { transaction: &transaction, keys, ids, next_id, until_us };
-                    target.store(product, selected)?
+                    let target = Target { transaction, keys, ids, next_id, until_us };
+                    Some(target.store(product, selected)?)
                 }
-            };
-            if clock::monotonic_us() >= until_us {
-                break;
-            }
-        }
-        ids.save(&transaction)?;
-        transaction.commit()?;
-        if matches!(state, Done) {
-            tracing::info!("the stock events of an earlier version are moved");
-        }
-        *self = state;
+            })
+        })?;
+        *self = rest.unwrap_or(Done);
         Ok(())
     }
 }
 
 /// Begins with the first product that has earlier events, or ends the conversion.
-fn begin(transaction: &Connection) -> Result<Conversion, ShardError> {
+fn begin(transaction: &Connection) -> Result<Option<Conversion>, ShardError> {
     let sql = "SELECT l.id, l.version FROM stock_level l \
                WHERE l.id = (SELECT product FROM stock_event_v11 ORDER BY product LIMIT 1)";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let found = transaction.prepare_cached(sql)?.query_row([], read).optional()?;
     let Some((product, upto)) = found else {
-        if !is_empty(transaction)? {
-            return Err(ShardError::Corrupt("stock_event_v11 has events without a product".to_owned()));
-        }
         finish(transaction)?;
-        return Ok(Done);
+        return Ok(None);
     };
     let lowest = BinaryHeap::new();
     let of = Selecting { product, upto, after: String::new(), lowest, is_part: false };
-    Ok(Conversion::Selecting(Box::new(of)))
+    Ok(Some(Conversion::Selecting(Box::new(of))))
 }
 
 impl Selecting {
@@ -192,16 +168,7 @@ impl Selecting {
                 if is_full && self.lowest.peek().is_some_and(|high| high.version < version) {
                     continue;
                 }
-                self.lowest.push(Selected {
-                    version,
-                    occurred_us: row.get(6)?,
-                    event_id: self.after.clone(),
-                    mode: row.get(2)?,
-                    kind: row.get(3)?,
-                    number: row.get(4)?,
-                    stock: row.get(5)?,
-                    received_us: row.get(7)?,
-                });
+                self.lowest.push(Selected::read(row)?);
                 if is_full {
                     self.lowest.pop();
                 }
@@ -287,7 +254,41 @@ impl Target<'_> {
     }
 }
 
+/// Passes the events of a product that retention of an earlier version had begun to delete to `take`: those up to the
+/// version of its base level.
+pub(super) fn begun(
+    connection: &Connection,
+    keys: &KeyHasher,
+    (product, version): (i64, i64),
+    [tenant_id, product_id]: [&str; 2],
+    take: &mut dyn FnMut(DroppedEvent) -> Result<(), ShardError>,
+) -> Result<(), ShardError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT event_id, version, mode, kind, number, stock, occurred_at_us, received_us FROM stock_event_v11 \
+         WHERE product = ?1 AND version <= ?2 ORDER BY event_id",
+    )?;
+    let mut rows = statement.query([product, version])?;
+    while let Some(row) = rows.next()? {
+        let event = Selected::read(row)?;
+        take(event.dropped(keys, [tenant_id, product_id, event.event_id.as_str()])?)?;
+    }
+    Ok(())
+}
+
 impl Selected {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Selected> {
+        Ok(Selected {
+            event_id: row.get(0)?,
+            version: row.get(1)?,
+            mode: row.get(2)?,
+            kind: row.get(3)?,
+            number: row.get(4)?,
+            stock: row.get(5)?,
+            occurred_us: row.get(6)?,
+            received_us: row.get(7)?,
+        })
+    }
+
     fn dropped(&self, keys: &KeyHasher, names: [&str; 3]) -> Result<DroppedEvent, ShardError> {
         let damaged = || ShardError::Corrupt("a stock event has an unknown mode or kind".to_owned());
         let mode = Mode::from_code(self.mode).ok_or_else(damaged)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::convert;
+use super::convert::EARLIER;
 use super::decide::Mode;
 use super::record::{StockChange, StockEvent};
 use crate::shard::ShardError;
@@ -86,7 +86,7 @@ pub(super) fn changes<E: From<ShardError>>(
         Order::Arrival => {
             read(connection, "stock_event", "e.id", take)?;
             // Events that are not moved are later ones of their products.
-            match convert::is_pending(connection)? {
+            match EARLIER.is_pending(connection)? {
                 true => read(connection, "stock_event_v11", BY_VERSION, take),
                 false => Ok(()),
             }

@@ -100,8 +100,9 @@ impl Family for Stock {
     fn carry(
         &self,
         connection: &Connection,
+        keys: &KeyHasher,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError> {
-        carry::carry(connection, take)
+        carry::carry(connection, keys, take)
     }
 }

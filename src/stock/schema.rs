@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::convert::EARLIER;
 use crate::shard::ShardError;
 use crate::shard::ids::{self, IdRows, IdsOf, Sizes};
 use crate::shard::view::time_sql;
@@ -41,16 +42,12 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
 
 /// Keeps the events of earlier versions in a table from which upkeep moves them ([`super::convert`]).
 pub(crate) fn append_events(connection: &Connection) -> Result<(), ShardError> {
-    // Without the pragma, SQLite refuses to rename a table in a new file, whose other views have no tables yet.
-    connection.execute_batch(
-        "DROP VIEW stock_events; PRAGMA legacy_alter_table = ON; \
-         ALTER TABLE stock_event RENAME TO stock_event_v11; PRAGMA legacy_alter_table = OFF; \
-         DROP TABLE stock_answer;",
-    )?;
+    connection.execute_batch("DROP VIEW stock_events; DROP TABLE stock_answer;")?;
+    EARLIER.rename(connection, "stock_event", "stock_event_v11")?;
     connection.execute_batch(APPENDED_SQL)?;
     connection.execute_batch(&ids::schema(&STOCK_IDS))?;
     create_views(connection, true)?;
-    if super::convert::is_empty(connection)? {
+    if EARLIER.is_empty(connection)? {
         super::convert::finish(connection)?;
     }
     Ok(())

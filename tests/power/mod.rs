@@ -6,6 +6,7 @@ mod device;
 mod events;
 mod exports;
 mod load;
+mod moving;
 mod orders;
 mod os_level;
 mod passes;

@@ -23,7 +23,7 @@ pub use disk::{SmallDisk, break_sync};
 pub use load::{Load, Report};
 pub use process::{Ended, Folder, Server, command, cpus};
 pub use python::python;
-pub use rows::{Locked, copied, hold_lock, rows_of, stored, stored_in};
+pub use rows::{Locked, copied, hold_lock, rows_of, stored, stored_in, wait_until_moved};
 pub use sandbox::Sandbox;
 pub use skip::skip;
 

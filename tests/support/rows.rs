@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row};
 
+use super::{Folder, wait_until};
+
 /// Returns the results of a query in the shards of a data folder, one after the other.
 #[track_caller]
 pub fn rows_of<T>(data: &Path, sql: &str, mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
@@ -25,6 +27,18 @@ fn rows_in<T>(database: &Path, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite
     let mut statement = connection.prepare(sql).expect("what is asked for is there");
     let rows = statement.query_map([], read).expect("the rows are read");
     rows.collect::<Result<_, _>>().expect("every row is read")
+}
+
+/// Waits until upkeep has moved the rows of earlier schema versions.
+#[track_caller]
+pub fn wait_until_moved(folder: &Folder) {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name IN ('stock_event_v11', 'price_row_v14')";
+    let version = "PRAGMA user_version";
+    wait_until("the rows of earlier versions are moved", || {
+        let left: i64 = rows_of(&folder.data(), sql, |row| row.get::<_, i64>(0)).into_iter().sum();
+        let versions = rows_of(&folder.data(), version, |row| row.get::<_, i64>(0));
+        left == 0 && versions.into_iter().all(|version| version >= 15)
+    });
 }
 
 const NUMBERS: &str = "SELECT user_id, metadata ->> '$.n', timestamp FROM events ORDER BY id";

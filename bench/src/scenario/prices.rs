@@ -1,5 +1,6 @@
-//! `prices`: price events over HTTP, each answered after it is committed and compared; and the writer's part of the
-//! work alone.
+//! `prices`: price events over HTTP, each answered after it is committed and compared; the writer's part of the work
+//! alone, in large batches and in those of 128 connections; and the same events in bare transactions, which are not
+//! compared with more than the price before.
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
 use crate::{cpu, process};
 use firehose::families::FAMILIES;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 const CONNECTIONS: usize = 128;
 const PRODUCTS: u64 = 2_000;
@@ -27,8 +29,10 @@ const PRODUCTS: u64 = 2_000;
 const ODD_ONE_IN: u64 = 50;
 const EVENTS_PER_S_MIN: f64 = 5_000.0;
 const WRITER_ROWS_PER_S_MIN: f64 = 30_000.0;
-const BATCH: usize = 2_000;
+/// Events of a batch: many, and as many as connections wait for a commit.
+const BATCHES: [usize; 2] = [2_000, CONNECTIONS];
 const WRITER_ROWS: usize = 400_000;
+const BARE_RATIO_MIN: f64 = 1.0;
 
 pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("prices");
@@ -41,15 +45,29 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
         "flush-interval=1ms".to_owned(),
     ];
     let system = System::Firehose(Serve { extra, ..Serve::new(setup) });
-    let writer = format!("writer alone, batches of {BATCH}, {WRITER_ROWS} events of {PRODUCTS} products");
+    let writer =
+        |batch| format!("writer alone, batches of {batch}, {WRITER_ROWS} events of {PRODUCTS} products");
     for round in 0..setup.rounds {
         report.record(&case, "firehose", round, over_http(setup, &system, connections)?);
-        report.record(&writer, "firehose", round, alone(setup)?);
+        for batch in BATCHES {
+            report.record(&writer(batch), "firehose", round, alone(setup, batch)?);
+            report.record(&writer(batch), "bare", round, bare(setup, batch)?);
+        }
     }
     let rate = report.median(&case, "firehose", "events_per_s");
     report.bar("price events committed per second", Limit::AtLeast(EVENTS_PER_S_MIN), rate);
-    let rate = report.median(&writer, "firehose", "rows_per_s");
-    report.bar("writer: price events per second", Limit::AtLeast(WRITER_ROWS_PER_S_MIN), rate);
+    for batch in BATCHES {
+        let rate = report.median(&writer(batch), "firehose", "rows_per_s");
+        let name = format!("writer, batches of {batch}: price events per second");
+        report.bar(name, Limit::AtLeast(WRITER_ROWS_PER_S_MIN), rate);
+        let bare = report.median(&writer(batch), "bare", "rows_per_s");
+        let ratio = rate.zip(bare).map(|(rate, bare)| rate / bare);
+        report.bar(
+            format!("writer, batches of {batch}: ratio to bare"),
+            Limit::AtLeast(BARE_RATIO_MIN),
+            ratio,
+        );
+    }
     Ok(report)
 }
 
@@ -112,11 +130,11 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(first: u64) -> Batch {
+    fn new(first: u64, events: usize) -> Batch {
         let mut batch = Batch { first, bytes: Vec::new(), ends: Vec::new() };
         let Some(currency) = Currency::parse("USD") else { return batch };
         let rules = PriceRules { change_bp: 2_000, score_milli: 3_500, window: 20 };
-        for number in first..first + BATCH as u64 {
+        for number in first..first + events as u64 {
             let (product_id, event_id) = (format!("p{}", number % PRODUCTS), format!("e{number}"));
             let observed = Observed {
                 at_us: (number / PRODUCTS) as i64 * 1_000_000,
@@ -145,14 +163,15 @@ impl Records for Batch {
     }
 }
 
-fn alone(setup: &Setup) -> Result<Round> {
+fn alone(setup: &Setup, batch: usize) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let options = ShardOptions { folder_id: [7; 16], ..ShardOptions::default() };
     let mut shard = Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options, &FAMILIES)?;
     let (mut writing, mut changes) = (Duration::ZERO, 0);
-    for first in (0..WRITER_ROWS as u64).step_by(BATCH) {
+    let events = WRITER_ROWS / batch * batch;
+    for first in (0..events as u64).step_by(batch) {
         ensure!(!process::interrupted(), "interrupted");
-        let batch = Batch::new(first);
+        let batch = Batch::new(first, batch);
         let start = clock::now();
         let applied = shard.apply(&[(LaneId::keyed(0), &batch)], &mut |_, _, _| {})?;
         writing += start.elapsed();
@@ -163,7 +182,55 @@ fn alone(setup: &Setup) -> Result<Round> {
         }
     }
     let mut figures = Figures::new();
-    figures.insert("rows_per_s", WRITER_ROWS as f64 / writing.as_secs_f64());
+    figures.insert("rows_per_s", events as f64 / writing.as_secs_f64());
     figures.insert("anomalies", changes as f64);
+    Ok(Round { figures, fault: None })
+}
+
+/// Does what a service with one connection would do: one transaction per batch, with each event if it is new, after a
+/// comparison with the price before it. There is no window, and an anomaly is only counted.
+fn bare(setup: &Setup, batch: usize) -> Result<Round> {
+    let folder = Folder::new(&setup.data_root)?;
+    let mut connection = Connection::open(folder.path().join("bare.db"))?;
+    connection.execute_batch(
+        "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+         CREATE TABLE price (product TEXT NOT NULL, event_id TEXT NOT NULL, at_us INTEGER NOT NULL,
+           price INTEGER NOT NULL, currency TEXT NOT NULL, accepted INTEGER NOT NULL,
+           PRIMARY KEY (product, event_id)) WITHOUT ROWID;
+         CREATE INDEX price_time ON price (product, currency, at_us, price) WHERE accepted;",
+    )?;
+    let events = WRITER_ROWS / batch * batch;
+    let (mut writing, mut odd) = (Duration::ZERO, 0_u64);
+    for first in (0..events as u64).step_by(batch) {
+        ensure!(!process::interrupted(), "interrupted");
+        let names: Vec<(String, String)> = (first..first + batch as u64)
+            .map(|number| (format!("p{}", number % PRODUCTS), format!("e{number}")))
+            .collect();
+        let start = clock::now();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut before = transaction.prepare_cached(
+                "SELECT price FROM price WHERE product = ?1 AND currency = 'USD' AND accepted AND at_us <= ?2 \
+                 ORDER BY at_us DESC LIMIT 1",
+            )?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO price (product, event_id, at_us, price, currency, accepted) \
+                 VALUES (?1, ?2, ?3, ?4, 'USD', ?5)",
+            )?;
+            for ((product, event_id), number) in names.iter().zip(first..) {
+                let (cents, at_us) = (price(number) as i64, (number / PRODUCTS) as i64 * 1_000_000);
+                let last: Option<i64> =
+                    before.query_row(params![product, at_us], |row| row.get(0)).optional()?;
+                let is_accepted = last.is_none_or(|last| (cents - last).abs() * 5 <= last);
+                odd += u64::from(!is_accepted);
+                insert.execute(params![product, event_id, at_us, cents, is_accepted])?;
+            }
+        }
+        transaction.commit()?;
+        writing += start.elapsed();
+    }
+    let mut figures = Figures::new();
+    figures.insert("rows_per_s", events as f64 / writing.as_secs_f64());
+    figures.insert("anomalies", odd as f64);
     Ok(Round { figures, fault: None })
 }

@@ -503,10 +503,9 @@ fn prices_and_stock_events_of_a_tenant_leave_and_no_others() {
     let others = [
         "SELECT e.* FROM stock_event e JOIN stock_level l ON l.id = e.product JOIN tenant_row t ON t.id = l.tenant \
          WHERE t.tenant_id <> 'b' ORDER BY e.product, e.event_id",
-        "SELECT p.* FROM price_row p JOIN tenant_row t ON t.id = p.tenant WHERE t.tenant_id <> 'b' \
-         ORDER BY p.tenant, p.observed_at_us",
-        "SELECT p.* FROM price_event p JOIN tenant_row t ON t.id = p.tenant WHERE t.tenant_id <> 'b' \
-         ORDER BY p.tenant, p.observed_at_us",
+        "SELECT p.* FROM price_row p JOIN price_series s ON s.id = p.series JOIN tenant_row t ON t.id = s.tenant \
+         WHERE t.tenant_id <> 'b' ORDER BY s.tenant, p.observed_at_us",
+        "SELECT p.* FROM price_series p JOIN tenant_row t ON t.id = p.tenant WHERE t.tenant_id <> 'b' ORDER BY p.id",
         "SELECT * FROM stock_level ORDER BY id",
     ];
     let before = others.map(|sql| rows(&mut shard, sql));
@@ -530,7 +529,7 @@ fn prices_and_stock_events_of_a_tenant_leave_and_no_others() {
             "SELECT count(*) FROM {table} WHERE tenant = (SELECT id FROM tenant_row WHERE tenant_id = 'b')"
         )
     };
-    assert_eq!(number(&mut shard, &mine("price_row")), 5);
+    assert_eq!(number(&mut shard, &mine("price_row_all")), 5);
     assert_eq!(number(&mut shard, "SELECT count(*) FROM stock_event"), 45);
     for kind in ["price_row", "stock_event"] {
         let sql = format!("SELECT rows FROM retention_dropped WHERE kind = '{kind}' AND reason = 'tenant'");
@@ -544,7 +543,7 @@ fn prices_and_stock_events_of_a_tenant_leave_and_no_others() {
     let reader = open_reader(shard.path()).unwrap();
     shard.connection().execute("UPDATE price_row SET received_us = 7", []).unwrap();
     settle(&mut shard);
-    let left: i64 = reader.query_row(&mine("price_row"), [], |row| row.get(0)).unwrap();
+    let left: i64 = reader.query_row(&mine("price_row_all"), [], |row| row.get(0)).unwrap();
     assert_eq!(left, 2, "the window that is in force");
     check(&shard);
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::answer::PriceRefused;
-use super::super::query;
+use super::super::query::{self, EventName};
 use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::ShardId;
@@ -78,11 +78,10 @@ pub(super) async fn check(
     }
     // The key may itself have been the id of an event.
     let place = name.product.shard(lane.shard_count);
-    let stands =
-        read(lane, || query::first_answer(&lane.readers, place, name.tenant_id, name.product_id, key));
-    match stands.await? {
-        Some(_) => Err(PriceRefused::KeyReused),
-        None => Ok(Some(NewKey { _named: named, scope, key: hashed, fingerprint, shard })),
+    let of = EventName::new(&lane.keys, name.tenant_id, name.product_id, key);
+    match read(lane, || query::has_event(&lane.readers, place, of.clone())).await? {
+        true => Err(PriceRefused::KeyReused),
+        false => Ok(Some(NewKey { _named: named, scope, key: hashed, fingerprint, shard })),
     }
 }
 

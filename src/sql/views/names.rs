@@ -50,7 +50,7 @@ pub(super) static CUSTOMERS: View = View {
 /// Retention may delete the last rows of a tenant, but not its number.
 const NUMBERED: &str = "(SELECT t.tenant_id FROM tenant_row t WHERE \
      EXISTS (SELECT 1 FROM sales_order o WHERE o.tenant = t.id) \
-     OR EXISTS (SELECT 1 FROM price_row p WHERE p.tenant = t.id) \
+     OR EXISTS (SELECT 1 FROM price_series p WHERE p.tenant = t.id) \
      OR EXISTS (SELECT 1 FROM price_anomaly a WHERE a.tenant = t.id) \
      OR EXISTS (SELECT 1 FROM stock_level l WHERE l.tenant = t.id)) x";
 

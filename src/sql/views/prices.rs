@@ -2,12 +2,22 @@
 
 use crate::sql::view::{From, Kind, Test, View, joined, own, shard};
 
+/// The ids of a product's prices: those in the index, those of anomalies, and the newest ones, each of which names the one
+/// before it.
+const HISTORY: &str = "WITH RECURSIVE tail(id, sorted) AS (\
+    SELECT last, sorted FROM price_series WHERE tenant = ? AND product_id {p} UNION ALL \
+    SELECT r.previous, tail.sorted FROM tail CROSS JOIN price_row r ON r.id = tail.id WHERE tail.id > tail.sorted) \
+    SELECT id FROM tail UNION ALL \
+    SELECT i.id FROM price_series s CROSS JOIN price_sorted i ON i.series = s.id \
+    WHERE s.tenant = ? AND s.product_id {p} UNION ALL \
+    SELECT price_id FROM price_anomaly WHERE tenant = ? AND product_id {p} UNION ALL SELECT 0";
+
 pub(super) static PRICE_HISTORY: View = View {
     name: "price_history",
     about: "Observed prices, in minor units.",
     columns: &[
         joined("tenant_id", "t.tenant_id", Kind::Text, &[0], Test::Tenant("p.tenant")),
-        own("product_id", "p.product_id", Kind::Text),
+        joined("product_id", "p.product_id", Kind::Text, &[], Test::History("p.id", HISTORY)),
         own("event_id", "p.event_id", Kind::Text),
         own("price", "p.price", Kind::Integer),
         own("currency", "p.currency", Kind::Text),
@@ -15,15 +25,15 @@ pub(super) static PRICE_HISTORY: View = View {
         shard(),
     ],
     key: "tenant_id, product_id, observed_at, event_id",
-    from: From::Table("price_row p"),
+    from: From::Table("price_row_all p"),
     joins: &["CROSS JOIN tenant_row t ON t.id = p.tenant"],
-    indexes: &[&["tenant_id", "product_id", "observed_at", "event_id"]],
+    indexes: &[&["tenant_id", "product_id"]],
     time: None,
     row: None,
     route: Some(["tenant_id", "product_id"]),
     lookup: None,
     merged: &[],
-    size: "SELECT 100000",
+    size: "SELECT coalesce(max(id), 0) FROM price_row",
 };
 
 pub(super) static PRICE_ANOMALIES: View = View {
