@@ -63,6 +63,8 @@ enum Scenario {
     Buckets(Setup),
     /// 1 M orders as NDJSON in chunks of 50,000, against Django + DRF and a bare insert loop.
     IngestOrders(Setup),
+    /// The in-process part of `ingest-orders`, which needs no peer.
+    OrdersLoop(Setup),
     /// One order per ingest, each with its own key, with both acks.
     SingleOrders(Setup),
     /// A tenant's 100,000 orders as one stream, against the sqlite3 shell.
@@ -126,6 +128,7 @@ fn main() -> ExitCode {
         Scenario::Idempotent(setup) => measure(setup, scenario::idempotent),
         Scenario::Buckets(setup) => measure(setup, scenario::buckets),
         Scenario::IngestOrders(setup) => measure(setup, scenario::ingest_orders),
+        Scenario::OrdersLoop(setup) => measure(setup, scenario::orders_loop),
         Scenario::SingleOrders(setup) => measure(setup, scenario::single_orders),
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),

@@ -18,6 +18,32 @@ pub struct KeyHasher {
     hasher: SipHasher13,
 }
 
+/// Hashes keys of one tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantKeyHasher {
+    hasher: SipHasher13,
+}
+
+impl TenantKeyHasher {
+    /// Hashes any number of parts. The result equals that of [`KeyHasher::hash_all`] of the tenant and the parts.
+    #[inline]
+    #[must_use]
+    pub fn hash_all<const N: usize>(&self, parts: [&str; N]) -> KeyHash {
+        hash_parts(self.hasher, parts)
+    }
+}
+
+#[inline]
+fn hash_parts<const N: usize>(mut hasher: SipHasher13, parts: [&str; N]) -> KeyHash {
+    for (place, part) in parts.iter().enumerate() {
+        if place > 0 {
+            hasher.write(&[0]);
+        }
+        hasher.write(part.as_bytes());
+    }
+    KeyHash(hasher.finish128().as_u128())
+}
+
 /// The 128-bit hash of a (tenant, key) pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u128);
@@ -43,14 +69,17 @@ impl KeyHasher {
     #[inline]
     #[must_use]
     pub fn hash_all<const N: usize>(&self, parts: [&str; N]) -> KeyHash {
+        hash_parts(self.hasher, parts)
+    }
+
+    /// Returns a hasher of keys of one tenant, which has hashed the tenant already.
+    #[inline]
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &str) -> TenantKeyHasher {
         let mut hasher = self.hasher;
-        for (place, part) in parts.iter().enumerate() {
-            if place > 0 {
-                hasher.write(&[0]);
-            }
-            hasher.write(part.as_bytes());
-        }
-        KeyHash(hasher.finish128().as_u128())
+        hasher.write(tenant.as_bytes());
+        hasher.write(&[0]);
+        TenantKeyHasher { hasher }
     }
 
     /// Returns a 64-bit hash of any bytes.
@@ -92,6 +121,9 @@ mod tests {
         let hash = hasher.hash("tenant_1", "evt_001");
         assert_eq!(hash, KeyHash(64_424_377_752_964_353_177_423_610_004_519_391_952));
         assert_eq!(hash, hasher.hash_all(["tenant_1", "evt_001"]));
+        assert_eq!(hash, hasher.of_tenant("tenant_1").hash_all(["evt_001"]));
+        let all = hasher.hash_all(["tenant_1", "evt_001", "x"]);
+        assert_eq!(all, hasher.of_tenant("tenant_1").hash_all(["evt_001", "x"]));
         assert_ne!(hash, hasher.hash("tenant_1e", "vt_001"));
         assert_ne!(hash, KeyHasher::new(b"0123456789abcdeg").hash("tenant_1", "evt_001"));
     }

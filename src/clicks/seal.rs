@@ -2,10 +2,9 @@
 //! for it.
 //!
 //! A separate thread reads the users of the partition, which no longer changes, and sorts them. The writer appends
-//! them in index order to a table that finally becomes the index (`shard/built.rs`).
+//! them in index order (`shard/index_build.rs`) to a table that finally becomes the index (`shard/built.rs`).
 
 use std::path::PathBuf;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
@@ -15,39 +14,22 @@ use super::store::ClickStore;
 use crate::base::clock;
 use crate::shard::partition::{mark_indexed, to_index};
 use crate::shard::{
-    BuiltIndex, IndexNames, Shard, ShardError, SortPermit, become_index, open_reader, reload_schema,
+    BuiltIndex, Entries, IndexBuild, IndexNames, Shard, ShardError, SortPermit, become_index, open_reader,
+    reload_schema,
 };
 
 /// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
-/// The number of rows written between two reads of the clock.
-const WRITE_ROWS: usize = 256;
 
 /// An entry of the index: user_id, timestamp_us, id.
 type Key = (i64, i64, i64);
 
-/// An index that is being built.
-#[derive(Debug)]
-pub(super) struct Sealing {
-    partition: String,
-    started_us: u64,
-    sort: Option<JoinHandle<Result<Vec<Key>, ShardError>>>,
-    keys: Vec<Key>,
-    /// The number of committed keys.
-    written: usize,
-    /// Held while the keys are in memory.
-    _permit: SortPermit,
-}
+/// The index that is being built.
+pub(super) type Sealing = IndexBuild<Vec<Key>, SortPermit>;
 
 /// Returns `true` if a sealed partition lacks its index.
 pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
     Ok(to_index(connection, &CLICKS)?.is_some())
-}
-
-impl Sealing {
-    fn is_waiting(&self) -> bool {
-        self.sort.as_ref().is_some_and(|sort| !sort.is_finished())
-    }
 }
 
 impl ClickStore {
@@ -68,49 +50,25 @@ impl ClickStore {
             self.begin_sealing(shard)?;
             return Ok(None);
         };
-        if let Some(sort) = &sealing.sort {
-            if !sort.is_finished() {
-                return Ok(None);
-            }
-            if let Some(sort) = sealing.sort.take() {
-                let gone = |_| ShardError::Other("the thread that sorts users is gone".to_owned());
-                // After an error, the shard is reopened and the build is restarted.
-                sealing.keys = sort.join().map_err(gone)??;
-            }
-            let build = format!("{}_user_build", sealing.partition);
-            let last: Option<Key> = shard
-                .connection()
-                .query_row(
-                    &format!(
-                        "SELECT user_id, timestamp_us, id FROM {build} \
-                         ORDER BY user_id DESC, timestamp_us DESC, id DESC LIMIT 1"
-                    ),
-                    [],
-                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                )
-                .optional()?;
-            // The rows up to `last` are from an earlier build that a crash interrupted.
-            sealing.written = last.map_or(0, |last| sealing.keys.partition_point(|key| *key <= last));
+        match sealing.receive()? {
+            Entries::Awaited => return Ok(None),
+            Entries::Arrived => sealing.written = continued_at(shard.connection(), sealing)?,
+            Entries::Present => {}
         }
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut written = sealing.written;
-        {
+        let written = {
             let mut insert = transaction.prepare_cached(&format!(
                 "INSERT INTO {}_user_build (user_id, timestamp_us, id) VALUES (?1, ?2, ?3)",
                 sealing.partition
             ))?;
-            while written < sealing.keys.len() {
-                for (user_id, timestamp_us, id) in sealing.keys[written..].iter().take(WRITE_ROWS) {
+            sealing.write(sealing.entries.len(), until_us, |keys, piece| {
+                for (user_id, timestamp_us, id) in &keys[piece] {
                     insert.execute(params![user_id, timestamp_us, id])?;
-                    written += 1;
                 }
-                // The check follows the step, so that every slice makes progress.
-                if clock::monotonic_us() >= until_us {
-                    break;
-                }
-            }
-        }
-        let done = written == sealing.keys.len();
+                Ok(())
+            })?
+        };
+        let done = written == sealing.entries.len();
         if done {
             let table = &*sealing.partition;
             let (build, index) = (format!("{table}_user_build"), format!("{table}_user"));
@@ -126,12 +84,8 @@ impl ClickStore {
         reload_schema(shard.connection())?;
         let Some(sealing) = self.sealing.take() else { return Ok(None) };
         self.seal_due = is_due(shard.connection())?;
-        Ok(Some(BuiltIndex {
-            index: format!("{}_user", sealing.partition),
-            rows: sealing.keys.len() as u64,
-            took: Duration::from_micros(clock::monotonic_us() - sealing.started_us),
-            partition: sealing.partition,
-        }))
+        let index = format!("{}_user", sealing.partition);
+        Ok(Some(sealing.built(index)))
     }
 
     /// Stops building an index because rows are about to be deleted. The build is restarted later. Returns the name
@@ -166,18 +120,25 @@ impl ClickStore {
         ))?;
         transaction.commit()?;
         let (path, partition) = (shard.path().to_owned(), name.clone());
-        let sort = std::thread::Builder::new().name("seal".to_owned()).spawn(move || sort(path, &partition));
-        self.sealing = Some(Sealing {
-            partition: name,
-            started_us: clock::monotonic_us(),
-            // If the thread cannot start, the build is restarted later.
-            sort: Some(sort?),
-            keys: Vec::new(),
-            written: 0,
-            _permit: permit,
-        });
+        self.sealing = Some(IndexBuild::begin(name, permit, move || sort(path, &partition))?);
         Ok(())
     }
+}
+
+/// Returns the number of entries that an earlier build has written, which a crash interrupted.
+fn continued_at(connection: &Connection, sealing: &Sealing) -> Result<usize, ShardError> {
+    let build = format!("{}_user_build", sealing.partition);
+    let last: Option<Key> = connection
+        .query_row(
+            &format!(
+                "SELECT user_id, timestamp_us, id FROM {build} \
+                 ORDER BY user_id DESC, timestamp_us DESC, id DESC LIMIT 1"
+            ),
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .optional()?;
+    Ok(last.map_or(0, |last| sealing.entries.partition_point(|key| *key <= last)))
 }
 
 /// Returns the sorted entries of the index.

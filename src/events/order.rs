@@ -12,21 +12,21 @@ use std::sync::Arc;
 use super::record::ServiceEventRow;
 use crate::base::clock;
 
-/// One in so many rows of a batch is in the sample: a prime number, because names often follow each other in turns.
+/// The sample has every 61st row of a batch. The number is a prime, because names often follow each other in turns.
 const SAMPLE_EVERY: usize = 61;
-/// The size of the sample: what a partition of 250,000 rows has.
+/// The size of the sample: as many rows as a partition of 250,000 rows contributes.
 const SAMPLE_ROWS: usize = 4_096;
-/// A row is late if so many rows of the sample are behind it: about five pages of the index.
+/// A row is late if this many rows of the sample are behind it, which is about five pages of the index.
 const BEHIND_MIN: usize = 16;
 
 /// The limits that decide when a partition is unordered. Tests have lower ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OrderLimits {
-    /// Batches of fewer rows are not examined, because they change few pages in any order.
+    /// The least number of rows of a batch that is examined. Smaller ones change few pages in any order.
     pub(crate) batch_rows_min: usize,
-    /// A partition of fewer rows than this part of a full one's has so few pages that its index is kept in any order.
-    /// An unordered partition with so many rows is sealed after `quiet_us` without late rows. One with an eighth of them
-    /// is sealed after thirty times as long.
+    /// A partition with less than one in this many of a full one's rows has so few pages that its index is kept in any
+    /// order. An unordered partition with that many rows is sealed after `quiet_us` without late rows. A partition with an
+    /// eighth of them is sealed after thirty times as long.
     pub(crate) rows_part: u64,
     pub(crate) quiet_us: u64,
     pub(crate) sample_every: usize,
@@ -64,7 +64,7 @@ impl Order {
             limits: OrderLimits::default(),
             keys: BTreeSet::new(),
             by_age: VecDeque::new(),
-            // A shard that was just opened has had no late rows for no time.
+            // Late rows may have arrived just before the shard was opened.
             unordered_at_us: clock::monotonic_us(),
         }
     }
@@ -107,7 +107,7 @@ impl Order {
         own.take(self.limits.behind_min).count() == self.limits.behind_min
     }
 
-    /// Returns `true` if an unordered partition of so many rows is to be sealed, because no late rows arrive any more.
+    /// Returns `true` if an unordered partition with this many rows can be sealed, because late rows no longer arrive.
     pub(super) fn is_quiet(&self, rows: u64, rows_max: u64) -> bool {
         let quiet_us = clock::monotonic_us().saturating_sub(self.unordered_at_us);
         let large = self.rows_min(rows_max);

@@ -2,14 +2,13 @@
 //! milliseconds.
 //!
 //! A separate thread reads the keys of the partition, which no longer changes, sorts them and counts them by the sizes
-//! of buckets of which there are few. The writer appends the keys to a table that finally becomes the index
-//! (`shard/built.rs`). The same commit adds the counts and marks the partition as counted, so a read finds each row
-//! either in the buckets or in the partition (R3). After a crash, the build begins again.
+//! of buckets of which there are few. The writer appends the keys (`shard/index_build.rs`) to a table that finally becomes
+//! the index (`shard/built.rs`). The same commit adds the counts and marks the partition as counted, so a read finds each
+//! row either in the buckets or in the partition (R3). After a crash, the build begins again.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{TransactionBehavior, params};
@@ -20,15 +19,15 @@ use super::store::EventStore;
 use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::shard::partition::{mark_indexed, to_index};
-use crate::shard::{BuiltIndex, IndexNames, Shard, ShardError, become_index, open_reader, reload_schema};
+use crate::shard::{
+    BuiltIndex, Entries, IndexBuild, IndexNames, Shard, ShardError, become_index, open_reader, reload_schema,
+};
 
 /// The number of rows read in one transaction. It is small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
-/// The number of entries written between two reads of the clock.
-const WRITE_ROWS: usize = 256;
-/// A size of buckets is counted if there are at most so many groups of it and the larger sizes as an eighth of the rows.
-/// Then the commit that adds them is as long as that of a batch, and reading the others from the rows costs about what
-/// reading their buckets would.
+/// A size of buckets is counted if it and the larger sizes have at most as many groups as an eighth of the rows. The
+/// commit that adds them is then as long as that of a batch, and reading the others from the rows costs about what reading
+/// their buckets would.
 const GROUPS_SHARE: usize = 8;
 
 /// The number of shards that may build at the same time. While an import is faster than one build, reads of every shard
@@ -37,9 +36,9 @@ const BUILDS_MAX: usize = 4;
 
 static BUILDS: AtomicUsize = AtomicUsize::new(0);
 
-/// The permit to build an index.
+/// The permit to build an index, held while its keys are in memory.
 #[derive(Debug)]
-struct BuildPermit;
+pub(super) struct BuildPermit;
 
 impl BuildPermit {
     fn acquire() -> Option<BuildPermit> {
@@ -54,24 +53,8 @@ impl Drop for BuildPermit {
     }
 }
 
-/// A partition whose index is being built.
-#[derive(Debug)]
-pub(super) struct Sealing {
-    partition: String,
-    started_us: u64,
-    sort: Option<JoinHandle<Result<Sorted, ShardError>>>,
-    sorted: Sorted,
-    /// The number of committed entries.
-    written: usize,
-    /// Held while the keys are in memory.
-    _permit: BuildPermit,
-}
-
-impl Sealing {
-    pub(super) fn is_waiting(&self) -> bool {
-        self.sort.as_ref().is_some_and(|sort| !sort.is_finished())
-    }
-}
+/// The index that is being built.
+pub(super) type Sealing = IndexBuild<Sorted, BuildPermit>;
 
 /// An entry of the index. Names are numbers.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +71,7 @@ struct Entry {
 
 /// The sorted entries of an index, and the counts of the sizes that are counted.
 #[derive(Debug, Default)]
-struct Sorted {
+pub(super) struct Sorted {
     names: Vec<Box<str>>,
     event_ids: Vec<u8>,
     entries: Vec<Entry>,
@@ -132,51 +115,39 @@ impl EventStore {
             self.begin_sealing(shard)?;
             return Ok(None);
         };
-        if let Some(sort) = &sealing.sort {
-            if !sort.is_finished() {
-                return Ok(None);
-            }
-            if let Some(sort) = sealing.sort.take() {
-                let gone = |_| ShardError::Other("the thread that sorts events is gone".to_owned());
-                // After an error, the shard is reopened and the build is restarted.
-                sealing.sorted = sort.join().map_err(gone)??;
-            }
+        if sealing.receive()? == Entries::Awaited {
+            return Ok(None);
         }
         let table = &*sealing.partition;
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut written = sealing.written;
-        {
+        let written = {
             let mut insert = transaction.prepare_cached(&format!(
                 "INSERT INTO {} (tenant_id, timestamp_us, event_id, source, event_type, id) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 build_of(table)
             ))?;
-            while written < sealing.sorted.entries.len() {
-                for entry in sealing.sorted.entries[written..].iter().take(WRITE_ROWS) {
-                    let [tenant, source, event_type] = sealing.sorted.names_of(entry);
+            sealing.write(sealing.entries.entries.len(), until_us, |sorted, piece| {
+                for entry in &sorted.entries[piece] {
+                    let [tenant, source, event_type] = sorted.names_of(entry);
                     insert.raw_bind_parameter(1, tenant)?;
                     insert.raw_bind_parameter(2, entry.timestamp_us)?;
-                    insert.raw_bind_parameter(3, sealing.sorted.event_id(entry)?)?;
+                    insert.raw_bind_parameter(3, sorted.event_id(entry)?)?;
                     insert.raw_bind_parameter(4, source)?;
                     insert.raw_bind_parameter(5, event_type)?;
                     insert.raw_bind_parameter(6, entry.row_id)?;
                     insert.raw_execute()?;
-                    written += 1;
                 }
-                // The check follows the step, so that every slice makes progress.
-                if clock::monotonic_us() >= until_us {
-                    break;
-                }
-            }
-        }
-        let done = written == sealing.sorted.entries.len();
+                Ok(())
+            })?
+        };
+        let done = written == sealing.entries.entries.len();
         if done {
             let (build, index) = (build_of(table), format!("{table}_order"));
             let sql = order_sql(table);
             become_index(&transaction, IndexNames { build: &build, index: &index, table, sql: &sql })?;
-            let counts = if self.with_buckets { &*sealing.sorted.counts } else { &[] };
+            let counts = if self.with_buckets { &*sealing.entries.counts } else { &[] };
             for (size, sums) in SIZES.into_iter().zip(counts) {
-                add_sums(&transaction, size, sealing.sorted.sums(sums))?;
+                add_sums(&transaction, size, sealing.entries.sums(sums))?;
             }
             transaction
                 .prepare_cached("UPDATE partition_catalog SET counted = ?2 WHERE name = ?1")?
@@ -191,12 +162,8 @@ impl EventStore {
         reload_schema(shard.connection())?;
         let Some(sealing) = self.sealing.take() else { return Ok(None) };
         self.seal_due = to_index(shard.connection(), &EVENTS)?.is_some();
-        Ok(Some(BuiltIndex {
-            index: format!("{}_order", sealing.partition),
-            rows: sealing.sorted.entries.len() as u64,
-            took: Duration::from_micros(clock::monotonic_us() - sealing.started_us),
-            partition: sealing.partition,
-        }))
+        let index = format!("{}_order", sealing.partition);
+        Ok(Some(sealing.built(index)))
     }
 
     /// Stops building an index because rows are about to be deleted. The build begins again later, without the rows.
@@ -224,16 +191,7 @@ CREATE TABLE {build} (
         ))?;
         transaction.commit()?;
         let (path, partition) = (shard.path().to_owned(), name.clone());
-        let sort = std::thread::Builder::new().name("seal".to_owned()).spawn(move || sort(path, &partition));
-        self.sealing = Some(Sealing {
-            partition: name,
-            started_us: clock::monotonic_us(),
-            // If the thread cannot start, the build is restarted later.
-            sort: Some(sort?),
-            sorted: Sorted::default(),
-            written: 0,
-            _permit: permit,
-        });
+        self.sealing = Some(IndexBuild::begin(name, permit, move || sort(path, &partition))?);
         Ok(())
     }
 }

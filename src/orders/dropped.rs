@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::erase::{items, sale_of};
+use super::erase::{items, products_by_id, sale_of};
 use super::free_rows::{ROWS_PER_CHECK, exists, free_rows};
 use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
 use super::segment::drop_unreachable;
@@ -108,7 +108,8 @@ impl OrderStore {
                 last = row.get(8)?;
                 first = first.or(Some(last));
                 if status.is_sale() {
-                    self.sums.add_dropped_sale(&sale, &items(transaction, table, last)?);
+                    let by_id = products_by_id(transaction, table, last)?;
+                    self.sums.add_dropped_sale(&sale, &items(transaction, table, last)?, by_id);
                 }
                 // An order may have a thousand items.
                 is_time_over = clock::monotonic_us() >= until_us;

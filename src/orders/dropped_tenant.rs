@@ -8,7 +8,7 @@
 use rusqlite::Connection;
 
 use super::dropped::{Unlisted, delete_customer, is_named, lists_of};
-use super::erase::{delete_order, items, sale};
+use super::erase::{delete_order, items, products_by_id, sale};
 use super::segment::SegmentChange;
 use super::store::OrderStore;
 use crate::base::clock;
@@ -46,7 +46,8 @@ impl OrderStore {
             {
                 let lines = items(transaction, partition, id)?;
                 if status.is_sale() {
-                    self.sums.add_dropped_sale(&sale, &lines);
+                    let by_id = products_by_id(transaction, partition, id)?;
+                    self.sums.add_dropped_sale(&sale, &lines, by_id);
                 }
                 let order = (id, customer, sale.ordered_at_us);
                 delete_order(transaction, (partition, true), order, &lines)?;

@@ -88,15 +88,29 @@ pub(super) type Line = (Product, (i64, i64));
 /// Returns the items of an order.
 pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<Vec<Line>, ShardError> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
-         WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \
+        "SELECT i.product, p.category, i.quantity, i.unit_price FROM {} i JOIN product_row p \
          ON p.id = i.product WHERE i.id >= ?1 AND i.id < ?2 ORDER BY i.id",
         items_of(table)
     ))?;
     let read = |row: &rusqlite::Row<'_>| {
-        let product = Product { id: row.get(0)?, category: row.get(1)?, first: row.get(4)? };
-        Ok((product, (row.get(2)?, row.get(3)?)))
+        Ok((Product { id: row.get(0)?, category: row.get(1)? }, (row.get(2)?, row.get(3)?)))
     };
+    Ok(statement.query_map(item_ids(order, order), read)?.collect::<Result<_, _>>()?)
+}
+
+/// Returns the products of an order's items: the lowest product number with the same product id, and the number. A
+/// product in several categories has several numbers.
+pub(super) fn products_by_id(
+    connection: &Connection,
+    table: &str,
+    order: i64,
+) -> Result<Vec<(i64, i64)>, ShardError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT (SELECT min(f.id) FROM product_row f WHERE f.tenant = p.tenant AND f.product_id = p.product_id), \
+         i.product FROM {} i JOIN product_row p ON p.id = i.product WHERE i.id >= ?1 AND i.id < ?2 ORDER BY i.id",
+        items_of(table)
+    ))?;
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     Ok(statement.query_map(item_ids(order, order), read)?.collect::<Result<_, _>>()?)
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, TransactionB
 use super::dropped::Unlisted;
 use super::erase::items;
 use super::free_rows::{are_product_sums_left, free_product_sums};
-use super::names::{Names, Product};
+use super::names::{NameStatements, Names, Product};
 use super::record::{
     DroppedSumRow, INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderRow, SALES_DROPPED,
     StatusRow, decode_dropped_sum, decode_ingest, decode_order, decode_status,
@@ -267,8 +267,10 @@ struct Writer<'t> {
     sought: DecodedBatch<'t>,
     insert_order: Option<CachedStatement<'t>>,
     insert_item: Option<CachedStatement<'t>>,
-    /// The current order's products.
+    name_statements: NameStatements<'t>,
+    /// The current order's products, and the hashes of their names.
     products: Vec<Product>,
+    product_hashes: Vec<u128>,
 }
 
 impl<'t> BatchWriter<'t> for Writer<'t> {
@@ -348,8 +350,17 @@ impl<'t> Writer<'t> {
             let sql = format!("INSERT INTO {items} ({ITEM_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)");
             insert_item = Some(connection.prepare_cached(&sql)?);
         }
-        let (keys, products) = (batch.keys, Vec::new());
-        Ok(Writer { connection, keys, orders, sought, insert_order, insert_item, products })
+        Ok(Writer {
+            connection,
+            keys: batch.keys,
+            orders,
+            sought,
+            insert_order,
+            insert_item,
+            name_statements: NameStatements::new(connection),
+            products: Vec::new(),
+            product_hashes: Vec::new(),
+        })
     }
 
     /// Returns the stored order with this id, if the tenant has one.
@@ -366,7 +377,8 @@ impl<'t> Writer<'t> {
         let tenant = batch.tenants.number(self.connection, order.tenant_id)?;
         let content = self.keys.digest(order.content) as i64;
         let (hash, known) = self.find(batch, tenant, order.order_id)?;
-        let mut key = self.keys.hash(order.tenant_id, order.customer_id);
+        let keys = self.keys.of_tenant(order.tenant_id);
+        let mut key = keys.hash_all([order.customer_id]);
         let forgotten = match batch.suppresses_anyone()? {
             true => suppressed::find(self.connection, key)?,
             false => None,
@@ -381,7 +393,7 @@ impl<'t> Writer<'t> {
                 if let Some(known) = &known {
                     return Ok(known.again(&order));
                 }
-                key = self.keys.hash(order.tenant_id, &token);
+                key = keys.hash_all([&token]);
                 pseudonym = Some(token);
             }
             None => {}
@@ -405,14 +417,20 @@ impl<'t> Writer<'t> {
         if order.status.is_sale() && !self.orders.sums.has_room(self.connection, &sale)? {
             return Ok(Outcome::SumTooLarge);
         }
-        let names = &mut self.orders.names;
-        let customer = names.customer(self.connection, self.keys, tenant, customer_key, order)?;
+        let (names, statements) = (&mut self.orders.names, &mut self.name_statements);
+        let customer_hash = Names::customer_hash(&keys, order);
+        self.product_hashes.clear();
+        let hashes = order.items().map(|item| Names::product_hash(&keys, &item));
+        self.product_hashes.extend(hashes);
+        names.touch(customer_hash, &self.product_hashes);
+        let customer = names.customer(statements, (tenant, customer_key), order, customer_hash)?;
         if let Some(unlisted) = &mut self.orders.unlisted {
             unlisted.add(customer);
         }
         self.products.clear();
-        for item in order.items() {
-            self.products.push(names.product(self.connection, self.keys, tenant, order.tenant_id, &item)?);
+        for (item, hash) in order.items().zip(&self.product_hashes) {
+            let of = (tenant, order.tenant_id);
+            self.products.push(names.product(statements, self.keys, of, &item, *hash)?);
         }
         let (Some(open), Some(insert), Some(insert_item)) =
             (batch.stream(&ORDERS).open(), &mut self.insert_order, &mut self.insert_item)
@@ -515,7 +533,8 @@ impl<'t> Writer<'t> {
             }
             Some(SumsBy::Product) => {
                 let item = ItemRow { product_id, category, quantity: 0, unit_price: 0 };
-                names.product(self.connection, self.keys, tenant, tenant_id, &item)?.id
+                let hash = Names::product_hash(&self.keys.of_tenant(tenant_id), &item);
+                names.product(&mut self.name_statements, self.keys, (tenant, tenant_id), &item, hash)?.id
             }
         };
         let by = sum.by.unwrap_or(SumsBy::Day);

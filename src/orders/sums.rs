@@ -137,11 +137,16 @@ impl Sums {
         self.change(sale, items, true);
     }
 
-    /// Adds an order that is a sale and is deleted because of its age, for [`Sums::save_dropped`].
-    pub(super) fn add_dropped_sale(&mut self, sale: &Sale, items: &[(Product, (i64, i64))]) {
+    /// Adds an order that is a sale and is deleted because of its age, for [`Sums::save_dropped`]. `by_id` are the
+    /// products of its items ([`products_by_id`](super::erase::products_by_id)).
+    pub(super) fn add_dropped_sale(
+        &mut self,
+        sale: &Sale,
+        items: &[(Product, (i64, i64))],
+        by_id: Vec<(i64, i64)>,
+    ) {
         self.change(sale, items.iter().copied(), true);
-        self.alike.clear();
-        self.alike.extend(items.iter().map(|(product, _)| (product.first, product.id)));
+        self.alike = by_id;
         self.count_products(sale);
     }
 
@@ -287,8 +292,13 @@ fn damaged(error: crate::sketch::SketchError) -> ShardError {
 struct Saving<'t> {
     by: SumsBy,
     find: CachedStatement<'t>,
+    /// Does nothing if the group has a sum.
+    insert: CachedStatement<'t>,
     replace: CachedStatement<'t>,
     delete: CachedStatement<'t>,
+    /// Set if the last group had no sum. As orders mostly arrive in order of time, the next one mostly has none either,
+    /// and is inserted without a search.
+    is_last_new: bool,
     /// Buffers for the encoded sketches.
     customers: Vec<u8>,
     values: Vec<u8>,
@@ -301,17 +311,22 @@ impl<'t> Saving<'t> {
             None => Default::default(),
         };
         // If the sums have no category or product column, the statements have no fourth parameter.
+        let insert = |or: &str| {
+            format!(
+                "INSERT OR {or} INTO {table} (orders, units, revenue, customers, order_value, tenant, currency, \
+                 start_us{column}) VALUES (?5, ?6, ?7, ?8, ?9, ?1, ?2, ?3{value})"
+            )
+        };
         let key = format!("tenant = ?1 AND currency = ?2 AND start_us = ?3{is_it}");
         Ok(Saving {
             by,
             find: transaction.prepare_cached(&format!(
                 "SELECT orders, units, revenue, customers, order_value FROM {table} WHERE {key}"
             ))?,
-            replace: transaction.prepare_cached(&format!(
-                "INSERT OR REPLACE INTO {table} (orders, units, revenue, customers, order_value, tenant, currency, \
-                 start_us{column}) VALUES (?5, ?6, ?7, ?8, ?9, ?1, ?2, ?3{value})"
-            ))?,
+            insert: transaction.prepare_cached(&insert("IGNORE"))?,
+            replace: transaction.prepare_cached(&insert("REPLACE"))?,
             delete: transaction.prepare_cached(&format!("DELETE FROM {table} WHERE {key}"))?,
+            is_last_new: false,
             customers: Vec::new(),
             values: Vec::new(),
         })
@@ -325,11 +340,16 @@ impl<'t> Saving<'t> {
         key: &Key,
         group: &Group,
     ) -> Result<(), ShardError> {
+        let may_be_new = !group.is_recounted && group.counts.orders > 0;
+        if may_be_new && self.is_last_new && self.insert_new(key, group)? {
+            return Ok(());
+        }
         let (mut counts, mut values) = (group.counts, TDigest::new(TDigest::COMPRESSION_DEFAULT));
         self.customers.clear();
         bind(&mut self.find, self.by, key)?;
         let mut rows = self.find.raw_query();
         let row = rows.next()?;
+        self.is_last_new = row.is_none();
         if let Some(row) = row {
             counts.add(Counts { orders: row.get(0)?, units: row.get(1)?, revenue: row.get(2)? });
         }
@@ -359,6 +379,19 @@ impl<'t> Saving<'t> {
         self.replace(key, counts, &mut values)
     }
 
+    /// Stores what a batch contributes as the group's sum. Returns `false` if the group has one already.
+    fn insert_new(&mut self, key: &Key, group: &Group) -> Result<bool, ShardError> {
+        let mut values = TDigest::new(TDigest::COMPRESSION_DEFAULT);
+        self.customers.clear();
+        HyperLogLog::encode_with(None, &group.customers, &mut self.customers).map_err(damaged)?;
+        group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
+        self.values.clear();
+        values.encode(&mut self.values);
+        let encoded = (&*self.customers, &*self.values);
+        self.is_last_new = store(&mut self.insert, (self.by, key), group.counts, encoded)? > 0;
+        Ok(self.is_last_new)
+    }
+
     /// Adds a sum with encoded sketches to the stored sum.
     fn encoded(&mut self, key: &Key, mut counts: Counts, more: &DroppedSumRow<'_>) -> Result<(), ShardError> {
         let (mut customers, mut values) = (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
@@ -382,16 +415,25 @@ impl<'t> Saving<'t> {
     fn replace(&mut self, key: &Key, counts: Counts, values: &mut TDigest) -> Result<(), ShardError> {
         self.values.clear();
         values.encode(&mut self.values);
-        let replace = &mut self.replace;
-        bind(replace, self.by, key)?;
-        for (at, number) in (5..).zip([counts.orders, counts.units, counts.revenue]) {
-            replace.raw_bind_parameter(at, number)?;
-        }
-        replace.raw_bind_parameter(8, &self.customers)?;
-        replace.raw_bind_parameter(9, &self.values)?;
-        replace.raw_execute()?;
+        store(&mut self.replace, (self.by, key), counts, (&self.customers, &self.values))?;
         Ok(())
     }
+}
+
+/// Executes a statement that stores a sum with its encoded sketches. Returns the number of stored rows.
+fn store(
+    statement: &mut CachedStatement<'_>,
+    (by, key): (SumsBy, &Key),
+    counts: Counts,
+    (customers, values): (&[u8], &[u8]),
+) -> Result<usize, ShardError> {
+    bind(statement, by, key)?;
+    for (at, number) in (5..).zip([counts.orders, counts.units, counts.revenue]) {
+        statement.raw_bind_parameter(at, number)?;
+    }
+    statement.raw_bind_parameter(8, customers)?;
+    statement.raw_bind_parameter(9, values)?;
+    Ok(statement.raw_execute()?)
 }
 
 /// Adds a sum of dropped orders to the tables that contain it.

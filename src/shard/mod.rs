@@ -31,6 +31,7 @@ mod heal;
 mod healed;
 mod identity;
 pub mod ids;
+mod index_build;
 mod inspect;
 mod lock;
 mod manifest;
@@ -88,6 +89,7 @@ pub use family::{
 };
 pub use file::Shard;
 pub use identity::Identity;
+pub use index_build::{Entries, IndexBuild};
 pub use inspect::{
     Inspection, Problems, Verified, differences, inspect, ledger_rows, verify, verify_aggregates,
     with_snapshot,

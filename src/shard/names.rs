@@ -14,10 +14,14 @@ const WAYS: usize = 4;
 
 /// A cache of the numbers of recently used strings, with `PLACES` slots (a power of two). The key is a 128-bit keyed
 /// hash: the lower bits select the slot, and the upper 64 are stored. Memory is allocated with the first entry: 64
-/// bytes per slot for one number, 96 for three. Two strings that share the slot and the upper 64 bits would be
+/// bytes per slot for one number or two, which is a line of the CPU's cache. Two strings that share the slot and the upper 64 bits would be
 /// confused while one of them is in the cache. No one can choose such strings, and a billion lookups confuse two
 /// strings in one of four billion folders.
-pub struct RecentNumbers<const NUMBERS: usize, const PLACES: usize>(Vec<[(u64, [u32; NUMBERS]); WAYS]>);
+pub struct RecentNumbers<const NUMBERS: usize, const PLACES: usize>(Vec<Slot<NUMBERS>>);
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Slot<const NUMBERS: usize>([(u64, [u32; NUMBERS]); WAYS]);
 
 impl<const NUMBERS: usize, const PLACES: usize> Default for RecentNumbers<NUMBERS, PLACES> {
     fn default() -> Self {
@@ -28,12 +32,23 @@ impl<const NUMBERS: usize, const PLACES: usize> Default for RecentNumbers<NUMBER
 impl<const NUMBERS: usize, const PLACES: usize> RecentNumbers<NUMBERS, PLACES> {
     #[inline]
     pub fn get(&mut self, hash: u128) -> Option<[i64; NUMBERS]> {
-        let place = self.0.get_mut(hash as usize % PLACES)?;
+        let Slot(place) = self.0.get_mut(hash as usize % PLACES)?;
         let tag = (hash >> 64) as u64;
         // 0 marks an empty entry, because numbers start at 1.
         let at = place.iter().position(|(known, numbers)| *known == tag && numbers.first() != Some(&0))?;
-        place[..=at].rotate_right(1);
+        if at > 0 {
+            place[..=at].rotate_right(1);
+        }
         Some(place[0].1.map(i64::from))
+    }
+
+    /// Reads the slots of some hashes into the CPU's cache. The reads do not depend on each other, so they run in
+    /// parallel.
+    #[inline]
+    pub fn touch(&self, hashes: &[u128]) {
+        let read =
+            |sum: u64, hash: &u128| sum ^ self.0.get(*hash as usize % PLACES).map_or(0, |slot| slot.0[0].0);
+        std::hint::black_box(hashes.iter().fold(0, read));
     }
 
     pub fn set(&mut self, hash: u128, numbers: [i64; NUMBERS]) {
@@ -42,9 +57,9 @@ impl<const NUMBERS: usize, const PLACES: usize> RecentNumbers<NUMBERS, PLACES> {
             return;
         }
         if self.0.is_empty() {
-            self.0.resize(PLACES, [(0, [0; NUMBERS]); WAYS]);
+            self.0.resize(PLACES, Slot([(0, [0; NUMBERS]); WAYS]));
         }
-        let place = &mut self.0[hash as usize % PLACES];
+        let Slot(place) = &mut self.0[hash as usize % PLACES];
         place.rotate_right(1);
         place[0] = ((hash >> 64) as u64, numbers.map(|number| number as u32));
     }

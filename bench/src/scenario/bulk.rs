@@ -1,5 +1,5 @@
 //! `bulk`: `POST /events/bulk` with 5,000 rows per request, from the socket to the commit, on one core: with rising
-//! times, with times at random over a year, and with all times equal.
+//! times, with times at random over a year, and with all times equal. Then the same with many clients and few rows.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +17,9 @@ use crate::setup::Setup;
 use crate::{http, process};
 
 const ROWS: usize = 5_000;
+/// Clients with few rows per request, whose batches are those of several requests.
+const MANY_CLIENTS: usize = 64;
+const FEW_ROWS: usize = 100;
 const ROWS_PER_S_MIN: f64 = 200_000.0;
 const P50_MS_MAX: f64 = 40.0;
 const UPSERT_RATIO_MIN: f64 = 1.0;
@@ -32,11 +35,11 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     for clients in setup.connection_counts(&[1, 8]) {
         let case = format!("{clients} clients, {ROWS} rows a request");
         run::interleave(setup.rounds, &systems, |round, system| {
-            report.record(&case, system.name(), round, one(setup, system, clients, Times::Rising)?);
+            report.record(&case, system.name(), round, one(setup, system, (clients, ROWS), Times::Rising)?);
             // Rounds with other times follow at once, so that the same minutes are compared.
             for (name, times) in ORDERS {
                 if system.name() == "firehose" {
-                    report.record(&case, name, round, one(setup, system, clients, times)?);
+                    report.record(&case, name, round, one(setup, system, (clients, ROWS), times)?);
                 }
             }
             Ok(())
@@ -47,14 +50,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
             let p50 = report.median(&case, "firehose", "p50_ms");
             report.bar(format!("{case}: p50 in ms"), Limit::AtMost(P50_MS_MAX), p50);
         }
-        for (name, _) in ORDERS {
-            let ratio = report.ratio((&case, name, "rows_per_s"), (&case, "firehose", "rows_per_s"));
-            report.bar(
-                format!("{case}: rows per second, {name} / rising times"),
-                Limit::AtLeast(ORDER_RATIO_MIN),
-                ratio,
-            );
-        }
+        compare_orders(&mut report, &case);
         let ratio = report.ratio((&case, "firehose", "rows_per_s"), (&case, "upsert", "rows_per_s"));
         report.bar(
             format!("{case}: rows per second, firehose / upsert"),
@@ -62,7 +58,23 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
             ratio,
         );
     }
+    let case = format!("{MANY_CLIENTS} clients, {FEW_ROWS} rows a request");
+    for round in 0..setup.rounds {
+        for (name, times) in [("firehose", Times::Rising)].into_iter().chain(ORDERS) {
+            let result = one(setup, &systems[0], (MANY_CLIENTS, FEW_ROWS), times)?;
+            report.record(&case, name, round, result);
+        }
+    }
+    compare_orders(&mut report, &case);
     Ok(report)
+}
+
+fn compare_orders(report: &mut Report, case: &str) {
+    for (name, _) in ORDERS {
+        let ratio = report.ratio((case, name, "rows_per_s"), (case, "firehose", "rows_per_s"));
+        let text = format!("{case}: rows per second, {name} / rising times");
+        report.bar(text, Limit::AtLeast(ORDER_RATIO_MIN), ratio);
+    }
 }
 
 /// The order of the events' times.
@@ -77,7 +89,12 @@ pub(super) enum Times {
 /// The orders that are compared with rising times, and their names in the report.
 const ORDERS: [(&str, Times); 2] = [("random times", Times::Random), ("equal times", Times::Equal)];
 
-fn one(setup: &Setup, system: &System, clients: usize, times: Times) -> Result<Round> {
+fn one(
+    setup: &Setup,
+    system: &System,
+    (clients, rows_per_request): (usize, usize),
+    times: Times,
+) -> Result<Round> {
     let mut running = system.start(setup)?;
     let pid = running.process.pid();
     // The wait for the server's first response sends it an event.
@@ -87,7 +104,7 @@ fn one(setup: &Setup, system: &System, clients: usize, times: Times) -> Result<R
     let start = clock::now();
     let end = start + Duration::from_secs(setup.seconds);
     let sent = process::clients(&setup.load_cores, clients, |client| {
-        load(running.addr, client as u64 + 1, times, end)
+        load(running.addr, client as u64 + 1, rows_per_request, times, end)
     })?;
     let (mut latency_us, mut rows) = (histogram()?, 0);
     for (latencies, inserted) in sent {
@@ -148,13 +165,14 @@ fn histogram() -> Result<Histogram<u64>> {
 fn load(
     addr: SocketAddr,
     client: u64,
+    rows: usize,
     times: Times,
     end: std::time::Instant,
 ) -> Result<(Histogram<u64>, u64)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-    let mut requests = Requests::new(addr, client, ROWS, times);
+    let mut requests = Requests::new(addr, client, rows, times);
     let (mut latency_us, mut inserted, mut answer) = (histogram()?, 0, Vec::new());
     while clock::now() < end {
         let request = requests.next();
@@ -165,8 +183,8 @@ fn load(
         let status = http::status(&answer);
         let text = String::from_utf8_lossy(&answer[..length]);
         ensure!(status == 200, "a bulk request was answered {status}: {text}");
-        ensure!(text.contains(&format!("\"inserted\":{ROWS},")), "not every row was inserted: {text}");
-        inserted += ROWS as u64;
+        ensure!(text.contains(&format!("\"inserted\":{rows},")), "not every row was inserted: {text}");
+        inserted += rows as u64;
     }
     Ok((latency_us, inserted))
 }

@@ -36,7 +36,7 @@ pub(crate) use export::run as export;
 pub(crate) use flames::{Flames, run as flames};
 pub(crate) use front_ends::run as front_ends;
 pub(crate) use idempotent::{run as idempotent, run_buckets as buckets};
-pub(crate) use ingest_orders::run as ingest_orders;
+pub(crate) use ingest_orders::{run as ingest_orders, run_in_process as orders_loop};
 pub(crate) use merge::run as merge;
 pub(crate) use neighbours::run as neighbours;
 pub(crate) use outage::run as outage;

@@ -19,6 +19,14 @@ const QUEUE_GROWTH_RATIO_MAX: f64 = 0.05;
 /// Time between two samples of the queue.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Users and times at random over a year, the same with rising times, and bodies of several lengths.
+const SCRIPTS: [(&str, &str); 3] =
+    [("users.lua", RANDOM), ("rising.lua", RISING), ("mixed.lua", "200 B to 8 KiB")];
+const RANDOM: &str = "unique users";
+const RISING: &str = "unique users, rising times";
+/// Events per second with random times, in parts of those with rising times.
+const ORDER_RATIO_MIN: f64 = 0.5;
+
 struct Look {
     at_s: f64,
     health: Health,
@@ -28,7 +36,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("store");
     let system = System::Firehose(Serve::new(setup));
     for connections in setup.connection_counts(&[64, 512]) {
-        for (script, name) in [("users.lua", "unique users"), ("mixed.lua", "200 B to 8 KiB")] {
+        for (script, name) in SCRIPTS {
             let case = format!("{connections} connections, {name}");
             let load = setup.load(script, connections);
             run::interleave(setup.rounds, std::slice::from_ref(&system), |round, system| {
@@ -44,6 +52,12 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
                 report.bar(text, Limit::AtMost(QUEUE_GROWTH_RATIO_MAX), growth);
             }
         }
+        let case = |name: &str| format!("{connections} connections, {name}");
+        let (random, rising) = (case(RANDOM), case(RISING));
+        let ratio =
+            report.ratio((&random, "firehose", "stored_per_s"), (&rising, "firehose", "stored_per_s"));
+        let text = format!("{connections} connections: events stored per second, random / rising times");
+        report.bar(text, Limit::AtLeast(ORDER_RATIO_MIN), ratio);
     }
     Ok(report)
 }

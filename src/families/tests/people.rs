@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::tenant_retention::{age, keeps};
 use super::unordered::few_rows;
 use super::{KEYED, Lane, folder, options, reopen, sound};
 use crate::base::ids::Sequence;
@@ -40,11 +41,15 @@ fn line_of((ingest, line): (i64, i64), number: usize, customer: &str, name: &str
 }
 
 fn event(number: usize, payload: &str) -> Vec<u8> {
+    event_of("t", number, payload)
+}
+
+fn event_of(tenant_id: &str, number: usize, payload: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     ServiceEventRow {
         timestamp_us: (number * 29 % 71) as i64 * 31_000_000,
         received_us: 1,
-        tenant_id: "t",
+        tenant_id,
         event_id: &format!("e{number}"),
         source: "web",
         event_type: "view",
@@ -195,10 +200,96 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
         cut_off_after(slices, ErasureMode::Pseudonymise, false);
         // Not a test of its own, because two of them would wait for each other's sorts.
         cut_off_after(slices, ErasureMode::Erase, true);
+        cut_off_after(slices, ErasureMode::Pseudonymise, true);
     }
 }
 
 /// The records of one request may reach a shard in two commits, of which the second comes after the first step.
+/// Events of two tenants in unordered partitions. One tenant's customer is erased while old events of the other leave, and
+/// the shard is opened again after every few slices.
+fn erased_and_dropped(mode: ErasureMode, closes: bool, slices: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let day = Duration::from_secs(86_400);
+    let options = ShardOptions { tenant_keeps: keeps(&[("u", "events", day)]), ..small() };
+    let open = || {
+        let mut shard = reopen(dir.path(), &options);
+        shard.store_mut::<EventStore>().unwrap().0.set_order_limits(few_rows(closes));
+        shard
+    };
+    let mut shard = open();
+    let path = folder(dir.path()).database();
+    let of_others = (0..70).map(|number| (SERVICE_EVENT.number(), event_of("u", number, "{}")));
+    let events = records().into_iter().filter(|(kind, _)| *kind == SERVICE_EVENT.number());
+    let both: Vec<(u8, Vec<u8>)> = events.zip(of_others).flat_map(|(one, other)| [one, other]).collect();
+    for batch in both.chunks(10) {
+        assert!(apply(&mut shard, batch).iter().all(|outcome| *outcome == Outcome::Inserted));
+        shard.upkeep(Duration::ZERO).unwrap();
+    }
+    let states = "SELECT count(*), sum(sealed_at IS NOT NULL AND indexed_at IS NULL) FROM partition \
+                  WHERE stream = 'service_event' AND unordered = 1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (unordered, unsorted): (i64, i64) = shard.connection().query_row(states, [], read).unwrap();
+    assert!(unordered > 3 && unsorted > 0, "{unordered} unordered partitions, {unsorted} without an index");
+    age(&mut shard, "service_event", 4, "2024-01-01T00:00:00Z");
+    let old = "SELECT count(*) FROM service_events e JOIN partition p ON p.stream = 'service_event' \
+               AND e.id BETWEEN p.first_id AND p.first_id + p.rows + p.erased - 1 \
+               WHERE e.tenant_id = 'u' AND p.sealed_at < '2025'";
+    let count = |shard: &mut Shard, sql: &str| -> i64 {
+        shard.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let (old_before, id) = (count(&mut shard, old), "0".repeat(32));
+    assert!(old_before > 20, "{old_before}");
+    let begin = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed: RemovedOutside::default(),
+        batch: None,
+    };
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), encoded(&begin)]);
+    let mut turns = 0;
+    let is_over = |shard: &mut Shard| {
+        let is_erased = !super::erasure_turn(shard);
+        if is_erased {
+            shard.checkpoint(CheckpointMode::Truncate).unwrap();
+            shard.wal_truncated().unwrap();
+        }
+        let state = erasure(&open_reader(shard.path()).unwrap(), &id).unwrap();
+        state.is_some_and(|state| state.finished_us.is_some()) && !shard.is_retaining()
+    };
+    while !is_over(&mut shard) || count(&mut shard, old) > 0 {
+        turns += 1;
+        assert!(turns < 100_000, "it does not end");
+        shard.retain_now();
+        if turns % slices == 0 && turns < 60 * slices {
+            assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
+            shard.poison();
+            shard = open();
+        }
+    }
+    let of = |tenant: &str| format!("SELECT count(*) FROM service_events WHERE tenant_id = '{tenant}'");
+    let state = erasure(&open_reader(&path).unwrap(), &id).unwrap().unwrap();
+    assert_eq!(state.report.events, 18);
+    let kept = if mode == ErasureMode::Erase { 52 } else { 70 };
+    assert_eq!(count(&mut shard, &of("t")), kept);
+    assert_eq!(count(&mut shard, &of("u")), 70 - old_before);
+    shard.checkpoint(CheckpointMode::Truncate).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(memchr::memmem::find(&bytes, b"Zq7x9"), None);
+    assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
+    sound(&path);
+}
+
+#[test]
+fn e1_unordered_events_of_people_leave_while_others_leave_because_of_their_age() {
+    for (closes, slices) in [(false, 1), (true, 3), (true, 8)] {
+        erased_and_dropped(ErasureMode::Erase, closes, slices);
+        erased_and_dropped(ErasureMode::Pseudonymise, closes, slices);
+    }
+}
+
 #[test]
 fn e1_people_whose_records_arrive_later_are_erased_too() {
     let dir = tempfile::tempdir().unwrap();

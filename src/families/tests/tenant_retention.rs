@@ -28,7 +28,7 @@ use crate::tenants::Retention;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Returns the ages of tenants: name, setting, age.
-fn keeps(of: &[(&str, &'static str, Duration)]) -> TenantKeeps {
+pub(super) fn keeps(of: &[(&str, &'static str, Duration)]) -> TenantKeeps {
     let keeps = TenantKeeps::default();
     keeps.set(listed(of));
     keeps
@@ -52,7 +52,7 @@ fn rows(shard: &mut Shard, sql: &str) -> Vec<Vec<Value>> {
 }
 
 /// Makes the first partitions of a stream look as if they were sealed at a time.
-fn age(shard: &mut Shard, stream: &str, partitions: u8, sealed_at: &str) {
+pub(super) fn age(shard: &mut Shard, stream: &str, partitions: u8, sealed_at: &str) {
     let sql = "UPDATE partition_catalog SET sealed_at = min(sealed_at, ?3) WHERE name IN (SELECT name FROM partition \
                WHERE stream = ?1 AND sealed_at IS NOT NULL ORDER BY first_id LIMIT ?2)";
     shard.connection().execute(sql, rusqlite::params![stream, partitions, sealed_at]).unwrap();

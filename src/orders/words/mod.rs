@@ -50,19 +50,10 @@ fn insert_all(connection: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// Inserts a new customer's entry.
-pub(super) fn insert_words(
-    connection: &Connection,
-    (customer, tenant): (i64, i64),
-    [name, email]: [&str; 2],
-) -> Result<(), ShardError> {
-    if name.is_empty() && email.is_empty() {
-        return Ok(());
-    }
-    let sql = "INSERT INTO customer_text (rowid, name, email, tenant) VALUES (?1, ?2, ?3, ?4)";
-    connection.prepare_cached(sql)?.execute(params![customer, name, email, tenant_word(tenant)])?;
-    Ok(())
-}
+/// Inserts a new customer's entry: its number, name, e-mail address and [`tenant_word`]. A customer with neither name
+/// nor address has none.
+pub(super) const WORDS_SQL: &str =
+    "INSERT INTO customer_text (rowid, name, email, tenant) VALUES (?1, ?2, ?3, ?4)";
 
 /// Deletes a customer's entry, before its row changes in the same transaction. Returns `true` if there was an entry.
 /// FTS5 does not check the command: deleting a missing entry would make its counts permanently wrong.

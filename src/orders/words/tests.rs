@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::merge::Structure;
-use super::{delete_words, insert_words, make_words, merge_words, verify_entries, verify_words};
+use super::{WORDS_SQL, delete_words, make_words, merge_words, tenant_word, verify_entries, verify_words};
 use crate::shard::{Families, VERSION};
 
 static ONLY_ORDERS: Families =
@@ -42,7 +42,10 @@ impl Index {
         self.next += 1;
         let sql = "INSERT INTO customer_row VALUES (?1, ?2, 'c', ?3, ?4, 0)";
         self.connection.execute(sql, params![id, tenant, name, email]).unwrap();
-        insert_words(&self.connection, (id, tenant), [name, email]).unwrap();
+        if !name.is_empty() || !email.is_empty() {
+            let values = params![id, name, email, tenant_word(tenant)];
+            self.connection.execute(WORDS_SQL, values).unwrap();
+        }
         id
     }
 

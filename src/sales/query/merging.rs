@@ -149,8 +149,8 @@ impl Parts {
             customers.push(&encoded);
         }
         let customers = HyperLogLog::union_of(&customers)?.estimate().round() as u64;
-        let rank = |q: f64| values.quantile(q).unwrap_or_default().round() as i64;
-        Ok((customers, [0.5, 0.95, 0.99].map(rank)))
+        let ranks = values.quantiles([0.5, 0.95, 0.99]);
+        Ok((customers, ranks.map(|value| value.unwrap_or_default().round() as i64)))
     }
 }
 

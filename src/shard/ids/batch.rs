@@ -7,6 +7,10 @@ use super::Ids;
 use crate::base::keys::KeyHash;
 use crate::shard::error::ShardError;
 
+/// The newest ids of so many hashes are read into the CPU's cache together. If it were the whole batch, storing the
+/// first rows would evict those of the last ones.
+const TOUCHED: usize = 64;
+
 /// The hashes of a batch's ids, with the rows of the sorted runs that may have them.
 #[derive(Debug, Default)]
 pub struct BatchIds {
@@ -47,6 +51,9 @@ impl BatchIds {
     ) -> Result<(KeyHash, Option<T>), ShardError> {
         let (index, mut at) = self.next;
         let hash = self.hashes[index];
+        if index.is_multiple_of(TOUCHED) {
+            ids.touch_newest(&self.hashes[index..self.hashes.len().min(index + TOUCHED)]);
+        }
         let mut found = None;
         while let Some((of, row_id)) = self.candidates.get(at).copied()
             && of as usize == index

@@ -176,7 +176,6 @@ impl Ids {
     ) -> Result<(), ShardError> {
         self.lower.clear();
         self.lower.extend(hashes.iter().copied().map(lower));
-        self.newest.touch(&self.lower);
         if let Some(frozen) = &self.frozen {
             for (place, hash) in self.lower.iter().enumerate() {
                 candidates.extend(frozen.find(*hash).map(|row_id| (place as u32, row_id)));
@@ -194,6 +193,11 @@ impl Ids {
             }
         }
         Ok(())
+    }
+
+    /// Reads where the newest ids of these hashes are, before [`Ids::newest`] is called for each of them.
+    pub(super) fn touch_newest(&self, hashes: &[KeyHash]) {
+        self.newest.touch(hashes.iter().copied().map(lower));
     }
 
     /// Returns candidates among the newest ids, including those staged since the last commit.

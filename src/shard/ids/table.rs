@@ -65,9 +65,9 @@ impl Table {
 
     /// Reads the first slot of each hash into the CPU's cache, where it most likely is not yet. The reads do not
     /// depend on each other, so they run in parallel. This saves 70 ns per row.
-    pub(super) fn touch(&self, hashes: &[u64]) {
-        let read = |sum: u32, hash: &u64| sum ^ self.slots[self.home(*hash)][2];
-        std::hint::black_box(hashes.iter().fold(0, read));
+    pub(super) fn touch(&self, hashes: impl Iterator<Item = u64>) {
+        let read = |sum: u32, hash: u64| sum ^ self.slots[self.home(hash)][2];
+        std::hint::black_box(hashes.fold(0, read));
     }
 
     #[inline]

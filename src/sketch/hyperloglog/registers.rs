@@ -11,8 +11,9 @@ pub(super) const RANK_MAX: usize = (u64::BITS - PRECISION) as usize + 1;
 /// The number of bytes that [`Registers::pack`] appends.
 pub(super) const PACKED_BYTES: usize = COUNT * 6 / 8;
 
-/// The length of a table of counts by rank: the power of two above the highest rank.
-const TABLE: usize = (RANK_MAX + 1).next_power_of_two();
+/// The power of two above the highest rank, and its logarithm.
+const RANKS: usize = 1 << RANK_BITS;
+const RANK_BITS: u32 = (RANK_MAX + 1).next_power_of_two().ilog2();
 const QUARTER: usize = COUNT / 4;
 
 /// The highest rank in each register, or 0 for an empty register.
@@ -59,14 +60,23 @@ impl Registers {
 
     /// Returns the number of registers at each rank.
     pub(super) fn histogram(&self) -> [u32; RANK_MAX + 1] {
-        // Neighbours often have the same rank. With one table, each count would wait for the one before.
-        let mut tables = [[0_u32; TABLE]; 4];
-        for ranks in self.0.as_chunks::<4>().0 {
-            for (table, rank) in tables.iter_mut().zip(ranks) {
-                table[usize::from(*rank) % TABLE] += 1;
+        // Pairs of registers are counted by both ranks, which halves the counting. Neighbouring pairs often are equal. With
+        // one table, each count would wait for the one before.
+        let mut tables = [[0_u16; RANKS * RANKS]; 2];
+        for [a, b, c, d] in self.0.as_chunks::<4>().0 {
+            let pair =
+                |low: u8, high: u8| (usize::from(low) | usize::from(high) << RANK_BITS) % (RANKS * RANKS);
+            tables[0][pair(*a, *b)] += 1;
+            tables[1][pair(*c, *d)] += 1;
+        }
+        let mut counts = [0_u32; RANKS];
+        for table in &tables {
+            for (high, pairs) in table.as_chunks::<RANKS>().0.iter().enumerate() {
+                counts.iter_mut().zip(pairs).for_each(|(count, pairs)| *count += u32::from(*pairs));
+                counts[high] += pairs.iter().copied().map(u32::from).sum::<u32>();
             }
         }
-        std::array::from_fn(|rank| tables.iter().map(|table| table[rank]).sum())
+        std::array::from_fn(|rank| counts[rank])
     }
 
     /// Returns the number of registers that are not empty.

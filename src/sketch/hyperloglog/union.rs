@@ -7,13 +7,14 @@ use super::{HyperLogLog, SPARSE_MAX, State};
 use crate::sketch::error::SketchError;
 
 /// If the sketches have more entries than this in total, they are first added to registers. If these are different
-/// entries, they set 6,400 registers, so that the union is certainly dense.
-const ENTRIES_OF_REGISTERS: usize = 2 * SPARSE_MAX;
+/// entries, they set 4,398 registers on average, so that the union is certainly dense. Adding them in vain costs less
+/// than merging them as lists does.
+const ENTRIES_OF_REGISTERS: usize = SPARSE_MAX * 5 / 4;
 
 impl HyperLogLog {
     /// Returns the union of encoded sketches. It equals the result of [`HyperLogLog::merge_encoded`] on each in turn,
     /// but this function adds entries to registers where it can, and otherwise merges sorted entries, instead of
-    /// looking them up. Takes about 1.5 ns per value of sketches that have 512 values or more and together over 8192,
+    /// looking them up. Takes about 1.5 ns per value of sketches that have 512 values or more and together over 5120,
     /// and otherwise about 5 ns.
     pub fn union_of(parts: &[&[u8]]) -> Result<HyperLogLog, SketchError> {
         let parts = parts.iter().map(|part| Encoded::read(part)).collect::<Result<Vec<_>, _>>()?;

@@ -70,6 +70,21 @@ fn quiet() -> WriteSettings {
     WriteSettings { checkpoint_age_max: NEVER, ..settings() }
 }
 
+/// Returns a rig with `before` events in the database file, and a writer whose next pass stops at these steps.
+fn held(before: i64, steps: &[PassStep]) -> (Rig, Writer, Hold) {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer_with(quiet());
+    for _ in 0..before / 10 {
+        rig.accept(0, 10);
+    }
+    writer.settle();
+    writer.checkpoint(CheckpointMode::Passive).unwrap();
+    // The hook applies to the next copier.
+    writer.take_shard();
+    let hold = Hold::at_each(&mut writer, steps);
+    (rig, writer, hold)
+}
+
 /// Copies the folder as a kill leaves it.
 fn killed(rig: &Rig) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
@@ -208,14 +223,7 @@ fn a_kill_at_any_step_of_a_pass_costs_no_row() {
 fn a_damaged_wal_costs_no_row_if_the_file_is_whole() {
     for step in STEPS {
         for damage in 0..10_usize {
-            let mut rig = Rig::new();
-            let mut writer = rig.writer_with(quiet());
-            rig.accept(0, 100);
-            writer.settle();
-            writer.checkpoint(CheckpointMode::Passive).unwrap();
-            let hold = Hold::at(&mut writer, step);
-            // The hook applies to the next copier.
-            writer.take_shard();
+            let (mut rig, mut writer, hold) = held(100, &[step]);
             rig.accept(0, 300);
             writer.settle();
             writer.begin_pass().unwrap();
@@ -250,15 +258,7 @@ fn a_damaged_wal_costs_no_row_if_the_file_is_whole() {
 /// A folder as a kill in the middle of the copying leaves it: some pages are of the state before, others of the state
 /// after. Returns it with the number of events that were accepted, and the number that only the file has.
 fn half_copied() -> (TempDir, i64, i64) {
-    let mut rig = Rig::new();
-    let mut writer = rig.writer_with(quiet());
-    for _ in 0..100 {
-        rig.accept(0, 10);
-    }
-    writer.settle();
-    writer.checkpoint(CheckpointMode::Passive).unwrap();
-    writer.take_shard();
-    let hold = Hold::at(&mut writer, PassStep::Recorded);
+    let (mut rig, mut writer, hold) = held(1_000, &[PassStep::Recorded]);
     for _ in 0..40 {
         rig.accept(0, 10);
     }
@@ -267,10 +267,7 @@ fn half_copied() -> (TempDir, i64, i64) {
     hold.reached();
     let copy = killed(&rig);
     hold.go_on();
-    until("the pass ends", || {
-        writer.turn().unwrap();
-        !writer.is_passing()
-    });
+    end_passes(&mut writer);
     let (before, after) = (fs::read(folder(&copy).database()).unwrap(), fs::read(rig.path()).unwrap());
     assert!(after.len() > before.len());
     let mut mixture = after.clone();
@@ -345,13 +342,7 @@ fn without_the_record_a_mixture_is_not_noticed() {
 /// Runs a pass during which 300 events are committed after its record was synced. Returns the folder as a kill leaves it
 /// at that point, the folder as a kill leaves it once everything is copied, and the number of accepted events.
 fn extended(before: i64) -> (TempDir, TempDir, i64) {
-    let mut rig = Rig::new();
-    let mut writer = rig.writer_with(quiet());
-    rig.accept(0, before);
-    writer.settle();
-    writer.checkpoint(CheckpointMode::Passive).unwrap();
-    writer.take_shard();
-    let hold = Hold::at_each(&mut writer, &[PassStep::Recorded, PassStep::Copied]);
+    let (mut rig, mut writer, hold) = held(before, &[PassStep::Recorded, PassStep::Copied]);
     rig.accept(0, 300);
     writer.settle();
     writer.begin_pass().unwrap();
