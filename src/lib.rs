@@ -60,7 +60,8 @@
 //!    names, and adds it to the groups of the batch. `orders/sums.rs` writes these groups, counts and
 //!    [`sketch`]es in the same transaction. The outcomes return through [`ingest::Verdicts`] and become the summary.
 //! 4. A full partition is sealed and gets lists of its orders by product and by customer, in slices
-//!    (`orders/seal.rs`). Every 16,384 orders are also stored by columns, as a segment (`orders/segment`).
+//!    (`orders/seal.rs`). Orders are also stored by columns, in segments of 1,024 that become ones of 16,384
+//!    (`orders/segment`).
 //! 5. A status change (`orders/endpoints/status.rs`) is one keyed record. `orders/store.rs` compares its time with
 //!    that of the last change. If it ends or reinstates a sale, it changes the sums. If it ends one, the sketches of
 //!    its groups are rebuilt. If the order is in a segment, the list of changed orders gets the status, too.
@@ -188,9 +189,9 @@
 //!
 //! Between batches a writer runs slices of a few milliseconds (`shard/upkeep.rs`, in the order of `shard/stages.rs`):
 //! it sorts ids into runs, erases people, builds the indexes of a sealed partition (`clicks/seal.rs`, `events/seal.rs`,
-//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`), moves stock events and prices of earlier
-//! versions (`shard/moving.rs`, `stock/convert.rs`, `prices/convert.rs`), and deletes what retention drops
-//! (`shard/retain.rs`). Streams lose whole partitions, and those of orders leave their sums behind
+//! `orders/seal.rs`), makes segments of orders (`orders/segment/make.rs`) and merges small ones, moves stock events and
+//! prices of earlier versions (`shard/moving.rs`, `stock/convert.rs`, `prices/convert.rs`), and deletes what retention
+//! drops (`shard/retain.rs`). Streams lose whole partitions, and those of orders leave their sums behind
 //! (`orders/dropped.rs`). Ledgers lose single rows (`prices/dropped.rs`, `stock/dropped.rs`). A tenant with an age of
 //! its own loses its rows earlier, out of partitions that others still use (`shard/retain_tenants.rs`,
 //! `events/dropped.rs`, `orders/dropped_tenant.rs`). No slice delays writing for longer.

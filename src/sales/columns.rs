@@ -3,6 +3,7 @@
 //! In: one shard's segments. Out: the sales of each group and currency. Never: another answer than the rows give.
 
 mod groups;
+mod log;
 mod masks;
 mod names;
 
@@ -10,12 +11,15 @@ use rusqlite::Connection;
 
 use self::groups::Sale;
 pub(super) use self::groups::{GroupKey, SaleGroups, SaleList};
+use self::log::SaleLog;
+pub(super) use self::log::{CHUNK, LARGE, LoggedOrder, PartSum, each_part};
 pub(super) use self::masks::{CustomerMasks, LISTS_MAX};
 pub(super) use self::names::NameTable;
 pub use self::names::name_statement;
-use super::read::overlapping;
+use super::read::{SaleSplit, overlapping};
 use super::spans::Spans;
 use crate::base::clock;
+use crate::base::money::Currency;
 use crate::orders::{
     NextOrders, SalesFilter, SegmentColumns, SegmentHead, next_orders, read_segment, rows_as_columns,
     sales_days, segmented_to,
@@ -44,7 +48,10 @@ pub(super) struct ColumnScan {
     spans: Spans,
     window: (i64, i64),
     grouping: Grouping,
+    /// The sales by period or category.
     pub(super) groups: SaleGroups,
+    /// The sales by product, of which there are many.
+    pub(super) log: SaleLog,
     /// The first order of the window's partitions, and the next one to read.
     from: i64,
     at: i64,
@@ -58,7 +65,8 @@ impl ColumnScan {
             Grouping::Periods => SaleGroups::default(),
             Grouping::Names(_) => SaleGroups::with_masks(),
         };
-        ColumnScan { of, pin, spans, window: (0, 0), grouping, groups, from: 0, at: 0, is_done: true }
+        let log = SaleLog::default();
+        ColumnScan { of, pin, spans, window: (0, 0), grouping, groups, log, from: 0, at: 0, is_done: true }
     }
 
     /// Returns the result of a shard that was never written.
@@ -77,6 +85,16 @@ impl ColumnScan {
         if self.is_done { 1.0 } else { (read as f64 / all.max(1) as f64).clamp(0.0, 1.0) }
     }
 
+    /// Returns the memory of all groups.
+    pub(super) fn bytes(&self) -> usize {
+        self.groups.bytes() + self.log.bytes()
+    }
+
+    /// Returns the number of sales so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.groups.rows + self.log.rows
+    }
+
     /// Returns the names of groups by name.
     pub(super) fn names(&mut self) -> Vec<String> {
         match &mut self.grouping {
@@ -92,7 +110,7 @@ impl ColumnScan {
         bytes_max: usize,
     ) -> Result<ColumnScan, ShardError> {
         let until_us = clock::monotonic_us() + STEP_US;
-        let until_bytes = self.groups.bytes() + bytes_max;
+        let until_bytes = self.bytes() + bytes_max;
         let Some(tenant) = tenant_number(connection, &self.of.tenant_id)? else {
             self.is_done = true;
             return Ok(self);
@@ -110,7 +128,7 @@ impl ColumnScan {
         let mut columns = SegmentColumns::default();
         while let Some(info) = infos.iter().find(|info| info.end_id.min(self.pin + 1) > self.at) {
             self.read(connection, tenant, info, &mut columns)?;
-            if clock::monotonic_us() >= until_us || self.groups.bytes() > until_bytes {
+            if clock::monotonic_us() >= until_us || self.bytes() > until_bytes {
                 return Ok(self);
             }
         }
@@ -143,71 +161,107 @@ impl ColumnScan {
 
     /// Adds the sales among the first `count` orders.
     fn add(&mut self, tenant: i64, columns: &SegmentColumns, count: usize) -> Result<(), ShardError> {
-        let count = count.min(columns.statuses.len());
-        let ColumnScan { of, spans, window, grouping, groups, .. } = self;
-        let places: Vec<Option<usize>> = columns
-            .used
-            .iter()
-            .map(|used| of.currency.is_none_or(|only| only == *used).then(|| groups.currency(*used)))
-            .collect();
-        // Sales are roughly ordered by time, so neighbours are mostly in one period.
-        let mut span = ((i64::MAX, i64::MIN), 0_u32);
-        let mut group_of = |at_us: i64| {
-            if at_us < span.0.0 || at_us >= span.0.1 {
-                span = spans.find(at_us)?;
+        let selected = self.selected(tenant, columns, count);
+        let ColumnScan { grouping, groups, log, .. } = self;
+        let names = match grouping {
+            Grouping::Periods => {
+                add_by_period(groups, columns, &selected);
+                return Ok(());
             }
-            Some(span.1)
+            Grouping::Names(names) => names,
         };
-        // Returns the place of a sale's currency, and its period.
-        let mut selected = |place: usize| {
-            let at_us = columns.times_us[place];
-            let is_sale = (1..=4).contains(&columns.statuses[place]) && columns.tenants[place] == tenant;
-            if !is_sale || at_us < window.0 || at_us >= window.1 {
-                return None;
-            }
-            Some((*places.get(columns.currencies[place] as usize)?.as_ref()?, group_of(at_us)?))
-        };
-        let sale = |place: usize, units, revenue| Sale {
-            customer: columns.customers[place] as u64,
-            total: columns.totals[place],
-            units,
-            revenue,
-        };
-        let Grouping::Names(names) = grouping else {
-            for place in 0..count {
-                if let Some((currency, group)) = selected(place) {
-                    groups.push(currency, group, sale(place, columns.units[place], columns.totals[place]));
-                }
-            }
-            return Ok(());
-        };
-        let (mut end, mut parts) = (0, Vec::<(u32, i64, i64)>::new());
-        for place in 0..count {
-            let first = end;
-            end += columns.items[place] as usize;
-            let Some((currency, _)) = selected(place) else { continue };
-            parts.clear();
-            for item in first..end {
-                let Some(name) = names.place(columns.products[item])? else { continue };
-                let units = columns.quantities[item];
-                let revenue = units.saturating_mul(columns.unit_prices[item]);
-                // A linear search, because orders have few items.
-                match parts.iter_mut().find(|(known, ..)| *known == name) {
-                    Some((_, all_units, all_revenue)) => {
-                        *all_units = all_units.saturating_add(units);
-                        *all_revenue = all_revenue.saturating_add(revenue);
-                    }
-                    None => parts.push((name, units, revenue)),
-                }
-            }
-            let push = |mask, (name, units, revenue): &(u32, i64, i64)| {
-                mask | groups.push(currency, *name, sale(place, *units, *revenue))
-            };
-            let mask = parts.iter().fold(0, push);
-            groups.add_customer(columns.customers[place] as u64, mask);
+        if names.by() == SaleSplit::Product {
+            return each_order(columns, &selected, names, |place, currency, parts| {
+                log.push(currency, (columns.customers[place] as u64, columns.totals[place]), parts);
+            });
         }
+        let mut customers = Vec::with_capacity(selected.len());
+        each_order(columns, &selected, names, |place, currency, parts| {
+            let (customer, total) = (columns.customers[place] as u64, columns.totals[place]);
+            let push = |mask, (name, units, revenue): &(u32, i64, i64)| {
+                let sale = Sale { customer, total, units: *units, revenue: *revenue };
+                mask | groups.push(currency, *name, sale)
+            };
+            customers.push((customer, parts.iter().fold(0, push)));
+        })?;
+        // In a loop of their own, several look-ups wait for memory at the same time.
+        customers.into_iter().for_each(|(customer, mask)| groups.add_customer(customer, mask));
         Ok(())
     }
+
+    /// Returns for each of the first `count` orders the place of its currency and its period, if it is selected.
+    fn selected(&mut self, tenant: i64, columns: &SegmentColumns, count: usize) -> Vec<Option<(u32, u32)>> {
+        let ColumnScan { of, spans, window, grouping, groups, log, .. } = self;
+        let is_logged = matches!(grouping, Grouping::Names(names) if names.by() == SaleSplit::Product);
+        let mut currency = |used| if is_logged { log.currency(used) } else { groups.currency(used) };
+        let is_wanted = |used: Currency| of.currency.is_none_or(|only| only == used);
+        let places: Vec<Option<u32>> =
+            columns.used.iter().map(|used| is_wanted(*used).then(|| currency(*used) as u32)).collect();
+        // Sales are roughly ordered by time, so neighbours are mostly in one period.
+        let mut span = ((i64::MAX, i64::MIN), 0_u32);
+        let numbers = columns.statuses.iter().zip(&columns.tenants).take(count);
+        let numbers = numbers.zip(columns.times_us.iter().zip(&columns.currencies));
+        let select = |((status, of), (at_us, currency)): ((&i64, &i64), (&i64, &i64))| {
+            let is_sale = (1..=4).contains(status) && *of == tenant;
+            if !is_sale || *at_us < window.0 || *at_us >= window.1 {
+                return None;
+            }
+            let currency = places.get(*currency as usize).copied().flatten()?;
+            if *at_us < span.0.0 || *at_us >= span.0.1 {
+                span = spans.find(*at_us)?;
+            }
+            Some((currency, span.1))
+        };
+        numbers.map(select).collect()
+    }
+}
+
+/// Adds the selected orders to their periods, in runs of neighbours that are in the same one.
+fn add_by_period(groups: &mut SaleGroups, columns: &SegmentColumns, selected: &[Option<(u32, u32)>]) {
+    let mut from = 0;
+    for run in selected.chunk_by(|one, next| one == next) {
+        let range = from..from + run.len();
+        from = range.end;
+        let Some(Some((currency, group))) = run.first().copied() else { continue };
+        let totals = &columns.totals[range.clone()];
+        let sales = (&columns.customers[range.clone()], totals, &columns.units[range]);
+        groups.push_run(currency as usize, group, sales);
+    }
+}
+
+/// Calls `each` with every selected order: its place, the place of its currency, and its parts by name, with units and
+/// revenue. An order without a part is left out.
+#[inline(never)]
+fn each_order(
+    columns: &SegmentColumns,
+    selected: &[Option<(u32, u32)>],
+    names: &NameTable,
+    mut each: impl FnMut(usize, usize, &[(u32, i64, i64)]),
+) -> Result<(), ShardError> {
+    let (mut end, mut parts) = (0, Vec::<(u32, i64, i64)>::new());
+    for (place, (items, selected)) in columns.items.iter().zip(selected).enumerate() {
+        let first = end;
+        end += *items as usize;
+        let Some((currency, _)) = selected else { continue };
+        parts.clear();
+        let numbers = columns.quantities[first..end].iter().zip(&columns.unit_prices[first..end]);
+        for (product, (units, unit_price)) in columns.products[first..end].iter().zip(numbers) {
+            let Some(name) = names.place(*product)? else { continue };
+            let revenue = units.saturating_mul(*unit_price);
+            // A linear search, because orders have few items.
+            match parts.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, all_units, all_revenue)) => {
+                    *all_units = all_units.saturating_add(*units);
+                    *all_revenue = all_revenue.saturating_add(revenue);
+                }
+                None => parts.push((name, *units, revenue)),
+            }
+        }
+        if !parts.is_empty() {
+            each(place, *currency as usize, &parts);
+        }
+    }
+    Ok(())
 }
 
 /// The orders that a question reads in one shard.

@@ -19,6 +19,7 @@ mod from_columns;
 mod incomplete;
 mod join_names;
 mod merge_lists;
+mod merge_logs;
 mod merging;
 mod periods;
 mod windows;

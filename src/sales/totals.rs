@@ -11,6 +11,17 @@ pub(super) fn push_tight<T>(values: &mut Vec<T>, value: T) -> usize {
     (values.capacity() - before) * size_of::<T>()
 }
 
+/// Pushes several values as [`push_tight`] does.
+#[inline]
+pub(super) fn extend_tight<T>(values: &mut Vec<T>, more: impl ExactSizeIterator<Item = T>) -> usize {
+    let before = values.capacity();
+    if values.len() + more.len() > before {
+        values.reserve_exact((values.len() / 4 + 4).max(more.len()));
+    }
+    values.extend(more);
+    (values.capacity() - before) * size_of::<T>()
+}
+
 /// Order totals, separated by size. Nearly all of them fit into 32 bits instead of 64.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
@@ -29,6 +40,25 @@ impl Totals {
         }
     }
 
+    /// Returns totals that fit into 32 bits.
+    pub(super) fn of_small(small: Vec<u32>) -> Totals {
+        Totals { small, large: Vec::new() }
+    }
+
+    /// Returns `true` if one of the small totals has this value.
+    pub(super) fn has_small(&self, value: u32) -> bool {
+        self.small.contains(&value)
+    }
+
+    /// Pushes totals. Returns the bytes by which the memory grew.
+    #[inline]
+    pub(super) fn extend(&mut self, totals: &[i64]) -> usize {
+        if totals.iter().any(|total| u32::try_from(*total).is_err()) {
+            return totals.iter().map(|total| self.push(*total)).sum();
+        }
+        extend_tight(&mut self.small, totals.iter().map(|total| *total as u32))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.small.len() + self.large.len()
     }
@@ -37,20 +67,72 @@ impl Totals {
         self.small.capacity() * size_of::<u32>() + self.large.capacity() * size_of::<i64>()
     }
 
-    /// Returns the smallest value that at least the fraction `q` of all values does not exceed. Returns 0 if there
-    /// are no values.
-    pub(super) fn nearest_rank(&mut self, q: f64) -> i64 {
-        let rank = ((q * self.len() as f64).ceil() as usize).clamp(1, self.len().max(1)) - 1;
-        if rank < self.small.len() {
-            return i64::from(*self.small.select_nth_unstable(rank).1);
-        }
-        let rank = rank - self.small.len();
-        if rank < self.large.len() { *self.large.select_nth_unstable(rank).1 } else { 0 }
+    /// Returns for each fraction, in ascending order, the smallest value that at least this fraction of all values does
+    /// not exceed. Returns 0 if there are no values. Each rank is only sought above the one before.
+    pub(super) fn nearest_ranks<const N: usize>(&mut self, fractions: [f64; N]) -> [i64; N] {
+        let (count, of_small) = (self.len(), self.small.len());
+        let (mut small, mut large) = (Above::new(&mut self.small), Above::new(&mut self.large));
+        fractions.map(|fraction| {
+            let rank = ((fraction * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1;
+            match rank.checked_sub(of_small) {
+                None => small.rank(rank).map(i64::from),
+                Some(rank) => large.rank(rank),
+            }
+            .unwrap_or_default()
+        })
     }
 
     /// Adds the totals of another list.
     pub(super) fn append(&mut self, other: &Totals) {
         self.small.extend_from_slice(&other.small);
         self.large.extend_from_slice(&other.large);
+    }
+}
+
+/// Values of which those below `from` are none above the rank that was sought last.
+struct Above<'v, T> {
+    values: &'v mut [T],
+    from: usize,
+}
+
+impl<T: Copy + Ord> Above<'_, T> {
+    fn new(values: &mut [T]) -> Above<'_, T> {
+        Above { values, from: 0 }
+    }
+
+    /// Returns the value of a rank, at least as high as the one before.
+    fn rank(&mut self, rank: usize) -> Option<T> {
+        let rest = self.values.get_mut(self.from..)?;
+        let place = rank.checked_sub(self.from).filter(|place| *place < rest.len())?;
+        let value = *rest.select_nth_unstable(place).1;
+        self.from = rank;
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ranks_are_those_of_the_sorted_values(
+            values in prop::collection::vec(prop_oneof![0..9_i64, 0..i64::MAX, (1 << 32) - 2..(1 << 32) + 2_i64], 0..60),
+        ) {
+            let mut totals = Totals::default();
+            let (pushed, extended) = values.split_at(values.len() / 2);
+            pushed.iter().for_each(|value| _ = totals.push(*value));
+            extended.chunks(7).for_each(|values| _ = totals.extend(values));
+            let fractions = [0.0, 0.5, 0.5, 0.95, 0.99, 1.0];
+            let mut sorted = values;
+            sorted.sort_unstable();
+            let expected = fractions.map(|fraction: f64| {
+                let rank = (fraction * sorted.len() as f64).ceil() as usize;
+                sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
+            });
+            prop_assert_eq!(totals.nearest_ranks(fractions), expected);
+        }
     }
 }

@@ -597,6 +597,47 @@ fn a_segment_is_made_again_when_more_than_a_hundredth_of_its_orders_have_changed
     assert_eq!(number(&mut part, stale), 0);
 }
 
+/// Here, small segments have two orders and others four.
+#[test]
+fn small_segments_of_the_open_partition_become_one_when_they_are_complete_or_it_is_sealed() {
+    let mut part = Part::new();
+    let heads = "SELECT count(*) FROM sales_segment WHERE id % 16 = 0";
+    let merged = "SELECT count(*) FROM sales_segment WHERE id % 16 = 0 AND substr(data, 6, 1) = x'04'";
+    let stale = "SELECT count(*) FROM sales_segment_stale";
+    let order = |n: u8| {
+        let items = vec![(n % 4, n % 9, 1 + i64::from(n), 100)];
+        let at_us = 1_772_323_200_000_000 + i64::from(n) * DAY_US;
+        let order =
+            Order { tenant: 0, customer: n % 5, status: 1, currency: usize::from(n % 3), at_us, items };
+        vec![(ORDER.number(), order.record(&format!("o{n}")))]
+    };
+    for (n, counts) in (0..13_u8).zip([0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4]) {
+        part.send(order(n));
+        settle(part.shard());
+        part.verify();
+        let expected = (counts, i64::from(n + 1) / 4 - i64::from(n > 10));
+        assert_eq!((number(&mut part, heads), number(&mut part, merged)), expected, "{n}");
+        if n == 2 {
+            let mut bytes = Vec::new();
+            let (status, order_id) = (OrderStatus::from_code(6).unwrap(), "o1");
+            StatusRow { received_us: 9, occurred_us: 9, status, tenant_id: "t0", order_id }
+                .encode(&mut bytes);
+            part.send(vec![(ORDER_STATUS.number(), bytes)]);
+            assert_eq!(number(&mut part, stale), 1);
+        }
+    }
+    assert_eq!(number(&mut part, stale), 0);
+    // The items of deleted orders are in no segment: neither in those that are made again, nor in the one that replaces
+    // small ones.
+    part.erase(1, 2, true);
+    part.verify();
+    (13..15).for_each(|n| part.send(order(n)));
+    settle(part.shard());
+    part.verify();
+    let of_three_items = format!("{merged} AND substr(data, 10, 1) = x'03'");
+    assert_eq!(number(&mut part, &of_three_items), 3);
+}
+
 #[test]
 fn x1_an_export_reads_the_same_from_columns_and_rows_and_from_columns_without_rows_of_items() {
     let mut part = filled();

@@ -6,6 +6,8 @@ use crate::shard::ShardError;
 
 /// The maximum number of orders of a segment. A question reads a segment in one go, which takes about a millisecond.
 pub(super) const SEGMENT_ORDERS: i64 = if cfg!(test) { 4 } else { 16_384 };
+/// The number of orders of which the open partition's segments have a multiple. Fewer are in none.
+pub(super) const SMALL_ORDERS: i64 = if cfg!(test) { 2 } else { 1_024 };
 /// The maximum number of items of a segment, unless it has one order only.
 pub(super) const SEGMENT_ITEMS: usize = if cfg!(test) { 7 } else { 65_536 };
 

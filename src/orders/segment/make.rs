@@ -11,7 +11,8 @@ use super::super::schema::ORDERS;
 use super::build::{Built, build};
 use super::column::replace;
 use super::columns::SegmentColumns;
-use super::layout::{Field, SEGMENT_ORDERS, SegmentHead, first_id_of, row_ids};
+use super::layout::{Field, SEGMENT_ORDERS, SMALL_ORDERS, SegmentHead, first_id_of, row_ids};
+use super::merge::{Groups, merge};
 use super::read::{next_segment, read_columns, segment_at, undamaged};
 use super::stale::{self, GONE};
 use crate::base::clock;
@@ -19,6 +20,8 @@ use crate::shard::{PartitionInfo, ShardError, partitions_of};
 
 /// A segment is made again if more than one in this many of its orders have changed.
 const STALE_SHARE: usize = 100;
+/// The same for a segment that will soon be merged. Each change costs a reader as much in a small one as in a large one.
+const STALE_SHARE_SMALL: usize = 16;
 /// The number of rows of segments that are deleted in one slice.
 const ROWS_PER_SLICE: i64 = 32;
 
@@ -43,6 +46,8 @@ pub(in super::super) struct Segments {
     /// The ids that are assigned.
     end_id: i64,
     making: Option<Making>,
+    /// The segments that are to be merged.
+    groups: Groups,
     /// The changes of segments, by their first orders.
     changes: HashMap<i64, Changes>,
     /// The first orders of segments that are to be made again.
@@ -61,7 +66,19 @@ struct Changes {
 struct Making {
     partition: String,
     orders: (i64, i64),
+    why: Why,
     reading: JoinHandle<Result<Built, ShardError>>,
+}
+
+/// Why a segment is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Its orders are in none.
+    Missing,
+    /// It replaces smaller ones.
+    Merge,
+    /// Many of its orders have changed.
+    Outdated,
 }
 
 impl Segments {
@@ -84,6 +101,7 @@ impl Segments {
             is_due: !partitions_of(connection, &ORDERS)?.is_empty(),
             end_id: 0,
             making: None,
+            groups: Groups::default(),
             changes: HashMap::new(),
             outdated: BTreeSet::new(),
         })
@@ -105,19 +123,29 @@ impl Segments {
     /// Records that ids up to `end_id` are assigned, or that a partition was sealed.
     pub(in super::super) fn grown(&mut self, end_id: i64, is_sealed: bool) {
         self.end_id = self.end_id.max(end_id);
-        self.is_due |= is_sealed || self.end_id - self.walked_to >= SEGMENT_ORDERS;
+        self.is_due |= is_sealed || self.end_id - self.walked_to >= SMALL_ORDERS;
     }
 
     /// Discards the rows that were read, because rows are about to be erased.
     pub(in super::super) fn stop(&mut self) {
-        if let Some(making) = self.making.take() {
-            self.walk_from(making.orders.0);
+        if let Some(Making { orders, why, .. }) = self.making.take() {
+            self.put_back(why, orders);
+        }
+    }
+
+    /// Makes a later slice try again.
+    fn put_back(&mut self, why: Why, orders: (i64, i64)) {
+        self.is_due = true;
+        match why {
+            Why::Missing => self.walk_from(orders.0),
+            Why::Merge => self.groups.put_back(orders),
+            Why::Outdated => _ = self.outdated.insert(orders.0),
         }
     }
 
     /// Makes the next walk look at the orders from an id on again.
     fn walk_from(&mut self, id: i64) {
-        self.walked_to = self.walked_to.min(id);
+        self.walked_to = self.walked_to.min(self.groups.back_to(id));
         self.is_due = true;
     }
 
@@ -175,7 +203,7 @@ impl Segments {
             Entry::Vacant(new) => {
                 // A damaged or incomplete segment is checked again.
                 let head = undamaged(segment_at(transaction, first_id))?.flatten();
-                new.insert(Changes { count: 0, max: head.map_or(0, |head| head.orders / STALE_SHARE) })
+                new.insert(Changes { count: 0, max: head.map_or(0, |head| changes_max(&head)) })
             }
         };
         changes.count += 1;
@@ -190,36 +218,75 @@ impl Segments {
         path: &Path,
         until_us: u64,
     ) -> Result<(), ShardError> {
-        if let Some(Making { partition, orders: (first_id, end_id), reading }) = self.making.take() {
-            self.walk_from(first_id);
-            let gone = |_| ShardError::Other("the thread that reads a segment panicked".to_owned());
-            return match reading.join().map_err(gone)? {
-                Ok(built) => self.store(connection, &partition, built),
-                // Rows are stored and read without segments too. The next start tries again.
-                Err(error @ ShardError::Corrupt(_)) => {
-                    tracing::warn!(%partition, first_id, %error, "orders get no segment");
-                    self.walked_to = end_id;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            };
+        if let Some(making) = self.making.take() {
+            return self.finish(connection, making);
         }
         let partitions = partitions_of(connection, &ORDERS)?;
-        let range = match self.walk(connection, &partitions, until_us)? {
-            Walked::Missing(range) => Some(range),
-            Walked::OutOfTime => return Ok(()),
-            Walked::All => self.outdated(connection, &partitions)?,
+        let (why, found) = match self.next_merge(connection, &partitions)? {
+            Some(orders) => (Why::Merge, Some(orders)),
+            None => match self.walk(connection, &partitions, until_us)? {
+                Walked::OutOfTime => return Ok(()),
+                // The walk may have come to the end of a group.
+                Walked::All if !self.groups.is_empty() => return Ok(()),
+                Walked::All => (Why::Outdated, self.outdated(connection, &partitions)?),
+                Walked::Missing(orders) => (Why::Missing, Some(orders)),
+            },
         };
-        let Some((partition, range)) = range else {
+        let Some((partition, orders)) = found else {
             self.is_due = false;
             return Ok(());
         };
-        self.begun_to = self.begun_to.max(range.1);
+        self.begun_to = self.begun_to.max(orders.1);
         let (path, of) = (path.to_owned(), partition.clone());
         let thread = std::thread::Builder::new().name("segment".to_owned());
-        let reading = thread.spawn(move || build(&path, &of, range))?;
-        self.making = Some(Making { partition, orders: range, reading });
+        let read = if why == Why::Merge { merge } else { build };
+        let reading = thread.spawn(move || read(&path, &of, orders))?;
+        self.making = Some(Making { partition, orders, why, reading });
         Ok(())
+    }
+
+    /// Stores the segment that a thread has read.
+    fn finish(&mut self, connection: &mut Connection, making: Making) -> Result<(), ShardError> {
+        let Making { partition, orders: orders @ (first_id, end_id), why, reading } = making;
+        let gone = |_| ShardError::Other("the thread that reads a segment panicked".to_owned());
+        let stored = reading.join().map_err(gone)?.and_then(|built| {
+            let built_to = built.head.end_id();
+            self.store(connection, &partition, built).map(|()| built_to)
+        });
+        match stored {
+            // The walk looks at what was stored.
+            Ok(_) if why == Why::Missing => self.walk_from(first_id),
+            // The other orders have lost their segment.
+            Ok(built_to) if built_to < end_id => self.walk_from(built_to),
+            Ok(_) => {}
+            // Rows are stored and read without segments too. The next start tries again.
+            Err(error @ ShardError::Corrupt(_)) => {
+                tracing::warn!(%partition, first_id, %error, "orders get no segment");
+                if why == Why::Missing {
+                    self.walked_to = end_id;
+                }
+            }
+            Err(error) => {
+                self.put_back(why, orders);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the partition and the orders of the next segments that are to be merged.
+    fn next_merge(
+        &mut self,
+        connection: &Connection,
+        partitions: &[PartitionInfo],
+    ) -> Result<Option<Orders>, ShardError> {
+        while let Some(orders) = self.groups.next(connection)? {
+            let partition = partitions.iter().rfind(|info| info.first_id <= orders.0);
+            if let Some(info) = partition.filter(|info| orders.1 <= info.end_id) {
+                return Ok(Some((info.name.clone(), orders)));
+            }
+        }
+        Ok(None)
     }
 
     /// Looks for the first orders that are in no segment and should be.
@@ -237,12 +304,14 @@ impl Segments {
                 let head = intact(connection, at, &mut columns)?.filter(|head| head.end_id() <= info.end_id);
                 let Some(head) = head else { return self.missing(connection, info, at) };
                 self.look_at(connection, &head)?;
+                self.groups.push(&head);
                 at = head.end_id();
                 self.walked_to = at;
                 if clock::monotonic_us() >= until_us {
                     return Ok(Walked::OutOfTime);
                 }
             }
+            self.groups.passed(info);
         }
         Ok(Walked::All)
     }
@@ -255,16 +324,18 @@ impl Segments {
         at: i64,
     ) -> Result<Walked, ShardError> {
         let next = next_segment(connection, at + 1)?.filter(|next| *next < info.end_id);
-        let end = next.unwrap_or(info.end_id).min(at + SEGMENT_ORDERS);
+        let mut end = next.unwrap_or(info.end_id).min(at + self.groups.room(at));
         // The open partition still grows.
-        let is_complete = info.sealed || next.is_some() || end - at == SEGMENT_ORDERS;
-        Ok(if is_complete { Walked::Missing((info.name.clone(), (at, end))) } else { Walked::All })
+        if !info.sealed && next.is_none() {
+            end -= (end - at) % SMALL_ORDERS;
+        }
+        Ok(if at < end { Walked::Missing((info.name.clone(), (at, end))) } else { Walked::All })
     }
 
     /// Notes a segment that is outdated.
     fn look_at(&mut self, connection: &Connection, head: &SegmentHead) -> Result<(), ShardError> {
         let count = stale::count(connection, (head.first_id, head.end_id()))?;
-        let max = head.orders / STALE_SHARE;
+        let max = changes_max(head);
         if count > max {
             self.outdated.insert(head.first_id);
             self.is_due = true;
@@ -326,10 +397,16 @@ impl Segments {
         }
         drop(insert);
         transaction.commit()?;
-        self.changes.remove(&first_id);
-        self.outdated.remove(&first_id);
+        self.changes.retain(|of, _| !(first_id..end_id).contains(of));
+        self.outdated.retain(|of| !(first_id..end_id).contains(of));
         Ok(())
     }
+}
+
+/// Returns the number of changes above which a segment is made again.
+fn changes_max(head: &SegmentHead) -> usize {
+    let is_small = (head.orders as i64) * 2 <= SEGMENT_ORDERS;
+    head.orders / if is_small { STALE_SHARE_SMALL } else { STALE_SHARE }
 }
 
 /// Consecutive orders: their partition, the first id and the one after the last.

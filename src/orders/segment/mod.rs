@@ -6,11 +6,12 @@
 //!
 //! ```text
 //! rows ──► build (a thread) ──► make (upkeep, one transaction) ──► read (questions)
-//!            status changes, deletions ──► stale, applied by every reader ──┘
+//!            ▲                   │                                  ▲
+//!            └─── merge ◄────────┘  changes, deletions ──► stale ───┘ applied by every reader
 //! ```
 //!
-//! Upkeep makes a segment once its orders are complete, in the open partition too, so that at most one segment's worth
-//! of orders of a shard has to be read from rows. A later change of an order's status does not change the segment.
+//! Upkeep makes segments of the open partition too, for every 1,024 orders, so that fewer of a shard have to be read from
+//! rows. Once 16,384 orders are in such segments, or the partition is sealed, one segment replaces them. A later change of an order's status does not change the segment.
 //! Readers apply it from a list. If an order is deleted or assigned to a pseudonym, its customer's hash in the
 //! segment is replaced in the same transaction, because erased people leave no trace. A segment of which more than a
 //! hundredth is on the list is made again.
@@ -20,6 +21,7 @@ mod column;
 mod columns;
 mod layout;
 mod make;
+mod merge;
 mod read;
 mod schema;
 mod stale;

@@ -1,6 +1,6 @@
 //! Sales added up by group and currency, with the customers and totals of every sale.
 
-use super::super::totals::{Totals, push_tight};
+use super::super::totals::{Totals, extend_tight, push_tight};
 use super::masks::{CustomerMasks, LISTS_MAX, lists_of};
 use crate::base::money::Currency;
 
@@ -77,6 +77,30 @@ impl SaleGroups {
         }
         self.bytes += push_tight(&mut list.customers, sale.customer);
         0
+    }
+
+    /// Adds consecutive sales of one group: their customers, totals and units. The revenue is the total. Only for
+    /// groups without masks. Takes about 2 ns a sale.
+    #[inline]
+    pub(super) fn push_run(
+        &mut self,
+        currency: usize,
+        group: u32,
+        (customers, totals, units): (&[i64], &[i64], &[i64]),
+    ) {
+        debug_assert!(self.masks.is_none(), "the customers of a run are in lists");
+        let place = match self.places[currency].1.get(group as usize) {
+            Some(place) if *place > 0 => *place as usize - 1,
+            _ => self.list(currency, group),
+        };
+        let list = &mut self.lists[place].1;
+        list.orders += customers.len() as i64;
+        list.units += units.iter().map(|units| i128::from(*units)).sum::<i128>();
+        list.revenue += totals.iter().map(|total| i128::from(*total)).sum::<i128>();
+        self.rows += customers.len() as u64;
+        self.bytes += list.totals.extend(totals);
+        let customers = customers.iter().map(|customer| *customer as u64);
+        self.bytes += extend_tight(&mut list.customers, customers);
     }
 
     /// Adds a customer to the lists of sales that were just pushed.

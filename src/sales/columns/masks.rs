@@ -25,7 +25,7 @@ impl CustomerMasks {
     #[inline]
     pub(in super::super) fn add(&mut self, customer: u64, mask: u64) -> usize {
         debug_assert!(mask != 0, "an empty mask is an empty place");
-        let grown = if self.len * 4 >= self.places.len() * 3 { self.grow() } else { 0 };
+        let grown = if self.len * 4 >= self.places.len() * 3 { self.grow(self.places.len() / 2) } else { 0 };
         let place = self.place(customer);
         let (known, lists) = &mut self.places[place];
         self.len += usize::from(*lists == 0);
@@ -47,10 +47,11 @@ impl CustomerMasks {
         }
     }
 
+    /// Adds places.
     #[cold]
-    fn grow(&mut self) -> usize {
+    fn grow(&mut self, more: usize) -> usize {
         let before = self.bytes();
-        let len = (self.places.len() + self.places.len() / 2).max(PLACES_MIN);
+        let len = (self.places.len() + more).max(PLACES_MIN);
         let old = std::mem::replace(&mut self.places, vec![(0, 0); len]);
         for (customer, mask) in old.into_iter().filter(|(_, mask)| *mask != 0) {
             let place = self.place(customer);
@@ -75,21 +76,46 @@ impl CustomerMasks {
             *self = other;
             return;
         }
+        let renumber: Vec<[u64; 256]> =
+            numbers.chunks(8).map(|numbers| std::array::from_fn(|byte| renumbered(byte, numbers))).collect();
+        // The customers come in the order of their places. If the table became full of the first ones before it grows,
+        // each of them would be sought among many.
+        let places = (self.len + other.len) * 4 / 3 + 1;
+        self.grow(places.saturating_sub(self.places.len()));
         for (customer, mask) in other.iter() {
-            let mask =
-                if is_same { mask } else { lists_of(mask).fold(0, |sum, list| sum | 1 << numbers[list]) };
-            self.add(customer, mask);
+            let bytes = mask.to_le_bytes();
+            let of_bytes = renumber.iter().zip(bytes).map(|(lists, byte)| lists[usize::from(byte)]);
+            self.add(customer, of_bytes.fold(0, |sum, lists| sum | lists));
         }
     }
 
-    /// Returns the number of customers of each list.
+    /// Returns the number of customers of each list. Counts how often each byte of a mask has each value, instead of
+    /// counting its bits.
     pub(in super::super) fn counts(&self) -> [u64; MASK_BITS] {
+        let mut of_bytes = [[0_u64; 256]; MASK_BITS / 8];
+        for (_, mut mask) in self.iter() {
+            for counts in &mut of_bytes {
+                counts[mask as usize & 0xff] += 1;
+                mask >>= 8;
+                if mask == 0 {
+                    break;
+                }
+            }
+        }
         let mut counts = [0; MASK_BITS];
-        for (_, mask) in self.iter() {
-            lists_of(mask).for_each(|list| counts[list] += 1);
+        for (byte, of_byte) in of_bytes.iter().enumerate() {
+            for (lists, count) in (0_u64..).zip(of_byte) {
+                lists_of(lists).for_each(|list| counts[byte * 8 + list] += count);
+            }
         }
         counts
     }
+}
+
+/// Returns the lists of a byte of a mask, by their other numbers.
+fn renumbered(byte: usize, numbers: &[usize]) -> u64 {
+    let lists = numbers.iter().enumerate().filter(|(bit, _)| byte >> bit & 1 == 1);
+    lists.fold(0, |sum, (_, number)| sum | 1 << number)
 }
 
 /// Returns the lists of a mask.

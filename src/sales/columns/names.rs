@@ -54,6 +54,11 @@ impl NameTable {
         }
     }
 
+    /// Returns how orders are divided.
+    pub(super) fn by(&self) -> SaleSplit {
+        self.by
+    }
+
     /// Reads products until about `until_us`. Returns `true` once all are known. Takes about 0.3 us a product.
     pub(super) fn read(
         &mut self,
@@ -134,11 +139,16 @@ impl NameTable {
     /// Returns the place of the name that an item counts for, or `None` if the name is in another part.
     #[inline]
     pub(super) fn place(&self, product: i64) -> Result<Option<u32>, ShardError> {
-        let place = usize::try_from(product).ok().and_then(|product| self.places.get(product));
-        match place.copied().unwrap_or(UNKNOWN) {
-            UNKNOWN => Err(ShardError::Corrupt("an item has an unknown product".to_owned())),
-            LEFT_OUT => Ok(None),
-            place => Ok(Some(place)),
+        // A negative number is behind the end too.
+        let place = self.places.get(product as usize).copied().unwrap_or(UNKNOWN);
+        if place < LEFT_OUT {
+            return Ok(Some(place));
         }
+        if place == LEFT_OUT { Ok(None) } else { Err(unknown_product()) }
     }
+}
+
+#[cold]
+fn unknown_product() -> ShardError {
+    ShardError::Corrupt("an item has an unknown product".to_owned())
 }

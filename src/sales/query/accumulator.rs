@@ -195,7 +195,7 @@ impl Group {
     fn done(mut self, spans: &Spans, span: u32, currency: Currency) -> SalesGroup {
         let customers = self.customers.count();
         let mut totals = self.totals;
-        let quantiles = [0.5, 0.95, 0.99].map(|q| totals.nearest_rank(q));
+        let quantiles = totals.nearest_ranks([0.5, 0.95, 0.99]);
         SalesGroup {
             start_us: spans.start_us(span),
             name: String::new(),

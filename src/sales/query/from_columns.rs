@@ -4,9 +4,10 @@
 use super::super::columns::{ColumnScan, Coverage, GroupKey, Grouping, NameTable, SaleList, coverage};
 use super::super::read::SaleSplit;
 use super::super::spans::Spans;
-use super::figures::{PASSES_MAX, SalesQuery, SalesResult, TOO_LARGE};
-use super::join_names::NamedLists;
+use super::figures::{PASSES_MAX, SalesGroup, SalesQuery, SalesResult, TOO_LARGE};
+use super::join_names::{JoinedNames, NamedLists};
 use super::merge_lists::ListMerge;
+use super::merge_logs::LogMerge;
 use super::windows::{days, windows};
 use crate::base::ids::ShardId;
 use crate::query::{QueryError, Readers, received};
@@ -14,7 +15,7 @@ use crate::query::{QueryError, Readers, received};
 /// The maximum memory for the customers and totals of all groups together. Only one question at a time holds this much.
 const BYTES_MAX: usize = 80 << 20;
 /// The same for groups by name, of which more passes need less. A pass costs more than the 24 MB that save the second one
-/// for 3 M orders by category in eight shards.
+/// for 3 M orders by category in eight shards, or by product in one.
 const NAMED_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 104 << 20 };
 /// The part of it by which the groups of all shards grow in one step.
 const BYTES_PER_STEP: usize = BYTES_MAX / 8;
@@ -92,7 +93,7 @@ async fn read(
             };
             scans.push((shard, scan));
         }
-        if scans.iter().map(|(_, scan)| scan.groups.bytes()).sum::<usize>() > bytes_max {
+        if scans.iter().map(|(_, scan)| scan.bytes()).sum::<usize>() > bytes_max {
             return Ok((scans, false));
         }
     }
@@ -105,7 +106,7 @@ async fn merged(
     mut merge: ListMerge,
     lists: Vec<(GroupKey, SaleList)>,
     spans: &Spans,
-    names: Vec<String>,
+    names: JoinedNames,
 ) -> Result<ListMerge, QueryError> {
     merge.add(lists);
     let mut state = (merge, names, false);
@@ -119,6 +120,26 @@ async fn merged(
         state = readers.compute(slice).await?;
     }
     Ok(state.0)
+}
+
+/// Merges the logs of all shards, in bounded slices.
+async fn merged_logs(
+    readers: &Readers,
+    mut scans: Scans,
+    spans: &Spans,
+) -> Result<Vec<SalesGroup>, QueryError> {
+    let start_us = spans.start_us(0);
+    let begin = move || LogMerge::new(scans.iter_mut().map(|(_, scan)| scan));
+    let mut state = (readers.compute(begin).await?, false);
+    while !state.1 {
+        let (mut merge, _) = state;
+        let slice = move || {
+            let is_done = merge.slice(start_us);
+            (merge, is_done)
+        };
+        state = readers.compute(slice).await?;
+    }
+    Ok(state.0.done)
 }
 
 /// Computes groups by time. Groups are merged and freed once no later window has sales of them.
@@ -141,11 +162,11 @@ pub(super) async fn by_period(
         scans = read;
         let is_complete = |group| spans.ends_by(group, window.1);
         let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(is_complete)).collect();
-        merge = merged(readers, merge, lists, &spans, Vec::new()).await?;
+        merge = merged(readers, merge, lists, &spans, JoinedNames::default()).await?;
     }
     let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(|_| true)).collect();
-    let merge = merged(readers, merge, lists, &spans, Vec::new()).await?;
-    let rows_scanned = scans.iter().map(|(_, scan)| scan.groups.rows).sum();
+    let merge = merged(readers, merge, lists, &spans, JoinedNames::default()).await?;
+    let rows_scanned = scans.iter().map(|(_, scan)| scan.rows()).sum();
     Ok(SalesResult { groups: merge.done, rows_scanned, ..SalesResult::default() })
 }
 
@@ -192,7 +213,11 @@ async fn in_passes(
             let progress = scans.iter().map(|(_, scan)| scan.progress()).sum::<f64>() / scans.len() as f64;
             return Ok(Passes::TooFew((f64::from(passes) / progress.max(1e-3)).ceil() as u32 + 1));
         }
-        result.rows_scanned += scans.iter().map(|(_, scan)| scan.groups.rows).sum::<u64>();
+        result.rows_scanned += scans.iter().map(|(_, scan)| scan.rows()).sum::<u64>();
+        if by == SaleSplit::Product {
+            result.groups.extend(merged_logs(readers, scans, spans).await?);
+            continue;
+        }
         let join = move || NamedLists::join(scans.iter_mut().map(|(_, scan)| scan));
         let NamedLists { names, lists, customers, .. } = readers.compute(join).await?;
         let merge = ListMerge::with_customers(customers);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::super::columns::{GroupKey, SaleList};
 use super::super::spans::Spans;
 use super::figures::{Figures, SalesGroup};
+use super::join_names::JoinedNames;
 use crate::base::clock;
 
 /// The time after which a slice ends. One group takes as long as it takes.
@@ -34,15 +35,15 @@ impl ListMerge {
     }
 
     /// Merges groups for about 10 ms. Returns `true` once all are merged. Groups by name get the name of their number.
-    pub(super) fn slice(&mut self, spans: &Spans, names: &[String]) -> bool {
+    pub(super) fn slice(&mut self, spans: &Spans, names: &JoinedNames) -> bool {
         let until_us = clock::monotonic_us() + SLICE_US;
         while let Some((key @ (group, currency), first)) = self.left.pop() {
             let mut lists = vec![first];
             while let Some((_, list)) = self.left.pop_if(|(next, _)| *next == key) {
                 lists.push(list);
             }
-            let (start_us, name) = match names.get(group as usize) {
-                Some(name) => (spans.start_us(0), name.clone()),
+            let (start_us, name) = match names.get(group) {
+                Some(name) => (spans.start_us(0), name.to_owned()),
                 None => (spans.start_us(group), String::new()),
             };
             let figures = self.figures(key, lists);
@@ -67,7 +68,7 @@ impl ListMerge {
             all.revenue += list.revenue;
             all.totals.append(&list.totals);
         }
-        let quantiles = [0.5, 0.95, 0.99].map(|q| all.totals.nearest_rank(q));
+        let quantiles = all.totals.nearest_ranks([0.5, 0.95, 0.99]);
         Figures {
             orders: all.orders,
             units: all.units,
@@ -82,7 +83,7 @@ const KEYS_AT_ONCE: usize = 1 << 19;
 
 /// A set of keys that counts distinct ones. The memory is kept from one count to the next.
 #[derive(Debug, Default)]
-struct KeySet {
+pub(super) struct KeySet {
     /// A power of two of places. 0 is an empty place.
     places: Vec<u64>,
 }
@@ -90,7 +91,7 @@ struct KeySet {
 impl KeySet {
     /// Returns the number of distinct keys. If there are many, they are counted in parts, by their highest bits. The
     /// keys are hashes, so the parts are about equal. Takes about 4 ns a key.
-    fn count<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
+    pub(super) fn count<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
         let len: usize = lists.clone().map(<[u64]>::len).sum();
         let parts = len.div_ceil(KEYS_AT_ONCE).next_power_of_two();
         let bits = parts.trailing_zeros();
@@ -191,7 +192,7 @@ mod tests {
         merge.add(vec![((1, usd), list(&[1, 2])), ((0, usd), list(&[5]))]);
         merge.add(vec![((1, usd), list(&[2, 3])), ((1, jpy), list(&[7]))]);
         let spans = Spans::each(vec![(0, 100), (100, 200)]);
-        while !merge.slice(&spans, &[]) {}
+        while !merge.slice(&spans, &JoinedNames::default()) {}
         let found: Vec<_> =
             merge.done.iter().map(|group| (group.start_us, group.currency, group.figures.orders)).collect();
         assert_eq!(found, [(0, usd, 2), (100, jpy, 2), (100, usd, 4)]);
