@@ -32,12 +32,12 @@ mod tests;
 
 pub use append::{Appender, Committed};
 pub use applied::AppliedSync;
-pub use release::SegmentRelease;
 pub use batch::{Batch, Record};
 pub use error::{AppendError, JournalError};
 pub use inspect::{Inspection, Verified, inspect, verify};
 pub use read::{Gap, Reader};
 pub use recover::{Recovered, open};
+pub use release::SegmentRelease;
 pub use scan::{Scan, has_section, quarantined};
 pub use state::LaneState;
 pub use survey::Damage;

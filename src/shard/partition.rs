@@ -186,8 +186,7 @@ ALTER TABLE partition ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;  -- how man
 /// Marks a sealed partition as indexed.
 pub fn mark_indexed(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
     let (_, now) = now();
-    transaction
-        .execute("UPDATE partition_catalog SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
+    transaction.execute("UPDATE partition_catalog SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
     Ok(())
 }
 
