@@ -4,14 +4,21 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::readers::ReadShard;
-use crate::shard::{ShardError, is_made, open_reader};
+use crate::base::clock;
+use crate::shard::{ShardError, is_current, is_made, open_reader};
 
 /// Maximum connections that a thread keeps open.
 const CONNECTIONS_MAX: usize = 32;
+
+/// How long a step waits for a file of an earlier schema version. Most migrations take milliseconds.
+const MIGRATION_WAIT: Duration = Duration::from_secs(2);
+/// The pause between two looks at such a file.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// One thread's connections.
 pub(super) struct Connections {
@@ -66,6 +73,7 @@ impl Connections {
             if !is_made(&connection)? {
                 return missing(absent);
             }
+            await_migration(&connection)?;
             connection.pragma_update(None, "cache_size", -self.cache_kib)?;
             connection.set_prepared_statement_cache_capacity(64);
             self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });
@@ -82,5 +90,44 @@ impl Connections {
             self.open.remove(path);
         }
         outcome
+    }
+}
+
+/// Waits until the writer has migrated a file, because the statements of a step are those of the newest version. A file
+/// that is locked for longer is read as it is.
+fn await_migration(connection: &Connection) -> Result<(), ShardError> {
+    let until_us = clock::monotonic_us() + MIGRATION_WAIT.as_micros() as u64;
+    while !is_current(connection)? && clock::monotonic_us() < until_us {
+        clock::pause(LOOK);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::VERSION;
+
+    #[test]
+    fn a_step_reads_a_file_of_an_earlier_version_once_it_is_migrated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.pragma_update(None, "journal_mode", "wal").unwrap();
+        writer.pragma_update(None, "user_version", 1).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut connections = Connections::new(64);
+                tell.send(()).unwrap();
+                let version = connections.read(&ReadShard::alone(0, &path), 0, |shard| {
+                    Ok(shard.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?)
+                });
+                assert_eq!(version.unwrap(), VERSION);
+            });
+            told.recv().unwrap();
+            clock::pause(LOOK * 4);
+            writer.pragma_update(None, "user_version", VERSION).unwrap();
+        });
     }
 }

@@ -109,7 +109,7 @@ pub use private::{
 };
 pub use rebuild::load_ids;
 pub use recover::{Recovered, check_recovered, recover};
-pub use schema::{VERSION, check_current, is_made, migrate};
+pub use schema::{VERSION, check_current, is_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};

@@ -177,6 +177,11 @@ pub fn is_made(connection: &Connection) -> Result<bool, ShardError> {
     Ok(version_of(connection)? > 0)
 }
 
+/// Returns `true` if the file has the newest schema version.
+pub fn is_current(connection: &Connection) -> Result<bool, ShardError> {
+    Ok(version_of(connection)? == VERSION)
+}
+
 /// Migrates the file to [`VERSION`]. Each step from an older version is a separate transaction. A new file is created
 /// in a single transaction, so that no other program sees only some of its tables.
 pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), ShardError> {
