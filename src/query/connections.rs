@@ -106,7 +106,7 @@ fn await_migration(connection: &Connection) -> Result<(), ShardError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::VERSION;
+    use crate::shard::{APPLICATION_ID, VERSION};
 
     #[test]
     fn a_step_reads_a_file_of_an_earlier_version_once_it_is_migrated() {
@@ -114,6 +114,7 @@ mod tests {
         let path = dir.path().join("shard.db");
         let writer = Connection::open(&path).unwrap();
         writer.pragma_update(None, "journal_mode", "wal").unwrap();
+        writer.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
         writer.pragma_update(None, "user_version", 1).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {

@@ -109,6 +109,8 @@ pub use private::{
 };
 pub use rebuild::load_ids;
 pub use recover::{Recovered, check_recovered, recover};
+#[cfg(test)]
+pub(crate) use schema::APPLICATION_ID;
 pub use schema::{VERSION, check_current, is_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};

@@ -7,7 +7,7 @@ use super::family::Families;
 use crate::base::clock;
 
 /// `FHSD`: the application id that `file(1)` and other programs see in the header.
-const APPLICATION_ID: i32 = 0x4648_5344;
+pub(crate) const APPLICATION_ID: i32 = 0x4648_5344;
 
 /// One migration of a file's schema, in the caller's transaction.
 type Migration = fn(&Connection) -> Result<(), ShardError>;

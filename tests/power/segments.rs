@@ -8,7 +8,7 @@ use super::{After, Rig, verify_databases};
 use crate::disk::Policy;
 use crate::support::commerce::{NDJSON, ingest, sales};
 use crate::support::oracle::body;
-use crate::support::{Chance, rows_of};
+use crate::support::{Chance, rows_of, wait_until};
 
 const CUTS: u64 = 2;
 /// Changes of the disk before a cut, at most. An ingest and what upkeep does after it are about a hundred.
@@ -69,6 +69,11 @@ fn w1_a_cut_while_columns_of_orders_are_made_costs_no_order_and_no_sale() {
                     "by {by}"
                 );
             }
+            wait_until("upkeep has nothing to do", || {
+                let health = after.server.health();
+                let shards = health["shards"].as_array().expect("a list of shards");
+                shards.iter().all(|shard| shard["upkeep_pending"] == false)
+            });
             after.server.stop();
             let count = "SELECT count(*) FROM sales_segment WHERE id % 16 = 0";
             let made: i64 = rows_of(&after.data, count, |row| row.get::<_, i64>(0)).iter().sum();
