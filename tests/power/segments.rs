@@ -13,6 +13,8 @@ use crate::support::{Chance, rows_of, wait_until};
 const CUTS: u64 = 2;
 /// Changes of the disk before a cut, at most. An ingest and what upkeep does after it are about a hundred.
 const CHANGES: u64 = 2_500;
+/// Ingests before the first moment of a cut. After them, each of the two shards has a full partition.
+const INGESTS_BEFORE: usize = 3;
 /// Orders of an ingest: a partition and a part of the next one.
 const ROWS: usize = 60;
 
@@ -27,9 +29,11 @@ fn w1_a_cut_while_columns_of_orders_are_made_costs_no_order_and_no_sale() {
         let flags = ["--ack=disk", "--order-partition-rows-max=50", "--checkpoint-interval=20ms"];
         let server = rig.serve(&flags);
         rig.settle();
-        rig.disk.cut_after(rig.disk.operations() + 200 + chance.below(CHANGES));
         let (mut client, mut acked, mut changed) = (server.client(), 0, BTreeMap::new());
         for number in 0.. {
+            if number == INGESTS_BEFORE {
+                rig.disk.cut_after(rig.disk.operations() + chance.below(CHANGES));
+            }
             let sent = body(&orders(number * ROWS..(number + 1) * ROWS));
             let answer = ingest(server.address, &format!("k-{number}"), NDJSON, &sent);
             if !answer.is_ok_and(|answer| answer.status == 200) {
