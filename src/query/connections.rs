@@ -116,17 +116,17 @@ mod tests {
         writer.pragma_update(None, "journal_mode", "wal").unwrap();
         writer.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
         writer.pragma_update(None, "user_version", 1).unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = async_channel::bounded(1);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut connections = Connections::new(64);
-                tell.send(()).unwrap();
+                tell.send_blocking(()).unwrap();
                 let version = connections.read(&ReadShard::alone(0, &path), 0, |shard| {
                     Ok(shard.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?)
                 });
                 assert_eq!(version.unwrap(), VERSION);
             });
-            told.recv().unwrap();
+            told.recv_blocking().unwrap();
             clock::pause(LOOK * 4);
             writer.pragma_update(None, "user_version", VERSION).unwrap();
         });
