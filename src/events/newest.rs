@@ -19,7 +19,8 @@ pub(super) const NEWEST_SINCE: u32 = 15;
 /// A count of one minute.
 const MINUTE: PageKind = PageKind::of_family(0);
 
-/// What the page has, or more. Rows that are deleted elsewhere may leave the page unnoticed.
+/// The minutes on the page, as this writer knows them. It does not notice rows that others delete from the page, so it may
+/// know more than there are.
 #[derive(Debug, Default)]
 pub(super) struct PageMinutes {
     /// The number of a group, and the start of a minute.
@@ -111,9 +112,9 @@ pub(super) fn clear(transaction: &Connection) -> Result<(), ShardError> {
     commit_page::clear(transaction, MINUTE)
 }
 
-/// Calls `each` with the start, source, type and count of what the page has of a tenant's buckets that begin in the range,
-/// of one source and type if they are given. The same bucket may come several times. Call it within a read transaction,
-/// with what the table of the size has.
+/// Calls `each` with the start, source, type and count of each row on the page that belongs to a tenant's buckets in the
+/// range. A source and a type limit the rows to theirs. The same bucket may come several times. The caller adds the counts
+/// of the table, which it reads in the same transaction.
 pub(super) fn newest(
     connection: &Connection,
     (tenant_id, source, event_type): (&str, Option<&str>, Option<&str>),

@@ -1,8 +1,8 @@
 //! Gives a sealed unordered partition its index by time, and adds its rows to the buckets, in slices of a few
 //! milliseconds.
 //!
-//! A separate thread reads the keys of the partition, which no longer changes, sorts them and counts them by the sizes
-//! of buckets of which there are few. The writer appends the keys (`shard/index_build.rs`) to a table that finally becomes
+//! A separate thread reads the keys of the partition, which no longer changes, sorts them and counts them by each
+//! size that has few buckets. The writer appends the keys (`shard/index_build.rs`) to a table that finally becomes
 //! the index (`shard/built.rs`). The same commit adds the counts and marks the partition as counted, so a read finds each
 //! row either in the buckets or in the partition (R3). After a crash, the build begins again.
 

@@ -58,8 +58,8 @@ impl SegmentRelease {
 }
 
 impl Reader {
-    /// Releases the records up to `durable`, all of which the database has stored durably, and prepares the deletion
-    /// of the segments that contain no later record. Returns `None` if there are none. Never deletes the newest segment.
+    /// Releases the records up to `durable`, all of which the database has stored durably. Prepares the deletion of each
+    /// segment without a later record, but never of the newest one. Returns `None` if there is no such segment.
     pub fn plan_release(&mut self, durable: Sequence) -> Option<SegmentRelease> {
         while let Some((last, offset)) = self.marks.front().copied() {
             if last > durable {

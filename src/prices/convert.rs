@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::schema::create_views;
-use super::series::{NewPrice, SeriesCache, Side};
+use super::series::{NewPrice, Rows, SeriesCache, Side};
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
 use crate::shard::ids::Ids;
@@ -138,42 +138,31 @@ pub(super) fn approve(
     Ok(())
 }
 
-/// What moved prices become part of.
-pub(super) struct Target<'s> {
-    pub(super) keys: &'s KeyHasher,
-    pub(super) ids: &'s mut Ids,
-    /// The row id of the next price if `ids` is empty.
-    pub(super) next_id: i64,
-    pub(super) series: &'s mut SeriesCache,
-}
-
-impl Target<'_> {
-    /// Runs one slice of about `budget`, in one transaction. Returns `true` at the end of the conversion.
-    pub(super) fn slice(
-        &mut self,
-        connection: &mut Connection,
-        budget: Duration,
-    ) -> Result<bool, ShardError> {
-        let Target { keys, ids, next_id, series } = self;
-        let done = EARLIER.slice(connection, ids, budget, (), |transaction, ids, until_us, ()| {
-            let mut is_done = false;
-            while !is_done {
-                is_done = move_rows(transaction, keys, ids, *next_id, series)?;
-                if clock::monotonic_us() >= until_us {
-                    break;
-                }
+/// Runs one slice of about `budget`, in one transaction. Returns `true` at the end of the conversion.
+pub(super) fn slice(
+    rows: &mut Rows<'_>,
+    connection: &mut Connection,
+    budget: Duration,
+) -> Result<bool, ShardError> {
+    let Rows { keys, ids, series } = rows;
+    let done = EARLIER.slice(connection, ids, budget, (), |transaction, ids, until_us, ()| {
+        let mut is_done = false;
+        while !is_done {
+            is_done = move_rows(transaction, keys, ids, series)?;
+            if clock::monotonic_us() >= until_us {
+                break;
             }
-            // The numbers of rows change in the same transaction.
-            series.save(transaction)?;
-            if is_done {
-                finish(transaction)?;
-            }
-            Ok((!is_done).then_some(()))
-        });
-        // Products are no longer as they were read.
-        series.clear();
-        Ok(done?.is_none())
-    }
+        }
+        // The numbers of rows change in the same transaction.
+        series.save(transaction)?;
+        if is_done {
+            finish(transaction)?;
+        }
+        Ok((!is_done).then_some(()))
+    });
+    // Products are no longer as they were read.
+    series.clear();
+    Ok(done?.is_none())
 }
 
 /// A price to move.
@@ -225,13 +214,12 @@ fn move_rows(
     transaction: &Connection,
     keys: &KeyHasher,
     ids: &mut Ids,
-    next_id: i64,
     series: &mut SeriesCache,
 ) -> Result<bool, ShardError> {
     let rows: Vec<Moved> =
         transaction.prepare_cached(MOVE_SQL)?.query_map([ROWS], Moved::read)?.collect::<Result<_, _>>()?;
     for row in &rows {
-        let id = ids.next_row_id().unwrap_or(next_id);
+        let id = ids.next_of_table();
         let price = NewPrice {
             id,
             event_id: &row.event_id,

@@ -5,15 +5,14 @@
 //! change numbers only increase.
 //!
 //! A pass over all prices reads them in order of arrival. A price that stays although it is much older than most others
-//! is appended anew, because the ids of all prices after the oldest one are kept in memory. A pass over the prices of one
+//! moves to the end of the table, because the ids of all prices after the oldest one are kept in memory. A pass over the prices of one
 //! tenant reads its anomalies, then the accepted prices of each of its products by time.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::series::NewPrice;
-use super::store::Rows;
+use super::series::{NewPrice, Rows};
 use crate::base::clock;
 use crate::shard::{DropSlice, ShardError};
 
@@ -136,7 +135,7 @@ impl PricePass {
             Some(tenant) => Progress::Anomalies { tenant, after: (i64::MIN, String::new()) },
             None => {
                 let anew_below = match self.left {
-                    Some(left) => rows.next_id() - SPAN_MIN.max(left.saturating_mul(SPAN_SHARE)),
+                    Some(left) => rows.ids.next_of_table() - SPAN_MIN.max(left.saturating_mul(SPAN_SHARE)),
                     None => 0,
                 };
                 Progress::All { after: 0, kept: 0, anew_below }
@@ -321,7 +320,7 @@ fn append_anew(transaction: &Connection, rows: &mut Rows<'_>, price: &Price) -> 
     };
     let (amount, rules, tenant_id, product_id): (i64, _, String, String) =
         transaction.prepare_cached(sql)?.query_row([price.id], read)?;
-    let id = rows.next_id();
+    let id = rows.ids.next_of_table();
     let (at_us, event_id) = (price.key.0, price.key.1.as_str());
     let anew = NewPrice {
         id,

@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::convert;
+use crate::base::keys::KeyHasher;
 use crate::shard::ShardError;
+use crate::shard::ids::Ids;
 
 /// The maximum number of rows of a series that are not in the index.
 const TAIL_MAX: usize = if cfg!(test) { 3 } else { 16 };
@@ -373,6 +375,13 @@ fn nearest(mut lists: [&[Entry]; 3], side: Side, limit: usize) -> Vec<i64> {
         prices.push(entry.price);
     }
     prices
+}
+
+/// The ids and the series that change with the rows of prices, for upkeep and retention.
+pub(super) struct Rows<'s> {
+    pub(super) keys: &'s KeyHasher,
+    pub(super) ids: &'s mut Ids,
+    pub(super) series: &'s mut SeriesCache,
 }
 
 /// The series in memory.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::convert::{self, EARLIER, Sought, Target};
+use super::convert::{self, EARLIER, Sought};
 use super::detect::{Finding, judge};
 use super::dropped::PricePass;
 use super::history::{PriceRow, decode_price};
@@ -16,8 +16,8 @@ use super::record::{
     AnomalyId, Decision, Judged, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow, Review,
     decode_price_event, decode_price_review,
 };
-use super::schema::{NEXT_ID_SQL, PRICE_IDS};
-use super::series::{NewPrice, SeriesCache, Side};
+use super::schema::PRICE_IDS;
+use super::series::{NewPrice, Rows, SeriesCache, Side};
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::prices::PriceRules;
 use crate::shard::ids::{BatchIds, Ids};
@@ -32,8 +32,6 @@ pub(crate) struct PriceStore {
     keys: KeyHasher,
     pass: PricePass,
     ids: Ids,
-    /// The row id of the next price if no id is known.
-    next_without_ids: i64,
     series: SeriesCache,
     /// Whether upkeep has yet to move prices of an earlier version.
     is_converting: bool,
@@ -43,22 +41,17 @@ impl PriceStore {
     pub(super) fn open(opening: Opening<'_>) -> Result<PriceStore, ShardError> {
         let ids = load_ids(opening.connection, opening.keys, &PRICE_IDS)?;
         let connection = &*opening.connection;
-        let next_without_ids = match ids.next_row_id() {
-            Some(_) => 0,
-            None => connection.query_row(NEXT_ID_SQL, [], |row| row.get(0))?,
-        };
         Ok(PriceStore {
             keys: *opening.keys,
             pass: PricePass::default(),
             ids,
-            next_without_ids,
             series: SeriesCache::default(),
             is_converting: EARLIER.is_pending(connection)?,
         })
     }
 
-    fn next_id(&self) -> i64 {
-        self.ids.next_row_id().unwrap_or(self.next_without_ids)
+    fn rows(&mut self) -> Rows<'_> {
+        Rows { keys: &self.keys, ids: &mut self.ids, series: &mut self.series }
     }
 
     /// Shortens the runs of ids, for tests.
@@ -117,9 +110,7 @@ impl Store for PriceStore {
             self.ids.work(shard.connection(), budget)?;
             return Ok(None);
         }
-        let next_id = self.next_id();
-        let PriceStore { keys, ids, series, .. } = self;
-        let done = Target { keys, ids, next_id, series }.slice(shard.connection(), budget);
+        let done = convert::slice(&mut self.rows(), shard.connection(), budget);
         match &done {
             Ok(is_done) => {
                 self.ids.committed();
@@ -135,33 +126,17 @@ impl Store for PriceStore {
             // Prices are deleted in the order of their row ids, which they do not have yet.
             return Ok((0, true));
         }
-        let next_id = self.next_id();
         let PriceStore { keys, pass, ids, series, .. } = self;
-        let done = pass.slice(transaction, &mut Rows { keys, ids, next_id, series }, slice)?;
+        let done = pass.slice(transaction, &mut Rows { keys, ids, series }, slice)?;
         series.save(transaction)?;
         ids.save(transaction)?;
         if done.1 {
             let first: Option<i64> =
                 transaction.query_row("SELECT min(id) FROM price_row", [], |row| row.get(0))?;
-            let first = first.unwrap_or_else(|| self.next_id());
+            let first = first.unwrap_or_else(|| self.ids.next_of_table());
             self.ids.forget_below(transaction, first)?;
         }
         Ok(done)
-    }
-}
-
-/// What prices are part of, for retention.
-pub(super) struct Rows<'s> {
-    pub(super) keys: &'s KeyHasher,
-    pub(super) ids: &'s mut Ids,
-    /// The row id of the next price if `ids` is empty.
-    pub(super) next_id: i64,
-    pub(super) series: &'s mut SeriesCache,
-}
-
-impl Rows<'_> {
-    pub(super) fn next_id(&self) -> i64 {
-        self.ids.next_row_id().unwrap_or(self.next_id)
     }
 }
 
@@ -291,7 +266,7 @@ impl Writer<'_> {
         };
         let is_accepted =
             finding.is_none() || reviewed.is_some_and(|review| review.decision == Decision::Approve);
-        let id = self.store.next_id();
+        let id = self.store.ids.next_of_table();
         let anomaly = match &finding {
             None => None,
             Some(finding) => Some(store_anomaly(batch, tenant, event, finding, reviewed, id)?),
@@ -349,7 +324,7 @@ impl Writer<'_> {
         hash: KeyHash,
         (is_accepted, rules, anomaly): (bool, Option<&PriceRules>, Option<i64>),
     ) -> Result<(), ShardError> {
-        let id = self.store.next_id();
+        let id = self.store.ids.next_of_table();
         let price = NewPrice {
             id,
             event_id: row.observed.event_id,

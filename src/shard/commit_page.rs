@@ -116,23 +116,30 @@ LEFT JOIN commit_page c ON c.kind = 3 AND c.name = p.name AND c.at = 0 AND c.nam
     Ok(())
 }
 
+/// Returns the SQL that inserts a row, or else changes it.
+macro_rules! upsert {
+    ($change:literal) => {
+        concat!(
+            "INSERT INTO commit_page (kind, name, at, name_2, name_3, value, low, high) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+             ON CONFLICT (kind, name, at, name_2, name_3) DO UPDATE SET ",
+            $change
+        )
+    };
+}
+
+const SET_SQL: &str = upsert!("value = excluded.value, low = excluded.low, high = excluded.high");
+const ADD_SQL: &str =
+    upsert!("value = value + excluded.value, low = min(low, excluded.low), high = max(high, excluded.high)");
+
 /// Sets a row's value and bounds.
 pub(super) fn set(
     transaction: &Connection,
-    PageKey { kind, name, at, names: [second, third] }: PageKey<'_>,
+    key: PageKey<'_>,
     value: i64,
     bounds: Option<(i64, i64)>,
 ) -> Result<(), ShardError> {
-    let (low, high) = bounds.unzip();
-    transaction
-        .prepare_cached(
-            "INSERT INTO commit_page (kind, name, at, name_2, name_3, value, low, high) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-             ON CONFLICT (kind, name, at, name_2, name_3) DO UPDATE SET \
-             value = excluded.value, low = excluded.low, high = excluded.high",
-        )?
-        .execute(params![kind.0, name, at, second, third, value, low, high])?;
-    Ok(())
+    write(transaction, SET_SQL, key, value, bounds)
 }
 
 /// Adds to a row's value and widens its bounds. Creates the row if there is none.
@@ -141,19 +148,22 @@ pub(super) fn set(
 /// SQLite reports an error.
 pub fn add(
     transaction: &Connection,
+    key: PageKey<'_>,
+    value: i64,
+    bounds: Option<(i64, i64)>,
+) -> Result<(), ShardError> {
+    write(transaction, ADD_SQL, key, value, bounds)
+}
+
+fn write(
+    transaction: &Connection,
+    sql: &str,
     PageKey { kind, name, at, names: [second, third] }: PageKey<'_>,
     value: i64,
     bounds: Option<(i64, i64)>,
 ) -> Result<(), ShardError> {
     let (low, high) = bounds.unzip();
-    transaction
-        .prepare_cached(
-            "INSERT INTO commit_page (kind, name, at, name_2, name_3, value, low, high) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-             ON CONFLICT (kind, name, at, name_2, name_3) DO UPDATE SET \
-             value = value + excluded.value, low = min(low, excluded.low), high = max(high, excluded.high)",
-        )?
-        .execute(params![kind.0, name, at, second, third, value, low, high])?;
+    transaction.prepare_cached(sql)?.execute(params![kind.0, name, at, second, third, value, low, high])?;
     Ok(())
 }
 

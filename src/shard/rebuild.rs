@@ -10,18 +10,25 @@ use crate::base::keys::{KeyHash, KeyHasher};
 /// The number of ids that are saved at a time.
 const ROWS: usize = 10_000;
 
-/// Loads the ids from their tables if they match the rows. Otherwise rebuilds them, which takes about 2 us per row.
+/// Loads the ids from their tables if they match the rows. Otherwise rebuilds them, which takes about 2 us per row. Ids of
+/// a table know the next row id even if there are none.
 pub fn load_ids(
     connection: &mut Connection,
     keys: &KeyHasher,
     of: &'static IdsOf,
 ) -> Result<Ids, ShardError> {
     let fits = bounds(connection, of)?;
-    match Ids::load(connection, of) {
-        Ok(ids) if fits.are_met(&ids) => Ok(ids),
-        Ok(_) | Err(ShardError::Corrupt(_)) => rebuild(connection, keys, of),
-        Err(error) => Err(error),
+    let mut ids = match Ids::load(connection, of) {
+        Ok(ids) if fits.are_met(&ids) => ids,
+        Ok(_) | Err(ShardError::Corrupt(_)) => rebuild(connection, keys, of)?,
+        Err(error) => return Err(error),
+    };
+    if let IdRows::Table { next_sql, .. } = of.rows
+        && ids.next_row_id().is_none()
+    {
+        ids.begin_at(connection.query_row(next_sql, [], |row| row.get(0))?);
     }
+    Ok(ids)
 }
 
 /// What the rows require of their ids.

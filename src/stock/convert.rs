@@ -100,14 +100,12 @@ impl Conversion {
         count * (size_of::<Selected>() + 48)
     }
 
-    /// Runs one slice of about `budget`, in one transaction. After an error, it begins again with the product. `next_id`
-    /// is the row id of the next event if `ids` is empty.
+    /// Runs one slice of about `budget`, in one transaction. After an error, it begins again with the product.
     pub(super) fn slice(
         &mut self,
         connection: &mut Connection,
         keys: &KeyHasher,
         ids: &mut Ids,
-        next_id: i64,
         budget: Duration,
     ) -> Result<(), ShardError> {
         let state = std::mem::replace(self, Next);
@@ -117,8 +115,7 @@ impl Conversion {
                 Next => begin(transaction)?,
                 Conversion::Selecting(of) => Some(of.read(transaction, until_us)?),
                 Moving(product, selected) => {
-                    let next_id = ids.next_row_id().unwrap_or(next_id);
-                    let target = Target { transaction, keys, ids, next_id, until_us };
+                    let target = Target { transaction, keys, ids, until_us };
                     Some(target.store(product, selected)?)
                 }
             })
@@ -199,13 +196,12 @@ struct Target<'c> {
     transaction: &'c Connection,
     keys: &'c KeyHasher,
     ids: &'c mut Ids,
-    next_id: i64,
     until_us: u64,
 }
 
 impl Target<'_> {
     /// Stores whole changes until the slice ends.
-    fn store(mut self, product: i64, mut selected: Vec<Selected>) -> Result<Conversion, ShardError> {
+    fn store(self, product: i64, mut selected: Vec<Selected>) -> Result<Conversion, ShardError> {
         let (tenant_id, product_id, mut previous): (String, String, Option<i64>) = self
             .transaction
             .prepare_cached(PRODUCT_SQL)?
@@ -218,10 +214,10 @@ impl Target<'_> {
                 // Retention had begun to delete it.
                 dropped::add(self.transaction, product, &event.dropped(self.keys, names)?)?;
             } else {
-                self.insert(product, previous, &event)?;
-                self.ids.stage(self.keys.hash_all(names), self.next_id);
-                previous = Some(self.next_id);
-                self.next_id += 1;
+                let id = self.ids.next_of_table();
+                self.insert(id, product, previous, &event)?;
+                self.ids.stage(self.keys.hash_all(names), id);
+                previous = Some(id);
             }
             let sql = "DELETE FROM stock_event_v11 WHERE product = ?1 AND event_id = ?2";
             self.transaction.prepare_cached(sql)?.execute(params![product, event.event_id])?;
@@ -236,9 +232,15 @@ impl Target<'_> {
         Ok(if selected.is_empty() { Next } else { Moving(product, selected) })
     }
 
-    fn insert(&self, product: i64, previous: Option<i64>, event: &Selected) -> Result<(), ShardError> {
+    fn insert(
+        &self,
+        id: i64,
+        product: i64,
+        previous: Option<i64>,
+        event: &Selected,
+    ) -> Result<(), ShardError> {
         self.transaction.prepare_cached(INSERT_SQL)?.execute(params![
-            self.next_id,
+            id,
             product,
             previous,
             event.event_id,

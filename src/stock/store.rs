@@ -18,7 +18,7 @@ use super::record::{
     STOCK, STOCK_DROPPED, STOCK_UPDATE, StockDroppedRow, StockEvent, StockRow, StockUpdateRow, decode_stock,
     decode_stock_dropped, decode_stock_update,
 };
-use super::schema::{NEXT_ID_SQL, STOCK_IDS};
+use super::schema::STOCK_IDS;
 use crate::base::clock;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::shard::ids::{BatchIds, Ids};
@@ -33,8 +33,6 @@ pub(crate) struct StockStore {
     keys: KeyHasher,
     pass: StockPass,
     ids: Ids,
-    /// The row id of the next event if no id is known.
-    next_without_ids: i64,
     conversion: Conversion,
     /// Whether retention may have deleted events.
     has_dropped: bool,
@@ -44,19 +42,11 @@ impl StockStore {
     pub(super) fn open(opening: Opening<'_>) -> Result<StockStore, ShardError> {
         let ids = load_ids(opening.connection, opening.keys, &STOCK_IDS)?;
         let connection = &*opening.connection;
-        let next_without_ids = match ids.next_row_id() {
-            Some(_) => 0,
-            None => connection.query_row(NEXT_ID_SQL, [], |row| row.get(0))?,
-        };
         let has_dropped =
             connection.query_row("SELECT EXISTS (SELECT 1 FROM stock_base)", [], |row| row.get(0))?;
         let conversion = Conversion::of(connection)?;
         let (keys, pass) = (*opening.keys, StockPass::default());
-        Ok(StockStore { keys, pass, ids, next_without_ids, conversion, has_dropped })
-    }
-
-    fn next_id(&self) -> i64 {
-        self.ids.next_row_id().unwrap_or(self.next_without_ids)
+        Ok(StockStore { keys, pass, ids, conversion, has_dropped })
     }
 
     /// Shortens the runs of ids, for tests.
@@ -126,8 +116,7 @@ impl Store for StockStore {
             self.ids.work(shard.connection(), budget)?;
             return Ok(None);
         }
-        let next_id = self.next_id();
-        let done = self.conversion.slice(shard.connection(), &self.keys, &mut self.ids, next_id, budget);
+        let done = self.conversion.slice(shard.connection(), &self.keys, &mut self.ids, budget);
         match &done {
             Ok(()) => self.ids.committed(),
             Err(_) => self.ids.rolled_back(),
@@ -145,7 +134,7 @@ impl Store for StockStore {
         if is_done {
             let first: Option<i64> =
                 transaction.query_row("SELECT min(id) FROM stock_event", [], |row| row.get(0))?;
-            self.ids.forget_below(transaction, first.unwrap_or_else(|| self.next_id()))?;
+            self.ids.forget_below(transaction, first.unwrap_or_else(|| self.ids.next_of_table()))?;
         }
         Ok((deleted, is_done))
     }
@@ -399,7 +388,7 @@ impl<'t> Writer<'t> {
         let known = self.levels.at(place);
         let (is_earlier, mut previous) = (known.is_earlier, known.event);
         let (quantity, version) = (level.quantity, level.version);
-        let first_id = self.store.next_id();
+        let first_id = self.store.ids.next_of_table();
         let newest = match is_earlier {
             true => previous,
             false => Some(first_id + change.events.len() as i64 - 1),

@@ -27,7 +27,7 @@ struct Load {
     connections: usize,
     make: fn(u64) -> Vec<u8>,
     status: u16,
-    /// Whether its latency has a target. A load that changes a page for each request has none.
+    /// `true` if the latency has a target. A load that changes a page for each request has none.
     has_bar: bool,
 }
 

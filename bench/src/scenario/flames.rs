@@ -20,8 +20,8 @@ use crate::setup::{Folder, Setup, free_address};
 
 /// Orders of three items each in the folders that are read.
 const ORDERS: usize = 1_000_000;
-/// Orders that are sent while orders are sampled: enough for any number of seconds.
-const SENT: usize = 2_000_000;
+/// Orders that are sent in a second of samples, at most.
+const ORDERS_PER_S_MAX: usize = 150_000;
 const CHUNK: usize = 50_000;
 const CONNECTIONS: usize = 256;
 /// Samples per second of CPU time.
@@ -43,7 +43,7 @@ pub(crate) struct Flames {
 pub(crate) fn run(flames: &Flames) -> Result<bool> {
     let (setup, to) = (&flames.setup, flames.to.as_path());
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
-    let seconds = setup.seconds.min(8);
+    let seconds = setup.seconds;
     let draw = |name: &str,
                 running: &Running,
                 ops: SocketAddr,
@@ -59,7 +59,8 @@ pub(crate) fn run(flames: &Flames) -> Result<bool> {
     })?;
     running.stop()?;
 
-    let lines = Lines::new(&orders::world(orders::MEDIUM, SENT)?, CHUNK)?;
+    let lines =
+        Lines::new(&orders::world(orders::MEDIUM, (seconds as usize + 2) * ORDERS_PER_S_MAX)?, CHUNK)?;
     let (mut running, ops) = start(setup, 1, None)?;
     draw("orders", &running, ops, &|is_over| {
         let mut stream = ingest_orders::connect(&running)?;

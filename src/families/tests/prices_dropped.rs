@@ -11,8 +11,8 @@ use crate::families::FAMILIES;
 use crate::prices::{PRICE_EVENT, PRICE_ROWS, PriceEventRow, PriceRow, dropped_changes};
 use crate::shard::{Outcome, Shard, ShardOptions, open_reader, verify_aggregates};
 
-/// Old prices leave, except for those that later ones are compared with. Numbers of changes continue, and a repetition
-/// of a deleted event is a new one.
+/// Old prices leave, except for those that later ones are compared with. Numbers of changes continue. An event that was
+/// deleted and comes again is a new one.
 #[test]
 fn old_prices_leave_and_verdicts_continue() {
     let dir = tempfile::tempdir().unwrap();
@@ -87,8 +87,8 @@ fn old_prices_leave_and_verdicts_continue() {
     assert_eq!(number(&mut shard, "SELECT min(change) FROM price_change"), 7);
     assert_eq!(dropped_changes(&open_reader(shard.path()).unwrap(), "t").unwrap(), 6);
 
-    // The prices in yen stay, and the ids after the oldest price are kept in memory. Once many others have arrived, they
-    // are appended anew.
+    // The prices in yen stay, and the ids after the oldest price are kept in memory. Once many others have arrived, the
+    // prices in yen move to the end of the table.
     for turn in 0..8 {
         for n in 0..30 {
             send(&mut shard, &format!("more {turn} {n}"), 100 + turn * 30 + n, 100, "USD", 7);

@@ -29,7 +29,7 @@ const TRUNCATE_AT: u64 = 16;
 /// An idle shard's WAL file is truncated if it has at least this part of the WAL's size.
 const IDLE_SHARE: u64 = 4;
 
-/// What the copier does with the journals.
+/// The syncs and deletions of journals that the copier runs.
 #[derive(Debug, Default)]
 struct Journals {
     syncs: Vec<AppliedSync>,

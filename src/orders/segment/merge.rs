@@ -119,8 +119,8 @@ pub(super) fn merge(path: &Path, partition: &str, range: (i64, i64)) -> Result<B
     Ok(Built::new(range.0, columns))
 }
 
-/// Returns the columns of consecutive segments in one piece, without the changes since they were made, or `None` if one
-/// of them is not there.
+/// Returns the columns of consecutive segments in one piece, without the changes since they were made. Returns `None` if a
+/// segment is missing.
 fn merged_columns(
     connection: &Connection,
     (first_id, end_id): (i64, i64),

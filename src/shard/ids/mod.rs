@@ -229,6 +229,17 @@ impl Ids {
         self.next_row_id
     }
 
+    /// Returns the row id of the next row of a table.
+    pub fn next_of_table(&self) -> i64 {
+        debug_assert!(self.next_row_id.is_some(), "the ids of a table begin when they are loaded");
+        self.next_row_id.unwrap_or(1)
+    }
+
+    /// Sets the row id of the next row of a table of which no id is known.
+    pub(super) fn begin_at(&mut self, row_id: i64) {
+        self.next_row_id.get_or_insert(row_id);
+    }
+
     /// Writes the staged ids, in the transaction of their rows and before COMMIT.
     pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         let Some(next) = self.next_row_id.filter(|_| !self.staged.is_empty()) else { return Ok(()) };
