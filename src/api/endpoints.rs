@@ -9,6 +9,7 @@ use utoipa::openapi::path::OperationBuilder;
 
 use super::callers::{Pages, Preflight};
 use super::error::{Asker, problem};
+use super::template::{Template, slashes, trimmed};
 use super::{Problem, QueryNames, Wants, request};
 use crate::config::Config;
 use crate::http::{Answer, Cors, Method};
@@ -33,7 +34,7 @@ pub struct Endpoint<H: 'static> {
     /// If true, the operators' listener answers the path too.
     pub for_operators: bool,
     pub operations: &'static [Operation<H>],
-    rank: u64,
+    template: Template,
     methods: Methods,
 }
 
@@ -115,7 +116,7 @@ impl<H> Endpoint<H> {
             overrides_method: false,
             for_operators: false,
             operations,
-            rank: rank(path),
+            template: Template::new(path),
             methods: methods(operations),
         }
     }
@@ -154,16 +155,7 @@ impl<H> Endpoint<H> {
     /// the path.
     #[must_use]
     pub fn segment<'p>(&self, path: &'p str, name: &str) -> Option<&'p str> {
-        let mut rest = trimmed(path);
-        for part in self.path.split('/') {
-            let (segment, behind) = rest.split_once('/').unwrap_or((rest, ""));
-            match parameter(part) {
-                Some(known) if known.strip_suffix("..") == Some(name) => return Some(rest),
-                Some(known) if known == name => return Some(segment),
-                _ => rest = behind,
-            }
-        }
-        None
+        self.template.segment(trimmed(path), name)
     }
 
     /// Returns the segment that matches a template parameter, percent-decoded.
@@ -175,80 +167,17 @@ impl<H> Endpoint<H> {
     /// Returns `true` if the path names a tenant.
     #[must_use]
     pub fn has_tenant(&self) -> bool {
-        self.path.contains("{tenant}")
+        self.template.has_tenant
     }
 
-    fn is_at(&self, path: &str, query: Option<&str>) -> bool {
-        self.if_query.is_none_or(|name| names(query, name)) && fits(self.path, path)
+    fn is_at(&self, path: &str, slashes: usize, query: Option<&str>) -> bool {
+        self.template.matches(path, slashes) && self.if_query.is_none_or(|name| names(query, name))
     }
 
     fn operation(&self, method: Method) -> Option<&'static Operation<H>> {
         let of = |method| self.operations.iter().find(|operation| operation.method == method);
         of(method).or_else(|| if method == Method::Head { of(Method::Get) } else { None })
     }
-}
-
-/// Returns the name of the parameter if a template's segment is one.
-fn parameter(part: &str) -> Option<&str> {
-    part.strip_prefix('{')?.strip_suffix('}')
-}
-
-/// Removes one trailing slash.
-fn trimmed(path: &str) -> &str {
-    match path.strip_suffix('/') {
-        Some(shorter) if !shorter.is_empty() => shorter,
-        _ => path,
-    }
-}
-
-fn fits(template: &str, path: &str) -> bool {
-    let fixed = template.find('{').unwrap_or(template.len());
-    if fixed == template.len() {
-        return template == path;
-    }
-    // The slash before the first parameter is not compared, because `{name..}` may match nothing.
-    if !path.starts_with(&template[..fixed - 1]) {
-        return false;
-    }
-    let mut segments = path.split('/');
-    for part in template.split('/') {
-        let Some(segment) = segments.next() else { return part.ends_with("..}") };
-        match parameter(part) {
-            Some(name) if name.ends_with("..") => return true,
-            Some(_) => {}
-            None if part == segment => {}
-            None => return false,
-        }
-    }
-    segments.next().is_none()
-}
-
-/// Returns a greater number for a more specific template. At the first difference, a word precedes a parameter, a
-/// parameter precedes the end, and the end precedes `{name..}`.
-const fn rank(template: &str) -> u64 {
-    let bytes = template.as_bytes();
-    let (mut at, mut rank, mut shift, mut is_rest) = (0, 0, 62, false);
-    while at < bytes.len() {
-        // Every segment starts after a slash.
-        if bytes[at] == b'/' {
-            let is_parameter = at + 1 < bytes.len() && bytes[at + 1] == b'{';
-            let mut end = at + 1;
-            while end < bytes.len() && bytes[end] != b'/' {
-                end += 1;
-            }
-            is_rest = is_parameter && bytes[end - 2] == b'.';
-            let code = match (is_rest, is_parameter) {
-                (true, _) => 0,
-                (false, true) => 2,
-                (false, false) => 3,
-            };
-            rank |= code << shift;
-            assert!(shift > 2, "a template has too many segments");
-            shift -= 2;
-        }
-        at += 1;
-    }
-    if is_rest { rank } else { rank | 1 << shift }
 }
 
 /// Returns the permitted methods: those of the operations, HEAD if GET is among them, and always OPTIONS.
@@ -347,7 +276,7 @@ impl<H> Endpoints<H> {
     }
 
     /// Finds the endpoint of a request. Among the matching rows, a word precedes a parameter. A method that the most
-    /// specific row lacks may belong to another row. Takes about 2 ns for the first row, 0.3 us for the last.
+    /// specific row lacks may belong to another row. Takes about 2 ns for the first row, 0.1 us for the others.
     #[inline]
     #[must_use]
     pub fn find(&self, path: &str, method: Method, query: Option<&str>) -> Found<H> {
@@ -367,12 +296,13 @@ impl<H> Endpoints<H> {
         let nothing = Methods::default();
         let mut found =
             Found { endpoint: None, operation: None, row: self.0.len(), allowed: nothing, is_hot: false };
-        let mut best = (false, 0, false);
-        for (row, endpoint) in self.0.iter().enumerate().filter(|(_, endpoint)| endpoint.is_at(path, query)) {
+        let (mut best, slashes) = ((false, 0, false), slashes(path));
+        let fits = |(_, endpoint): &(usize, &Endpoint<H>)| endpoint.is_at(path, slashes, query);
+        for (row, endpoint) in self.0.iter().enumerate().filter(fits) {
             found.allowed = Methods(found.allowed.0 | endpoint.methods.0);
             found.is_hot |= endpoint.operations.iter().any(|operation| operation.lane == Lane::Hot);
             let operation = endpoint.operation(method);
-            let nearness = (operation.is_some(), endpoint.rank, endpoint.if_query.is_some());
+            let nearness = (operation.is_some(), endpoint.template.rank, endpoint.if_query.is_some());
             if found.endpoint.is_none() || nearness > best {
                 best = nearness;
                 (found.endpoint, found.operation, found.row) = (Some(endpoint), operation, row);

@@ -17,6 +17,7 @@ mod query;
 pub mod reads;
 pub mod request;
 pub mod schema;
+mod template;
 mod wants;
 pub mod write;
 

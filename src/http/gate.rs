@@ -90,6 +90,13 @@ impl Gate {
         }
     }
 
+    /// Passes the part of a body that has arrived. Returns its length.
+    fn pass_length(&mut self, left: u64, arrived: usize) -> usize {
+        let count = left.min(arrived as u64);
+        self.state = if left == count { State::default() } else { State::Length { left: left - count } };
+        count as usize
+    }
+
     fn advance(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         match &mut self.state {
             State::Head { seen } => {
@@ -101,21 +108,22 @@ impl Gate {
                     *seen = bytes.len() - 1;
                     return Ok(0);
                 };
-                self.state = match head::parse(&bytes[..head_bytes])?.framing {
-                    Framing::Length(0) => State::default(),
-                    Framing::Length(left) => State::Length { left },
-                    Framing::Chunked => State::Chunked(Chunked::default()),
-                };
+                let framing = head::parse(&bytes[..head_bytes])?.framing;
                 self.allowed_us = 0;
-                Ok(head_bytes)
+                match framing {
+                    // What has arrived of the body passes with its head, so that the other implementation reads once.
+                    Framing::Length(length) => {
+                        Ok(head_bytes + self.pass_length(length, bytes.len() - head_bytes))
+                    }
+                    Framing::Chunked => {
+                        self.state = State::Chunked(Chunked::default());
+                        Ok(head_bytes)
+                    }
+                }
             }
             State::Length { left } => {
-                let count = (*left).min(bytes.len() as u64);
-                *left -= count;
-                if *left == 0 {
-                    self.state = State::default();
-                }
-                Ok(count as usize)
+                let left = *left;
+                Ok(self.pass_length(left, bytes.len()))
             }
             State::Chunked(decoder) => {
                 let mut taken = 0;
@@ -161,6 +169,21 @@ mod tests {
             bad.extend(b"GET / HTTP/1.1\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
             assert_eq!(through(&bad, step), (good.to_vec(), Some(Refusal::BareLineFeed)));
         }
+    }
+
+    #[test]
+    fn what_has_arrived_of_a_body_passes_with_its_head() {
+        let head = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+        let passed = |body: &[u8]| {
+            let mut gate = Gate::default();
+            let passed = gate.pass(&[head, body].concat());
+            (passed, gate.in_body())
+        };
+        let behind = |count| Passed::Bytes(head.len() + count);
+        assert_eq!(passed(b""), (behind(0), true));
+        assert_eq!(passed(b"12"), (behind(2), true));
+        assert_eq!(passed(b"1234"), (behind(4), false));
+        assert_eq!(passed(b"1234GET / HTTP/1.1\r\n"), (behind(4), false), "not the next request");
     }
 
     #[test]

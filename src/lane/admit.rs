@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderName};
 
 use super::call::{Reply, RequestHead};
 use super::state::Lane;
@@ -13,6 +14,8 @@ use crate::base::clock;
 use crate::cores::executor;
 use crate::http::Credential;
 use crate::tenants::{Denied, Now, Principal, Scope};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// An admitted request.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +31,9 @@ pub fn now() -> Now {
 
 /// Returns a request's key. The rules are the same as in the hot lane.
 fn credential(request: &RequestHead) -> Credential<'_> {
-    let given = request.headers.get_all("authorization").iter();
+    let given = request.headers.get_all(AUTHORIZATION).iter();
     let bearer = given.fold(Credential::Absent, |found, value| found.and_authorization(value.as_bytes()));
-    request.headers.get_all("x-api-key").iter().fold(bearer, |found, value| found.and_key(value.as_bytes()))
+    request.headers.get_all(&X_API_KEY).iter().fold(bearer, |found, value| found.and_key(value.as_bytes()))
 }
 
 /// Admits a request by its head alone. Charges the request and the length that the head declares.

@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_ENCODING, HOST, ORIGIN};
 
 use super::body::AnswerBody;
 use super::gated::SharedGate;
 use super::memory::Reservation;
+use super::response::X_REQUEST_ID;
 use super::state::Lane;
 use crate::api::error::{Asker, EventRefused, Refuse};
 use crate::api::members::Member;
@@ -23,7 +24,6 @@ use crate::api::write::WriteRefused;
 use crate::api::{Asked, Caller, Found, NotCalled, Pages, Preflight};
 use crate::base::clock;
 use crate::config::{Config, client_address};
-use crate::cores::stop::Stage;
 use crate::http::{self, Answer, Coding, Cors, Media, Method, without_mark};
 use crate::query::Readers;
 use crate::tenants::{Denied, Now, Payer, Principal};
@@ -87,7 +87,7 @@ impl RequestHead {
             (method, found) = (named, lane.endpoints.find(path, named, parts.uri.query()));
         }
         let tenant = found.parameter(path, "tenant");
-        let taken_over = parts.headers.get_all("x-request-id").iter();
+        let taken_over = parts.headers.get_all(&X_REQUEST_ID).iter();
         let id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).next_back() {
             Some(id) => id.to_owned(),
             None => lane.request_ids.borrow_mut().give().to_owned(),
@@ -134,7 +134,7 @@ impl RequestHead {
 
     /// Returns the coding of the body, or `None` if the request names an unsupported coding, or several.
     pub fn coding(&self) -> Option<Coding> {
-        let mut codings = self.headers.get_all("content-encoding").iter();
+        let mut codings = self.headers.get_all(CONTENT_ENCODING).iter();
         match (codings.next(), codings.next()) {
             (None, _) => Some(Coding::Identity),
             (Some(coding), None) => Coding::from_header(coding.as_bytes()),
@@ -166,8 +166,8 @@ impl RequestHead {
     fn caller(&self) -> Caller<'_> {
         // The authority in the target takes precedence: RFC 9112 §3.2.2.
         let in_target = self.uri.authority().map(|authority| authority.as_str().as_bytes());
-        let host = in_target.or_else(|| self.headers.get("host").map(hyper::header::HeaderValue::as_bytes));
-        Caller::new(host, self.headers.get_all("origin").iter().map(hyper::header::HeaderValue::as_bytes))
+        let host = in_target.or_else(|| self.headers.get(HOST).map(hyper::header::HeaderValue::as_bytes));
+        Caller::new(host, self.headers.get_all(ORIGIN).iter().map(hyper::header::HeaderValue::as_bytes))
     }
 
     /// Checks that the page may make this request, under this server name.
@@ -176,7 +176,7 @@ impl RequestHead {
         self.caller().check(&lane.vitals.config, self.found.pages(self.method), self.method, is_open)
     }
 
-    fn cors(&self, lane: &Lane) -> Cors<'_> {
+    pub(super) fn cors(&self, lane: &Lane) -> Cors<'_> {
         self.caller().cors(&lane.vitals.config, self.found.pages(self.method), self.method)
     }
 
@@ -186,7 +186,7 @@ impl RequestHead {
     }
 
     /// Returns `true` for an HTTP/1.0 request that does not ask to keep the connection open.
-    fn is_last(&self) -> bool {
+    pub(super) fn is_last(&self) -> bool {
         let asks = |value: &hyper::header::HeaderValue| {
             let mut options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             options.any(|option| option.eq_ignore_ascii_case(b"keep-alive"))
@@ -304,37 +304,6 @@ impl Reply {
     /// Converts a handler's result or its refusal.
     pub fn of<R: Into<Reply>>(said: Result<R, impl Refuse>, asker: &Asker<'_>) -> Reply {
         said.map_or_else(|refused| refused.answer(asker).into(), Into::into)
-    }
-
-    pub fn response(self, lane: &Lane, request: &RequestHead) -> Response<AnswerBody> {
-        let Reply { answer, body } = self;
-        let mut response = Response::builder()
-            .status(answer.status)
-            .header("Date", &clock::http_date(clock::unix_us())[..])
-            .header("X-Request-Id", &request.id);
-        for (name, value) in request.cors(lane).lines() {
-            response = response.header(name, value);
-        }
-        if answer.close || lane.vitals.stop.stage() >= Stage::Draining || request.is_last() {
-            response = response.header("Connection", "close");
-        }
-        if !answer.content_type.is_empty() {
-            response = response.header("Content-Type", answer.content_type);
-        }
-        for (name, value) in &answer.headers {
-            response = response.header(*name, value.as_bytes());
-        }
-        let whole = match answer.body {
-            std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-            std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
-        };
-        response.body(body.unwrap_or(AnswerBody::Whole(whole))).unwrap_or_else(|error| {
-            // Only a header value with control characters can cause this, and the server writes no such value.
-            tracing::error!(%error, "a response could not be built");
-            let mut empty = Response::new(AnswerBody::empty());
-            *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
-            empty
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::presence::Presence;
@@ -16,6 +16,12 @@ use crate::http::{Gate, Passed, Refusal};
 
 /// The number of bytes that one read of the socket requests, and the maximum number that is held back for one head.
 const READ_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// Where every connection of this core reads to. A buffer of its own, filled with zeros for each read, would take
+    /// longer than the read.
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// The time limits for the phases of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,8 @@ type Timer = Pin<Box<dyn Future<Output = ()>>>;
 struct DeadlineTimer {
     /// The time at which the timer fires, and the timer.
     timer: Option<(u64, Timer)>,
+    /// The task that the timer wakes.
+    waker: Option<Waker>,
 }
 
 impl DeadlineTimer {
@@ -58,6 +66,12 @@ impl DeadlineTimer {
             // A head that has started may have less time left than the idle time before it.
             if self.timer.as_ref().is_some_and(|(due_us, _)| *due_us > deadline_us) {
                 self.timer = None;
+            }
+            let is_waking = self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+            match &self.timer {
+                // The runtime sorts a timer into its list at every poll, which takes longer than a request's head.
+                Some((due_us, _)) if is_waking && now_us < *due_us => return Poll::Pending,
+                _ => self.waker = Some(context.waker().clone()),
             }
             let (_, timer) = self.timer.get_or_insert_with(|| {
                 let left = Duration::from_micros(deadline_us - now_us);
@@ -188,14 +202,13 @@ impl hyper::rt::Read for Gated {
                 Passed::Nothing => {}
             }
             this.watch();
-            let filled = this.inbox.len();
-            this.inbox.resize(filled + READ_BYTES, 0);
-            let received = this.socket.poll_read(context, &mut this.inbox[filled..]);
-            let count = match &received {
-                Poll::Ready(Ok(count)) => *count,
-                _ => 0,
-            };
-            this.inbox.truncate(filled + count);
+            let received = RECEIVED.with_borrow_mut(|bytes| {
+                let received = this.socket.poll_read(context, bytes);
+                if let Poll::Ready(Ok(count)) = &received {
+                    this.inbox.extend_from_slice(&bytes[..*count]);
+                }
+                received
+            });
             match received {
                 Poll::Ready(Ok(0)) => {
                     this.ended = true;
@@ -256,5 +269,37 @@ impl hyper::rt::Write for Gated {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().socket.poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::cores::executor::Runtime;
+
+    #[test]
+    fn a_timer_wakes_the_task_that_polled_it_last() {
+        let ended = Rc::new(std::cell::Cell::new(false));
+        let is_over = ended.clone();
+        let main = async move {
+            let mut timer = DeadlineTimer::default();
+            let mut nobody = Context::from_waker(Waker::noop());
+            let soon_us = clock::monotonic_us() + 20_000;
+            assert_eq!(timer.poll(&mut nobody, soon_us), Poll::Pending);
+            assert_eq!(timer.poll(&mut nobody, soon_us + 1), Poll::Pending);
+            // Another task polls the same timer. It would never be woken if the timer still knew the first one only.
+            poll_fn(|context| timer.poll(context, soon_us)).await;
+            assert!(clock::monotonic_us() >= soon_us && timer.timer.is_none());
+            // A deadline before that of the timer is kept, too.
+            assert_eq!(timer.poll(&mut nobody, soon_us + 60_000_000), Poll::Pending);
+            let soon_us = clock::monotonic_us() + 20_000;
+            poll_fn(|context| timer.poll(context, soon_us)).await;
+            assert_eq!(timer.poll(&mut nobody, 0), Poll::Ready(()));
+            is_over.set(true);
+        };
+        executor::run(Runtime::Epoll, "test", 0, main).unwrap();
+        assert!(ended.get());
     }
 }

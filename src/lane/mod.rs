@@ -21,6 +21,7 @@ mod packing;
 mod presence;
 mod reads;
 mod respond;
+mod response;
 mod run;
 mod state;
 mod sync;

@@ -58,7 +58,11 @@ fn is_packable(Reply { answer, body }: &Reply) -> bool {
         None => answer.body.len() > UNPACKED_MAX,
         Some(body) => body.may_be_packed(UNPACKED_MAX),
     };
-    let is_text = answer.content_type.starts_with("text/")
-        || ["json", "javascript", "xml", "openmetrics"].iter().any(|kind| answer.content_type.contains(kind));
-    is_long && is_text && !answer.headers.iter().any(|(name, _)| OF_THESE_BYTES.contains(name))
+    let is_text = || {
+        answer.content_type.starts_with("text/")
+            || ["json", "javascript", "xml", "openmetrics"]
+                .iter()
+                .any(|kind| answer.content_type.contains(kind))
+    };
+    is_long && is_text() && !answer.headers.iter().any(|(name, _)| OF_THESE_BYTES.contains(name))
 }

@@ -23,6 +23,7 @@ use super::mailbox::{Forward, Keyed};
 use super::memory::Memory;
 use super::presence::{End, Ended, Presence, Presences, WatchedBody};
 use super::respond::respond;
+use super::response::Date;
 use super::state::Lane;
 use super::{keyed, sync};
 use crate::api::Endpoints;
@@ -87,6 +88,7 @@ pub async fn run(parts: Parts) {
         sync_wanted: async_channel::bounded(1),
         waiting: RefCell::default(),
         samples: Samples::default(),
+        date: Date::default(),
         times: Timeouts {
             head: config.head_timeout,
             body: config.body_timeout,

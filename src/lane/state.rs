@@ -14,6 +14,7 @@ use super::logged::Samples;
 use super::mailbox::Keyed;
 use super::memory::{BudgetExceeded, Memory, Reservation};
 use super::presence::Presences;
+use super::response::Date;
 use crate::api::Endpoints;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -41,6 +42,7 @@ pub struct Lane {
     pub waiting: RefCell<Vec<Waker>>,
     /// The time of the last log line for each sampled route and status.
     pub samples: Samples,
+    pub(super) date: Date,
     pub times: Timeouts,
     pub decoder: RefCell<Decoder>,
     pub keys: KeyHasher,
