@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::batch::{Batch, Flushed};
 use super::board::Board;
 use super::click::{CLICK, encode_header};
 use super::keyed::{KeyedRows, Written};
@@ -13,6 +14,8 @@ use crate::journal::{AppendError, Appender};
 /// How long events go to one of the thread's shards before the next one is considered. It is long enough for full
 /// transactions and for one file to sync, and short enough that shards fill evenly.
 const SLICE_US: u64 = 50_000;
+/// The staged bytes above which rows are journaled at once. A larger write gains nothing.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Why nothing more is accepted at the moment. No part of the refused request was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ struct Lane {
     appender: Appender,
     /// The shard's index on the board.
     place: usize,
+    /// The rows that are staged, if any.
+    batch: Option<Arc<Batch>>,
 }
 
 /// The decoder, buffers and journals of one thread.
@@ -62,6 +67,7 @@ pub struct Intake {
     pressure: Option<Pressure>,
     event_bytes_max: usize,
     high_water_bytes: u64,
+    flushed: Flushed,
 }
 
 impl Intake {
@@ -77,7 +83,7 @@ impl Intake {
         let place = |shard| board.shards.iter().position(|known| known.shard == shard).unwrap_or_default();
         let lanes = appenders
             .into_iter()
-            .map(|(shard, appender)| Lane { shard, place: place(shard), appender })
+            .map(|(shard, appender)| Lane { shard, place: place(shard), appender, batch: None })
             .collect();
         Intake {
             board,
@@ -89,6 +95,7 @@ impl Intake {
             pressure: None,
             event_bytes_max,
             high_water_bytes,
+            flushed: Flushed::default(),
         }
     }
 
@@ -169,14 +176,20 @@ impl Intake {
     }
 
     fn commit_lane(&mut self, lane: usize) -> Result<Appended, Pressure> {
-        match self.lanes[lane].appender.commit() {
+        let Lane { shard, appender, place, batch } = &mut self.lanes[lane];
+        let committed = match appender.commit() {
             Ok(committed) => Ok(Appended { lane, upto: committed.end }),
             Err(AppendError::Full | AppendError::NoSpace) => Err(Pressure::JournalFull),
             Err(error) => {
-                tracing::error!(shard = self.lanes[lane].shard.0, %error, "the journal cannot be written");
+                tracing::error!(shard = shard.0, %error, "the journal cannot be written");
                 Err(Pressure::JournalBroken)
             }
+        };
+        if let Some(batch) = batch.take() {
+            self.flushed.add(&batch, committed.map(|_| ()));
+            self.board.shards[*place].wake_writer();
         }
+        committed
     }
 
     /// Returns the index of the lane that feeds a shard, or `None` if another core does.
@@ -185,23 +198,41 @@ impl Intake {
         self.lanes.iter().position(|lane| lane.shard == shard)
     }
 
-    /// Journals the rows of one request, all of them or none, with one write. There must be at least one row, and
-    /// nothing staged. A tick always calls [`Intake::commit`] after [`Intake::stage_click`].
-    pub fn append_rows(&mut self, lane: usize, rows: &KeyedRows) -> Result<Written, Pressure> {
+    /// Stages the rows of one request, of which there must be at least one. The next [`Intake::flush`] journals them
+    /// together with those of other requests: all of them or none. Until their batch is written, nothing may be
+    /// answered.
+    pub fn stage_rows(&mut self, lane: usize, rows: &KeyedRows) -> Result<Written, Pressure> {
         if let Some(pressure) = self.pressure_of(lane) {
             return Err(pressure);
         }
-        let Lane { shard, appender, .. } = &mut self.lanes[lane];
-        debug_assert!(appender.staged().0 == 0 && !rows.is_empty());
+        let Lane { shard, appender, batch, .. } = &mut self.lanes[lane];
+        debug_assert!(!rows.is_empty());
         let mut last = Sequence::NONE;
         for payload in rows.payloads() {
             last = appender.stage(rows.kind(), &[payload]);
         }
         let sequence = Sequence(last.0 + 1 - rows.len() as u64);
         let first = Receipt { shard: *shard, lane: appender.state().lane(), sequence };
-        let appended = self.commit_lane(lane)?;
-        self.board.shards[self.lanes[lane].place].wake_writer();
-        Ok(Written { first, last, appended })
+        let appended = Appended { lane, upto: appender.staged_end() };
+        let batch = batch.get_or_insert_default().clone();
+        batch.add(rows);
+        if appender.staged().1 >= BATCH_BYTES {
+            // The batch has the result.
+            let _ = self.commit_lane(lane);
+        }
+        Ok(Written { first, last, appended, batch })
+    }
+
+    /// Journals everything that [`Intake::stage_rows`] has staged, with one write for each lane, and wakes the writers.
+    /// Returns what was journaled since the last call.
+    pub fn flush(&mut self) -> Flushed {
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].batch.is_some() {
+                // The batch has the result.
+                let _ = self.commit_lane(lane);
+            }
+        }
+        std::mem::take(&mut self.flushed)
     }
 
     /// Returns the last record of a lane whose outcome is committed.
@@ -217,7 +248,8 @@ impl Intake {
         self.lanes[lane].appender.state().end()
     }
 
-    /// Starts the new segments that were requested, even if no record arrives. Call it between ticks. A segment that
+    /// Starts the new segments that were requested, even if no record arrives. Call it between ticks, and after
+    /// [`Intake::flush`]. A segment that
     /// cannot be closed yet is tried again at the next call.
     pub fn rotate(&mut self) {
         for lane in &mut self.lanes {

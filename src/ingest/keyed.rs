@@ -1,9 +1,14 @@
 //! The rows of one request, on their way to the shard that their keys select.
 
+use std::sync::Arc;
+
 use crate::base::ids::{Receipt, Sequence};
 use crate::base::kinds::Kind;
 
-use super::Appended;
+use super::{Appended, Batch};
+
+/// The memory for the first row. Most rows have less, and would otherwise be moved as they grow.
+const FIRST_BYTES: usize = 128;
 
 /// The rows of one request that belong to one shard. They are encoded as in its journal, back to back in one
 /// allocation.
@@ -25,6 +30,9 @@ impl KeyedRows {
 
     /// Adds a row. `encode` appends its payload, encoded as in the journal.
     pub fn push_record(&mut self, index: usize, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(FIRST_BYTES);
+        }
         encode(&mut self.bytes);
         self.ends.push(self.bytes.len() as u32);
         self.indexes.push(index as u32);
@@ -68,12 +76,13 @@ impl KeyedRows {
     }
 }
 
-/// Journaled rows: the sequences from `first` to `last` of one lane.
-#[derive(Clone, Copy, Debug)]
+/// Staged rows: the sequences from `first` to `last` of one lane. They count once `batch` is written.
+#[derive(Clone, Debug)]
 pub struct Written {
     pub first: Receipt,
     pub last: Sequence,
     pub appended: Appended,
+    pub batch: Arc<Batch>,
 }
 
 #[cfg(test)]

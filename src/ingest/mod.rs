@@ -10,12 +10,14 @@
 //!                          transaction; after a later checkpoint the segment can be deleted
 //! ```
 //! An event with an id takes another path between decode and ack. The hash of its key selects the shard
-//! ([`crate::base::keys`]), and [`Intake::append_rows`] journals it on the core that feeds that shard. The writer
+//! ([`crate::base::keys`]), and [`Intake::stage_rows`] stages it on the core that feeds that shard. At
+//! the end of the tick, [`Intake::flush`] journals the rows of all requests with one write. The writer
 //! decides whether the event is new, and reports the outcome through [`Verdicts`] once it is committed.
 //!
 //! In: request bodies. Out: receipts, rows. Owns: the order of these steps. Never: shares a lock between threads, or
 //! acknowledges before the append.
 
+mod batch;
 mod board;
 mod click;
 mod drain;
@@ -25,6 +27,7 @@ mod keyed;
 mod verdicts;
 pub mod write;
 
+pub use batch::{Batch, Flushed};
 pub use board::{Board, EventState, Flow, ShardBoard};
 pub use click::{CLICK, CLICK_HEADER_BYTES, encode_header};
 pub use drain::DrainRate;

@@ -118,6 +118,12 @@ impl Appender {
         (self.staged, self.stage.len())
     }
 
+    /// Returns the offset after the last staged record. It is that of the lane once the stage is committed.
+    #[must_use]
+    pub fn staged_end(&self) -> u64 {
+        self.end + self.stage.len() as u64
+    }
+
     /// Writes and publishes the staged records: one `pwrite`, and one more for each new segment. On an error, nothing
     /// is published, the stage is emptied, and the sequences are used again.
     pub fn commit(&mut self) -> Result<Committed, AppendError> {

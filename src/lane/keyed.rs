@@ -1,7 +1,8 @@
 //! The path of rows with keys: to the journal on the core that feeds their shard, and back with their outcomes.
 //!
 //! ```text
-//!  this core feeds the shard:   append_rows ─► wake the writer ─► its commit wakes us ─► verdicts
+//!  this core feeds the shard:   stage_rows ─► flush at the end of the tick ─► wake the writer ─► its commit wakes us
+//!                               ─► verdicts
 //!  another core does:           Forward ─► (its executor does the same) ─► reply
 //! ```
 //! Every step is bounded. If a mailbox or journal is full, the rows are refused at once. If a commit does not arrive
@@ -39,7 +40,8 @@ const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 /// How long another core may take to sync a journal. A disk under load takes seconds.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Journals the rows here, or sends them to the core that feeds their shard. It does not wait.
+/// Stages the rows for the journal of this core, which is written at the end of the tick, or sends them to the core that
+/// feeds their shard. It does not wait.
 pub fn begin(
     lane: &Lane,
     shard: ShardId,
@@ -52,9 +54,8 @@ pub fn begin(
         if wants_disk && intake.sync_failed(place) {
             return Err(Refused::Pressure(Pressure::Unsynced));
         }
-        let written = intake.append_rows(place, rows).map_err(Refused::Pressure)?;
-        lane.me.executor.accepted_events.add(rows.len() as u64);
-        lane.me.executor.accepted_bytes.add(rows.bytes() as u64);
+        let written = intake.stage_rows(place, rows).map_err(Refused::Pressure)?;
+        lane.keyed.flusher.ask();
         return Ok(Begun::Here(written));
     }
     drop(intake);
@@ -65,6 +66,24 @@ pub fn begin(
         Some(Ok(())) => Ok(Begun::There(replied)),
         _ => Err(Refused::MailboxFull),
     }
+}
+
+/// Does the same, and journals the rows of this core at once: other rows of the request are worth nothing without them.
+pub fn begin_now(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+    patience: Duration,
+) -> Result<Begun, Refused> {
+    let begun = begin(lane, shard, rows, wants_disk, patience)?;
+    if let Begun::Here(written) = &begun {
+        flush(lane);
+        if let Some(Err(pressure)) = written.batch.result() {
+            return Err(Refused::Pressure(pressure));
+        }
+    }
+    Ok(begun)
 }
 
 /// Journals rows as soon as they can be accepted. If the shard is above its high-water mark, waits at most
@@ -116,15 +135,23 @@ async fn settle_here(
     let place = written.appended.lane;
     let deadline_us = clock::monotonic_us() + patience.as_micros() as u64;
     poll_fn(|context| {
-        lane.keyed.verdicts[place].await_commit();
-        if lane.intake.borrow().applied(place) >= written.last || clock::monotonic_us() >= deadline_us {
-            return Poll::Ready(());
+        match written.batch.result() {
+            Some(Err(pressure)) => return Poll::Ready(Err(Refused::Pressure(pressure))),
+            Some(Ok(())) => {
+                lane.keyed.verdicts[place].await_commit();
+                if lane.intake.borrow().applied(place) >= written.last || clock::monotonic_us() >= deadline_us
+                {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            // The flush asks for the commit.
+            None => {}
         }
         let waiter = Waiter { last: written.last, deadline_us, waker: context.waker().clone() };
         lane.keyed.waiters.borrow_mut()[place].0.push_back(waiter);
         Poll::Pending
     })
-    .await;
+    .await?;
     let mut synced = true;
     if wants_disk {
         // The outcomes of the rows may depend on records of their shard that other cores have journaled.
@@ -144,6 +171,32 @@ async fn settle_here(
 async fn others_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
     let asked = asked.map_err(|_| Refused::NoAnswer)?;
     all_synced(asked).await.map_err(|_| Refused::NoAnswer)
+}
+
+/// Journals staged rows whenever a request has staged some. This task was woken after the requests that are ready in the
+/// same tick, so one write serves all of them, and the writer gets them as one batch.
+pub async fn run_flushes(lane: Rc<Lane>) {
+    poll_fn(|context| {
+        if lane.keyed.flusher.poll(context) {
+            flush(&lane);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Journals what requests have staged. If that fails, they are woken to refuse it. Those whose time has passed are woken,
+/// too: nothing is answered before it is journaled.
+pub fn flush(lane: &Lane) {
+    let flushed = lane.intake.borrow_mut().flush();
+    lane.me.executor.accepted_events.add(flushed.rows);
+    lane.me.executor.accepted_bytes.add(flushed.bytes);
+    if flushed.is_refused {
+        let waiters: Vec<_> =
+            lane.keyed.waiters.borrow_mut().iter_mut().flat_map(|waiters| waiters.0.drain(..)).collect();
+        waiters.into_iter().for_each(|waiter| waiter.waker.wake());
+    }
+    wake(lane, clock::monotonic_us());
 }
 
 /// Wakes the waiters whose rows are committed, after every commit that had waiters.

@@ -1,9 +1,9 @@
 //! The messages between the cores' executors, and the state of rows that were sent to a journal.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::api::error::{EventRefused, RowRefusal};
@@ -75,7 +75,7 @@ impl From<Refused> for WriteRefused {
     }
 }
 
-/// Rows that were journaled or forwarded, and whose outcomes are pending.
+/// Rows that were staged or forwarded, and whose outcomes are pending.
 pub enum Begun {
     Here(Written),
     There(async_channel::Receiver<Result<Settled, Refused>>),
@@ -91,11 +91,39 @@ pub struct Waiter {
     pub waker: Waker,
 }
 
+/// The wish to journal what was staged, and the task that does it.
+#[derive(Default)]
+pub struct Flusher {
+    is_asked: Cell<bool>,
+    task: RefCell<Option<Waker>>,
+}
+
+impl Flusher {
+    /// Wakes the task, once until it runs. It runs after every task that is ready now.
+    pub fn ask(&self) {
+        if !self.is_asked.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Returns `true` if a flush was asked for. Otherwise, the next wish wakes the task.
+    pub fn poll(&self, context: &Context<'_>) -> bool {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+        }
+        self.is_asked.replace(false)
+    }
+}
+
 /// The part of an executor's lane that handles rows with keys.
 pub struct Keyed {
     /// The outcomes, by the index of the intake's lane.
     pub verdicts: Vec<Arc<Verdicts>>,
     pub waiters: RefCell<Vec<Waiters>>,
+    pub flusher: Flusher,
     /// The mailboxes of all cores' executors, including this one.
     pub forwards: Vec<async_channel::Sender<Forward>>,
     /// The maximum time that a request waits for the commit of its rows.
@@ -109,7 +137,7 @@ impl Keyed {
         commit_wait: Duration,
     ) -> Keyed {
         let waiters = RefCell::new(verdicts.iter().map(|_| Waiters::default()).collect());
-        Keyed { verdicts, waiters, forwards, commit_wait }
+        Keyed { verdicts, waiters, flusher: Flusher::default(), forwards, commit_wait }
     }
 }
 

@@ -27,7 +27,6 @@ use super::response::Date;
 use super::state::Lane;
 use super::{keyed, sync};
 use crate::api::Endpoints;
-use crate::base::clock;
 use crate::base::keys::KeyHasher;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
@@ -109,6 +108,7 @@ pub async fn run(parts: Parts) {
         vitals: parts.vitals.clone(),
     });
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted, parts.syncers, parts.listener_wake));
+    executor::spawn(keyed::run_flushes(lane.clone()));
     executor::spawn(keyed::run_commits(lane.clone(), parts.committed));
     executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
     lane.components.start(&lane);
@@ -129,13 +129,14 @@ pub async fn run(parts: Parts) {
         if lane.vitals.stop.stage() >= Stage::Draining {
             lane.draining.0.close();
         }
-        keyed::wake(&lane, clock::monotonic_us());
+        keyed::flush(&lane);
         lane.presences.look(lane.vitals.stop.stage() >= Stage::Draining);
         lane.components.tick(&lane);
         lane.intake.borrow_mut().rotate();
         lane.me.executor.buffer_bytes.set(lane.memory.bytes() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
+    keyed::flush(&lane);
     lane.intake.borrow_mut().rotate_suppressed();
 }
 

@@ -170,6 +170,6 @@ impl NewKey {
         };
         let mut rows = KeyedRows::of(INGEST);
         rows.push_record(0, |bytes| row.encode(bytes));
-        keyed::begin(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)
+        keyed::begin_now(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)
     }
 }
