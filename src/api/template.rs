@@ -122,6 +122,7 @@ pub(super) fn slashes(path: &str) -> usize {
 }
 
 /// Removes one trailing slash.
+#[inline]
 pub(super) fn trimmed(path: &str) -> &str {
     match path.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() => shorter,

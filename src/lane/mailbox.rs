@@ -184,3 +184,38 @@ impl From<Refused> for RowRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Count>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_first_wish_wakes_the_task_and_one_run_serves_all() {
+        let flusher = Flusher::default();
+        // A wish before the first run of the task is not forgotten.
+        flusher.ask();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let context = Context::from_waker(&waker);
+        assert!(flusher.poll(&context) && !flusher.poll(&context));
+        let woken = || count.0.load(Ordering::Relaxed);
+        assert_eq!(woken(), 0);
+        flusher.ask();
+        flusher.ask();
+        assert_eq!(woken(), 1);
+        assert!(flusher.poll(&context) && !flusher.poll(&context));
+        flusher.ask();
+        assert_eq!(woken(), 2);
+    }
+}
