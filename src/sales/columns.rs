@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use self::groups::Sale;
 pub(super) use self::groups::{GroupKey, SaleGroups, SaleList};
 use self::log::SaleLog;
-pub(super) use self::log::{CHUNK, LARGE, LoggedOrder, PartSum, each_part};
+pub(super) use self::log::{BUCKETS, Bucket, LARGE, PartSum};
 pub(super) use self::masks::{CustomerMasks, LISTS_MAX};
 pub(super) use self::names::NameTable;
 pub use self::names::name_statement;
@@ -171,9 +171,7 @@ impl ColumnScan {
             Grouping::Names(names) => names,
         };
         if names.by() == SaleSplit::Product {
-            return each_order(columns, &selected, names, |place, currency, parts| {
-                log.push(currency, (columns.customers[place] as u64, columns.totals[place]), parts);
-            });
+            return log_orders(log, columns, &selected, names);
         }
         let mut customers = Vec::with_capacity(selected.len());
         each_order(columns, &selected, names, |place, currency, parts| {
@@ -227,6 +225,28 @@ fn add_by_period(groups: &mut SaleGroups, columns: &SegmentColumns, selected: &[
         let sales = (&columns.customers[range.clone()], totals, &columns.units[range]);
         groups.push_run(currency as usize, group, sales);
     }
+}
+
+/// Logs the selected orders.
+#[inline(never)]
+fn log_orders(
+    log: &mut SaleLog,
+    columns: &SegmentColumns,
+    selected: &[Option<(u32, u32)>],
+    names: &NameTable,
+) -> Result<(), ShardError> {
+    let mut end = 0;
+    let orders = columns.customers.iter().zip(&columns.totals).zip(columns.items.iter().zip(selected));
+    for ((customer, total), (items, selected)) in orders {
+        let first = end;
+        end += *items as usize;
+        let Some((currency, _)) = selected else { continue };
+        let numbers = columns.quantities[first..end].iter().zip(&columns.unit_prices[first..end]);
+        let items = columns.products[first..end].iter().zip(numbers);
+        let items = items.map(|(product, (units, unit_price))| (*product, *units, *unit_price));
+        log.push(*currency as usize, (*customer as u64, *total), items, names)?;
+    }
+    Ok(())
 }
 
 /// Calls `each` with every selected order: its place, the place of its currency, and its parts by name, with units and

@@ -45,11 +45,6 @@ impl Totals {
         Totals { small, large: Vec::new() }
     }
 
-    /// Returns `true` if one of the small totals has this value.
-    pub(super) fn has_small(&self, value: u32) -> bool {
-        self.small.contains(&value)
-    }
-
     /// Pushes totals. Returns the bytes by which the memory grew.
     #[inline]
     pub(super) fn extend(&mut self, totals: &[i64]) -> usize {

@@ -14,9 +14,11 @@ use crate::query::{QueryError, Readers, received};
 
 /// The maximum memory for the customers and totals of all groups together. Only one question at a time holds this much.
 const BYTES_MAX: usize = 80 << 20;
-/// The same for groups by name, of which more passes need less. A pass costs more than the 24 MB that save the second one
-/// for 3 M orders by category in eight shards, or by product in one.
+/// The same for groups by category, of which more passes need less. A pass costs more than the 24 MB that save the second
+/// one for 3 M orders in eight shards.
 const NAMED_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 104 << 20 };
+/// The same for sales by product: the parts of ten million items in eight shards.
+const PRODUCT_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 152 << 20 };
 /// The part of it by which the groups of all shards grow in one step.
 const BYTES_PER_STEP: usize = BYTES_MAX / 8;
 /// The number of sales in one window, over all shards. Each takes 12 to 15 bytes.
@@ -204,10 +206,11 @@ async fn in_passes(
     passes: u32,
 ) -> Result<Passes, QueryError> {
     let mut result = SalesResult::default();
+    let bytes_max = if by == SaleSplit::Product { PRODUCT_BYTES_MAX } else { NAMED_BYTES_MAX };
     for pass in 0..passes {
         let grouping = || Grouping::Names(NameTable::new(by, (pass, passes)));
         let scans = scans(readers, query, spans, pins, grouping);
-        let (mut scans, fits) = read(readers, scans, bounds, NAMED_BYTES_MAX).await?;
+        let (mut scans, fits) = read(readers, scans, bounds, bytes_max).await?;
         if !fits {
             // Smaller parts of the names get as much further as there are more of them.
             let progress = scans.iter().map(|(_, scan)| scan.progress()).sum::<f64>() / scans.len() as f64;
