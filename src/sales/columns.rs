@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use self::groups::Sale;
 pub(super) use self::groups::{GroupKey, SaleGroups, SaleList};
 use self::log::SaleLog;
-pub(super) use self::log::{BUCKETS, Bucket, LARGE, PartSum};
+pub(super) use self::log::{BUCKETS, Bucket, LARGE, LoggedOrders, PartSum};
 pub(super) use self::masks::{CustomerMasks, LISTS_MAX};
 pub(super) use self::names::NameTable;
 pub use self::names::name_statement;
@@ -241,9 +241,11 @@ fn log_orders(
         let first = end;
         end += *items as usize;
         let Some((currency, _)) = selected else { continue };
-        let numbers = columns.quantities[first..end].iter().zip(&columns.unit_prices[first..end]);
-        let items = columns.products[first..end].iter().zip(numbers);
-        let items = items.map(|(product, (units, unit_price))| (*product, *units, *unit_price));
+        let items = [
+            &columns.products[first..end],
+            &columns.quantities[first..end],
+            &columns.unit_prices[first..end],
+        ];
         log.push(*currency as usize, (*customer as u64, *total), items, names)?;
     }
     Ok(())

@@ -18,7 +18,7 @@ const BYTES_MAX: usize = 80 << 20;
 /// one for 3 M orders in eight shards.
 const NAMED_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 104 << 20 };
 /// The same for sales by product: the parts of ten million items in eight shards.
-const PRODUCT_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 152 << 20 };
+const PRODUCT_BYTES_MAX: usize = if cfg!(test) { 8 << 10 } else { 116 << 20 };
 /// The part of it by which the groups of all shards grow in one step.
 const BYTES_PER_STEP: usize = BYTES_MAX / 8;
 /// The number of sales in one window, over all shards. Each takes 12 to 15 bytes.

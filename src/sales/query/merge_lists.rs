@@ -81,6 +81,12 @@ impl ListMerge {
 /// The maximum number of keys that are expected in the set at once. The set then has 8 MB.
 const KEYS_AT_ONCE: usize = 1 << 19;
 
+/// Keys are hashes already. The product spreads the ones that are not.
+#[inline]
+fn spread(key: u64) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+}
+
 /// A set of keys that counts distinct ones. The memory is kept from one count to the next.
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
@@ -115,11 +121,36 @@ impl KeySet {
         count as u64 + u64::from(has_zero)
     }
 
+    /// Returns the number of distinct keys of one list, as [`KeySet::count`] does. Faster for short lists: the set has
+    /// places for all of them, so it never grows.
+    pub(super) fn count_one(&mut self, keys: &[u64]) -> u64 {
+        if keys.len() > KEYS_AT_ONCE {
+            return self.count(std::iter::once(keys));
+        }
+        let len = (2 * keys.len()).next_power_of_two().max(16);
+        if self.places.len() < len {
+            self.places.resize(len, 0);
+        }
+        let places = &mut self.places[..len];
+        places.fill(0);
+        let (mut count, mut has_zero) = (0, 0);
+        for key in keys {
+            // A key that is 0 finds an empty place, equals it, and leaves it empty.
+            has_zero |= u64::from(*key == 0);
+            let mut place = spread(*key) & (places.len() - 1);
+            while places[place] != 0 && places[place] != *key {
+                place = (place + 1) & (places.len() - 1);
+            }
+            count += u64::from(places[place] != *key);
+            places[place] = *key;
+        }
+        count + has_zero
+    }
+
     #[inline]
     fn insert(&mut self, key: u64) -> bool {
         let mask = self.places.len() - 1;
-        // Keys are hashes already. The product spreads the ones that are not.
-        let mut place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        let mut place = spread(key) & mask;
         loop {
             match self.places[place] {
                 0 => {
@@ -160,6 +191,8 @@ mod tests {
             let mut set = KeySet::default();
             for lists in [vec![&small[..], &any], vec![&any, &small], vec![&any, &[], &small, &any]] {
                 prop_assert_eq!(set.count(lists.into_iter()), expected.len() as u64);
+                prop_assert_eq!(set.count_one(&small), small.iter().collect::<BTreeSet<_>>().len() as u64);
+                prop_assert_eq!(set.count_one(&any), any.iter().collect::<BTreeSet<_>>().len() as u64);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::super::columns::{BUCKETS, Bucket, ColumnScan, GroupKey, LARGE, PartSum};
+use super::super::columns::{BUCKETS, Bucket, ColumnScan, GroupKey, LARGE, LoggedOrders, PartSum};
 use super::super::totals::Totals;
 use super::figures::{Figures, SalesGroup};
 use super::join_names::JoinedNames;
@@ -37,6 +37,7 @@ pub(super) struct LogMerge {
 /// The parts of one shard.
 #[derive(Debug)]
 struct Log {
+    orders: LoggedOrders,
     buckets: Vec<Bucket>,
     /// The group of each of the shard's sums, and its orders.
     sums: Vec<(u32, u32)>,
@@ -79,7 +80,8 @@ impl LogMerge {
                 (*group - 1, sum.orders)
             });
             let sums = sums.collect();
-            merge.logs.push(Log { buckets: log.take_buckets(), sums });
+            let buckets = log.take_buckets();
+            merge.logs.push(Log { orders: log.orders, buckets, sums });
         }
         merge.ends = vec![u32::MAX; merge.groups.len()];
         merge
@@ -119,9 +121,8 @@ impl LogMerge {
             }
         }
         left.reverse();
-        customers.clear();
+        // Every place up to this one is written.
         customers.resize(len as usize, 0);
-        totals.clear();
         totals.resize(len as usize, 0);
         for (log, bucket) in logs.iter().zip(buckets) {
             let begin = |sum: &u32| {
@@ -131,15 +132,18 @@ impl LogMerge {
                 *end - orders
             };
             let mut places: Vec<u32> = bucket.sums.iter().map(begin).collect();
-            for part in bucket.chunks.iter().flatten() {
-                let place = &mut places[part.of()];
-                customers[*place as usize] = part.customer();
-                totals[*place as usize] = part.total();
-                *place += 1;
-            }
-            for (of, totals) in bucket.large {
-                let group = log.sums[bucket.sums[usize::from(of)] as usize].0;
-                large.entry(group).or_default().extend(totals);
+            for chunk in bucket.chunks {
+                for part in &chunk {
+                    let place = &mut places[part.of()];
+                    // Parts are in the order of their orders, and several orders are waited for at the same time.
+                    let (customer, total) = log.orders.get(part.order());
+                    (customers[*place as usize], totals[*place as usize]) = (customer, total);
+                    *place += 1;
+                    if total == LARGE {
+                        let group = log.sums[bucket.sums[part.of()] as usize].0;
+                        large.entry(group).or_default().push(log.orders.large(part.order()));
+                    }
+                }
             }
         }
     }
@@ -149,7 +153,7 @@ impl LogMerge {
         let ((name, currency), sum) = self.groups[group as usize];
         let end = self.ends[group as usize] as usize;
         let parts = end - sum.orders as usize..end;
-        let customers = self.seen.count(std::iter::once(&self.customers[parts.clone()]));
+        let customers = self.seen.count_one(&self.customers[parts.clone()]);
         let totals = &self.totals[parts];
         let mut totals = match self.large.remove(&group) {
             None => Totals::of_small(totals.to_vec()),
