@@ -1,6 +1,6 @@
-//! Sales by product: the customer and the total of each order once, and a few bytes for each of its parts, in one of a few
-//! buckets of names. A bucket can be divided by name in the CPU's cache afterwards, instead of growing a list for each of
-//! many names.
+//! Sales by product: the customer and the total of each order once, and a few bytes for each of its parts, in one of
+//! some buckets of names. A bucket can be divided by name in the CPU's cache afterwards, instead of growing a list for
+//! each of many names.
 
 use std::collections::HashMap;
 
@@ -189,8 +189,8 @@ impl SaleLog {
         }
     }
 
-    /// Adds an order with its items: their products, units and prices of one. Items of one name are one part. Takes about
-    /// 10 ns an item.
+    /// Adds an order with its items: their products, units and prices of one. Items of one name are one part. Takes
+    /// about 10 ns an item.
     #[inline]
     pub(super) fn push(
         &mut self,

@@ -18,8 +18,8 @@ impl JoinedNames {
         names.into_iter().map(|name| self.number(name)).collect()
     }
 
-    /// Joins the names of all shards at once. Returns them in order, with the numbers of each shard's names. Takes about
-    /// 30 ns a name, if those of each shard are in order.
+    /// Joins the names of all shards at once. Returns them in order, with the numbers of each shard's names. Takes
+    /// about 50 ns a name, if those of each shard are in order.
     pub(super) fn join(lists: Vec<Vec<String>>) -> (Vec<String>, Vec<Vec<u32>>) {
         let mut numbers: Vec<Vec<u32>> = lists.iter().map(|names| vec![0; names.len()]).collect();
         let of_shards = lists.into_iter().enumerate();
