@@ -207,7 +207,7 @@ fn store(shard: &mut Shard, batch: &mut Batch) -> Result<()> {
 
 /// Waits until every sealed partition has its tables. A background thread sorts them, so that nothing is due for a
 /// while, and it sorts for one shard at a time, so that each waits for the others.
-fn finish_upkeep(shards: &mut [Shard]) -> Result<()> {
+pub(crate) fn finish_upkeep(shards: &mut [Shard]) -> Result<()> {
     let unfinished = "SELECT count(*) FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL";
     process::poll("the sealed partitions are indexed", Duration::from_secs(120), || {
         let mut left = 0;

@@ -2,20 +2,25 @@
 //!
 //! In: one shard's segments. Out: the sales of each group and currency. Never: another answer than the rows give.
 
+mod categories;
 mod groups;
 mod log;
 mod masks;
 mod names;
+mod periods;
+mod pool;
 
 use rusqlite::Connection;
 
-use self::groups::Sale;
-pub(super) use self::groups::{GroupKey, SaleGroups, SaleList};
+use self::categories::CategoryLists;
+pub(super) use self::categories::SharedLists;
+pub(super) use self::groups::{GroupKey, SaleList};
 use self::log::SaleLog;
 pub(super) use self::log::{BUCKETS, Bucket, LARGE, LoggedOrders, PartSum};
-pub(super) use self::masks::{CustomerMasks, LISTS_MAX};
 pub(super) use self::names::NameTable;
 pub use self::names::name_statement;
+pub(super) use self::periods::PeriodScan;
+pub(super) use self::pool::ColumnPool;
 use super::read::{SaleSplit, overlapping};
 use super::spans::Spans;
 use crate::base::clock;
@@ -31,25 +36,16 @@ const STEP_US: u64 = 10_000;
 /// The number of orders that are read from rows at a time.
 const ROWS_PER_READ: i64 = if cfg!(test) { 3 } else { 4_096 };
 
-/// The grouping of sales.
-#[derive(Debug)]
-pub(super) enum Grouping {
-    /// The periods of the question.
-    Periods,
-    /// Names, of sales in any period.
-    Names(NameTable),
-}
-
-/// The state of reading one shard. Each step passes it to the next.
+/// The state of reading one shard's sales by name. Each step passes it to the next.
 #[derive(Debug)]
 pub(super) struct ColumnScan {
     of: SalesFilter,
     pin: i64,
     spans: Spans,
     window: (i64, i64),
-    grouping: Grouping,
-    /// The sales by period or category.
-    pub(super) groups: SaleGroups,
+    names: NameTable,
+    /// The sales by category.
+    lists: CategoryLists,
     /// The sales by product, of which there are many.
     pub(super) log: SaleLog,
     /// The first order of the window's partitions, and the next one to read.
@@ -60,18 +56,21 @@ pub(super) struct ColumnScan {
 
 impl ColumnScan {
     /// Returns the state before the first step. Orders with ids up to `pin` count.
-    pub(super) fn new(of: SalesFilter, pin: i64, spans: Spans, grouping: Grouping) -> ColumnScan {
-        let groups = match &grouping {
-            Grouping::Periods => SaleGroups::default(),
-            Grouping::Names(_) => SaleGroups::with_masks(),
-        };
-        let log = SaleLog::default();
-        ColumnScan { of, pin, spans, window: (0, 0), grouping, groups, log, from: 0, at: 0, is_done: true }
+    pub(super) fn new(
+        of: SalesFilter,
+        pin: i64,
+        spans: Spans,
+        names: NameTable,
+        shared: SharedLists,
+    ) -> ColumnScan {
+        let (lists, log) = (CategoryLists::new(shared), SaleLog::default());
+        ColumnScan { of, pin, spans, window: (0, 0), names, lists, log, from: 0, at: 0, is_done: true }
     }
 
     /// Returns the result of a shard that was never written.
     pub(super) fn absent(&self) -> ColumnScan {
-        ColumnScan::new(self.of.clone(), 0, self.spans.clone(), Grouping::Periods)
+        let names = NameTable::new(self.names.by(), (0, 1));
+        ColumnScan::new(self.of.clone(), 0, self.spans.clone(), names, SharedLists::default())
     }
 
     /// Begins to read the sales of `[from, to)`.
@@ -87,20 +86,22 @@ impl ColumnScan {
 
     /// Returns the memory of all groups.
     pub(super) fn bytes(&self) -> usize {
-        self.groups.bytes() + self.log.bytes()
+        self.lists.bytes() + self.log.bytes()
     }
 
     /// Returns the number of sales so far.
     pub(super) fn rows(&self) -> u64 {
-        self.groups.rows + self.log.rows
+        self.lists.rows + self.log.rows
+    }
+
+    /// Removes the lists by category, with their numbers. The memory of [`SharedLists`] is not among [`ColumnScan::bytes`].
+    pub(super) fn take_lists(&mut self) -> impl Iterator<Item = (usize, SaleList)> {
+        self.lists.take()
     }
 
     /// Returns the names of groups by name.
     pub(super) fn names(&mut self) -> Vec<String> {
-        match &mut self.grouping {
-            Grouping::Names(table) => std::mem::take(&mut table.names),
-            Grouping::Periods => Vec::new(),
-        }
+        std::mem::take(&mut self.names.names)
     }
 
     /// Runs a step, until it has taken 10 ms or its groups have grown by `bytes_max`.
@@ -115,9 +116,7 @@ impl ColumnScan {
             self.is_done = true;
             return Ok(self);
         };
-        if let Grouping::Names(table) = &mut self.grouping
-            && !table.read(connection, tenant, until_us)?
-        {
+        if !self.names.read(connection, tenant, until_us)? {
             return Ok(self);
         }
         let infos = overlapping(connection, self.pin, self.window)?;
@@ -125,13 +124,16 @@ impl ColumnScan {
             self.from = infos.first().map_or(0, |info| info.first_id);
             self.at = self.from;
         }
-        let mut columns = SegmentColumns::default();
+        let pool = self.lists.pool();
+        let mut columns = pool.take();
         while let Some(info) = infos.iter().find(|info| info.end_id.min(self.pin + 1) > self.at) {
             self.read(connection, tenant, info, &mut columns)?;
             if clock::monotonic_us() >= until_us || self.bytes() > until_bytes {
+                pool.put_back(columns);
                 return Ok(self);
             }
         }
+        pool.put_back(columns);
         self.is_done = true;
         Ok(self)
     }
@@ -145,12 +147,11 @@ impl ColumnScan {
         columns: &mut SegmentColumns,
     ) -> Result<(), ShardError> {
         let (from, end) = (self.at.max(info.first_id), info.end_id.min(self.pin + 1));
-        let with_items = matches!(self.grouping, Grouping::Names(_));
-        let segment = |head: &SegmentHead| read_segment(connection, head, with_items, columns);
+        let segment = |head: &SegmentHead| read_segment(connection, head, true, columns);
         let (orders, mut next) = next_orders(connection, (from, end), self.window, segment)?;
         if orders == NextOrders::Rows {
             next = next.min(from + ROWS_PER_READ);
-            *columns = rows_as_columns(connection, &info.name, (from, next), with_items)?;
+            *columns = rows_as_columns(connection, &info.name, (from, next), true)?;
         }
         if orders != NextOrders::PassedOver {
             self.add(tenant, columns, (end.min(next) - from) as usize)?;
@@ -162,36 +163,18 @@ impl ColumnScan {
     /// Adds the sales among the first `count` orders.
     fn add(&mut self, tenant: i64, columns: &SegmentColumns, count: usize) -> Result<(), ShardError> {
         let selected = self.selected(tenant, columns, count);
-        let ColumnScan { grouping, groups, log, .. } = self;
-        let names = match grouping {
-            Grouping::Periods => {
-                add_by_period(groups, columns, &selected);
-                return Ok(());
-            }
-            Grouping::Names(names) => names,
-        };
-        if names.by() == SaleSplit::Product {
-            return log_orders(log, columns, &selected, names);
+        let ColumnScan { names, lists, log, .. } = self;
+        match names.by() {
+            SaleSplit::Category => lists.add(columns, &selected, names),
+            SaleSplit::Product => log_orders(log, columns, &selected, names),
         }
-        let mut customers = Vec::with_capacity(selected.len());
-        each_order(columns, &selected, names, |place, currency, parts| {
-            let (customer, total) = (columns.customers[place] as u64, columns.totals[place]);
-            let push = |mask, (name, units, revenue): &(u32, i64, i64)| {
-                let sale = Sale { customer, total, units: *units, revenue: *revenue };
-                mask | groups.push(currency, *name, sale)
-            };
-            customers.push((customer, parts.iter().fold(0, push)));
-        })?;
-        // In a loop of their own, several look-ups wait for memory at the same time.
-        customers.into_iter().for_each(|(customer, mask)| groups.add_customer(customer, mask));
-        Ok(())
     }
 
     /// Returns for each of the first `count` orders the place of its currency and its period, if it is selected.
     fn selected(&mut self, tenant: i64, columns: &SegmentColumns, count: usize) -> Vec<Option<(u32, u32)>> {
-        let ColumnScan { of, spans, window, grouping, groups, log, .. } = self;
-        let is_logged = matches!(grouping, Grouping::Names(names) if names.by() == SaleSplit::Product);
-        let mut currency = |used| if is_logged { log.currency(used) } else { groups.currency(used) };
+        let ColumnScan { of, spans, window, names, lists, log, .. } = self;
+        let is_logged = names.by() == SaleSplit::Product;
+        let mut currency = |used| if is_logged { log.currency(used) } else { lists.currency(used) };
         let is_wanted = |used: Currency| of.currency.is_none_or(|only| only == used);
         let places: Vec<Option<u32>> =
             columns.used.iter().map(|used| is_wanted(*used).then(|| currency(*used) as u32)).collect();
@@ -211,19 +194,6 @@ impl ColumnScan {
             Some((currency, span.1))
         };
         numbers.map(select).collect()
-    }
-}
-
-/// Adds the selected orders to their periods, in runs of neighbours that are in the same one.
-fn add_by_period(groups: &mut SaleGroups, columns: &SegmentColumns, selected: &[Option<(u32, u32)>]) {
-    let mut from = 0;
-    for run in selected.chunk_by(|one, next| one == next) {
-        let range = from..from + run.len();
-        from = range.end;
-        let Some(Some((currency, group))) = run.first().copied() else { continue };
-        let totals = &columns.totals[range.clone()];
-        let sales = (&columns.customers[range.clone()], totals, &columns.units[range]);
-        groups.push_run(currency as usize, group, sales);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod openapi;
 mod plan;
 mod product_sums;
 mod query;
+mod ranks;
 mod read;
 pub mod shapes;
 mod spans;

@@ -18,6 +18,7 @@ mod figures;
 mod from_columns;
 mod incomplete;
 mod join_names;
+mod key_filter;
 mod merge_lists;
 mod merge_logs;
 mod merging;

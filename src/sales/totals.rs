@@ -40,18 +40,30 @@ impl Totals {
         }
     }
 
+    /// Returns an empty list with memory for a number of totals that fit into 32 bits.
+    pub(super) fn with_capacity(capacity: usize) -> Totals {
+        Totals { small: Vec::with_capacity(capacity), large: Vec::new() }
+    }
+
+    /// Pushes totals that fit into 32 bits. Returns the bytes by which the memory grew.
+    #[inline]
+    pub(super) fn extend_small(&mut self, totals: &[u32]) -> usize {
+        extend_tight(&mut self.small, totals.iter().copied())
+    }
+
+    /// Returns the totals that fit into 32 bits.
+    pub(super) fn small(&self) -> &[u32] {
+        &self.small
+    }
+
+    /// Returns the other totals.
+    pub(super) fn large(&self) -> &[i64] {
+        &self.large
+    }
+
     /// Returns totals that fit into 32 bits.
     pub(super) fn of_small(small: Vec<u32>) -> Totals {
         Totals { small, large: Vec::new() }
-    }
-
-    /// Pushes totals. Returns the bytes by which the memory grew.
-    #[inline]
-    pub(super) fn extend(&mut self, totals: &[i64]) -> usize {
-        if totals.iter().any(|total| u32::try_from(*total).is_err()) {
-            return totals.iter().map(|total| self.push(*total)).sum();
-        }
-        extend_tight(&mut self.small, totals.iter().map(|total| *total as u32))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,27 +88,21 @@ impl Totals {
             .unwrap_or_default()
         })
     }
-
-    /// Adds the totals of another list.
-    pub(super) fn append(&mut self, other: &Totals) {
-        self.small.extend_from_slice(&other.small);
-        self.large.extend_from_slice(&other.large);
-    }
 }
 
 /// Values of which those below `from` are none above the rank that was sought last.
-struct Above<'v, T> {
+pub(super) struct Above<'v, T> {
     values: &'v mut [T],
     from: usize,
 }
 
 impl<T: Copy + Ord> Above<'_, T> {
-    fn new(values: &mut [T]) -> Above<'_, T> {
+    pub(super) fn new(values: &mut [T]) -> Above<'_, T> {
         Above { values, from: 0 }
     }
 
     /// Returns the value of a rank, at least as high as the one before.
-    fn rank(&mut self, rank: usize) -> Option<T> {
+    pub(super) fn rank(&mut self, rank: usize) -> Option<T> {
         let rest = self.values.get_mut(self.from..)?;
         let place = rank.checked_sub(self.from).filter(|place| *place < rest.len())?;
         let value = *rest.select_nth_unstable(place).1;
@@ -119,7 +125,12 @@ mod tests {
             let mut totals = Totals::default();
             let (pushed, extended) = values.split_at(values.len() / 2);
             pushed.iter().for_each(|value| _ = totals.push(*value));
-            extended.chunks(7).for_each(|values| _ = totals.extend(values));
+            for values in extended.chunks(7) {
+                match values.iter().map(|value| u32::try_from(*value)).collect::<Result<Vec<u32>, _>>() {
+                    Ok(small) => _ = totals.extend_small(&small),
+                    Err(_) => values.iter().for_each(|value| _ = totals.push(*value)),
+                }
+            }
             let fractions = [0.0, 0.5, 0.5, 0.95, 0.99, 1.0];
             let mut sorted = values;
             sorted.sort_unstable();

@@ -2,6 +2,7 @@
 //! DuckDB and the sqlite3 shell on the same rows. The answers must be equal.
 
 mod changed;
+mod made;
 mod rivals;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,11 @@ const DUCKDB_RUNS: usize = 3;
 /// On one core, and on more.
 const APPROX_DAY_MS_MAX: [f64; 2] = [25.0, 20.0];
 const EXACT_DAY_MS_MAX: f64 = 500.0;
+/// The bytes of the columns of an item, and the CPU of making columns in parts of the rest of sealing.
+const BYTES_PER_ITEM_MAX: f64 = 25.0;
+const COLUMNS_TO_SEALING_MAX: f64 = 1.0;
+/// The orders that are sealed to measure that.
+const SEALED_ORDERS: usize = 1_000_000;
 /// Six standard errors of a HyperLogLog of 2^14 registers.
 const CUSTOMERS_ERROR_MAX: f64 = 6.0 * 0.0081;
 
@@ -68,6 +74,14 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
         let counts = format!("{} orders of {items} items", world.spec().orders);
         format!("{counts}, by {group}, {precision}")
     };
+    let made = "columns as they are made";
+    for (at, folder) in loaded.iter().enumerate() {
+        report.record(made, SHARDS[at].1, 0, made::bytes_per_item(folder, items)?);
+    }
+    let sealed = orders::world(orders::ONE_TENANT, setup.orders.unwrap_or(ORDERS).min(SEALED_ORDERS))?;
+    for round in 0..setup.rounds {
+        report.record(made, "firehose, sealing", round, made::sealing(setup, &sealed)?);
+    }
     for round in 0..setup.rounds {
         let duckdb = rivals::duckdb(setup, loaded[0].path(), DUCKDB_RUNS)?;
         for (at, folder) in loaded.iter().enumerate() {
@@ -101,6 +115,13 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
             report.record(&case(group, "exact"), "sqlite3", round, Round { figures, fault: None });
         }
     }
+    for (_, system) in SHARDS {
+        let bytes = report.median(made, system, "bytes_per_item");
+        report.bar(format!("{made}, {system}: bytes an item"), Limit::AtMost(BYTES_PER_ITEM_MAX), bytes);
+    }
+    let ratio = report.median(made, "firehose, sealing", "columns_to_sealing_ratio");
+    let text = format!("{made}: CPU in parts of the rest of sealing");
+    report.bar(text, Limit::AtMost(COLUMNS_TO_SEALING_MAX), ratio);
     let approx_max = APPROX_DAY_MS_MAX[usize::from(setup.server_cores.len() > 1)];
     for (_, system) in SHARDS {
         for (precision, limit) in [("approx", approx_max), ("exact", EXACT_DAY_MS_MAX)] {

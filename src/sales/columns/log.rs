@@ -328,6 +328,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sales::read::SaleSplit;
 
     proptest! {
         #[test]
@@ -352,7 +353,7 @@ mod tests {
             let currencies = ["USD", "JPY"].map(|code| Currency::parse(code).unwrap());
             // Of twelve products, two have one name, and one has a name that is not read.
             let of_products = [0, 1, 2, 3, 3, 4, u32::MAX - 1, 5, 6, 7, 8, 9];
-            let names = NameTable::known(&of_products, (0..10).map(|name| format!("p{name}")).collect());
+            let names = NameTable::known(SaleSplit::Product, &of_products, (0..10).map(|name| format!("p{name}")).collect());
             let mut log = SaleLog::default();
             let mut expected = BTreeMap::<GroupKey, (i128, i128, Vec<(u64, i64)>)>::new();
             for (customer, total, currency, items) in &logged {
@@ -402,7 +403,7 @@ mod tests {
 
     #[test]
     fn an_unknown_product_is_damage() {
-        let names = NameTable::known(&[0], vec!["a".to_owned()]);
+        let names = NameTable::known(SaleSplit::Product, &[0], vec!["a".to_owned()]);
         let mut log = SaleLog::default();
         let usd = log.currency(Currency::parse("USD").unwrap());
         for product in [-1, 1, i64::MAX] {

@@ -20,17 +20,18 @@ pub(in super::super) struct CustomerMasks {
 }
 
 impl CustomerMasks {
-    /// Adds a customer to these lists, at least one. Returns the bytes by which the memory grew. Takes about 5 ns while
-    /// the table fits into the CPU's cache, and 20 ns otherwise.
+    /// Adds a customer to these lists, at least one. Takes about 5 ns while the table fits into the CPU's cache, and
+    /// 20 ns otherwise.
     #[inline]
-    pub(in super::super) fn add(&mut self, customer: u64, mask: u64) -> usize {
+    pub(in super::super) fn add(&mut self, customer: u64, mask: u64) {
         debug_assert!(mask != 0, "an empty mask is an empty place");
-        let grown = if self.len * 4 >= self.places.len() * 3 { self.grow(self.places.len() / 2) } else { 0 };
+        if self.len * 4 >= self.places.len() * 3 {
+            self.grow();
+        }
         let place = self.place(customer);
         let (known, lists) = &mut self.places[place];
         self.len += usize::from(*lists == 0);
         (*known, *lists) = (customer, *lists | mask);
-        grown
     }
 
     /// Returns the place of a customer, or the empty place for it.
@@ -47,17 +48,15 @@ impl CustomerMasks {
         }
     }
 
-    /// Adds places.
+    /// Adds half as many places.
     #[cold]
-    fn grow(&mut self, more: usize) -> usize {
-        let before = self.bytes();
-        let len = (self.places.len() + more).max(PLACES_MIN);
+    fn grow(&mut self) {
+        let len = (self.places.len() / 2 * 3).max(PLACES_MIN);
         let old = std::mem::replace(&mut self.places, vec![(0, 0); len]);
         for (customer, mask) in old.into_iter().filter(|(_, mask)| *mask != 0) {
             let place = self.place(customer);
             self.places[place] = (customer, mask);
         }
-        self.bytes() - before
     }
 
     pub(in super::super) fn bytes(&self) -> usize {
@@ -67,26 +66,6 @@ impl CustomerMasks {
     /// Returns every customer with its lists.
     pub(in super::super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.places.iter().copied().filter(|(_, mask)| *mask != 0)
-    }
-
-    /// Adds another set, whose lists have other numbers here.
-    pub(in super::super) fn append(&mut self, other: CustomerMasks, numbers: &[usize]) {
-        let is_same = numbers.iter().enumerate().all(|(place, number)| place == *number);
-        if self.len == 0 && is_same {
-            *self = other;
-            return;
-        }
-        let renumber: Vec<[u64; 256]> =
-            numbers.chunks(8).map(|numbers| std::array::from_fn(|byte| renumbered(byte, numbers))).collect();
-        // The customers come in the order of their places. If the table became full of the first ones before it grows,
-        // each of them would be sought among many.
-        let places = (self.len + other.len) * 4 / 3 + 1;
-        self.grow(places.saturating_sub(self.places.len()));
-        for (customer, mask) in other.iter() {
-            let bytes = mask.to_le_bytes();
-            let of_bytes = renumber.iter().zip(bytes).map(|(lists, byte)| lists[usize::from(byte)]);
-            self.add(customer, of_bytes.fold(0, |sum, lists| sum | lists));
-        }
     }
 
     /// Returns the number of customers of each list. Counts how often each byte of a mask has each value, instead of
@@ -112,12 +91,6 @@ impl CustomerMasks {
     }
 }
 
-/// Returns the lists of a byte of a mask, by their other numbers.
-fn renumbered(byte: usize, numbers: &[usize]) -> u64 {
-    let lists = numbers.iter().enumerate().filter(|(bit, _)| byte >> bit & 1 == 1);
-    lists.fold(0, |sum, (_, number)| sum | 1 << number)
-}
-
 /// Returns the lists of a mask.
 pub(in super::super) fn lists_of(mut mask: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -139,21 +112,14 @@ mod tests {
         #[test]
         fn customers_are_in_the_lists_that_they_were_added_to(
             added in prop::collection::vec((0..400_u64, 0..64_usize), 0..2_000),
-            others in prop::collection::vec((any::<u64>(), 0..3_usize), 0..300),
-            numbers in prop::sample::subsequence((0..64_usize).collect::<Vec<_>>(), 3),
+            others in prop::collection::vec((any::<u64>(), 0..64_usize), 0..300),
         ) {
-            let (mut masks, mut other, mut bytes) = (CustomerMasks::default(), CustomerMasks::default(), 0);
+            let mut masks = CustomerMasks::default();
             let mut expected = BTreeMap::<usize, BTreeSet<u64>>::new();
-            for (customer, list) in added {
-                bytes += masks.add(customer, 1 << list);
+            for (customer, list) in added.into_iter().chain(others) {
+                masks.add(customer, 1 << list);
                 expected.entry(list).or_default().insert(customer);
             }
-            prop_assert_eq!(bytes, masks.bytes());
-            for (customer, list) in others {
-                other.add(customer, 1 << list);
-                expected.entry(numbers[list]).or_default().insert(customer);
-            }
-            masks.append(other, &numbers);
             let counts = masks.counts();
             for (list, count) in counts.iter().enumerate() {
                 prop_assert_eq!(*count, expected.get(&list).map_or(0, BTreeSet::len) as u64);

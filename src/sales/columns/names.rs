@@ -56,9 +56,9 @@ impl NameTable {
 
     /// Returns a table of these names by the numbers of products.
     #[cfg(test)]
-    pub(in super::super) fn known(places: &[u32], names: Vec<String>) -> NameTable {
+    pub(in super::super) fn known(by: SaleSplit, places: &[u32], names: Vec<String>) -> NameTable {
         let places = places.to_vec();
-        NameTable { places, names, is_complete: true, ..NameTable::new(SaleSplit::Product, (0, 1)) }
+        NameTable { places, names, is_complete: true, ..NameTable::new(by, (0, 1)) }
     }
 
     /// Returns a number that is greater than those of all products.

@@ -1,7 +1,9 @@
 //! Exact figures from columns: every shard adds its sales to groups, window by window or name by name, and complete
 //! groups are merged.
 
-use super::super::columns::{ColumnScan, Coverage, GroupKey, Grouping, NameTable, SaleList, coverage};
+use super::super::columns::{
+    ColumnPool, ColumnScan, Coverage, GroupKey, NameTable, PeriodScan, SaleList, SharedLists, coverage,
+};
 use super::super::read::SaleSplit;
 use super::super::spans::Spans;
 use super::figures::{PASSES_MAX, SalesGroup, SalesQuery, SalesResult, TOO_LARGE};
@@ -13,15 +15,17 @@ use crate::base::ids::ShardId;
 use crate::query::{QueryError, Readers, received};
 
 /// The maximum memory for the customers and totals of all groups together. Only one question at a time holds this much.
-const BYTES_MAX: usize = 80 << 20;
+const BYTES_MAX: usize = if cfg!(test) { 6 << 10 } else { 80 << 20 };
 /// The same for groups by category, of which more passes need less. A pass costs more than the 24 MB that save the
 /// second one for 3 M orders in eight shards.
 const NAMED_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 104 << 20 };
 /// The same for sales by product: 3.3 M orders of 10 M items in eight shards, in one pass.
 const PRODUCT_BYTES_MAX: usize = if cfg!(test) { 8 << 10 } else { 116 << 20 };
 /// The part of it by which the groups of all shards grow in one step.
-const BYTES_PER_STEP: usize = BYTES_MAX / 8;
-/// The number of sales in one window, over all shards. Each takes 12 to 15 bytes.
+const BYTES_PER_STEP: usize = 10 << 20;
+/// The same for groups by period, which are merged after each step, while they are in the CPU's cache.
+const PERIOD_BYTES_PER_STEP: usize = 4 << 20;
+/// The number of sales in one window, over all shards, if not all fit into memory. Each takes 12 to 15 bytes.
 const WINDOW_SALES: i64 = if cfg!(test) { 5 } else { 2_000_000 };
 /// A question of fewer sales does not count as one that uses much memory.
 const HEAVY_SALES: i64 = 100_000;
@@ -61,9 +65,9 @@ fn scans(
     query: &SalesQuery,
     spans: &Spans,
     pins: &[i64],
-    grouping: impl Fn() -> Grouping,
+    (names, shared): (impl Fn() -> NameTable, &SharedLists),
 ) -> Scans {
-    let scan = |pin: &i64| ColumnScan::new(query.of.clone(), *pin, spans.clone(), grouping());
+    let scan = |pin: &i64| ColumnScan::new(query.of.clone(), *pin, spans.clone(), names(), shared.clone());
     readers.shards().zip(pins.iter().map(scan)).collect()
 }
 
@@ -71,8 +75,8 @@ fn scans(
 async fn read(
     readers: &Readers,
     mut scans: Scans,
-    window: (i64, i64),
-    bytes_max: usize,
+    shared: &SharedLists,
+    (window, bytes_max): ((i64, i64), usize),
 ) -> Result<(Scans, bool), QueryError> {
     scans.iter_mut().for_each(|(_, scan)| scan.begin(window));
     let step_bytes = BYTES_PER_STEP / scans.len().max(1);
@@ -95,7 +99,8 @@ async fn read(
             };
             scans.push((shard, scan));
         }
-        if scans.iter().map(|(_, scan)| scan.bytes()).sum::<usize>() > bytes_max {
+        let bytes: usize = scans.iter().map(|(_, scan)| scan.bytes()).sum();
+        if bytes + shared.bytes() > bytes_max {
             return Ok((scans, false));
         }
     }
@@ -110,6 +115,9 @@ async fn merged(
     spans: &Spans,
     names: JoinedNames,
 ) -> Result<ListMerge, QueryError> {
+    if lists.is_empty() {
+        return Ok(merge);
+    }
     merge.add(lists);
     let mut state = (merge, names, false);
     while !state.2 {
@@ -144,7 +152,7 @@ async fn merged_logs(
     Ok(state.0.done)
 }
 
-/// Computes groups by time. Groups are merged and freed once no later window has sales of them.
+/// Computes groups by time: in one reading of all sales, or in windows of them if most of them have to be kept at once.
 pub(super) async fn by_period(
     readers: &Readers,
     query: &SalesQuery,
@@ -152,24 +160,69 @@ pub(super) async fn by_period(
     bounds: (i64, i64),
     pins: &[i64],
 ) -> Result<SalesResult, QueryError> {
+    let all = spans.clip(bounds).into_iter().collect();
+    if let Some(result) = in_windows(readers, query, &spans, all, pins).await? {
+        return Ok(result);
+    }
     let days = days(readers, query, bounds).await?;
     let windows = windows(bounds, &days, WINDOW_SALES).into_iter().filter_map(|window| spans.clip(window));
-    let mut scans = scans(readers, query, &spans, pins, || Grouping::Periods);
+    in_windows(readers, query, &spans, windows.collect(), pins).await?.ok_or(TOO_LARGE)
+}
+
+/// Computes groups by time, window by window. Groups are merged and freed once nothing that is not read yet has sales of
+/// them. Returns `None` if those that are not complete do not fit into memory.
+async fn in_windows(
+    readers: &Readers,
+    query: &SalesQuery,
+    spans: &Spans,
+    windows: Vec<(i64, i64)>,
+    pins: &[i64],
+) -> Result<Option<SalesResult>, QueryError> {
+    let pool = ColumnPool::default();
+    let scan = |pin: &i64| PeriodScan::new(query.of.clone(), *pin, spans.clone(), pool.clone());
+    let mut scans: Vec<(ShardId, PeriodScan)> = readers.shards().zip(pins.iter().map(scan)).collect();
     let mut merge = ListMerge::default();
     for window in windows {
-        let (read, fits) = read(readers, scans, window, BYTES_MAX).await?;
-        if !fits {
-            return Err(TOO_LARGE);
+        scans.iter_mut().for_each(|(_, scan)| scan.begin(window));
+        while scans.iter().any(|(_, scan)| !scan.is_done()) {
+            scans = period_steps(readers, scans).await?;
+            if scans.iter().map(|(_, scan)| scan.groups.bytes()).sum::<usize>() > BYTES_MAX {
+                return Ok(None);
+            }
+            let unread_from_us = scans.iter().map(|(_, scan)| scan.unread_from_us()).min();
+            let until_us = unread_from_us.unwrap_or(i64::MAX).min(window.1);
+            let is_complete = |group| spans.ends_by(group, until_us);
+            let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(is_complete)).collect();
+            merge = merged(readers, merge, lists, spans, JoinedNames::default()).await?;
         }
-        scans = read;
-        let is_complete = |group| spans.ends_by(group, window.1);
-        let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(is_complete)).collect();
-        merge = merged(readers, merge, lists, &spans, JoinedNames::default()).await?;
     }
     let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(|_| true)).collect();
-    let merge = merged(readers, merge, lists, &spans, JoinedNames::default()).await?;
-    let rows_scanned = scans.iter().map(|(_, scan)| scan.rows()).sum();
-    Ok(SalesResult { groups: merge.done, rows_scanned, ..SalesResult::default() })
+    let merge = merged(readers, merge, lists, spans, JoinedNames::default()).await?;
+    let rows_scanned = scans.iter().map(|(_, scan)| scan.groups.rows).sum();
+    Ok(Some(SalesResult { groups: merge.done, rows_scanned, ..SalesResult::default() }))
+}
+
+/// Runs a step in every shard that has something left.
+async fn period_steps(
+    readers: &Readers,
+    scans: Vec<(ShardId, PeriodScan)>,
+) -> Result<Vec<(ShardId, PeriodScan)>, QueryError> {
+    let step_bytes = PERIOD_BYTES_PER_STEP / scans.len().max(1);
+    let (mut read, mut asked) = (Vec::with_capacity(scans.len()), Vec::with_capacity(scans.len()));
+    for (shard, scan) in scans {
+        if scan.is_done() {
+            read.push((shard, scan));
+            continue;
+        }
+        let absent = scan.absent();
+        let step = move |connection: &rusqlite::Connection| scan.step(connection, step_bytes);
+        asked.push((shard, readers.ask(shard, absent, step)?));
+    }
+    for (shard, answer) in asked {
+        read.push((shard, received(answer.recv().await)?));
+    }
+    // The ranks of equal groups do not depend on the order of shards, and neither does any other figure.
+    Ok(read)
 }
 
 /// Computes groups by name, in as many passes over parts of the names as memory requires.
@@ -208,9 +261,9 @@ async fn in_passes(
     let mut result = SalesResult::default();
     let bytes_max = if by == SaleSplit::Product { PRODUCT_BYTES_MAX } else { NAMED_BYTES_MAX };
     for pass in 0..passes {
-        let grouping = || Grouping::Names(NameTable::new(by, (pass, passes)));
-        let scans = scans(readers, query, spans, pins, grouping);
-        let (mut scans, fits) = read(readers, scans, bounds, bytes_max).await?;
+        let (names, shared) = (|| NameTable::new(by, (pass, passes)), SharedLists::default());
+        let scans = scans(readers, query, spans, pins, (names, &shared));
+        let (mut scans, fits) = read(readers, scans, &shared, (bounds, bytes_max)).await?;
         if !fits {
             // Smaller parts of the names get as much further as there are more of them.
             let progress = scans.iter().map(|(_, scan)| scan.progress()).sum::<f64>() / scans.len() as f64;
@@ -221,7 +274,7 @@ async fn in_passes(
             result.groups.extend(merged_logs(readers, scans, spans).await?);
             continue;
         }
-        let join = move || NamedLists::join(scans.iter_mut().map(|(_, scan)| scan));
+        let join = move || NamedLists::join(scans.iter_mut().map(|(_, scan)| scan), &shared);
         let NamedLists { names, lists, customers, .. } = readers.compute(join).await?;
         let merge = ListMerge::with_customers(customers);
         result.groups.extend(merged(readers, merge, lists, spans, names).await?.done);

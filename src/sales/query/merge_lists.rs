@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use super::super::columns::{GroupKey, SaleList};
+use super::super::ranks::RankFinder;
 use super::super::spans::Spans;
+use super::super::totals::Totals;
 use super::figures::{Figures, SalesGroup};
 use super::join_names::JoinedNames;
+use super::key_filter::KeyFilter;
 use crate::base::clock;
 
 /// The time after which a slice ends. One group takes as long as it takes.
@@ -17,6 +20,7 @@ pub(super) struct ListMerge {
     /// The lists that are left, in descending order of their groups.
     left: Vec<(GroupKey, SaleList)>,
     seen: KeySet,
+    ranks: RankFinder,
     /// The distinct customers of groups whose lists do not contain them.
     customers: HashMap<GroupKey, u64>,
     pub(super) done: Vec<SalesGroup>,
@@ -46,7 +50,7 @@ impl ListMerge {
                 Some(name) => (spans.start_us(0), name.to_owned()),
                 None => (spans.start_us(group), String::new()),
             };
-            let figures = self.figures(key, lists);
+            let figures = self.figures(key, &lists);
             self.done.push(SalesGroup { start_us, name, currency, figures });
             if clock::monotonic_us() >= until_us {
                 break;
@@ -55,24 +59,17 @@ impl ListMerge {
         self.left.is_empty()
     }
 
-    fn figures(&mut self, key: GroupKey, lists: Vec<SaleList>) -> Figures {
+    fn figures(&mut self, key: GroupKey, lists: &[SaleList]) -> Figures {
         let customers = match self.customers.get(&key) {
             Some(customers) => *customers,
             None => self.seen.count(lists.iter().map(|list| list.customers.as_slice())),
         };
-        let mut lists = lists.into_iter();
-        let mut all = lists.next().unwrap_or_default();
-        for list in lists {
-            all.orders += list.orders;
-            all.units += list.units;
-            all.revenue += list.revenue;
-            all.totals.append(&list.totals);
-        }
-        let quantiles = all.totals.nearest_ranks([0.5, 0.95, 0.99]);
+        let totals: Vec<&Totals> = lists.iter().map(|list| &list.totals).collect();
+        let quantiles = self.ranks.nearest(&totals, [0.5, 0.95, 0.99]);
         Figures {
-            orders: all.orders,
-            units: all.units,
-            revenue: all.revenue,
+            orders: lists.iter().map(|list| list.orders).sum(),
+            units: lists.iter().map(|list| list.units).sum(),
+            revenue: lists.iter().map(|list| list.revenue).sum(),
             details: Some((customers, quantiles)),
         }
     }
@@ -80,6 +77,8 @@ impl ListMerge {
 
 /// The maximum number of keys that are expected in the set at once. The set then has 8 MB.
 const KEYS_AT_ONCE: usize = 1 << 19;
+/// The number of keys from which those without an equal are told by bits.
+const FILTERED_MIN: usize = 64;
 
 /// Keys are hashes already. The product spreads the ones that are not.
 #[inline]
@@ -90,14 +89,28 @@ fn spread(key: u64) -> usize {
 /// A set of keys that counts distinct ones. The memory is kept from one count to the next.
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
+    filter: KeyFilter,
     /// A power of two of places. 0 is an empty place.
     places: Vec<u64>,
 }
 
 impl KeySet {
+    /// Returns the number of distinct keys. Takes about 3 ns a key if most occur once, and 6 otherwise.
+    pub(super) fn count<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
+        let len: usize = lists.clone().map(<[u64]>::len).sum();
+        if !(FILTERED_MIN..=KEYS_AT_ONCE).contains(&len) {
+            return self.count_by_places(lists);
+        }
+        let mut filter = std::mem::take(&mut self.filter);
+        let (alone, others) = filter.split(lists);
+        let count = alone as u64 + self.count_by_places(std::iter::once(others));
+        self.filter = filter;
+        count
+    }
+
     /// Returns the number of distinct keys. If there are many, they are counted in parts, by their highest bits. The
     /// keys are hashes, so the parts are about equal. Takes about 4 ns a key.
-    pub(super) fn count<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
+    fn count_by_places<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
         let len: usize = lists.clone().map(<[u64]>::len).sum();
         let parts = len.div_ceil(KEYS_AT_ONCE).next_power_of_two();
         let bits = parts.trailing_zeros();
