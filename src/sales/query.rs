@@ -6,7 +6,7 @@
 //!          sales, while those of the window before are added ─► distinct customers and ranks of each group
 //! ```
 //! If a question needs a large part of the orders and most of them are in segments, exact figures come from columns
-//! (`from_columns.rs`), in larger windows.
+//! (`from_columns.rs`), in one reading if the sales of incomplete groups fit into memory.
 //!
 //! Before and after, every shard is asked for the days of which retention has deleted something (`incomplete.rs`).
 //!

@@ -116,7 +116,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
         }
     }
     for (_, system) in SHARDS {
-        let bytes = report.median(made, system, "bytes_per_item");
+        let bytes = report.median(made, system, "item_bytes");
         report.bar(format!("{made}, {system}: bytes an item"), Limit::AtMost(BYTES_PER_ITEM_MAX), bytes);
     }
     let ratio = report.median(made, "firehose, sealing", "columns_to_sealing_ratio");

@@ -184,7 +184,8 @@ mod tests {
         assert_eq!(taken.len(), 4);
         for ((group, currency), list) in &taken {
             assert_eq!(*currency, if group % 2 == 0 { usd } else { jpy });
-            assert_eq!((list.orders, list.units, list.revenue), (100, 200, 500));
+            let revenue = i128::from(49_500 + 100 * group) << 24;
+            assert_eq!((list.orders, list.units, list.revenue), (100, 200, revenue));
             assert_eq!((list.customers.len(), list.totals.len()), (100, 100));
         }
         assert!(is_near(&groups));

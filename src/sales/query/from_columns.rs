@@ -1,5 +1,4 @@
-//! Exact figures from columns: every shard adds its sales to groups, window by window or name by name, and complete
-//! groups are merged.
+//! Exact figures from columns: every shard adds its sales to groups, by period or by name, and complete groups are merged.
 
 use super::super::columns::{
     ColumnPool, ColumnScan, Coverage, GroupKey, NameTable, PeriodScan, SaleList, SharedLists, coverage,

@@ -25,8 +25,7 @@ pub(super) fn bytes_per_item(loaded: &Loaded, items: u64) -> Result<Round> {
         content += reader.query_row(sql, [], |row| row.get::<_, i64>(0))?;
     }
     let per_item = |bytes: i64| bytes as f64 / items as f64;
-    let figures =
-        Figures::from([("bytes_per_item", per_item(pages)), ("blob_bytes_per_item", per_item(content))]);
+    let figures = Figures::from([("item_bytes", per_item(pages)), ("item_blob_bytes", per_item(content))]);
     Ok(Round { figures, fault: None })
 }
 
