@@ -3,6 +3,8 @@
 
 use rusqlite::Connection;
 
+use super::super::read::overlapping;
+use super::super::spans::Spans;
 use super::groups::{Sale, SaleGroups};
 use super::pool::ColumnPool;
 use super::{ROWS_PER_READ, STEP_US};
@@ -10,8 +12,6 @@ use crate::base::clock;
 use crate::orders::{
     NextOrders, SalesFilter, SegmentColumns, SegmentHead, next_orders, read_segment, rows_as_columns,
 };
-use crate::sales::read::overlapping;
-use crate::sales::spans::Spans;
 use crate::shard::{PartitionInfo, ShardError, tenant_number};
 
 /// The state of reading one shard. Each step passes it to the next.
