@@ -221,41 +221,6 @@ fn log_orders(
     Ok(())
 }
 
-/// Calls `each` with every selected order: its place, the place of its currency, and its parts by name, with units and
-/// revenue. An order without a part is left out.
-#[inline(never)]
-fn each_order(
-    columns: &SegmentColumns,
-    selected: &[Option<(u32, u32)>],
-    names: &NameTable,
-    mut each: impl FnMut(usize, usize, &[(u32, i64, i64)]),
-) -> Result<(), ShardError> {
-    let (mut end, mut parts) = (0, Vec::<(u32, i64, i64)>::new());
-    for (place, (items, selected)) in columns.items.iter().zip(selected).enumerate() {
-        let first = end;
-        end += *items as usize;
-        let Some((currency, _)) = selected else { continue };
-        parts.clear();
-        let numbers = columns.quantities[first..end].iter().zip(&columns.unit_prices[first..end]);
-        for (product, (units, unit_price)) in columns.products[first..end].iter().zip(numbers) {
-            let Some(name) = names.place(*product)? else { continue };
-            let revenue = units.saturating_mul(*unit_price);
-            // A linear search, because orders have few items.
-            match parts.iter_mut().find(|(known, ..)| *known == name) {
-                Some((_, all_units, all_revenue)) => {
-                    *all_units = all_units.saturating_add(*units);
-                    *all_revenue = all_revenue.saturating_add(revenue);
-                }
-                None => parts.push((name, *units, revenue)),
-            }
-        }
-        if !parts.is_empty() {
-            each(place, *currency as usize, &parts);
-        }
-    }
-    Ok(())
-}
-
 /// The orders that a question reads in one shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Coverage {

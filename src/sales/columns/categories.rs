@@ -1,7 +1,7 @@
 //! Sales by category: the lists of all shards have the same numbers, and their customers are in one set.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::{Deref, DerefMut};
 
 use super::super::totals::{Totals, push_tight};
 use super::groups::SaleList;
@@ -16,10 +16,45 @@ use crate::shard::ShardError;
 const CHUNK: usize = if cfg!(test) { 3 } else { 8_192 };
 
 /// What the shards of one question share. Copies are the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(in super::super) struct SharedLists {
-    lists: Arc<Mutex<Shared>>,
+    /// Has one entry while no step uses it.
+    free: (async_channel::Sender<Shared>, async_channel::Receiver<Shared>),
     pool: ColumnPool,
+}
+
+impl Default for SharedLists {
+    fn default() -> SharedLists {
+        let free = async_channel::bounded(1);
+        let _ = free.0.try_send(Shared::default());
+        SharedLists { free, pool: ColumnPool::default() }
+    }
+}
+
+/// What a step uses. Dropping it passes it on.
+struct Lent<'s> {
+    shared: Shared,
+    free: &'s async_channel::Sender<Shared>,
+}
+
+impl Deref for Lent<'_> {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Shared {
+        &mut self.shared
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let _ = self.free.try_send(std::mem::take(&mut self.shared));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -33,24 +68,25 @@ struct Shared {
 pub(in super::super) type ListKeys = Vec<((String, Currency), Option<u64>)>;
 
 impl SharedLists {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until no other step uses what is shared.
+    fn lent(&self) -> Lent<'_> {
+        Lent { shared: self.free.1.recv_blocking().unwrap_or_default(), free: &self.free.0 }
     }
 
     fn number(&self, name: &str, currency: Currency) -> usize {
-        let mut shared = self.lock();
+        let mut shared = self.lent();
         let next = shared.numbers.len();
         *shared.numbers.entry((name.to_owned(), currency)).or_insert(next)
     }
 
     /// Returns the memory of the set.
     pub(in super::super) fn bytes(&self) -> usize {
-        self.lock().masks.bytes()
+        self.lent().masks.bytes()
     }
 
     /// Removes the keys of all lists, in the order of their numbers.
     pub(in super::super) fn take(&self) -> ListKeys {
-        let Shared { numbers, masks } = std::mem::take(&mut *self.lock());
+        let Shared { numbers, masks } = std::mem::take(&mut *self.lent());
         let counts = masks.counts();
         let mut keys: Vec<_> = numbers.into_iter().collect();
         keys.sort_unstable_by_key(|(_, number)| *number);
@@ -168,8 +204,8 @@ impl CategoryLists {
             }
         }
         // In a loop of their own, several look-ups wait for memory at the same time.
-        let masks = &mut self.shared.lock().masks;
-        self.customers.iter().for_each(|(customer, mask)| masks.add(*customer, *mask));
+        let mut shared = self.shared.lent();
+        self.customers.iter().for_each(|(customer, mask)| shared.masks.add(*customer, *mask));
         Ok(())
     }
 

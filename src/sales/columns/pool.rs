@@ -1,22 +1,31 @@
 //! Decoded columns whose memory the next step uses.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use crate::orders::SegmentColumns;
+
+/// The columns that are kept, at most: those of as many steps at the same time.
+const STEPS_MAX: usize = 32;
 
 /// The columns of one question's steps, at most as many as steps that ran at the same time. Otherwise, each step would get
 /// up to 2.5 MB of new memory, page by page. Copies are the same.
-#[derive(Clone, Debug, Default)]
-pub(in super::super) struct ColumnPool(Arc<Mutex<Vec<SegmentColumns>>>);
+#[derive(Clone, Debug)]
+pub(in super::super) struct ColumnPool {
+    free: (async_channel::Sender<SegmentColumns>, async_channel::Receiver<SegmentColumns>),
+}
+
+impl Default for ColumnPool {
+    fn default() -> ColumnPool {
+        ColumnPool { free: async_channel::bounded(STEPS_MAX) }
+    }
+}
 
 impl ColumnPool {
     /// Returns columns with any content.
     pub(super) fn take(&self) -> SegmentColumns {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.free.1.try_recv().unwrap_or_default()
     }
 
     pub(super) fn put_back(&self, columns: SegmentColumns) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(columns);
+        let _ = self.free.0.try_send(columns);
     }
 }
 
