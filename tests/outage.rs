@@ -2,6 +2,8 @@
 //! health reports the outage, and everything is stored when it ends.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::{
@@ -340,4 +342,54 @@ fn a_journal_at_its_cap_answers_507_and_recovers_by_itself() {
     server.wait_until_stored();
     server.stop();
     all.check(&stored(&folder.data()));
+}
+
+/// One event of `/events`, as a whole request.
+fn keyed_event(id: &str) -> String {
+    let body = format!(
+        r#"{{"event_id":"{id}","tenant_id":"acme","source":"web","event_type":"view","timestamp":"2026-01-15T10:30:00Z","payload":{{}}}}"#
+    );
+    Client::request("POST", "/events", &body)
+}
+
+#[test]
+fn an_event_behind_an_order_at_a_locked_shard_is_not_kept_waiting_as_long_as_the_order() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--commit-wait", "200ms"]);
+    let lock = hold_lock(&folder.database(0));
+    let order = r#"{"order_id":"o-1","tenant_id":"acme","customer_id":"c-1","customer_name":"Ann","customer_email":"ann@example.com","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{"product_id":"p","category":"c","quantity":1,"unit_price":"1.00"}]}"#;
+    let head = format!(
+        "POST /api/v1/ingest/orders HTTP/1.1\r\nHost: test\r\nIdempotency-Key: k\r\nContent-Length: {}\r\n\r\n",
+        order.len()
+    );
+    let mut first = server.client();
+    first.write((head + order).as_bytes()).expect("it is sent");
+    wait_until("the order is in the journal", || server.health()["queue_size"] != 0);
+    let is_answered = Arc::new(AtomicBool::new(false));
+    let answered = Arc::clone(&is_answered);
+    let ordered = std::thread::spawn(move || {
+        let status = first.answer().expect("an answer").status;
+        answered.store(true, Ordering::Relaxed);
+        status
+    });
+    let mut second = server.client();
+    second.write(keyed_event("e-1").as_bytes()).expect("it is sent");
+    assert_eq!(second.answer().expect("an answer").status, 202);
+    assert!(!is_answered.load(Ordering::Relaxed), "the order waits longer");
+    drop(lock);
+    assert_eq!(ordered.join().expect("no panic"), 200);
+}
+
+#[test]
+fn the_time_for_a_head_does_not_begin_while_the_request_before_it_waits() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--commit-wait", "1s", "--head-timeout", "300ms"]);
+    let lock = hold_lock(&folder.database(0));
+    let mut client = server.client();
+    let (begun, rest) = ("GET /events?tenant_id=acme HT", "TP/1.1\r\nHost: test\r\n\r\n");
+    client.write((keyed_event("e-1") + begun).as_bytes()).expect("it is sent");
+    assert_eq!(client.answer().expect("an answer").status, 202);
+    client.write(rest.as_bytes()).expect("it is sent");
+    assert_eq!(client.answer().expect("an answer").status, 200);
+    drop(lock);
 }

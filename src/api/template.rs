@@ -1,7 +1,7 @@
 //! The template of a path, such as `/t/{tenant}/orders/{order}`. `{name}` matches one segment, `{name..}` at the end
 //! matches any number of them.
 
-/// A template, with the figures that tell most paths from it without a look at their segments.
+/// A template, with the figures that rule out most other paths without a look at their segments.
 #[derive(Debug)]
 pub(super) struct Template {
     text: &'static str,

@@ -249,8 +249,7 @@ impl Intake {
     }
 
     /// Starts the new segments that were requested, even if no record arrives. Call it between ticks, and after
-    /// [`Intake::flush`]. A segment that
-    /// cannot be closed yet is tried again at the next call.
+    /// [`Intake::flush`]. A segment that cannot be closed yet is tried again at the next call.
     pub fn rotate(&mut self) {
         for lane in &mut self.lanes {
             if let Err(error) = lane.appender.rotate_if_asked() {
@@ -268,11 +267,6 @@ impl Intake {
             }
         }
         self.rotate();
-    }
-
-    /// Drops what is staged, because its requests could not be answered.
-    pub fn abandon(&mut self) {
-        self.lanes[self.current].appender.abandon();
     }
 
     /// Returns the offset up to which a lane's bytes survive a power cut.

@@ -91,7 +91,10 @@ pub(super) struct Gated {
     /// Received bytes that were not passed to hyper yet. The first `passing` bytes may be passed.
     inbox: Vec<u8>,
     passing: usize,
-    waiting: Waiting,
+    /// `None`: a request is being answered, so nothing is waited for.
+    waiting: Option<Waiting>,
+    /// Set while a request passes, until its last byte has.
+    is_request: bool,
     read_deadline_us: u64,
     write_deadline_us: Option<u64>,
     read_alarm: DeadlineTimer,
@@ -116,7 +119,8 @@ impl Gated {
             times,
             inbox: unread,
             passing: 0,
-            waiting: Waiting::Idle,
+            waiting: Some(Waiting::Idle),
+            is_request: false,
             read_deadline_us,
             write_deadline_us: None,
             read_alarm: DeadlineTimer::default(),
@@ -136,8 +140,8 @@ impl Gated {
             (false, false) => Waiting::Head,
             (false, true) => Waiting::Idle,
         };
-        if waiting != self.waiting {
-            self.waiting = waiting;
+        if self.waiting != Some(waiting) {
+            self.waiting = Some(waiting);
             let time = match waiting {
                 Waiting::Idle => self.times.idle,
                 Waiting::Head => self.times.head,
@@ -168,6 +172,10 @@ impl hyper::rt::Read for Gated {
                 into.put_slice(&this.inbox[..count]);
                 this.inbox.drain(..count);
                 this.passing -= count;
+                // The time limit of the next head begins when hyper reads again, not while this request is answered.
+                if this.passing == 0 && this.is_request && !this.gate.borrow().in_body() {
+                    (this.waiting, this.is_request) = (None, false);
+                }
                 // A request that takes long to answer needs no buffer for the next request.
                 if this.inbox.is_empty() {
                     this.inbox = Vec::new();
@@ -185,7 +193,7 @@ impl hyper::rt::Read for Gated {
                     // A new request starts, and its limits run from here. A piece of a body or an empty line between
                     // requests does not start one, so a client gains no time by sending single bytes or empty lines.
                     if !in_body && !this.inbox.starts_with(b"\r\n") {
-                        this.waiting = Waiting::Idle;
+                        (this.waiting, this.is_request) = (None, true);
                         this.watch();
                     }
                     continue;
@@ -218,17 +226,17 @@ impl hyper::rt::Read for Gated {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     let allowed_us = match this.waiting {
-                        Waiting::Body => this.gate.borrow().allowed_us(),
-                        Waiting::Idle | Waiting::Head => 0,
+                        Some(Waiting::Body) => this.gate.borrow().allowed_us(),
+                        Some(Waiting::Idle | Waiting::Head) | None => 0,
                     };
                     ready!(this.read_alarm.poll(context, this.read_deadline_us.saturating_add(allowed_us)));
                     match this.waiting {
-                        Waiting::Idle => this.ended = true,
-                        Waiting::Head => {
+                        Some(Waiting::Idle) | None => this.ended = true,
+                        Some(Waiting::Head) => {
                             this.gate.borrow_mut().refuse(Refusal::HeadTimeout);
                             this.replace_by_refusal();
                         }
-                        Waiting::Body => {
+                        Some(Waiting::Body) => {
                             this.gate.borrow_mut().refuse(Refusal::BodyTimeout);
                             this.ended = true;
                             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

@@ -1,8 +1,8 @@
 //! The path of rows with keys: to the journal on the core that feeds their shard, and back with their outcomes.
 //!
 //! ```text
-//!  this core feeds the shard:   stage_rows ─► flush at the end of the tick ─► wake the writer ─► its commit wakes us
-//!                               ─► verdicts
+//!  this core feeds the shard:   stage_rows ─► flush at the end of the tick ─► wake the writer
+//!                               ─► its commit wakes us ─► verdicts
 //!  another core does:           Forward ─► (its executor does the same) ─► reply
 //! ```
 //! Every step is bounded. If a mailbox or journal is full, the rows are refused at once. If a commit does not arrive
@@ -68,7 +68,8 @@ pub fn begin(
     }
 }
 
-/// Does the same, and journals the rows of this core at once: other rows of the request are worth nothing without them.
+/// As [`begin`], but journals rows of this core at once: other rows of the request are worth nothing without them. Rows for
+/// another core are only sent.
 pub fn begin_now(
     lane: &Lane,
     shard: ShardId,
@@ -148,7 +149,7 @@ async fn settle_here(
             None => {}
         }
         let waiter = Waiter { last: written.last, deadline_us, waker: context.waker().clone() };
-        lane.keyed.waiters.borrow_mut()[place].0.push_back(waiter);
+        lane.keyed.waiters.borrow_mut()[place].push(waiter);
         Poll::Pending
     })
     .await?;
@@ -192,9 +193,9 @@ pub fn flush(lane: &Lane) {
     lane.me.executor.accepted_events.add(flushed.rows);
     lane.me.executor.accepted_bytes.add(flushed.bytes);
     if flushed.is_refused {
-        let waiters: Vec<_> =
-            lane.keyed.waiters.borrow_mut().iter_mut().flat_map(|waiters| waiters.0.drain(..)).collect();
-        waiters.into_iter().for_each(|waiter| waiter.waker.wake());
+        let mut refused = Vec::new();
+        lane.keyed.waiters.borrow_mut().iter_mut().for_each(|waiters| waiters.take_all(&mut refused));
+        refused.into_iter().for_each(|waiter| waiter.waker.wake());
     }
     wake(lane, clock::monotonic_us());
 }
@@ -210,17 +211,13 @@ pub async fn run_commits(lane: Rc<Lane>, committed: async_channel::Receiver<()>)
 pub fn wake(lane: &Lane, now_us: u64) {
     let mut ready = Vec::new();
     for (place, waiters) in lane.keyed.waiters.borrow_mut().iter_mut().enumerate() {
-        if waiters.0.is_empty() {
+        if waiters.is_empty() {
             continue;
         }
         // This precedes the read of the applied position, so that a later commit wakes this lane again.
         lane.keyed.verdicts[place].await_commit();
         let applied = lane.intake.borrow().applied(place);
-        while let Some(first) = waiters.0.front()
-            && (first.last <= applied || first.deadline_us <= now_us)
-        {
-            ready.extend(waiters.0.pop_front());
-        }
+        waiters.take_ready(applied, now_us, &mut ready);
     }
     for waiter in ready {
         waiter.waker.wake();

@@ -81,9 +81,50 @@ pub enum Begun {
     There(async_channel::Receiver<Result<Settled, Refused>>),
 }
 
-/// The requests that wait for a commit of one lane, ordered by sequence.
-#[derive(Default)]
-pub struct Waiters(pub VecDeque<Waiter>);
+/// The requests that wait for a commit of one lane, ordered by sequence, except for those that were woken in vain.
+pub struct Waiters {
+    queue: VecDeque<Waiter>,
+    /// The earliest deadline of the queue, or an earlier time.
+    due_us: u64,
+}
+
+impl Default for Waiters {
+    fn default() -> Waiters {
+        Waiters { queue: VecDeque::new(), due_us: u64::MAX }
+    }
+}
+
+impl Waiters {
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub fn push(&mut self, waiter: Waiter) {
+        self.due_us = self.due_us.min(waiter.deadline_us);
+        self.queue.push_back(waiter);
+    }
+
+    /// Removes the waiters at the front whose rows are committed, and all whose time has passed. Rows of different
+    /// requests have different deadlines.
+    pub fn take_ready(&mut self, applied: Sequence, now_us: u64, ready: &mut Vec<Waiter>) {
+        while self.queue.front().is_some_and(|first| first.last <= applied) {
+            ready.extend(self.queue.pop_front());
+        }
+        if self.due_us <= now_us {
+            let is_due = |waiter: &Waiter| waiter.deadline_us <= now_us;
+            let (due, left): (VecDeque<_>, VecDeque<_>) = self.queue.drain(..).partition(is_due);
+            self.due_us = left.iter().map(|waiter| waiter.deadline_us).min().unwrap_or(u64::MAX);
+            self.queue = left;
+            ready.extend(due);
+        }
+    }
+
+    /// Removes all waiters.
+    pub fn take_all(&mut self, ready: &mut Vec<Waiter>) {
+        ready.extend(self.queue.drain(..));
+        self.due_us = u64::MAX;
+    }
+}
 
 pub struct Waiter {
     pub last: Sequence,
@@ -198,6 +239,27 @@ mod tests {
         fn wake(self: Arc<Count>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn a_deadline_is_not_kept_waiting_by_rows_in_front_of_it() {
+        let mut waiters = Waiters::default();
+        for (last, deadline_us) in [(1, 30_000), (2, 1_000), (3, 30_000), (4, 500)] {
+            waiters.push(Waiter { last: Sequence(last), deadline_us, waker: Waker::noop().clone() });
+        }
+        let mut taken = |applied, now_us| {
+            let mut ready = Vec::new();
+            waiters.take_ready(Sequence(applied), now_us, &mut ready);
+            ready.into_iter().map(|waiter| waiter.last.0).collect::<Vec<_>>()
+        };
+        assert!(taken(0, 499).is_empty());
+        assert_eq!(taken(0, 500), [4]);
+        assert_eq!(taken(0, 1_000), [2]);
+        // The commit is told without the time.
+        assert_eq!(taken(1, 0), [1]);
+        assert!(taken(1, 29_999).is_empty());
+        assert_eq!(taken(1, 30_000), [3]);
+        assert!(waiters.is_empty());
     }
 
     #[test]
