@@ -84,7 +84,7 @@ impl ColumnScan {
         if self.is_done { 1.0 } else { (read as f64 / all.max(1) as f64).clamp(0.0, 1.0) }
     }
 
-    /// Returns the memory of all groups.
+    /// Returns the memory of all groups, without the set of customers that all shards share.
     pub(super) fn bytes(&self) -> usize {
         self.lists.bytes() + self.log.bytes()
     }
@@ -94,7 +94,7 @@ impl ColumnScan {
         self.lists.rows + self.log.rows
     }
 
-    /// Removes the lists by category, with their numbers. The memory of [`SharedLists`] is not among [`ColumnScan::bytes`].
+    /// Removes the lists by category, with their numbers.
     pub(super) fn take_lists(&mut self) -> impl Iterator<Item = (usize, SaleList)> {
         self.lists.take()
     }

@@ -34,7 +34,7 @@ pub use self::figures::{GroupBy, SalesQuery};
 pub(super) use self::figures::{IncompleteDays, SalesGroup};
 use self::incomplete::Required;
 use self::windows::{days, windows};
-use super::columns::Coverage;
+use super::columns::{ColumnPool, Coverage};
 use super::read::{SaleParts, SalePartsCursor, SaleSplit};
 use super::spans::Spans;
 use crate::base::bucket_size::BucketSize;
@@ -195,15 +195,18 @@ async fn from_all_columns(
     pins: &[i64],
     covered: &Coverage,
 ) -> Result<SalesResult, QueryError> {
-    let _heavy = if from_columns::is_heavy(covered) { Some(readers.heavy().await?) } else { None };
+    let (_heavy, pool) = match from_columns::is_heavy(covered) {
+        true => (Some(readers.heavy().await?), ColumnPool::keeping()),
+        false => (None, ColumnPool::default()),
+    };
     let by = match query.group_by {
         GroupBy::Day | GroupBy::Hour => None,
         GroupBy::Product => Some(SaleSplit::Product),
         GroupBy::Category => Some(SaleSplit::Category),
     };
     let result = match by {
-        None => from_columns::by_period(readers, query, spans, bounds, pins).await?,
-        Some(by) => from_columns::by_name(readers, query, by, (&spans, bounds), pins).await?,
+        None => from_columns::by_period(readers, query, spans, bounds, (pins, pool)).await?,
+        Some(by) => from_columns::by_name(readers, query, by, (&spans, bounds), (pins, pool)).await?,
     };
     ordered(result)
 }

@@ -49,6 +49,12 @@ impl Spans {
         self.periods.get(group as usize).is_some_and(|(_, end_us)| *end_us <= us)
     }
 
+    /// Returns the number of periods that end by a time.
+    #[must_use]
+    pub(super) fn ended_by(&self, us: i64) -> usize {
+        self.periods.partition_point(|(_, end_us)| *end_us <= us)
+    }
+
     /// Returns the part of a range from its first counted time to its last, or `None` if no time in it is counted.
     #[must_use]
     pub(super) fn clip(&self, (from_us, to_us): (i64, i64)) -> Option<(i64, i64)> {

@@ -90,7 +90,7 @@ impl Totals {
     }
 }
 
-/// Values of which those below `from` are none above the rank that was sought last.
+/// Values. Those before the place `from` are not greater than the value of the last rank.
 pub(super) struct Above<'v, T> {
     values: &'v mut [T],
     from: usize,

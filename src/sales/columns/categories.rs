@@ -25,9 +25,7 @@ pub(in super::super) struct SharedLists {
 
 impl Default for SharedLists {
     fn default() -> SharedLists {
-        let free = async_channel::bounded(1);
-        let _ = free.0.try_send(Shared::default());
-        SharedLists { free, pool: ColumnPool::default() }
+        SharedLists::new(usize::MAX, ColumnPool::default())
     }
 }
 
@@ -68,6 +66,13 @@ struct Shared {
 pub(in super::super) type ListKeys = Vec<((String, Currency), Option<u64>)>;
 
 impl SharedLists {
+    /// Returns what the steps of a question share: a set of customers of at most `bytes_max`, and columns.
+    pub(in super::super) fn new(bytes_max: usize, pool: ColumnPool) -> SharedLists {
+        let free = async_channel::bounded(1);
+        let _ = free.0.try_send(Shared { numbers: HashMap::new(), masks: CustomerMasks::new(bytes_max) });
+        SharedLists { free, pool }
+    }
+
     /// Waits until no other step uses what is shared.
     fn lent(&self) -> Lent<'_> {
         Lent { shared: self.free.1.recv_blocking().unwrap_or_default(), free: &self.free.0 }

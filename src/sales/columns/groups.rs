@@ -70,7 +70,8 @@ impl SaleGroups {
     }
 
     /// Adds consecutive sales of one group. For each order: `true` if it is a sale, the customer, the total, which is the
-    /// revenue, and the units. Returns `false` and adds none if a number does not fit into 32 bits. Takes about 2 ns an order, without a branch that depends on it.
+    /// revenue, and the units. Returns `false` and adds none if a number does not fit into 32 bits. Takes about 2 ns an
+    /// order, because no branch depends on it.
     #[inline]
     pub(super) fn push_run(
         &mut self,

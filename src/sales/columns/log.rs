@@ -17,8 +17,10 @@ const ORDERS_CHUNK: usize = if cfg!(test) { 8 } else { 1 << 14 };
 /// A total that does not fit into 32 bits is elsewhere.
 pub(in super::super) const LARGE: u32 = u32::MAX;
 
+/// The memory of a scattered part: its customer and its total.
+const SCATTERED_BYTES: usize = size_of::<u64>() + size_of::<u32>();
 /// The memory of a log that cannot be continued.
-const MORE_THAN_ANY_LIMIT: usize = 1 << 40;
+pub(super) const MORE_THAN_ANY_LIMIT: usize = 1 << 40;
 
 /// A product that was not seen in a currency.
 const UNSEEN: u32 = u32::MAX;
@@ -131,7 +133,7 @@ impl OpenSum {
 /// Parts in the order in which they were read.
 #[derive(Debug, Default)]
 pub(in super::super) struct Bucket {
-    /// All chunks but the last one are full.
+    /// All chunks but the first, which is empty, and the last one are full.
     pub(in super::super) chunks: Vec<Vec<LoggedPart>>,
     /// The places of its sums.
     pub(in super::super) sums: Vec<u32>,
@@ -172,7 +174,13 @@ impl SaleLog {
         if self.is_full {
             return MORE_THAN_ANY_LIMIT;
         }
-        self.chunks * PARTS_CHUNK * size_of::<LoggedPart>()
+        let places =
+            self.places.iter().map(|places| places.of_products.capacity() + places.of_names.capacity());
+        // The merge scatters one bucket after the other.
+        let scattered = self.buckets.iter().map(|bucket| bucket.chunks.len()).max().unwrap_or_default();
+        places.sum::<usize>() * size_of::<u32>()
+            + scattered * PARTS_CHUNK * SCATTERED_BYTES
+            + self.chunks * PARTS_CHUNK * size_of::<LoggedPart>()
             + self.orders.chunks.len() * ORDERS_CHUNK * size_of::<LoggedOrder>()
             + self.sums.capacity() * (size_of::<OpenSum>() + size_of::<GroupKey>())
             + self.orders.large.capacity() * 2 * size_of::<(u32, i64)>()
@@ -280,13 +288,14 @@ impl SaleLog {
         self.places[currency].of_products[product as usize] = place;
         Ok(Some(place).filter(|place| *place != LEFT_OUT))
     }
+
     /// Adds a sum. Names have the same bucket in every shard.
     fn begin_sum(&mut self, key: GroupKey, name: &str) {
         if self.buckets.is_empty() {
             self.buckets.resize_with(BUCKETS, Bucket::default);
             self.open.resize_with(BUCKETS, Vec::new);
         }
-        // The lower half selects the part of the names that is read.
+        // The other bits alone select the part of the names that is read, if the number of parts is a power of two.
         let bucket = (crc32c::crc32c(name.as_bytes()) >> 16) as usize % BUCKETS;
         let of = self.buckets[bucket].sums.len();
         self.is_full |= of > usize::from(u16::MAX);

@@ -1,6 +1,8 @@
 //! The customers of up to 64 lists of sales: for each customer, one bit a list. Where most customers are in most lists,
 //! this takes a fifth of the memory of a list of customers each.
 
+use super::log::MORE_THAN_ANY_LIMIT;
+
 /// The number of lists up to which a set is used.
 pub(in super::super) const LISTS_MAX: usize = if cfg!(test) { 5 } else { MASK_BITS };
 const MASK_BITS: usize = u64::BITS as usize;
@@ -12,21 +14,36 @@ const PLACES_MIN: usize = 16;
 /// An open-addressing table with linear probing. Customers are hashes, and their product with a constant picks the
 /// place, which is scaled to any number of places instead of a power of two (Lemire, "Fast random integer generation in
 /// an interval", 2019), so that the table can grow by half.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in super::super) struct CustomerMasks {
     /// Customers with their lists. No customer without lists is in the table, so an empty mask is an empty place.
     places: Vec<(u64, u64)>,
     len: usize,
+    /// The maximum memory of the table. For a moment, the table before it takes two thirds more.
+    bytes_max: usize,
+    /// Set once a customer did not fit. The set is then incomplete.
+    is_full: bool,
+}
+
+impl Default for CustomerMasks {
+    fn default() -> CustomerMasks {
+        CustomerMasks::new(usize::MAX)
+    }
 }
 
 impl CustomerMasks {
+    /// Returns an empty set whose table takes at most this memory.
+    pub(in super::super) fn new(bytes_max: usize) -> CustomerMasks {
+        CustomerMasks { places: Vec::new(), len: 0, bytes_max, is_full: false }
+    }
+
     /// Adds a customer to these lists, at least one. Takes about 5 ns while the table fits into the CPU's cache, and
     /// 20 ns otherwise.
     #[inline]
     pub(in super::super) fn add(&mut self, customer: u64, mask: u64) {
         debug_assert!(mask != 0, "an empty mask is an empty place");
-        if self.len * 4 >= self.places.len() * 3 {
-            self.grow();
+        if self.len * 4 >= self.places.len() * 3 && !self.grow() {
+            return;
         }
         let place = self.place(customer);
         let (known, lists) = &mut self.places[place];
@@ -48,19 +65,25 @@ impl CustomerMasks {
         }
     }
 
-    /// Adds half as many places.
+    /// Adds half as many places. Returns `false` if they would take too much memory.
     #[cold]
-    fn grow(&mut self) {
+    fn grow(&mut self) -> bool {
         let len = (self.places.len() / 2 * 3).max(PLACES_MIN);
+        if len * size_of::<(u64, u64)>() > self.bytes_max {
+            self.is_full = true;
+            return false;
+        }
         let old = std::mem::replace(&mut self.places, vec![(0, 0); len]);
         for (customer, mask) in old.into_iter().filter(|(_, mask)| *mask != 0) {
             let place = self.place(customer);
             self.places[place] = (customer, mask);
         }
+        true
     }
 
+    /// Returns the memory of the table, or more than any limit if it is incomplete.
     pub(in super::super) fn bytes(&self) -> usize {
-        self.places.len() * size_of::<(u64, u64)>()
+        if self.is_full { MORE_THAN_ANY_LIMIT } else { self.places.len() * size_of::<(u64, u64)>() }
     }
 
     /// Returns every customer with its lists.
@@ -107,6 +130,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_set_that_would_need_more_memory_than_it_may_have_takes_more_than_any_limit() {
+        let mut masks = CustomerMasks::new(PLACES_MIN * size_of::<(u64, u64)>());
+        (0..12).for_each(|customer| masks.add(customer, 1));
+        assert_eq!((masks.bytes(), masks.counts()[0]), (PLACES_MIN * 16, 12));
+        masks.add(3, 2);
+        assert!(masks.bytes() >= MORE_THAN_ANY_LIMIT);
+    }
 
     proptest! {
         #[test]

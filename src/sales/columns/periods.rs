@@ -53,7 +53,7 @@ impl PeriodScan {
         (self.window, self.left) = (window, None);
     }
 
-    /// Returns a time that no sale is before that was not read yet.
+    /// Returns a time before which no sale is unread.
     pub(in super::super) fn unread_from_us(&self) -> i64 {
         self.left.as_ref().map_or(i64::MIN, |left| left.last().map_or(i64::MAX, |piece| piece.from_us))
     }
@@ -130,8 +130,8 @@ impl PeriodScan {
         columns: &mut SegmentColumns,
     ) -> Result<i64, ShardError> {
         let segment = |head: &SegmentHead| read_segment(connection, head, false, columns);
-        // Segments may have been merged since the first step. A segment behind the beginning of the piece is not found,
-        // and its orders are read from rows.
+        // Segments may have been merged since the first step. A segment that begins before the piece is not
+        // found, and its orders are read from rows.
         let (orders, mut next) = next_orders(connection, (from, end), self.window, segment)?;
         if orders == NextOrders::Rows {
             next = next.min(from + ROWS_PER_READ);

@@ -15,11 +15,11 @@ use crate::query::{QueryError, Readers, received};
 
 /// The maximum memory for the customers and totals of all groups together. Only one question at a time holds this much.
 const BYTES_MAX: usize = if cfg!(test) { 6 << 10 } else { 80 << 20 };
-/// The same for groups by category, of which more passes need less. A pass costs more than the 24 MB that save the
-/// second one for 3 M orders in eight shards.
+/// The same for groups by category, which several passes read in parts. The set of customers may take all of it; while it
+/// grows for the last time, it takes two thirds more for a moment.
 const NAMED_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 104 << 20 };
 /// The same for sales by product: 3.3 M orders of 10 M items in eight shards, in one pass.
-const PRODUCT_BYTES_MAX: usize = if cfg!(test) { 8 << 10 } else { 116 << 20 };
+const PRODUCT_BYTES_MAX: usize = if cfg!(test) { 8 << 10 } else { 120 << 20 };
 /// The part of it by which the groups of all shards grow in one step.
 const BYTES_PER_STEP: usize = 10 << 20;
 /// The same for groups by period, which are merged after each step, while they are in the CPU's cache.
@@ -157,15 +157,15 @@ pub(super) async fn by_period(
     query: &SalesQuery,
     spans: Spans,
     bounds: (i64, i64),
-    pins: &[i64],
+    (pins, pool): (&[i64], ColumnPool),
 ) -> Result<SalesResult, QueryError> {
     let all = spans.clip(bounds).into_iter().collect();
-    if let Some(result) = in_windows(readers, query, &spans, all, pins).await? {
+    if let Some(result) = in_windows(readers, query, &spans, all, (pins, &pool)).await? {
         return Ok(result);
     }
     let days = days(readers, query, bounds).await?;
     let windows = windows(bounds, &days, WINDOW_SALES).into_iter().filter_map(|window| spans.clip(window));
-    in_windows(readers, query, &spans, windows.collect(), pins).await?.ok_or(TOO_LARGE)
+    in_windows(readers, query, &spans, windows.collect(), (pins, &pool)).await?.ok_or(TOO_LARGE)
 }
 
 /// Computes groups by time, window by window. Groups are merged and freed once nothing that is not read yet has sales of
@@ -175,12 +175,11 @@ async fn in_windows(
     query: &SalesQuery,
     spans: &Spans,
     windows: Vec<(i64, i64)>,
-    pins: &[i64],
+    (pins, pool): (&[i64], &ColumnPool),
 ) -> Result<Option<SalesResult>, QueryError> {
-    let pool = ColumnPool::default();
     let scan = |pin: &i64| PeriodScan::new(query.of.clone(), *pin, spans.clone(), pool.clone());
     let mut scans: Vec<(ShardId, PeriodScan)> = readers.shards().zip(pins.iter().map(scan)).collect();
-    let mut merge = ListMerge::default();
+    let (mut merge, mut ended) = (ListMerge::default(), 0);
     for window in windows {
         scans.iter_mut().for_each(|(_, scan)| scan.begin(window));
         while scans.iter().any(|(_, scan)| !scan.is_done()) {
@@ -190,6 +189,11 @@ async fn in_windows(
             }
             let unread_from_us = scans.iter().map(|(_, scan)| scan.unread_from_us()).min();
             let until_us = unread_from_us.unwrap_or(i64::MAX).min(window.1);
+            // Nothing else is complete until a further period has ended.
+            if spans.ended_by(until_us) <= ended {
+                continue;
+            }
+            ended = spans.ended_by(until_us);
             let is_complete = |group| spans.ends_by(group, until_us);
             let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(is_complete)).collect();
             merge = merged(readers, merge, lists, spans, JoinedNames::default()).await?;
@@ -220,7 +224,7 @@ async fn period_steps(
     for (shard, answer) in asked {
         read.push((shard, received(answer.recv().await)?));
     }
-    // The ranks of equal groups do not depend on the order of shards, and neither does any other figure.
+    // No figure depends on the order of the shards.
     Ok(read)
 }
 
@@ -230,11 +234,11 @@ pub(super) async fn by_name(
     query: &SalesQuery,
     by: SaleSplit,
     (spans, bounds): (&Spans, (i64, i64)),
-    pins: &[i64],
+    (pins, pool): (&[i64], ColumnPool),
 ) -> Result<SalesResult, QueryError> {
     let mut passes = 1;
     loop {
-        match in_passes(readers, query, by, (spans, bounds), pins, passes).await? {
+        match in_passes(readers, query, by, (spans, bounds), (pins, &pool), passes).await? {
             Passes::Done(result) => return Ok(result),
             Passes::TooFew(next) if passes < PASSES_MAX => passes = next.min(PASSES_MAX),
             Passes::TooFew(_) => return Err(TOO_LARGE),
@@ -254,13 +258,14 @@ async fn in_passes(
     query: &SalesQuery,
     by: SaleSplit,
     (spans, bounds): (&Spans, (i64, i64)),
-    pins: &[i64],
+    (pins, pool): (&[i64], &ColumnPool),
     passes: u32,
 ) -> Result<Passes, QueryError> {
     let mut result = SalesResult::default();
     let bytes_max = if by == SaleSplit::Product { PRODUCT_BYTES_MAX } else { NAMED_BYTES_MAX };
     for pass in 0..passes {
-        let (names, shared) = (|| NameTable::new(by, (pass, passes)), SharedLists::default());
+        let names = || NameTable::new(by, (pass, passes));
+        let shared = SharedLists::new(bytes_max, pool.clone());
         let scans = scans(readers, query, spans, pins, (names, &shared));
         let (mut scans, fits) = read(readers, scans, &shared, (bounds, bytes_max)).await?;
         if !fits {
@@ -270,6 +275,8 @@ async fn in_passes(
         }
         result.rows_scanned += scans.iter().map(|(_, scan)| scan.rows()).sum::<u64>();
         if by == SaleSplit::Product {
+            // With the columns that are kept for the next step.
+            drop(shared);
             result.groups.extend(merged_logs(readers, scans, spans).await?);
             continue;
         }
