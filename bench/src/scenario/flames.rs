@@ -161,7 +161,8 @@ fn draw(
     });
     let drawn = drawn.map_err(|error| running.with_log(error))?;
     let graph = drawn.into_iter().flatten().next().context("no graph")?;
-    fs::write(to, graph).with_context(|| format!("cannot write {}", to.display()))?;
+    let graph = String::from_utf8(graph).context("the graph is not UTF-8")?;
+    fs::write(to, without_small(&graph)).with_context(|| format!("cannot write {}", to.display()))?;
     println!("written: {}", to.display());
     Ok(())
 }
@@ -175,4 +176,48 @@ fn sample(ops: SocketAddr, seconds: u64) -> Result<Vec<u8>> {
     ensure!(status == 200, "{target} was answered {status}");
     let head = memchr::memmem::find(&answer, b"\r\n\r\n").context("no head")? + 4;
     Ok(answer[head..].to_vec())
+}
+
+/// Frames with less than this part of the samples are left out. At the usual width, they are narrower than three pixels, and
+/// most of a graph's bytes.
+const SMALLEST: u64 = 500;
+
+/// Removes the small frames of a graph.
+fn without_small(graph: &str) -> String {
+    let (open, close) = ("<g><title>", "</g>");
+    let number = |text: &str| text.replace(',', "").parse::<u64>().ok();
+    let total = graph.split_once("total_samples=\"").and_then(|(_, rest)| number(rest.split('"').next()?));
+    let Some(total) = total else { return graph.to_owned() };
+    let samples = |frame: &str| {
+        let title = frame.split_once("</title>")?.0;
+        number(title.rsplit_once(" samples, ")?.0.rsplit_once('(')?.1)
+    };
+    let mut kept = String::with_capacity(graph.len());
+    let mut rest = graph;
+    while let Some((before, frames)) = rest.split_once(open) {
+        let Some((frame, after)) = frames.split_once(close) else { break };
+        kept.push_str(before);
+        if samples(frame).is_none_or(|samples| samples * SMALLEST >= total) {
+            kept.extend([open, frame, close]);
+        }
+        rest = after;
+    }
+    kept + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_frames_are_left_out() {
+        let frame = |name: &str, samples: &str| {
+            format!("<g><title>{name} ({samples} samples, 1%)</title><rect/><text></text></g>")
+        };
+        let graph = |frames: &[String]| format!("<svg total_samples=\"10000\">{}</svg>", frames.concat());
+        let [all, large, small] = [frame("all", "10,000"), frame("f(x)", "20"), frame("g", "19")];
+        let whole = graph(&[all.clone(), small, large.clone()]);
+        assert_eq!(without_small(&whole), graph(&[all, large]));
+        assert_eq!(without_small("<svg></svg>"), "<svg></svg>");
+    }
 }
