@@ -172,9 +172,10 @@ fn an_erasure_that_is_killed_at_any_moment_is_done_when_it_is_asked_for_again() 
     let (mut gone, mut chance) = (Gone::default(), Chance::new());
     let wish = json!({"format": "ndjson", "fields": ["order_id", "customer_id", "customer_name", "items"]});
     let mut customers = (0..).map(|number: u64| name_of((number % 50) * STRIDE + number / 50));
+    // An export may be done after one kill, so those of all attempts count.
+    let mut kills = 0;
     let is_met = in_time(|| {
         let export = begin(&server, TENANT, &wish);
-        let mut kills = 0;
         while kills < 8 && half(&server, &export, 1).is_some() {
             let customer = customers.next().expect("they are without end");
             let mut client = server.client();
@@ -195,7 +196,7 @@ fn an_erasure_that_is_killed_at_any_moment_is_done_when_it_is_asked_for_again() 
         }
         let export = done(&server, &export);
         check_rows(&rows("ndjson", download(&server, &export)), &orders, &gone);
-        kills >= 2
+        kills >= 3
     });
     assert!(is_met, "too quick for this test");
     server.stop();
