@@ -3,7 +3,7 @@
 //! Totals are counted by their upper bits. Only those of the buckets that have a wanted rank are gathered and selected
 //! from, so a total is looked at three times, without a branch that depends on it.
 
-use super::totals::{Above, Totals};
+use super::totals::{Above, Totals, nearest_rank};
 
 /// The number of totals up to which all are gathered.
 const FEW: usize = if cfg!(test) { 16 } else { 128 };
@@ -32,8 +32,7 @@ impl RankFinder {
     pub(super) fn nearest<const N: usize>(&mut self, all: &[&Totals], fractions: [f64; N]) -> [i64; N] {
         let count: usize = all.iter().map(|totals| totals.len()).sum();
         let of_small: usize = all.iter().map(|totals| totals.small().len()).sum();
-        let ranks =
-            fractions.map(|fraction| ((fraction * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1);
+        let ranks = fractions.map(|fraction| nearest_rank(fraction, count));
         let mut found = [0; N];
         if of_small > 0 {
             // Ranks behind the small totals are found below.

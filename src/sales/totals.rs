@@ -80,7 +80,7 @@ impl Totals {
         let (count, of_small) = (self.len(), self.small.len());
         let (mut small, mut large) = (Above::new(&mut self.small), Above::new(&mut self.large));
         fractions.map(|fraction| {
-            let rank = ((fraction * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1;
+            let rank = nearest_rank(fraction, count);
             match rank.checked_sub(of_small) {
                 None => small.rank(rank).map(i64::from),
                 Some(rank) => large.rank(rank),
@@ -88,6 +88,11 @@ impl Totals {
             .unwrap_or_default()
         })
     }
+}
+
+/// Returns the rank, from 0, of the smallest of `count` values that at least this fraction of them does not exceed.
+pub(super) fn nearest_rank(fraction: f64, count: usize) -> usize {
+    ((fraction * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1
 }
 
 /// Values. Those before the place `from` are not greater than the value of the last rank.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use super::super::totals::{Totals, push_tight};
-use super::groups::SaleList;
+use super::groups::{SaleList, place_of};
 use super::masks::{CustomerMasks, LISTS_MAX, lists_of};
 use super::names::NameTable;
 use super::pool::ColumnPool;
@@ -15,7 +15,7 @@ use crate::shard::ShardError;
 /// The number of totals after which a list begins another chunk, instead of moving to larger memory.
 const CHUNK: usize = if cfg!(test) { 3 } else { 8_192 };
 
-/// What the shards of one question share. Copies are the same.
+/// The set of customers and the numbers of lists that the shards of one question have in common. A clone shares them.
 #[derive(Clone, Debug)]
 pub(in super::super) struct SharedLists {
     /// Has one entry while no step uses it.
@@ -29,7 +29,7 @@ impl Default for SharedLists {
     }
 }
 
-/// What a step uses. Dropping it passes it on.
+/// The shared part while one step has it. Dropping it returns it.
 struct Lent<'s> {
     shared: Shared,
     free: &'s async_channel::Sender<Shared>,
@@ -157,13 +157,7 @@ impl CategoryLists {
 
     /// Returns the place of a currency.
     pub(super) fn currency(&mut self, currency: Currency) -> usize {
-        match self.numbers.iter().position(|(known, _)| *known == currency) {
-            Some(place) => place,
-            None => {
-                self.numbers.push((currency, Vec::new()));
-                self.numbers.len() - 1
-            }
-        }
+        place_of(&mut self.numbers, currency)
     }
 
     /// Adds the selected orders of a segment, each given by the place of its currency. Takes about 5 ns an item and 20 ns

@@ -36,6 +36,17 @@ pub(in super::super) struct SaleGroups {
     pub(in super::super) rows: u64,
 }
 
+/// Returns the place of a currency in a list, and adds it with nothing if it is new. A tenant has few.
+pub(super) fn place_of<T: Default>(known: &mut Vec<(Currency, T)>, currency: Currency) -> usize {
+    match known.iter().position(|(known, _)| *known == currency) {
+        Some(place) => place,
+        None => {
+            known.push((currency, T::default()));
+            known.len() - 1
+        }
+    }
+}
+
 impl SaleGroups {
     /// Returns the memory of all lists.
     pub(in super::super) fn bytes(&self) -> usize {
@@ -44,13 +55,7 @@ impl SaleGroups {
 
     /// Returns the place of a currency, for [`SaleGroups::push`].
     pub(super) fn currency(&mut self, currency: Currency) -> usize {
-        match self.places.iter().position(|(known, _)| *known == currency) {
-            Some(place) => place,
-            None => {
-                self.places.push((currency, Vec::new()));
-                self.places.len() - 1
-            }
-        }
+        place_of(&mut self.places, currency)
     }
 
     /// Adds a sale. Takes about 5 ns.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::groups::GroupKey;
+use super::groups::{GroupKey, place_of};
 use super::names::NameTable;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
@@ -140,9 +140,8 @@ pub(in super::super) struct Bucket {
 }
 
 /// The numbers of one currency.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
-    currency: Currency,
     /// The place of each product's sum.
     of_products: Vec<u32>,
     /// The same of each name.
@@ -152,10 +151,10 @@ struct Places {
 /// The sales of one shard. A group is a name in one currency.
 #[derive(Debug, Default)]
 pub(in super::super) struct SaleLog {
-    places: Vec<Places>,
+    places: Vec<(Currency, Places)>,
     keys: Vec<GroupKey>,
     sums: Vec<OpenSum>,
-    /// What did not fit into the sums: units and revenue, by place.
+    /// Units and revenue beyond the sums that they did not fit into, by place.
     carried: HashMap<u32, (i128, i128)>,
     /// The chunk of each bucket that is not full yet.
     open: Vec<Vec<LoggedPart>>,
@@ -175,7 +174,7 @@ impl SaleLog {
             return MORE_THAN_ANY_LIMIT;
         }
         let places =
-            self.places.iter().map(|places| places.of_products.capacity() + places.of_names.capacity());
+            self.places.iter().map(|(_, places)| places.of_products.capacity() + places.of_names.capacity());
         // The merge scatters one bucket after the other.
         let scattered = self.buckets.iter().map(|bucket| bucket.chunks.len()).max().unwrap_or_default();
         places.sum::<usize>() * size_of::<u32>()
@@ -188,13 +187,7 @@ impl SaleLog {
 
     /// Returns the place of a currency, for [`SaleLog::push`].
     pub(super) fn currency(&mut self, currency: Currency) -> usize {
-        match self.places.iter().position(|known| known.currency == currency) {
-            Some(place) => place,
-            None => {
-                self.places.push(Places { currency, of_products: Vec::new(), of_names: Vec::new() });
-                self.places.len() - 1
-            }
-        }
+        place_of(&mut self.places, currency)
     }
 
     /// Adds an order with its items: their products, units and prices of one. Items of one name are one part. Takes
@@ -213,7 +206,7 @@ impl SaleLog {
         for at in 0..products.len() {
             let (product, units, unit_price) = (products[at], units[at], unit_prices[at]);
             // A negative number is behind the end too.
-            let place = match self.places[currency].of_products.get(product as usize) {
+            let place = match self.places[currency].1.of_products.get(product as usize) {
                 Some(place) if *place < LEFT_OUT => *place,
                 Some(&LEFT_OUT) => continue,
                 _ => match self.place(currency, product, names)? {
@@ -267,7 +260,7 @@ impl SaleLog {
     #[cold]
     fn place(&mut self, currency: usize, product: i64, names: &NameTable) -> Result<Option<u32>, ShardError> {
         let name = names.place(product)?;
-        let places = &mut self.places[currency];
+        let (of, places) = &mut self.places[currency];
         places.of_products.resize(names.products(), UNSEEN);
         places.of_names.resize(names.names.len(), UNSEEN);
         if self.sums.is_empty() {
@@ -280,12 +273,12 @@ impl SaleLog {
             Some(name) => {
                 let place = self.sums.len() as u32;
                 places.of_names[name as usize] = place;
-                let key = (name, places.currency);
+                let key = (name, *of);
                 self.begin_sum(key, &names.names[name as usize]);
                 place
             }
         };
-        self.places[currency].of_products[product as usize] = place;
+        self.places[currency].1.of_products[product as usize] = place;
         Ok(Some(place).filter(|place| *place != LEFT_OUT))
     }
 
@@ -360,9 +353,10 @@ mod tests {
             ),
         ) {
             let currencies = ["USD", "JPY"].map(|code| Currency::parse(code).unwrap());
-            // Of twelve products, two have one name, and one has a name that is not read.
+            // Two of the twelve products have the same name, and the name of another one is not read.
             let of_products = [0, 1, 2, 3, 3, 4, u32::MAX - 1, 5, 6, 7, 8, 9];
-            let names = NameTable::known(SaleSplit::Product, &of_products, (0..10).map(|name| format!("p{name}")).collect());
+            let names = (0..10).map(|name| format!("p{name}")).collect();
+            let names = NameTable::known(SaleSplit::Product, &of_products, names);
             let mut log = SaleLog::default();
             let mut expected = BTreeMap::<GroupKey, (i128, i128, Vec<(u64, i64)>)>::new();
             for (customer, total, currency, items) in &logged {

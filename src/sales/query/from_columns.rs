@@ -190,10 +190,11 @@ async fn in_windows(
             let unread_from_us = scans.iter().map(|(_, scan)| scan.unread_from_us()).min();
             let until_us = unread_from_us.unwrap_or(i64::MAX).min(window.1);
             // Nothing else is complete until a further period has ended.
-            if spans.ended_by(until_us) <= ended {
+            let ended_now = spans.ended_by(until_us);
+            if ended_now <= ended {
                 continue;
             }
-            ended = spans.ended_by(until_us);
+            ended = ended_now;
             let is_complete = |group| spans.ends_by(group, until_us);
             let lists = scans.iter_mut().flat_map(|(_, scan)| scan.groups.take(is_complete)).collect();
             merge = merged(readers, merge, lists, spans, JoinedNames::default()).await?;

@@ -1,4 +1,4 @@
-//! Keys that certainly occur once, told from the others by bits instead of comparisons.
+//! A filter that finds keys which certainly occur only once, by bits instead of comparisons.
 
 /// The number of bits for each key, at least.
 const BITS_PER_KEY: usize = 8;

@@ -77,7 +77,7 @@ impl ListMerge {
 
 /// The maximum number of keys that are expected in the set at once. The set then has 8 MB.
 const KEYS_AT_ONCE: usize = 1 << 19;
-/// The number of keys from which those without an equal are told by bits.
+/// The smallest number of keys that are filtered first. The filter costs more than it saves for fewer.
 const FILTERED_MIN: usize = 64;
 
 /// Keys are hashes already. The product spreads the ones that are not.
