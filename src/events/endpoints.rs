@@ -106,7 +106,7 @@ pub async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRe
     lane.charge(&mut held, sorted.shards.iter().map(KeyedRows::memory_bytes).sum())?;
     let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
     request.rows.set(Some((valid + invalid.len()) as u64));
-    // Everything is journaled or forwarded before any wait, so the shards commit concurrently.
+    // Everything is staged or forwarded before any wait, so the shards commit concurrently.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut sorted.shards);
     let filled = shards.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());

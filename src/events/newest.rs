@@ -114,7 +114,7 @@ pub(super) fn clear(transaction: &Connection) -> Result<(), ShardError> {
 
 /// Calls `each` with the start, source, type and count of each row on the page that belongs to a tenant's buckets in the
 /// range. A source and a type limit the rows to theirs. The same bucket may come several times. The caller adds the counts
-/// of the table, which it reads in the same transaction.
+/// that it reads from the table, in the same transaction.
 pub(super) fn newest(
     connection: &Connection,
     (tenant_id, source, event_type): (&str, Option<&str>, Option<&str>),

@@ -111,7 +111,7 @@ impl Gate {
                 let framing = head::parse(&bytes[..head_bytes])?.framing;
                 self.allowed_us = 0;
                 match framing {
-                    // What has arrived of the body passes with its head, so that the other implementation reads once.
+                    // The received part of the body passes with the head, so that hyper reads once.
                     Framing::Length(length) => {
                         Ok(head_bytes + self.pass_length(length, bytes.len() - head_bytes))
                     }

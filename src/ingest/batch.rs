@@ -38,7 +38,7 @@ impl Batch {
     }
 }
 
-/// What was journaled or refused.
+/// The counts of rows that a flush journaled, and whether it refused some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
     pub rows: u64,

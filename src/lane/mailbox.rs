@@ -255,7 +255,7 @@ mod tests {
         assert!(taken(0, 499).is_empty());
         assert_eq!(taken(0, 500), [4]);
         assert_eq!(taken(0, 1_000), [2]);
-        // The commit is told without the time.
+        // A commit wakes without looking at the time.
         assert_eq!(taken(1, 0), [1]);
         assert!(taken(1, 29_999).is_empty());
         assert_eq!(taken(1, 30_000), [3]);

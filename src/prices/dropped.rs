@@ -5,8 +5,8 @@
 //! change numbers only increase.
 //!
 //! A pass over all prices reads them in order of arrival. A price that stays although it is much older than most others
-//! moves to the end of the table, because the ids of all prices after the oldest one are kept in memory. A pass over the prices of one
-//! tenant reads its anomalies, then the accepted prices of each of its products by time.
+//! moves to the end of the table, because the ids of all prices after the oldest one are kept in memory. A pass over the
+//! prices of one tenant reads its anomalies, then the accepted prices of each of its products by time.
 
 use std::collections::HashMap;
 

@@ -70,7 +70,7 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
     if batch.is_invalid() {
         return Err(StockRefused::Rows(batch.errors));
     }
-    // Everything is journaled or forwarded before anything is waited for, so the shards commit concurrently.
+    // Everything is staged or forwarded before any wait, so the shards commit concurrently.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut batch.shards);
     let begun: Vec<(u16, Arc<KeyedRows>, Result<Begun, Refused>)> = (0..)

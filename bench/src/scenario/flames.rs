@@ -178,8 +178,8 @@ fn sample(ops: SocketAddr, seconds: u64) -> Result<Vec<u8>> {
     Ok(answer[head..].to_vec())
 }
 
-/// Frames with less than this part of the samples are left out. At the usual width, they are narrower than three pixels, and
-/// most of a graph's bytes.
+/// Frames with less than this part of the samples are left out. At the usual width, they are narrower than three pixels,
+/// and they are most of a graph's bytes.
 const SMALLEST: u64 = 500;
 
 /// Removes the small frames of a graph.

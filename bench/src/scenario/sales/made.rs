@@ -1,4 +1,4 @@
-//! What columns cost when they are made: their bytes in the file, and CPU in comparison with the rest of sealing.
+//! The cost of making columns: their bytes in the file, and CPU in comparison with the rest of sealing.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(super) fn bytes_per_item(loaded: &Loaded, items: u64) -> Result<Round> {
     Ok(Round { figures, fault: None })
 }
 
-/// Loads the dataset into one shard, lets it make all columns again, and then all other tables of its sealed partitions.
-/// Returns the CPU of both, and their ratio. Columns are made from rows, without small segments that are merged later.
+/// Loads the dataset into one shard, lets it make all columns again, and then all other tables of its sealed
+/// partitions. Returns the CPU of both, and their ratio. Columns are made from rows, without small segments that are merged later.
 pub(super) fn sealing(setup: &Setup, world: &World) -> Result<Round> {
     let loaded = Loaded::new(&setup.data_root, 1, world, |_| Ok(()))?;
     let file = Connection::open(loaded.database(0))?;
