@@ -38,7 +38,49 @@ fn run(server: &Server, lane: Lane, case: &Case) -> Reply {
 
 #[test]
 fn every_case_of_the_table_gets_the_same_answer_on_both_lanes() {
+    run_table(&[]);
+}
+
+#[test]
+fn every_case_of_the_table_gets_the_same_answer_on_both_lanes_without_io_uring() {
+    run_table(&["--runtime", "epoll"]);
+}
+
+/// On a connection without an earlier response, the socket may not take the first one at once.
+#[test]
+fn a_refusal_before_the_body_arrives_although_nothing_was_sent_before_it() {
+    for runtime in ["auto", "epoll"] {
+        let mut server = Server::start(&["--runtime", runtime, "--events-bytes-max", "8KiB"]);
+        for _ in 0..8 {
+            let mut client = server.connect(Lane::Hot);
+            client.send(b"POST /events HTTP/1.1\r\nHost: t\r\nContent-Length: 140000\r\n\r\n");
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.slug().as_str()), (413, "payload-too-large"), "{runtime}");
+            client.expect_end();
+        }
+        server.assert_well();
+    }
+}
+
+#[test]
+fn an_invalid_place_is_refused_after_the_body_was_read() {
     let mut server = Server::start(&[]);
+    for path in ["/api/v1/tenants//stock/bulk_update", "/api/v1/tenants/acme/products/%00/price-event"] {
+        let method = if path.contains("stock") { "PUT" } else { "POST" };
+        let mut client = server.connect(Lane::Hot);
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 7\r\n\r\n").as_bytes());
+        // A server that answers before the body would have done so by now.
+        firehose::base::clock::pause(std::time::Duration::from_millis(100));
+        client.send(br#"{"a":1}"#);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.says_close()), (404, false), "{path}");
+        assert_eq!(client.ask(&plain("GET", "/health", &[])).status, 200, "{path}");
+    }
+    server.assert_well();
+}
+
+fn run_table(flags: &[&str]) {
+    let mut server = Server::start(flags);
     let mut wrong = Vec::new();
     for case in cases() {
         let outcome = std::panic::catch_unwind(|| {

@@ -19,6 +19,13 @@ fn peak_bytes(server: &Server) -> u64 {
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
 }
 
+/// Returns what the server counts of its budgets.
+fn held_bytes(server: &Server) -> f64 {
+    let page = String::from_utf8(server.get("/metrics").body).expect("text");
+    let lines = page.lines().filter(|line| line.starts_with("firehose_buffer_bytes{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(bytes).expect("memory takes it");
@@ -140,11 +147,7 @@ fn zstd_frame_of(bytes: &[u8]) -> Vec<u8> {
 fn an_ingest_beyond_the_budget_is_refused_and_may_come_again() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1", "--buffer-bytes-max", "16MiB"]);
-    let held_bytes = || {
-        let page = String::from_utf8(server.get("/metrics").body).expect("text");
-        let lines = page.lines().filter(|line| line.starts_with("firehose_buffer_bytes{"));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
-    };
+    let held_bytes = || held_bytes(&server);
     let window = zstd_frame(23, 100);
     let first = hold(&server, 1, "first", &window);
     wait_until("its window to be counted", || held_bytes() > f64::from(8 << 20));
@@ -157,5 +160,42 @@ fn an_ingest_beyond_the_budget_is_refused_and_may_come_again() {
     }
     drop(first);
     wait_until("what was held to be free", || held_bytes() < f64::from(1 << 20));
+    server.stop();
+}
+
+#[test]
+fn s1_pages_that_nobody_reads_stay_within_the_budget() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--buffer-bytes-max", "16MiB"]);
+    let payload = "a".repeat(60_000);
+    for part in 0..8 {
+        let event = |number: usize| {
+            json!({"event_id": format!("e-{number}"), "tenant_id": "t", "source": "s", "event_type": "x",
+                   "timestamp": "2026-03-01T12:00:00Z", "payload": {"a": payload}})
+            .to_string()
+        };
+        let events: Vec<String> = (part * 10..part * 10 + 10).map(event).collect();
+        let body = format!("{{\"events\":[{}]}}", events.join(","));
+        let answer = server.client().post_as("/events/bulk", "application/json", &body).expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    server.wait_until_stored();
+    // 4.8 MB each, so three of them pass a core's budget.
+    let mut clients: Vec<Client> = (0..60).map(|_| server.client()).collect();
+    for client in &mut clients {
+        let ask = "GET /events?tenant_id=t&page_size=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write(ask.as_bytes()).expect("it is sent");
+    }
+    wait_until("the budget is counted", || held_bytes(&server) > f64::from(8 << 20));
+    let statuses: Vec<u16> =
+        clients.into_iter().map(|mut client| client.answer().expect("an answer").status).collect();
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    let whole = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!((refused + whole, refused > 0, whole > 0), (60, true, true), "{statuses:?}");
+    let peak = peak_bytes(&server);
+    assert!(peak < RSS_BYTES_MAX, "{} MiB", peak >> 20);
+    wait_until("the budget is free again", || held_bytes(&server) < f64::from(1 << 20));
+    let answer = server.get("/events?tenant_id=t&page_size=1000");
+    assert_eq!((answer.status, answer.json()["total"].as_u64()), (200, Some(80)));
     server.stop();
 }

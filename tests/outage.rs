@@ -381,6 +381,35 @@ fn an_event_behind_an_order_at_a_locked_shard_is_not_kept_waiting_as_long_as_the
 }
 
 #[test]
+fn rows_of_several_locked_shards_wait_once_for_their_commits() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "8", "--commit-wait", "1s"]);
+    let locks: Vec<_> = (0..8).map(|shard| hold_lock(&folder.database(shard))).collect();
+    let rows: Vec<String> = (0..64)
+        .map(|at| {
+            format!(
+                r#"{{"event_id":"b-{at}","tenant_id":"acme","source":"web","event_type":"view","timestamp":"2026-01-15T10:30:00Z","payload":{{}}}}"#
+            )
+        })
+        .collect();
+    let mut bulk = server.client();
+    bulk.write(
+        Client::request("POST", "/events/bulk", &format!("{{\"events\":[{}]}}", rows.join(","))).as_bytes(),
+    )
+    .expect("it is sent");
+    let answered = std::thread::spawn(move || bulk.answer().expect("an answer").status);
+    // Each waits for the same time. Their shards are locked, too.
+    let mut single = server.client();
+    for at in 0..4 {
+        single.write(keyed_event(&format!("e-{at}")).as_bytes()).expect("it is sent");
+        assert_eq!(single.answer().expect("an answer").status, 202);
+    }
+    assert!(answered.is_finished(), "it waits for one shard after the other");
+    assert_eq!(answered.join().expect("no panic"), 200);
+    drop(locks);
+}
+
+#[test]
 fn the_time_for_a_head_does_not_begin_while_the_request_before_it_waits() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1", "--commit-wait", "1s", "--head-timeout", "300ms"]);

@@ -25,9 +25,11 @@ pub fn rows(shape: Shape) -> Answer {
     Answer::new(200, content_type, &b""[..]).with("Cache-Control", "no-store")
 }
 
+const PAGE_BEGIN: &[u8] = b"{\"events\":[";
+
 /// Creates the response for one page of rows.
 #[must_use]
-pub fn events_page(plan: &RowsPlan, page: &Page) -> Answer {
+pub fn events_page(plan: &RowsPlan, page: Page) -> Answer {
     #[derive(Serialize)]
     struct Rest<'p> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,14 +44,14 @@ pub fn events_page(plan: &RowsPlan, page: &Page) -> Answer {
         total: page.total,
         next_cursor: page.next_cursor.as_deref(),
     };
-    let mut body = Vec::with_capacity(page.rows.len() + 256);
-    body.extend_from_slice(b"{\"events\":[");
-    body.extend_from_slice(&page.rows);
-    body.extend_from_slice(b"],");
     // The document's other members follow, without their opening brace.
-    body.extend_from_slice(
-        serde_json::to_vec(&rest).unwrap_or_default().strip_prefix(b"{").unwrap_or_default(),
-    );
+    let rest = serde_json::to_vec(&rest).unwrap_or_default();
+    // A page may be large, so it is not copied.
+    let mut body = page.rows;
+    body.reserve_exact(PAGE_BEGIN.len() + 2 + rest.len());
+    body.splice(0..0, PAGE_BEGIN.iter().copied());
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(rest.strip_prefix(b"{").unwrap_or_default());
     Answer::new(200, "application/json", body).with("Cache-Control", "no-store")
 }
 
@@ -82,7 +84,7 @@ pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answe
                 .collect();
             problem(Problem::BadParameter, &error.to_string(), request_id, &items, &[], problems)
         }
-        QueryError::Busy | QueryError::ShareUsed => {
+        QueryError::Busy | QueryError::ShareUsed | QueryError::MemorySpent => {
             problem(Problem::Overloaded, &error.to_string(), request_id, &[], &[], problems)
         }
         QueryError::TooLarge(_) => {

@@ -249,7 +249,7 @@ settings! {
     "Stopping" {
         /// Time for which /ready reports not ready before the sockets close, so that a load balancer notices.
         drain_delay: Duration as Time = "0s";
-        /// Maximum time that a shutdown waits for open requests and for the last batches.
+        /// Maximum time that a shutdown waits for open requests and for the last batches, which get a second at least.
         /// Records that are not stored by then remain in the journal and are stored at the next start.
         drain_timeout: Duration as Time = "10s";
     }

@@ -69,8 +69,7 @@ pub async fn post_one(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRef
         )
     };
     drop(body);
-    let Settled { first, outcomes, synced, .. } =
-        keyed::settle(lane, begun, wants_disk, lane.keyed.commit_wait).await?;
+    let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk).await?;
     if !synced {
         return Err(EventRefused::UnsyncedKeyed);
     }
@@ -120,7 +119,7 @@ pub async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRe
     let mut settled = Vec::with_capacity(begun.len());
     for (rows, begun) in begun {
         let outcome = match begun {
-            Ok(begun) => keyed::settle(lane, begun, wants_disk, patience).await,
+            Ok(begun) => keyed::settle(lane, begun, wants_disk).await,
             Err(refused) => Err(refused),
         };
         settled.push((rows, outcome));

@@ -66,10 +66,11 @@ impl Gate {
         self.refused = Some(refusal);
     }
 
-    /// Returns the request that replaces the refused one.
+    /// Returns the request that replaces the refused one, of which `bytes` is the beginning.
     #[must_use]
-    pub fn refusal_request() -> Vec<u8> {
-        format!("GET {REFUSED_PATH} HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n").into_bytes()
+    pub fn refusal_request(bytes: &[u8]) -> Vec<u8> {
+        let method = if head::is_to_head(bytes) { "HEAD" } else { "GET" };
+        format!("{method} {REFUSED_PATH} HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n").into_bytes()
     }
 
     /// Examines the bytes that have not passed yet. Before the next call, the caller removes the bytes that passed.

@@ -245,6 +245,13 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     at
 }
 
+/// Returns `true` if a request that may not be valid begins with the method HEAD. The response has no body then, whatever
+/// is wrong with the request (RFC 9110 §9.3.2).
+#[must_use]
+pub fn is_to_head(bytes: &[u8]) -> bool {
+    bytes[empty_lines(bytes)..].starts_with(b"HEAD ")
+}
+
 /// Checks a complete head as delimited by [`find_end`]. Takes about 150 ns for six headers.
 pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     let mut headers = [const { std::mem::MaybeUninit::uninit() }; HEADER_COUNT_MAX];

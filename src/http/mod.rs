@@ -24,7 +24,7 @@ pub use coding::{CODINGS, Coding, InflateError, UNPACKED_MAX, sent_bytes_max, wi
 pub use connection::{Connection, Next, Wanted};
 pub use credential::Credential;
 pub use gate::{Gate, Passed, REFUSED_PATH};
-pub use head::{Framing, Head, Method, peek};
+pub use head::{Framing, Head, Method, is_to_head, peek};
 pub use known::KnownHead;
 pub use refusal::Refusal;
 pub use request_id::{RequestIds, taken_over};

@@ -1,5 +1,6 @@
 //! The body of a response: complete, or rows that are read while the client receives them.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,8 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::memory::Reservation;
 use super::packing::PackedBody;
+use crate::http::Answer;
 use crate::query::QueryError;
+
+/// The largest piece of a whole body. hyper copies what it is about to send.
+pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
 pub type NextBytes<'p> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, BodyError>> + 'p>>;
 
@@ -39,7 +45,11 @@ pub enum BodyError {
 type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec<u8>>, BodyError>)>>>;
 
 pub enum AnswerBody {
-    Whole(Bytes),
+    /// Bytes that are in memory. They are passed on piece by piece, so that nothing copies them at once.
+    Whole {
+        bytes: Bytes,
+        _held: Option<Reservation>,
+    },
     /// A ready piece, and the piece that is being read. No more is read than the client receives.
     Rows {
         ready: Option<Bytes>,
@@ -56,7 +66,19 @@ pub enum AnswerBody {
 
 impl AnswerBody {
     pub fn empty() -> AnswerBody {
-        AnswerBody::Whole(Bytes::new())
+        AnswerBody::whole(Bytes::new())
+    }
+
+    pub fn whole(bytes: Bytes) -> AnswerBody {
+        AnswerBody::Whole { bytes, _held: None }
+    }
+
+    /// Takes an answer's body, without a copy.
+    pub(super) fn taken(answer: &mut Answer) -> Bytes {
+        match std::mem::take(&mut answer.body) {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => Bytes::from(bytes),
+        }
     }
 
     pub fn rows(first: Option<Vec<u8>>, rows: Box<dyn Pieces>) -> AnswerBody {
@@ -74,7 +96,7 @@ impl AnswerBody {
     /// Returns `true` if another coding of the body is equivalent, and the body may be longer than `bytes`.
     pub fn may_be_packed(&self, bytes: usize) -> bool {
         match self {
-            AnswerBody::Whole(whole) => whole.len() > bytes,
+            AnswerBody::Whole { bytes: whole, .. } => whole.len() > bytes,
             AnswerBody::Rows { ready, next, is_fixed, .. } => {
                 !is_fixed && (next.is_some() || ready.as_ref().is_some_and(|ready| ready.len() > bytes))
             }
@@ -87,7 +109,7 @@ impl AnswerBody {
         match self {
             AnswerBody::Rows { next, is_fixed, .. } => !is_fixed && next.is_some(),
             AnswerBody::Packed(packed) => packed.is_query(),
-            AnswerBody::Whole(_) | AnswerBody::Stream(_) => false,
+            AnswerBody::Whole { .. } | AnswerBody::Stream(_) => false,
         }
     }
 }
@@ -109,8 +131,10 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            AnswerBody::Whole { bytes, .. } if bytes.is_empty() => Poll::Ready(None),
+            AnswerBody::Whole { bytes, .. } => {
+                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(bytes.len().min(PIECE_BYTES))))))
+            }
             AnswerBody::Stream(stream) => {
                 stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
@@ -144,7 +168,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            AnswerBody::Whole(bytes) => bytes.is_empty(),
+            AnswerBody::Whole { bytes, .. } => bytes.is_empty(),
             AnswerBody::Stream(_) => false,
             AnswerBody::Packed(packed) => packed.is_end(),
             AnswerBody::Rows { ready, next, .. } => ready.is_none() && next.is_none(),
@@ -153,7 +177,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            AnswerBody::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
             AnswerBody::Rows { left: Some(left), .. } => SizeHint::with_exact(*left),
             AnswerBody::Rows { left: None, .. } | AnswerBody::Packed(_) | AnswerBody::Stream(_) => {
                 SizeHint::default()

@@ -137,8 +137,9 @@ impl Gated {
     fn watch(&mut self) {
         let waiting = match (self.gate.borrow().in_body(), self.inbox.is_empty()) {
             (true, _) => Waiting::Body,
-            (false, false) => Waiting::Head,
-            (false, true) => Waiting::Idle,
+            // The beginning of an empty line is no head, nor does the end of one begin a new wait.
+            (false, false) if self.inbox != b"\r" => Waiting::Head,
+            (false, _) => Waiting::Idle,
         };
         if self.waiting != Some(waiting) {
             self.waiting = Some(waiting);
@@ -153,7 +154,7 @@ impl Gated {
 
     /// Replaces everything that was not passed on with a request that leads to the refusal.
     fn replace_by_refusal(&mut self) {
-        self.inbox = Gate::refusal_request();
+        self.inbox = Gate::refusal_request(&self.inbox);
         self.passing = self.inbox.len();
         self.ended = true;
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_lite::FutureExt as _;
 
-use super::mailbox::{Begun, Forward, Grant, Refused, Settled, Waiter};
+use super::mailbox::{Begun, BegunAt, Forward, Grant, Refused, Settled, Waiter};
 use super::state::Lane;
 use super::sync::on_disk;
 use crate::base::clock;
@@ -41,7 +41,7 @@ const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stages the rows for the journal of this core, which is written at the end of the tick, or sends them to the core that
-/// feeds their shard. It does not wait.
+/// feeds their shard. It does not wait. [`settle`] waits for their commit until `patience` from now.
 pub fn begin(
     lane: &Lane,
     shard: ShardId,
@@ -49,6 +49,7 @@ pub fn begin(
     wants_disk: bool,
     patience: Duration,
 ) -> Result<Begun, Refused> {
+    let deadline_us = clock::monotonic_us() + patience.as_micros() as u64;
     let mut intake = lane.intake.borrow_mut();
     if let Some(place) = intake.lane_of(shard) {
         if wants_disk && intake.sync_failed(place) {
@@ -56,14 +57,14 @@ pub fn begin(
         }
         let written = intake.stage_rows(place, rows).map_err(Refused::Pressure)?;
         lane.keyed.flusher.ask();
-        return Ok(Begun::Here(written));
+        return Ok(Begun { deadline_us, at: BegunAt::Here(written) });
     }
     drop(intake);
     let (reply, replied) = async_channel::bounded(1);
     let owner = home(usize::from(shard.0), lane.keyed.forwards.len());
     let forward = Forward::Rows { shard, rows: rows.clone(), wants_disk, patience, reply };
     match lane.keyed.forwards.get(owner).map(|to| to.try_send(forward)) {
-        Some(Ok(())) => Ok(Begun::There(replied)),
+        Some(Ok(())) => Ok(Begun { deadline_us, at: BegunAt::There(replied) }),
         _ => Err(Refused::MailboxFull),
     }
 }
@@ -78,7 +79,7 @@ pub fn begin_now(
     patience: Duration,
 ) -> Result<Begun, Refused> {
     let begun = begin(lane, shard, rows, wants_disk, patience)?;
-    if let Begun::Here(written) = &begun {
+    if let BegunAt::Here(written) = &begun.at {
         flush(lane);
         if let Some(Err(pressure)) = written.batch.result() {
             return Err(Refused::Pressure(pressure));
@@ -95,10 +96,11 @@ pub async fn begin_when_there_is_room(
     shard: ShardId,
     rows: &Arc<KeyedRows>,
     wants_disk: bool,
+    commit_patience: Duration,
 ) -> Result<Begun, Refused> {
     let since_us = clock::monotonic_us();
     loop {
-        let refused = match begin(lane, shard, rows, wants_disk, PATIENCE) {
+        let refused = match begin(lane, shard, rows, wants_disk, commit_patience) {
             Ok(begun) => return Ok(begun),
             Err(refused) => refused,
         };
@@ -114,16 +116,15 @@ pub async fn begin_when_there_is_room(
     }
 }
 
-/// Waits for the outcomes of the rows: until the commit, or until the time limit.
-pub async fn settle(
-    lane: &Lane,
-    begun: Begun,
-    wants_disk: bool,
-    patience: Duration,
-) -> Result<Settled, Refused> {
-    match begun {
-        Begun::Here(written) => settle_here(lane, written, wants_disk, patience).await,
-        Begun::There(replied) => receive(replied, patience + REPLY_PATIENCE).await?,
+/// Waits for the outcomes of the rows: until the commit, or until their time limit.
+pub async fn settle(lane: &Lane, begun: Begun, wants_disk: bool) -> Result<Settled, Refused> {
+    let Begun { deadline_us, at } = begun;
+    match at {
+        BegunAt::Here(written) => settle_here(lane, written, wants_disk, deadline_us).await,
+        BegunAt::There(replied) => {
+            let left = Duration::from_micros(deadline_us.saturating_sub(clock::monotonic_us()));
+            receive(replied, left + REPLY_PATIENCE).await?
+        }
     }
 }
 
@@ -131,10 +132,9 @@ async fn settle_here(
     lane: &Lane,
     written: Written,
     wants_disk: bool,
-    patience: Duration,
+    deadline_us: u64,
 ) -> Result<Settled, Refused> {
     let place = written.appended.lane;
-    let deadline_us = clock::monotonic_us() + patience.as_micros() as u64;
     poll_fn(|context| {
         match written.batch.result() {
             Some(Err(pressure)) => return Poll::Ready(Err(Refused::Pressure(pressure))),
@@ -267,7 +267,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
         counted.set(counted.get() + 1);
         executor::spawn(async move {
             let settled = match begun {
-                Ok(begun) => settle(&lane, begun, wants_disk, patience).await,
+                Ok(begun) => settle(&lane, begun, wants_disk).await,
                 Err(refused) => Err(refused),
             };
             // The requester may have stopped waiting.

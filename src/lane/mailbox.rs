@@ -76,7 +76,15 @@ impl From<Refused> for WriteRefused {
 }
 
 /// Rows that were staged or forwarded, and whose outcomes are pending.
-pub enum Begun {
+pub struct Begun {
+    /// The monotonic time until which their commit is awaited. It is fixed when they begin, so a request with rows in
+    /// several shards waits once, and not once for each shard.
+    pub deadline_us: u64,
+    pub at: BegunAt,
+}
+
+/// The core that journals the rows.
+pub enum BegunAt {
     Here(Written),
     There(async_channel::Receiver<Result<Settled, Refused>>),
 }

@@ -36,10 +36,7 @@ pub(super) fn packed(lane: &Lane, request: &RequestHead, mut reply: Reply) -> Re
             }
             return reply;
         }
-        None => AnswerBody::Whole(match std::mem::take(&mut reply.answer.body) {
-            std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-            std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
-        }),
+        None => AnswerBody::whole(AnswerBody::taken(&mut reply.answer)),
         Some(body) => body,
     };
     let packed = PackedBody { inner: Box::new(body), rest: Bytes::new(), packer: Some(packer), _held: held };

@@ -74,8 +74,11 @@ pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> 
         let rows = query::stream(call.readers(), &lane.cursors, &plan).await?;
         return streamed(api::reads::rows(Shape::Lines), rows, call.is_head()).await;
     }
-    let page = query::page(call.readers(), &lane.cursors, &plan).await?;
-    Ok(api::reads::events_page(&plan, &page).into())
+    let mut held = lane.memory.hold();
+    let reserve = |bytes| lane.may_hold(&mut held, bytes).map_err(|_| QueryError::MemorySpent);
+    let page = query::page(call.readers(), &lane.cursors, &plan, reserve).await?;
+    // What is sent is counted from here on as every long answer.
+    Ok(api::reads::events_page(&plan, page).into())
 }
 
 impl Pieces for Merged {

@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
 use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standing};
-use super::body::AnswerBody;
+use super::body::{AnswerBody, PIECE_BYTES};
 use super::call::{Body, Call, Handler, Reply, RequestHead, answer_from_memory};
 use super::gated::SharedGate;
 use super::logged;
@@ -21,11 +21,12 @@ use super::packed::packed;
 use super::presence::STOP_PATIENCE;
 use super::state::Lane;
 use crate::api::error::Refuse as _;
-use crate::api::{self, Asked, NotCalled};
+use crate::api::{self, Asked};
 use crate::base::clock;
 use crate::cores::executor;
 use crate::http::{Answer, Method, REFUSED_PATH, Refusal, sent_bytes_max};
 use crate::ops;
+use crate::query::QueryError;
 use crate::tenants::{Denied, Need, Principal};
 
 pub(super) async fn respond(
@@ -40,18 +41,36 @@ pub(super) async fn respond(
     let reply = match refusal {
         Some(refusal) if request.uri.path() == REFUSED_PATH => refusal.answer(&request.asker(lane)).into(),
         _ => match (request.check_caller(lane), no_such_place(lane, &request)) {
-            (Err(not_called), _) => turned_away(lane, gate, &request, body, not_called).await.into(),
-            (Ok(()), Some(answer)) => answer.into(),
+            (Err(not_called), _) => {
+                unread(lane, gate, &request, body, not_called.answer(&request.asker(lane))).await.into()
+            }
+            (Ok(()), Some(answer)) => unread(lane, gate, &request, body, answer).await.into(),
             (Ok(()), None) => until_stopped(lane, &request, reply(lane, gate, &request, body)).await,
         },
     };
-    let reply = with_standing(lane, &request, reply);
+    let reply = with_standing(lane, &request, counted(lane, &request, reply));
     let (found, status) = (&request.found, reply.answer.status);
     lane.me.executor.count_request(found.row, status);
     let duration_us = clock::monotonic_us() - request.started_us;
     lane.me.executor.time_request(found.row, duration_us);
     logged::answered(lane, &request, status, duration_us);
     packed(lane, &request, reply).response(lane, &request)
+}
+
+/// Counts a long body towards the lane's memory until the client has received it. If there is no memory left, a read is
+/// refused. Other requests have had their effect, so their answer is sent.
+fn counted(lane: &Lane, request: &RequestHead, mut reply: Reply) -> Reply {
+    let bytes = reply.answer.body.len();
+    if reply.body.is_some() || bytes <= PIECE_BYTES {
+        return reply;
+    }
+    let mut held = lane.memory.hold();
+    let is_read = matches!(request.method, Method::Get | Method::Head);
+    if lane.may_hold(&mut held, bytes).is_err() && is_read {
+        return QueryError::MemorySpent.answer(&request.asker(lane)).into();
+    }
+    let bytes = AnswerBody::taken(&mut reply.answer);
+    Reply::streamed(reply.answer, AnswerBody::Whole { bytes, _held: Some(held) })
 }
 
 /// Ends a read that takes long when the server drains. Its client may ask another server.
@@ -82,17 +101,17 @@ async fn until_stopped(lane: &Lane, request: &RequestHead, reply: impl Future<Ou
     })
 }
 
-/// Reads and drops the body, within the endpoint's limit on bodies. Then returns the response to a page that may not
-/// make this request.
-async fn turned_away(
+/// Reads and drops the body, within the endpoint's limit on bodies. Then returns the response, which does not depend on
+/// the body.
+async fn unread(
     lane: &Lane,
     gate: &SharedGate,
     request: &RequestHead,
     body: Incoming,
-    not_called: NotCalled,
+    answer: Answer,
 ) -> Answer {
     let is_dropped = read_body(lane, gate, request, body, false).await.is_ok();
-    Answer { close: !is_dropped, ..not_called.answer(&request.asker(lane)) }
+    Answer { close: !is_dropped, ..answer }
 }
 
 async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: Incoming) -> Reply {

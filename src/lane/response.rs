@@ -88,11 +88,8 @@ impl Reply {
                 return empty;
             }
         };
-        let whole = match answer.body {
-            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-            Cow::Owned(bytes) => Bytes::from(bytes),
-        };
-        let mut response = Response::new(body.unwrap_or(AnswerBody::Whole(whole)));
+        let mut response =
+            Response::new(body.unwrap_or_else(|| AnswerBody::whole(AnswerBody::taken(&mut answer))));
         *response.status_mut() = status;
         *response.headers_mut() = fields;
         response

@@ -190,7 +190,11 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
             draining = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        let polled = connection.poll_without_shutdown(context);
+        let polled = match connection.poll_without_shutdown(context) {
+            // hyper has rendered the last response, and the socket has not taken all of it.
+            Poll::Ready(Ok(())) if presence.is_blocked.get() => Poll::Pending,
+            polled => polled,
+        };
         match presence.poll_ended(context) {
             Some(ended) if polled.is_pending() => Poll::Ready(Err(ended)),
             _ => polled.map(Ok),

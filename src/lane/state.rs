@@ -67,8 +67,13 @@ impl Lane {
     /// Counts bytes that a request holds from now until it is answered. Refuses them if the memory budget is
     /// exhausted.
     pub fn charge(&self, held: &mut Reservation, bytes: usize) -> Result<(), EventRefused> {
+        self.may_hold(held, bytes).map_err(|BudgetExceeded| EventRefused::MemorySpent)
+    }
+
+    /// Sets the held bytes, and releases memory if the budget is spent.
+    pub(super) fn may_hold(&self, held: &mut Reservation, bytes: usize) -> Result<(), BudgetExceeded> {
         match held.set(bytes) {
-            Err(BudgetExceeded) if !self.release_memory() => Err(EventRefused::MemorySpent),
+            Err(BudgetExceeded) if !self.release_memory() => Err(BudgetExceeded),
             _ => Ok(()),
         }
     }

@@ -89,7 +89,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     // The key is journaled first. If its event is refused, the key is still valid for the next attempt.
     let key_told = new_key.map(|key| key.remember(lane, wants_disk)).transpose()?;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
-    let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
+    let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk).await?;
     if let Some(told) = key_told.filter(|_| wants_disk) {
         // Like its event, the key must be on disk. The key's write started before the event's, so it takes no longer.
         let _ = told.recv().await;
@@ -150,7 +150,7 @@ pub async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, Price
     let shard = anomaly.place().shard(lane.shard_count);
     let patience = lane.keyed.commit_wait;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
-    let settled = keyed::settle(lane, begun, wants_disk, patience).await?;
+    let settled = keyed::settle(lane, begun, wants_disk).await?;
     if !settled.synced {
         return Err(EventRefused::Unsynced.into());
     }

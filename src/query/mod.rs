@@ -62,6 +62,9 @@ pub enum QueryError {
     /// A temporary condition: the tenant's queries take the tenant's share of the readers.
     #[error("the queries of this tenant use its share of the readers; retry when one of them has ended")]
     ShareUsed,
+    /// A temporary condition: requests and responses in progress use all the memory that they may use.
+    #[error("the requests and responses in progress use all of buffer_bytes_max")]
+    MemorySpent,
     /// A client error: the request needs more than one query may hold.
     #[error("{0}")]
     TooLarge(&'static str),

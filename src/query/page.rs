@@ -16,8 +16,14 @@ pub struct Page {
     pub next_cursor: Option<String>,
 }
 
-/// Reads one page: pins, total, then the rows after the cursor or after the skipped pages.
-pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Page, QueryError> {
+/// Reads one page: pins, total, then the rows after the cursor or after the skipped pages. Before the page grows, `reserve`
+/// decides about its size in bytes.
+pub async fn page(
+    readers: &Readers,
+    key: &CursorKey,
+    plan: &RowsPlan,
+    mut reserve: impl FnMut(usize) -> Result<(), QueryError>,
+) -> Result<Page, QueryError> {
     let permit = readers.permit()?;
     let (filter, paging) = (&plan.filter, &plan.paging);
     let mut after = key.open_given(filter, readers.shard_count(), paging.cursor.as_deref())?;
@@ -50,6 +56,7 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
     while count < wanted {
         let Some(chunk) = merged.next(wanted - count).await? else { break };
         count += chunk.rows;
+        reserve(rows.len() + chunk.bytes.len())?;
         chunk.join(rows.is_empty(), &mut rows);
     }
     let next_cursor = if count == wanted { merged.next_cursor(key, total, pins).await? } else { None };

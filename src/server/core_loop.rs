@@ -32,8 +32,8 @@ use crate::cores::mailbox;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
 use crate::http::{
-    Cors, Framing, Head, KnownHead, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max,
-    write_answer,
+    Cors, Framing, Head, KnownHead, Method, Next, Refusal, RequestIds, To, Wanted, is_to_head, peek,
+    sent_bytes_max, write_answer,
 };
 use crate::ingest::{Appended, Intake, Pressure, Refused};
 use crate::lane::{HandedOver, Handler, answer_from_memory};

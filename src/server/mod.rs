@@ -48,6 +48,8 @@ use endpoints::ENDPOINTS;
 const MAILBOX_MAX: usize = 1024;
 /// The number of lanes per core: a listener and an executor. Each has its own desk.
 const LANES_PER_CORE: usize = 2;
+/// What the writers get for their last batches, however long the open requests took.
+const LAST_BATCHES_MIN: Duration = Duration::from_secs(1);
 
 /// Why the server did not start, or stopped on its own.
 #[derive(Debug, thiserror::Error)]
@@ -158,8 +160,8 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         }
         Err(_) => {}
     }
-    drain(&vitals, cores);
-    writers.finish(vitals.config.drain_timeout);
+    let left = drain(&vitals, cores);
+    writers.finish(left.max(LAST_BATCHES_MIN));
     let flow = vitals.board.flow();
     stop.advance(Stage::Flushing);
     watcher.thread().unpark();
@@ -176,8 +178,8 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
 }
 
 /// Drains the cores: reports that the server is not ready, closes the listening sockets, waits until all connections
-/// are closed or the timeout has passed, and ends the lanes.
-fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
+/// are closed or the timeout has passed, and ends the lanes. Returns what is left of the timeout.
+fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) -> Duration {
     vitals.stop.advance(Stage::Unready);
     clock::pause(vitals.config.drain_delay);
     vitals.stop.advance(Stage::Draining);
@@ -189,6 +191,7 @@ fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
     for core in cores {
         let _ = core.join();
     }
+    deadline.saturating_duration_since(clock::now())
 }
 
 /// Reports the first SIGTERM or SIGINT as an event. The second signal ends the process.

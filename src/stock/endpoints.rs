@@ -85,7 +85,7 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
     let (mut refusal, mut taken, mut unsynced) = (None, false, false);
     for (shard, rows, begun) in begun {
         let settled = match begun {
-            Ok(begun) => keyed::settle(lane, begun, wants_disk, patience).await,
+            Ok(begun) => keyed::settle(lane, begun, wants_disk).await,
             Err(refused) => Err(refused),
         };
         match settled {

@@ -240,6 +240,10 @@ fn limits(cases: &mut Vec<Case>) {
     // It is read, and the parameter is unknown.
     add(cases, "the longest target", target(8192), 400, "bad-parameter", After::Stays);
     add(cases, "a target too long", target(8193), 414, "uri-too-long", After::Closes);
+    let to_head = |bytes: &[u8]| [b"HEAD", &bytes[3..]].concat();
+    add(cases, "HEAD with a target too long", to_head(&target(8193)), 414, "uri-too-long", After::Closes);
+    let without_host = "HEAD /health HTTP/1.1\r\n\r\n";
+    add(cases, "HEAD without a host", without_host, 400, "bad-request", After::Closes);
     add(cases, "a target far too long", target(31_000), 414, "uri-too-long", After::Closes);
     add(cases, "a target longer than a head", target(100_000), 414, "uri-too-long", After::Closes);
     let head = |bytes: usize| {

@@ -352,7 +352,7 @@ fn a_shard_that_cannot_be_read_or_is_missing_is_an_error_and_one_to_come_is_empt
         }
         let readers = Readers::start(shards, &[0], 1).unwrap();
         let plan = events::rows_plan(Some("tenant_id=t&page_size=1000")).unwrap().0;
-        futures_lite::future::block_on(page(&readers, &CursorKey::new(&[0; 16]), &plan))
+        futures_lite::future::block_on(page(&readers, &CursorKey::new(&[0; 16]), &plan, |_| Ok(())))
     };
     let whole = both(dir.path().join("absent.db"), false).unwrap();
     assert_eq!((whole.total, whole.next_cursor), (500, None));

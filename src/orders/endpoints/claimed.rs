@@ -83,9 +83,9 @@ impl ClaimedIngest {
         };
         let mut rows = KeyedRows::of(INGEST);
         rows.push_record(0, |bytes| row.encode(bytes));
-        let begun =
-            keyed::begin_when_there_is_room(lane, self.shard(lane), &Arc::new(rows), wants_disk).await?;
-        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await?;
+        let (shard, rows) = (self.shard(lane), Arc::new(rows));
+        let begun = keyed::begin_when_there_is_room(lane, shard, &rows, wants_disk, PATIENCE).await?;
+        let settled = keyed::settle(lane, begun, wants_disk).await?;
         if !settled.synced {
             return Err(WriteRefused::Unsynced);
         }

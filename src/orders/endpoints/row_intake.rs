@@ -116,7 +116,8 @@ impl RowIntake {
     async fn hand_on(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
         for (shard, rows) in self.ingest.take() {
             let rows = Arc::new(rows);
-            let begun = keyed::begin_when_there_is_room(lane, shard, &rows, self.wants_disk).await?;
+            let begun =
+                keyed::begin_when_there_is_room(lane, shard, &rows, self.wants_disk, self.patience).await?;
             self.open.push_back(Portion { rows, begun });
         }
         while self.open.len() > OPEN_MAX * usize::from(lane.shard_count) {
@@ -127,7 +128,7 @@ impl RowIntake {
 
     async fn settle_one(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
         let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
-        let settled = keyed::settle(lane, begun, self.wants_disk, self.patience).await?;
+        let settled = keyed::settle(lane, begun, self.wants_disk).await?;
         let Settled { first, outcomes, synced, upto } = settled;
         if !synced {
             return Err(WriteRefused::Unsynced);

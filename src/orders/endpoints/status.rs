@@ -36,7 +36,7 @@ pub async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefus
     let shard = lane.keys.hash(tenant_id, &order_id).shard(lane.shard_count);
     let begun =
         keyed::begin(lane, shard, &Arc::new(rows), wants_disk, PATIENCE).map_err(WriteRefused::from)?;
-    let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(WriteRefused::from)?;
+    let settled = keyed::settle(lane, begun, wants_disk).await.map_err(WriteRefused::from)?;
     if !settled.synced {
         return Err(WriteRefused::Unsynced.into());
     }

@@ -185,13 +185,13 @@ async fn send_portion(lane: &Lane, rows: &Arc<KeyedRows>, wants_disk: bool) -> R
     let mut begun = Vec::new();
     for shard in (0..lane.shard_count).map(ShardId) {
         begun.push(
-            keyed::begin_when_there_is_room(lane, shard, rows, wants_disk)
+            keyed::begin_when_there_is_room(lane, shard, rows, wants_disk, PATIENCE)
                 .await
                 .map_err(WriteRefused::from)?,
         );
     }
     for begun in begun {
-        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(WriteRefused::from)?;
+        let settled = keyed::settle(lane, begun, wants_disk).await.map_err(WriteRefused::from)?;
         if !settled.synced {
             return Err(WriteRefused::Unsynced.into());
         }

@@ -136,7 +136,7 @@ impl NewKey {
         executor::spawn(async move {
             // Moves all of `self` into the task, including the claim.
             let held = self;
-            let settled = keyed::settle(&lane, begun, wants_disk, lane.keyed.commit_wait).await;
+            let settled = keyed::settle(&lane, begun, wants_disk).await;
             // The requester may have disconnected.
             let _ = tell.try_send(());
             let until_us = match settled {

@@ -146,7 +146,7 @@ impl CoreLoop {
     }
 
     /// Adds a refusal to the owed responses. `bytes` begins with the refused request. If the head of the request is
-    /// valid, the response still has the request's id and CORS lines, and it has no body if the method is HEAD.
+    /// valid, the response still has the request's id and CORS lines. It has no body if the method is HEAD.
     pub(super) fn owe_refusal(&mut self, key: Key, refusal: Refusal, bytes: &[u8]) {
         let head = peek(bytes);
         let id = match head.and_then(|head| head.request_id) {
@@ -164,7 +164,7 @@ impl CoreLoop {
             request_id: id.as_bytes(),
             minor: 1,
             keep_alive: false,
-            head_only: head.is_some_and(|head| head.method == Method::Head),
+            head_only: is_to_head(bytes),
             cors,
         };
         let start = self.arena.len();

@@ -224,6 +224,8 @@ impl CoreLoop {
             conn.is_owed |= self.owed.len() > owed_before;
             let phase = match (start < filled, in_body) {
                 (false, _) => Phase::Idle,
+                // The beginning of an empty line.
+                (true, false) if buffer[start..filled] == *b"\r" => Phase::Idle,
                 (true, false) => Phase::Head,
                 (true, true) => Phase::Body,
             };
