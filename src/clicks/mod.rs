@@ -20,7 +20,7 @@ mod store;
 
 use rusqlite::Connection;
 
-pub use self::answer::{retract, write_accepted};
+pub use self::answer::{AcceptedWriter, retract};
 pub use self::query::{click_selection, rows_plan};
 pub use self::read::{ClickFilter, click_statements};
 pub use self::record::{ClickRow, decode};

@@ -33,7 +33,7 @@ pub(super) struct RawFields<'b> {
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "timestamp".len();
 
 impl<'b> Collect<'b> for RawFields<'b> {
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, key: &'b [u8], value: &'b [u8]) {
         match key {
             b"user_id" => self.user_id = Some(value),

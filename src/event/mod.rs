@@ -21,6 +21,7 @@ mod error;
 mod fields;
 mod json;
 mod one_pass;
+mod quotes;
 mod rules;
 mod structurals;
 mod time;

@@ -5,6 +5,7 @@
 
 use super::fields::Collect;
 use super::json::skip_whitespace;
+use super::quotes::Quotes;
 
 /// The maximum depth of arrays and objects in a member's value: a bit of a word for each.
 const DEPTH_MAX: u32 = u32::BITS;
@@ -12,24 +13,27 @@ const DEPTH_MAX: u32 = u32::BITS;
 /// Returns the fields of a valid object. `None` for anything else, and for deeper values. Takes 80 ns for 200 bytes.
 #[inline]
 pub(super) fn fields<'b, F: Collect<'b>>(body: &'b [u8]) -> Option<F> {
-    let fields = members(body)?;
+    let mut fields = F::default();
+    let mut quotes = Quotes::new(body);
+    note_members(body, &mut quotes, &mut fields)?;
     // Bytes above 0x7F are only accepted in strings.
-    (body.is_ascii() || std::str::from_utf8(body).is_ok()).then_some(fields)
+    (quotes.are_ascii() || std::str::from_utf8(body).is_ok()).then_some(fields)
 }
 
+/// Notes the members of a valid object. The fields are a reference, because a value that is returned is stored and read
+/// in pieces of different sizes, for which the processor waits.
 #[inline(always)]
-fn members<'b, F: Collect<'b>>(body: &'b [u8]) -> Option<F> {
-    let mut fields = F::default();
+fn note_members<'b, F: Collect<'b>>(body: &'b [u8], quotes: &mut Quotes<'b>, fields: &mut F) -> Option<()> {
     let mut at = byte_at(body, space(body, 0), b'{')?;
     at = space(body, at);
     if body.get(at) != Some(&b'}') {
         loop {
             let key = byte_at(body, at, b'"')?;
-            let key_end = string_end(body, key)?;
+            let key_end = quotes.string_end(key)?;
             let start = colon(body, key_end)?;
             let end = match *body.get(start)? {
-                b'{' | b'[' => nested_end(body, start)?,
-                _ => scalar_end(body, start)?,
+                b'{' | b'[' => nested_end(body, quotes, start)?,
+                _ => scalar_end(body, quotes, start)?,
             };
             fields.note(&body[key..key_end - 1], &body[start..end]);
             at = space(body, end);
@@ -40,11 +44,11 @@ fn members<'b, F: Collect<'b>>(body: &'b [u8]) -> Option<F> {
             }
         }
     }
-    (space(body, at + 1) == body.len()).then_some(fields)
+    (space(body, at + 1) == body.len()).then_some(())
 }
 
 /// Returns the offset after the array or object that begins at `at`.
-fn nested_end(body: &[u8], mut at: usize) -> Option<usize> {
+fn nested_end(body: &[u8], quotes: &mut Quotes<'_>, mut at: usize) -> Option<usize> {
     // The last bit of `kinds` is set in an object, the bit before it if that is in an object, and so on.
     let (mut kinds, mut depth) = (0_u32, 0);
     loop {
@@ -61,12 +65,12 @@ fn nested_end(body: &[u8], mut at: usize) -> Option<usize> {
                 // Brackets of one kind differ by two.
                 if *body.get(at)? != bracket + 2 {
                     if is_object {
-                        at = name_end(body, at)?;
+                        at = name_end(body, quotes, at)?;
                     }
                     continue;
                 }
             }
-            _ => at = space(body, scalar_end(body, at)?),
+            _ => at = space(body, scalar_end(body, quotes, at)?),
         }
         // A value has ended, or an array or object without one.
         loop {
@@ -75,7 +79,7 @@ fn nested_end(body: &[u8], mut at: usize) -> Option<usize> {
                 b',' => {
                     at = space(body, at + 1);
                     if is_object {
-                        at = name_end(body, at)?;
+                        at = name_end(body, quotes, at)?;
                     }
                     break;
                 }
@@ -95,9 +99,9 @@ fn nested_end(body: &[u8], mut at: usize) -> Option<usize> {
 
 /// Returns the offset of the value after the name and the colon at `at`.
 #[inline(always)]
-fn name_end(body: &[u8], at: usize) -> Option<usize> {
+fn name_end(body: &[u8], quotes: &mut Quotes<'_>, at: usize) -> Option<usize> {
     let key = byte_at(body, at, b'"')?;
-    colon(body, string_end(body, key)?)
+    colon(body, quotes.string_end(key)?)
 }
 
 /// Returns the offset of the value after the colon, which may have whitespace on both sides.
@@ -120,10 +124,10 @@ fn space(body: &[u8], at: usize) -> usize {
 
 /// Returns the offset after the string, number or literal at `at`.
 #[inline(always)]
-fn scalar_end(body: &[u8], at: usize) -> Option<usize> {
+fn scalar_end(body: &[u8], quotes: &mut Quotes<'_>, at: usize) -> Option<usize> {
     let literal = |text: &[u8]| body[at..].starts_with(text).then_some(at + text.len());
     match *body.get(at)? {
-        b'"' => string_end(body, at + 1),
+        b'"' => quotes.string_end(at + 1),
         b'-' | b'0'..=b'9' => number_end(body, at),
         b't' => literal(b"true"),
         b'f' => literal(b"false"),
@@ -137,7 +141,7 @@ const HIGH_BITS: u64 = ONES << 7;
 
 /// Returns the offset after the closing quote of the string whose content begins at `at`.
 #[inline(always)]
-fn string_end(body: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn string_end(body: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let rest = body.get(at..)?;
         let special = match rest.first_chunk::<8>() {

@@ -52,17 +52,8 @@ fn stored(unix_us: i64) -> Result<i64, TimeError> {
 }
 
 fn parse<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
-    let Some((&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, separator, h1, h2, b':', n1, n2], rest)) =
-        text.split_first_chunk::<16>()
-    else {
-        return Err(TimeError::Syntax);
-    };
-    if !matches!(separator, b'T' | b't' | b' ') {
-        return Err(TimeError::Syntax);
-    }
-    let year = two(y1, y2)? * 100 + two(y3, y4)?;
-    let (month, day) = (two(m1, m2)?, two(d1, d2)?);
-    let (hour, minute) = (two(h1, h2)?, two(n1, n2)?);
+    let Some((date, rest)) = text.split_first_chunk::<16>() else { return Err(TimeError::Syntax) };
+    let [year, month, day, hour, minute] = date_and_minute(date)?;
 
     let (second, fraction_us, rest) = match rest {
         [b':', s1, s2, rest @ ..] => {
@@ -90,6 +81,33 @@ fn parse<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     Ok((minutes * 60 + second) * US_PER_SECOND + fraction_us)
 }
 
+/// Parses `2024-01-14T10:30`, eight bytes at a time: year, month, day, hour and minute, whether there is such a time or
+/// not.
+#[inline]
+fn date_and_minute(text: &[u8; 16]) -> Result<[i64; 5], TimeError> {
+    const DATE: u64 = u64::from_le_bytes(*b"0000-00-");
+    const TIME: u64 = u64::from_le_bytes(*b"00\x0000:00");
+    const DATE_MARKS: u64 = u64::from_le_bytes([0, 0, 0, 0, 0xff, 0, 0, 0xff]);
+    const TIME_MARKS: u64 = u64::from_le_bytes([0, 0, 0, 0, 0, 0xff, 0, 0]);
+    const SEPARATOR: u64 = u64::from_le_bytes([0, 0, 0xff, 0, 0, 0, 0, 0]);
+    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    const ABOVE_NINE: u64 = u64::from_le_bytes([0x7f - 9; 8]);
+    let bits = u128::from_le_bytes(*text);
+    // A digit becomes its value, and a mark that is as expected becomes 0.
+    let date = bits as u64 ^ DATE;
+    let time = ((bits >> 64) as u64 & !SEPARATOR) ^ TIME;
+    let above_nine = |digits: u64| (((digits & !HIGH_BITS) + ABOVE_NINE) | digits) & HIGH_BITS;
+    let is_syntax = above_nine(date) | above_nine(time) | date & DATE_MARKS | time & TIME_MARKS == 0;
+    if !is_syntax || !matches!(text[10], b'T' | b't' | b' ') {
+        return Err(TimeError::Syntax);
+    }
+    // No byte exceeds 99: each becomes ten times itself and the byte after it.
+    let (date, time) = (date * 10 + (date >> 8), time * 10 + (time >> 8));
+    let pair = |pairs: u64, at: u32| (pairs >> (8 * at) & 0xff) as i64;
+    let year = pair(date, 0) * 100 + pair(date, 2);
+    Ok([year, pair(date, 5), pair(time, 0), pair(time, 3), pair(time, 6)])
+}
+
 /// Parses a number of two digits.
 #[inline]
 fn two(tens: u8, ones: u8) -> Result<i64, TimeError> {
@@ -113,6 +131,7 @@ fn fraction(second: i64, text: &[u8]) -> Result<(i64, i64, &[u8]), TimeError> {
 }
 
 /// Parses the offset from UTC, in minutes. It must be the entire rest of the text.
+#[inline]
 fn offset<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     let (sign, hours, minutes) = match *text {
         [b'Z' | b'z'] => return Ok(0),
@@ -130,6 +149,7 @@ fn offset<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     if hours > 23 || minutes > 59 { Err(TimeError::NoSuchTime) } else { Ok(minutes_east) }
 }
 
+#[inline]
 fn days_of_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -141,14 +161,15 @@ fn days_of_month(year: i64, month: i64) -> i64 {
 
 /// Returns the number of days from 1970-01-01 to a proleptic Gregorian date in year 0 or later. Howard Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`: the year starts in March, so that the leap day
-/// is its last one.
+/// is its last one. Years count from 400 before year 0, so that none is negative.
+#[inline]
 fn unix_days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    let (year, month, day) = (year as u32 + 400, month as u32, day as u32);
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let century = year / 100;
+    let days = year * 365 + year / 4 - century + century / 4 + day_of_year;
+    i64::from(days) - 146_097 - 719_468
 }
 
 #[cfg(test)]
@@ -249,6 +270,27 @@ mod tests {
         ] {
             for parse in BOTH {
                 assert_eq!(parse(text.as_bytes()), Err(error), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_is_read_as_digits_marks_or_neither() {
+        let text = *b"2024-01-14T10:30:00Z";
+        for place in 0..text.len() {
+            for byte in 0..=u8::MAX {
+                let mut changed = text;
+                changed[place] = byte;
+                let is_syntax = match text[place] {
+                    b'T' => matches!(byte, b'T' | b't' | b' '),
+                    b'Z' => matches!(byte, b'Z' | b'z'),
+                    mark @ (b'-' | b':') => byte == mark,
+                    _ => byte.is_ascii_digit(),
+                };
+                for parse in BOTH {
+                    let is_refused = parse(&changed) == Err(TimeError::Syntax);
+                    assert_eq!(is_refused, !is_syntax, "{}", String::from_utf8_lossy(&changed));
+                }
             }
         }
     }

@@ -70,6 +70,11 @@ impl Connection {
         filled: &mut usize,
         wanted: impl FnOnce(&Head<'_>) -> Wanted,
     ) -> Next<'b> {
+        if matches!(self.state, State::Head { .. })
+            && let Some((head_bytes, places)) = known.find(&buffer[..*filled])
+        {
+            return self.next_of_known(&places, head_bytes, &buffer[..*filled], wanted);
+        }
         match self.advance(known, buffer, filled, wanted) {
             Ok(Progress::More { send_continue }) => Next::More { send_continue },
             Ok(Progress::Skip(bytes)) => Next::Skip(bytes),
@@ -90,6 +95,38 @@ impl Connection {
         }
     }
 
+    /// Does what [`Connection::advance`] does after a head with a length, for the known head at the front of `bytes`.
+    #[inline]
+    fn next_of_known<'b>(
+        &mut self,
+        places: &head::Places,
+        head_bytes: usize,
+        bytes: &'b [u8],
+        wanted: impl FnOnce(&Head<'_>) -> Wanted,
+    ) -> Next<'b> {
+        let (head, rest) = bytes.split_at(head_bytes);
+        let head = places.head(head);
+        let Framing::Length(length) = head.framing else { unreachable!("a known head has a length") };
+        let Wanted::Here { body_bytes_max } = wanted(&head) else {
+            self.state = State::default();
+            return Next::HandOver;
+        };
+        if length > body_bytes_max as u64 {
+            return Next::Refused(Refusal::BodyTooLarge);
+        }
+        let length = length as usize;
+        match rest.get(..length) {
+            Some(body) => {
+                self.state = State::default();
+                Next::Request { head, body, consumed: head_bytes + length }
+            }
+            None => {
+                self.state = State::Length { head_bytes: head_bytes as u32, need: head_bytes + length };
+                Next::More { send_continue: head.expects_continue && rest.is_empty() }
+            }
+        }
+    }
+
     fn advance(
         &mut self,
         known: &mut KnownHead,
@@ -101,35 +138,20 @@ impl Connection {
         let mut places = None;
         if let State::Head { seen } = self.state {
             let bytes = &buffer[..*filled];
-            let head_bytes = match known.find(bytes) {
-                Some((head_bytes, found)) => {
-                    places = Some(found);
-                    head_bytes
-                }
-                None => {
-                    let skip = head::empty_lines(bytes);
-                    if skip > 0 {
-                        return Ok(Progress::Skip(skip));
-                    }
-                    let Some(head_bytes) = head::find_end(bytes, seen as usize)? else {
-                        // The last byte is examined again: its meaning depends on the byte after a line feed.
-                        self.state = State::Head { seen: bytes.len().saturating_sub(1) as u32 };
-                        return Ok(Progress::More { send_continue: false });
-                    };
-                    head_bytes
-                }
+            let skip = head::empty_lines(bytes);
+            if skip > 0 {
+                return Ok(Progress::Skip(skip));
+            }
+            let Some(head_bytes) = head::find_end(bytes, seen as usize)? else {
+                // The last byte is examined again: its meaning depends on the byte after a line feed.
+                self.state = State::Head { seen: bytes.len().saturating_sub(1) as u32 };
+                return Ok(Progress::More { send_continue: false });
             };
             let bytes = &bytes[..head_bytes];
-            let head = match &places {
-                Some(places) => places.head(bytes),
-                None => {
-                    let head = head::parse(bytes)?;
-                    let found = head.places(bytes);
-                    known.keep(&head, bytes, &found);
-                    places = Some(found);
-                    head
-                }
-            };
+            let head = head::parse(bytes)?;
+            let found = head.places(bytes);
+            known.keep(&head, bytes, &found);
+            places = Some(found);
             let Wanted::Here { body_bytes_max } = wanted(&head) else {
                 self.state = State::default();
                 return Ok(Progress::HandOver);

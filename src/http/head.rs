@@ -128,6 +128,9 @@ impl Places {
     /// Returns the places in a head that has other digits of `Content-Length`: `count` of them instead of those at
     /// `start..end`.
     pub(super) fn with_length(&self, length: u64, (start, end): (usize, usize), count: usize) -> Places {
+        if count == end - start {
+            return Places { framing: Framing::Length(length), ..*self };
+        }
         let moved = |at: u32| match at as usize {
             at if at >= end => (at - (end - start) + count) as u32,
             _ => at,
@@ -156,7 +159,12 @@ impl Places {
         };
         Head {
             method: self.method,
-            path: if self.path == (0, 0) { "/" } else { text(self.path) },
+            path: match self.path {
+                (0, 0) => "/",
+                // Nearly all requests of the hot lane have this path, which need not be checked again.
+                (start, end) if bytes.get(start as usize..end as usize) == Some(b"/event") => "/event",
+                place => text(place),
+            },
             query: self.query.map(text),
             minor: self.minor,
             framing: self.framing,

@@ -3,20 +3,22 @@
 //! The result of parsing a head depends on its bytes alone, so it is also that of equal bytes on another connection.
 //! Clients send the same head with every event, except for the digits of its `Content-Length`.
 
-use super::head::{self, Head, Places};
+use super::head::{Head, Places};
 use crate::base::limits::HEAD_BYTES_MAX;
 
 /// The maximum length of a head that is kept. Clients of events send 100 to 300 bytes.
 const KNOWN_BYTES_MAX: usize = 512;
 /// The maximum number of digits that are compared here. No accepted length has more, except with zeros in front.
 const DIGITS_MAX: usize = 19;
+const _: () = assert!(10_u128.pow(DIGITS_MAX as u32) <= u64::MAX as u128);
 /// After one head that differs, this many pass before the next is kept. Keeping one takes as long as parsing one.
 const PASSED_OVER: u32 = 31;
 
 // No head that equals a kept one exceeds the limit of a head.
 const _: () = assert!(KNOWN_BYTES_MAX + DIGITS_MAX < HEAD_BYTES_MAX);
 
-/// A head with a `Content-Length` that [`head::find_end`] and [`head::parse`] have accepted. It takes 0.7 KB.
+/// A head with a `Content-Length` that [`find_end`](super::head::find_end) and [`parse`](super::head::parse) have
+/// accepted. It takes 0.7 KB.
 #[derive(Clone, Debug)]
 pub struct KnownHead {
     bytes: [u8; KNOWN_BYTES_MAX],
@@ -44,12 +46,19 @@ impl KnownHead {
         let known = &self.bytes[..self.head_bytes];
         let (start, end) = self.digits;
         let rest = bytes.strip_prefix(&known[..start])?;
-        let count = rest.iter().take(DIGITS_MAX + 1).take_while(|byte| byte.is_ascii_digit()).count();
-        let (digits, rest) = rest.split_at(count);
-        if count > DIGITS_MAX || !rest.starts_with(&known[end..]) {
+        let (mut length, mut count) = (0_u64, 0);
+        while let Some(digit @ b'0'..=b'9') = rest.get(count) {
+            if count == DIGITS_MAX {
+                return None;
+            }
+            // The largest number of so many digits fits.
+            length = length * 10 + u64::from(digit - b'0');
+            count += 1;
+        }
+        if count == 0 || length > i64::MAX as u64 || !rest[count..].starts_with(&known[end..]) {
             return None;
         }
-        let places = places.with_length(head::decimal(digits)?, (start, end), count);
+        let places = places.with_length(length, (start, end), count);
         Some((start + count + known.len() - end, places))
     }
 
@@ -82,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::head::Framing;
+    use crate::http::head::{self, Framing};
     use crate::http::{Credential, Refusal};
 
     /// Returns the head at the front of bytes as [`crate::http::Connection`] parses it.

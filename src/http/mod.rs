@@ -27,7 +27,7 @@ pub use gate::{Gate, Passed, REFUSED_PATH};
 pub use head::{Framing, Head, Method, is_to_head, peek};
 pub use known::KnownHead;
 pub use refusal::Refusal;
-pub use request_id::{RequestIds, taken_over};
+pub use request_id::{REQUEST_ID_BYTES, RequestIds, taken_over};
 
 /// The response to a client that waits before it sends the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

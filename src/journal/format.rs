@@ -20,6 +20,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
+use super::crc;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::limits::RECORD_BYTES_MAX;
 
@@ -214,6 +215,7 @@ pub(super) fn encode_record(
     payload_bytes: usize,
 ) {
     let start = out.len();
+    out.reserve(RECORD_HEADER_BYTES + SYNCED_BYTES + payload_bytes);
     let mut header = [0; RECORD_HEADER_BYTES];
     let says_synced = if heading.synced.is_some() { SAYS_SYNCED } else { 0 };
     header[4..8].copy_from_slice(&(payload_bytes as u32 | says_synced).to_le_bytes());
@@ -235,7 +237,7 @@ pub(super) fn encode_record(
 #[inline]
 fn record_crc(after: &[u8], salt: u32, at: u64) -> u32 {
     let start = salt ^ (at as u32) ^ ((at >> 32) as u32).rotate_left(16);
-    crc32c::crc32c_append(start, after)
+    crc::append(start, after)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

@@ -15,6 +15,7 @@
 mod append;
 mod applied;
 mod batch;
+mod crc;
 mod error;
 mod format;
 mod inspect;

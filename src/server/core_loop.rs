@@ -184,6 +184,7 @@ pub(super) struct CoreLoop {
     owed: Vec<Owed>,
     /// The responses of this tick, one range per connection.
     out: Vec<u8>,
+    accepted: clicks::AcceptedWriter,
     groups: Vec<Group>,
     /// Connections to read again without waiting.
     again: Vec<Key>,
@@ -243,6 +244,7 @@ impl CoreLoop {
             arena: Vec::with_capacity(RECV_BYTES),
             owed: Vec::with_capacity(EVENTS_MAX),
             out: Vec::with_capacity(SCRATCH_BYTES),
+            accepted: clicks::AcceptedWriter::default(),
             groups: Vec::with_capacity(EVENTS_MAX),
             again: Vec::new(),
             held: VecDeque::new(),

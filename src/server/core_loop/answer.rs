@@ -25,10 +25,10 @@ impl CoreLoop {
                 match self.take_event(key, found, *need, head, body) {
                     Ok((receipt, disk)) => {
                         let start = self.arena.len();
-                        self.arena.extend_from_slice(match head.request_id {
-                            Some(id) => id.as_bytes(),
-                            None => self.parts.request_ids.give().as_bytes(),
-                        });
+                        match head.request_id {
+                            Some(id) => self.arena.extend_from_slice(id.as_bytes()),
+                            None => self.arena.extend_from_slice(&self.parts.request_ids.give_digits()),
+                        }
                         let to = ResponseTarget {
                             request_id: (start, self.arena.len()),
                             minor: head.minor,

@@ -20,6 +20,7 @@ impl CoreLoop {
         let owed = std::mem::take(&mut self.owed);
         let mut groups = std::mem::take(&mut self.groups);
         self.out.clear();
+        self.accepted.set_date(&self.date);
         let mut at = 0;
         while at < owed.len() {
             let (key, first, start) = (owed[at].key, at, self.out.len());
@@ -115,7 +116,7 @@ impl CoreLoop {
                             events += 1;
                             any_disk |= disk;
                             let level = if *disk { AckLevel::Disk } else { AckLevel::Os };
-                            clicks::write_accepted(&mut self.out, &addressee, level, *receipt);
+                            self.accepted.write(&mut self.out, &addressee, level, *receipt);
                         }
                         Err(pressure) => {
                             let refused = Refused::Pressure(*pressure).into();
