@@ -166,7 +166,7 @@ impl ColumnScan {
         let ColumnScan { names, lists, log, .. } = self;
         match names.by() {
             SaleSplit::Category => lists.add(columns, &selected, names),
-            SaleSplit::Product => log_orders(log, columns, &selected, names),
+            SaleSplit::Product => log.add(columns, &selected, names),
         }
     }
 
@@ -195,30 +195,6 @@ impl ColumnScan {
         };
         numbers.map(select).collect()
     }
-}
-
-/// Logs the selected orders.
-#[inline(never)]
-fn log_orders(
-    log: &mut SaleLog,
-    columns: &SegmentColumns,
-    selected: &[Option<(u32, u32)>],
-    names: &NameTable,
-) -> Result<(), ShardError> {
-    let mut end = 0;
-    let orders = columns.customers.iter().zip(&columns.totals).zip(columns.items.iter().zip(selected));
-    for ((customer, total), (items, selected)) in orders {
-        let first = end;
-        end += *items as usize;
-        let Some((currency, _)) = selected else { continue };
-        let items = [
-            &columns.products[first..end],
-            &columns.quantities[first..end],
-            &columns.unit_prices[first..end],
-        ];
-        log.push(*currency as usize, (*customer as u64, *total), items, names)?;
-    }
-    Ok(())
 }
 
 /// The orders that a question reads in one shard.

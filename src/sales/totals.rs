@@ -90,6 +90,13 @@ impl Totals {
     }
 }
 
+/// Returns the ranks of totals as [`Totals::nearest_ranks`] does, and leaves the totals in another order.
+pub(super) fn nearest_of_small<const N: usize>(totals: &mut [u32], fractions: [f64; N]) -> [i64; N] {
+    let count = totals.len();
+    let mut above = Above::new(totals);
+    fractions.map(|fraction| above.rank(nearest_rank(fraction, count)).map(i64::from).unwrap_or_default())
+}
+
 /// Returns the rank, from 0, of the smallest of `count` values that at least this fraction of them does not exceed.
 pub(super) fn nearest_rank(fraction: f64, count: usize) -> usize {
     ((fraction * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1

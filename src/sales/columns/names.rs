@@ -27,6 +27,8 @@ pub(in super::super) struct NameTable {
     /// The places of categories, by their numbers.
     categories: HashMap<i64, u32>,
     pub(in super::super) names: Vec<String>,
+    /// A hash of each name. Any works if it is the same in every shard.
+    pub(super) hashes: Vec<u32>,
     /// The last product that was read, with its category.
     after: (String, i64),
     is_complete: bool,
@@ -49,6 +51,7 @@ impl NameTable {
             places: Vec::new(),
             categories: HashMap::new(),
             names: Vec::new(),
+            hashes: Vec::new(),
             after: (String::new(), i64::MIN),
             is_complete: false,
         }
@@ -57,8 +60,8 @@ impl NameTable {
     /// Returns a table of these names by the numbers of products.
     #[cfg(test)]
     pub(in super::super) fn known(by: SaleSplit, places: &[u32], names: Vec<String>) -> NameTable {
-        let places = places.to_vec();
-        NameTable { places, names, is_complete: true, ..NameTable::new(by, (0, 1)) }
+        let (places, hashes) = (places.to_vec(), names.iter().map(|name| hash(name)).collect());
+        NameTable { places, names, hashes, is_complete: true, ..NameTable::new(by, (0, 1)) }
     }
 
     /// Returns a number that is greater than those of all products.
@@ -128,11 +131,12 @@ impl NameTable {
     /// Returns the place of a new name.
     fn add(&mut self, name: &str) -> u32 {
         let (share, of) = self.share;
-        // Any hash works if it is the same in every shard.
-        if crc32c::crc32c(name.as_bytes()) % of.max(1) != share {
+        let hash = hash(name);
+        if hash % of.max(1) != share {
             return LEFT_OUT;
         }
         self.names.push(name.to_owned());
+        self.hashes.push(hash);
         self.names.len() as u32 - 1
     }
 
@@ -158,6 +162,10 @@ impl NameTable {
         }
         if place == LEFT_OUT { Ok(None) } else { Err(unknown_product()) }
     }
+}
+
+fn hash(name: &str) -> u32 {
+    crc32c::crc32c(name.as_bytes())
 }
 
 #[cold]

@@ -140,6 +140,17 @@ impl KeySet {
         if keys.len() > KEYS_AT_ONCE {
             return self.count(std::iter::once(keys));
         }
+        if keys.len() < FILTERED_MIN {
+            return self.count_short(keys);
+        }
+        let mut filter = std::mem::take(&mut self.filter);
+        let (alone, others) = filter.split(std::iter::once(keys));
+        let count = alone as u64 + self.count_short(others);
+        self.filter = filter;
+        count
+    }
+
+    fn count_short(&mut self, keys: &[u64]) -> u64 {
         let len = (2 * keys.len()).next_power_of_two().max(16);
         if self.places.len() < len {
             self.places.resize(len, 0);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::super::columns::{BUCKETS, Bucket, ColumnScan, GroupKey, LARGE, LoggedOrders, PartSum};
-use super::super::totals::Totals;
+use super::super::totals::{Totals, nearest_of_small};
 use super::figures::{Figures, SalesGroup};
 use super::join_names::JoinedNames;
 use super::merge_lists::KeySet;
@@ -13,6 +13,7 @@ use crate::base::money::Currency;
 
 /// The time after which a slice ends. One bucket is scattered in one go, and one group takes as long as it takes.
 const SLICE_US: u64 = 10_000;
+const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
 
 /// The state of a merge.
 #[derive(Debug, Default)]
@@ -124,6 +125,7 @@ impl LogMerge {
         // Every place up to this one is written.
         customers.resize(len as usize, 0);
         totals.resize(len as usize, 0);
+        let mut gathered = Vec::new();
         for (log, bucket) in logs.iter().zip(buckets) {
             let begin = |sum: &u32| {
                 let (group, orders) = log.sums[*sum as usize];
@@ -132,17 +134,23 @@ impl LogMerge {
                 *end - orders
             };
             let mut places: Vec<u32> = bucket.sums.iter().map(begin).collect();
+            let mut order = 0;
             for chunk in bucket.chunks {
+                // In a loop of their own, so that many orders are waited for at the same time.
+                gathered.clear();
                 for part in &chunk {
-                    let place = &mut places[part.of()];
-                    // Parts are in the order of their orders, and several orders are waited for at the same time.
-                    let (customer, total) = log.orders.get(part.order());
-                    (customers[*place as usize], totals[*place as usize]) = (customer, total);
-                    *place += 1;
+                    let Some(of) = part.next(&mut order) else { continue };
+                    let (customer, total) = log.orders.get(order);
+                    gathered.push((customer, total, of as u32));
                     if total == LARGE {
-                        let group = log.sums[bucket.sums[part.of()] as usize].0;
-                        large.entry(group).or_default().push(log.orders.large(part.order()));
+                        let group = log.sums[bucket.sums[of] as usize].0;
+                        large.entry(group).or_default().push(log.orders.large(order));
                     }
+                }
+                for (customer, total, of) in &gathered {
+                    let place = &mut places[*of as usize];
+                    (customers[*place as usize], totals[*place as usize]) = (*customer, *total);
+                    *place += 1;
                 }
             }
         }
@@ -154,21 +162,21 @@ impl LogMerge {
         let end = self.ends[group as usize] as usize;
         let parts = end - sum.orders as usize..end;
         let customers = self.seen.count_one(&self.customers[parts.clone()]);
-        let totals = &self.totals[parts];
-        let mut totals = match self.large.remove(&group) {
-            None => Totals::of_small(totals.to_vec()),
+        let totals = &mut self.totals[parts];
+        let quantiles = match self.large.remove(&group) {
+            None => nearest_of_small(totals, QUANTILES),
             Some(large) => {
                 let mut all =
                     Totals::of_small(totals.iter().copied().filter(|total| *total != LARGE).collect());
                 large.into_iter().for_each(|total| _ = all.push(total));
-                all
+                all.nearest_ranks(QUANTILES)
             }
         };
         let figures = Figures {
             orders: i64::from(sum.orders),
             units: sum.units,
             revenue: sum.revenue,
-            details: Some((customers, totals.nearest_ranks([0.5, 0.95, 0.99]))),
+            details: Some((customers, quantiles)),
         };
         let name = self.names.get(name as usize).cloned().unwrap_or_default();
         self.done.push(SalesGroup { start_us, name, currency, figures });
