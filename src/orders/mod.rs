@@ -9,6 +9,7 @@
 //! repeat (customers, products, categories) are stored once in each shard that has an order with them.
 
 mod answer;
+mod batch_groups;
 mod body;
 mod carry;
 mod day_runs;

@@ -4,12 +4,13 @@
 //! Sums by day and product are kept of dropped orders only. Hardly two items of a batch have the same day and product,
 //! so a commit would change a row for each item. Questions by product read the segments instead.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
+use super::batch_groups::{BatchGroups, BatchSales, Counts, GroupSales, Key, SortedGroups};
 use super::names::Product;
 use super::record::DroppedSumRow;
 use super::schema::{items_of, unfreed};
@@ -21,6 +22,8 @@ use crate::sketch::{HyperLogLog, TDigest};
 
 /// The maximum capacity for product counts that is kept from one batch to the next.
 const PRODUCTS_KEPT: usize = 1 << 15;
+/// The same for days.
+const DAYS_KEPT: usize = 1 << 10;
 
 /// What an order contributes to the sums.
 #[derive(Clone, Copy, Debug)]
@@ -33,70 +36,33 @@ pub(super) struct Sale {
     pub(super) customer_key: i64,
 }
 
-/// Orders, units and revenue. No sum overflows, because an order that would cause an overflow is not counted as a
-/// sale ([`Sums::has_room`]). In a file of an earlier version, a sum may already be at its limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    orders: i64,
-    units: i64,
-    revenue: i64,
+/// A day that the batch changes.
+#[derive(Debug)]
+struct Day {
+    /// The day's units and revenue, including the batch's changes so far, if [`Sums::has_room`] was asked. Every other
+    /// sum is part of a day's sum, and no part is negative. If a day's sum fits into 64 bits, all sums do.
+    sum: Option<(i64, i64)>,
+    /// The group of each hour, or [`NONE`].
+    hours: [u32; 24],
 }
 
-impl Counts {
-    fn add(&mut self, more: Counts) {
-        self.orders += more.orders;
-        self.units = self.units.saturating_add(more.units);
-        self.revenue = self.revenue.saturating_add(more.revenue);
-    }
-
-    fn negated(self) -> Counts {
-        Counts { orders: -self.orders, units: -self.units, revenue: -self.revenue }
-    }
-}
-
-/// What a batch contributes to one group.
-#[derive(Clone, Debug, Default)]
-struct Group {
-    counts: Counts,
-    customers: Vec<u64>,
-    totals: Vec<i64>,
-    /// Set once a sale is removed. Sketches cannot remove a value, so they are rebuilt from the rows.
-    is_recounted: bool,
-}
-
-impl Group {
-    fn sale(&mut self, sale: &Sale, counts: Counts, is_added: bool) {
-        if is_added {
-            self.counts.add(counts);
-            self.customers.push(sale.customer_key as u64);
-            self.totals.push(sale.total);
-        } else {
-            self.counts.add(counts.negated());
-            self.is_recounted = true;
-        }
-    }
-
-    fn merge(&mut self, other: &Group) {
-        self.counts.add(other.counts);
-        self.customers.extend_from_slice(&other.customers);
-        self.totals.extend_from_slice(&other.totals);
-        self.is_recounted |= other.is_recounted;
-    }
-}
-
-/// Tenant, currency, start, and the category or product number (0 for hours and days).
-pub(super) type Key = (i64, Currency, i64, i64);
+const NONE: u32 = u32::MAX;
 
 /// The groups of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    hours: HashMap<Key, Group>,
-    categories: HashMap<Key, Group>,
+    sales: BatchSales,
+    hours: BatchGroups,
+    categories: BatchGroups,
+    days: Vec<Day>,
+    /// The places of days in `days`.
+    places: HashMap<(i64, Currency, i64), u32>,
+    /// The day that was looked up last.
+    last_day: Option<((i64, Currency, i64), u32)>,
+    /// The group of each category of a day.
+    of_categories: HashMap<(u32, i64), u32>,
     /// Of dropped orders, in order of arrival. One key may occur many times.
     products: Vec<(Key, Counts)>,
-    /// Units and revenue of the days that the batch changes, including its changes so far. Every other sum is part of
-    /// a day's sum, and no part is negative. If a day's sum fits into 64 bits, all sums do.
-    days: HashMap<(i64, Currency, i64), (i64, i64)>,
     tenants: HashSet<i64>,
     /// Category, product, units and revenue of the current order's items.
     items: Vec<(i64, i64, i64, i64)>,
@@ -114,21 +80,40 @@ impl Sums {
     /// Returns `true` if all sums still fit into 64 bits with this sale. Takes about 2 us for the first sale of a day
     /// in a batch, and 30 ns for each further sale of that day.
     pub(super) fn has_room(&mut self, transaction: &Connection, sale: &Sale) -> Result<bool, ShardError> {
-        let (units, revenue) = *self.day(transaction, sale)?;
+        let (units, revenue) = *self.day_sum(transaction, sale)?;
         Ok(units.checked_add(sale.units).is_some() && revenue.checked_add(sale.total).is_some())
     }
 
-    fn day(&mut self, transaction: &Connection, sale: &Sale) -> Result<&mut (i64, i64), ShardError> {
+    fn day_sum(&mut self, transaction: &Connection, sale: &Sale) -> Result<&mut (i64, i64), ShardError> {
         let key = (sale.tenant, sale.currency, BucketSize::Day.floor(sale.ordered_at_us));
-        match self.days.entry(key) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(new) => {
-                let values = params![key.0, key.1.as_str(), key.2];
-                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-                let stored = transaction.prepare_cached(DAY_SQL)?.query_row(values, read).optional()?;
-                Ok(new.insert(stored.unwrap_or_default()))
-            }
+        let place = self.day(key);
+        let sum = &mut self.days[place as usize].sum;
+        if sum.is_none() {
+            let values = params![key.0, key.1.as_str(), key.2];
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let stored = transaction.prepare_cached(DAY_SQL)?.query_row(values, read).optional()?;
+            *sum = Some(stored.unwrap_or_default());
         }
+        Ok(sum.get_or_insert_default())
+    }
+
+    /// Returns the place of a day.
+    #[inline]
+    fn day(&mut self, key: (i64, Currency, i64)) -> u32 {
+        if let Some((last, place)) = self.last_day
+            && last == key
+        {
+            return place;
+        }
+        let place = match self.places.entry(key) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                self.days.push(Day { sum: None, hours: [NONE; 24] });
+                *new.insert(self.days.len() as u32 - 1)
+            }
+        };
+        self.last_day = Some((key, place));
+        place
     }
 
     /// Adds an order that becomes a sale, with its items' quantities and prices. The caller has checked
@@ -157,31 +142,41 @@ impl Sums {
         sale: &Sale,
         items: impl Iterator<Item = (Product, (i64, i64))>,
     ) -> Result<(), ShardError> {
-        self.day(transaction, sale)?;
+        self.day_sum(transaction, sale)?;
         self.change(sale, items, false);
         Ok(())
     }
 
     fn change(&mut self, sale: &Sale, items: impl Iterator<Item = (Product, (i64, i64))>, is_added: bool) {
         let Sale { tenant, currency, ordered_at_us: at, total, units, .. } = *sale;
-        if let Some(day) = self.days.get_mut(&(tenant, currency, BucketSize::Day.floor(at))) {
+        let day_us = BucketSize::Day.floor(at);
+        let place = self.day((tenant, currency, day_us));
+        let day = &mut self.days[place as usize];
+        if let Some(sum) = &mut day.sum {
             let sign = if is_added { 1 } else { -1 };
-            *day = (day.0.saturating_add(sign * units), day.1.saturating_add(sign * total));
+            *sum = (sum.0.saturating_add(sign * units), sum.1.saturating_add(sign * total));
         }
-        let hour = (tenant, currency, BucketSize::Hour.floor(at), 0);
-        let counts = Counts { orders: 1, units, revenue: total };
-        self.hours.entry(hour).or_default().sale(sale, counts, is_added);
+        let number = is_added.then(|| self.sales.push(sale.customer_key as u64, total));
+        let change = |groups: &mut BatchGroups, group, counts| match number {
+            Some(number) => groups.add(group, counts, number),
+            None => groups.take_out(group, counts),
+        };
+        let hour = &mut day.hours[(at.rem_euclid(BucketSize::Day.us()) / BucketSize::Hour.us()) as usize];
+        if *hour == NONE {
+            *hour = self.hours.begin((tenant, currency, BucketSize::Hour.floor(at), 0));
+        }
+        change(&mut self.hours, *hour, Counts { orders: 1, units, revenue: total });
         self.items.clear();
         for (product, (quantity, unit_price)) in items {
             let revenue = quantity.saturating_mul(unit_price);
             self.items.push((product.category, product.id, quantity, revenue));
         }
         self.items.sort_unstable();
-        let day_us = BucketSize::Day.floor(at);
         for of_category in self.items.chunk_by(|one, next| one.0 == next.0) {
             let Some((category, ..)) = of_category.first() else { continue };
-            let group = self.categories.entry((tenant, currency, day_us, *category)).or_default();
-            group.sale(sale, sum_of(of_category), is_added);
+            let begin = || self.categories.begin((tenant, currency, day_us, *category));
+            let group = *self.of_categories.entry((place, *category)).or_insert_with(begin);
+            change(&mut self.categories, group, sum_of(of_category));
         }
     }
 
@@ -242,31 +237,26 @@ impl Sums {
         table: fn(SumsBy) -> &'static str,
         tables: &[&str],
     ) -> Result<(), ShardError> {
-        let mut days: BTreeMap<Key, Group> = BTreeMap::new();
-        let hours: BTreeMap<&Key, &Group> = self.hours.iter().collect();
-        for ((tenant, currency, start_us, _), group) in &hours {
-            let day = (*tenant, *currency, BucketSize::Day.floor(*start_us), 0);
-            days.entry(day).or_default().merge(group);
-        }
         // The groups are sorted like the tables, so that neighbouring groups use the same page.
-        let days = days.iter().collect();
-        let categories = self.categories.iter().collect();
-        for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
-            if !groups.is_empty() {
-                let mut saving = Saving::begin(transaction, by, table(by))?;
-                groups
-                    .into_iter()
-                    .try_for_each(|(key, group)| saving.group(transaction, tables, key, group))?;
-            }
-        }
-        Ok(())
+        let mut hours = self.hours.sorted(&self.sales);
+        save_groups(transaction, (SumsBy::Hour, table), tables, &hours)?;
+        hours.join(|(tenant, currency, start_us, _)| {
+            (*tenant, *currency, BucketSize::Day.floor(*start_us), 0)
+        });
+        save_groups(transaction, (SumsBy::Day, table), tables, &hours)?;
+        save_groups(transaction, (SumsBy::Category, table), tables, &self.categories.sorted(&self.sales))
     }
 
     /// Discards the groups after a commit or a rollback.
     pub(super) fn clear(&mut self) {
+        self.sales.clear();
         self.hours.clear();
         self.categories.clear();
         self.days.clear();
+        self.days.shrink_to(DAYS_KEPT);
+        self.places.clear();
+        self.last_day = None;
+        self.of_categories.clear();
         self.tenants.clear();
         self.products.clear();
         self.products.shrink_to(PRODUCTS_KEPT);
@@ -286,6 +276,20 @@ const DAY_SQL: &str =
 
 fn damaged(error: crate::sketch::SketchError) -> ShardError {
     ShardError::Corrupt(format!("a sketch of the sales: {error}"))
+}
+
+/// Adds groups to one table.
+fn save_groups(
+    transaction: &Connection,
+    (by, table): (SumsBy, fn(SumsBy) -> &'static str),
+    tables: &[&str],
+    groups: &SortedGroups,
+) -> Result<(), ShardError> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let mut saving = Saving::begin(transaction, by, table(by))?;
+    groups.iter().try_for_each(|group| saving.group(transaction, tables, &group))
 }
 
 /// The statements that save one table's groups.
@@ -337,11 +341,11 @@ impl<'t> Saving<'t> {
         &mut self,
         transaction: &Connection,
         tables: &[&str],
-        key: &Key,
-        group: &Group,
+        group: &GroupSales<'_>,
     ) -> Result<(), ShardError> {
+        let key = &group.key;
         let may_be_new = !group.is_recounted && group.counts.orders > 0;
-        if may_be_new && self.is_last_new && self.insert_new(key, group)? {
+        if may_be_new && self.is_last_new && self.insert_new(group)? {
             return Ok(());
         }
         let (mut counts, mut values) = (group.counts, TDigest::new(TDigest::COMPRESSION_DEFAULT));
@@ -358,7 +362,7 @@ impl<'t> Saving<'t> {
                 Some(row) => row.get_ref(at)?.as_blob().map(Some).map_err(rusqlite::Error::from),
                 None => Ok(None),
             };
-            HyperLogLog::encode_with(blob(3)?, &group.customers, &mut self.customers).map_err(damaged)?;
+            HyperLogLog::encode_with(blob(3)?, group.customers, &mut self.customers).map_err(damaged)?;
             blob(4)?.map_or(Ok(()), |blob| values.merge_encoded(blob)).map_err(damaged)?;
             group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
         }
@@ -380,15 +384,15 @@ impl<'t> Saving<'t> {
     }
 
     /// Stores what a batch contributes as the group's sum. Returns `false` if the group has one already.
-    fn insert_new(&mut self, key: &Key, group: &Group) -> Result<bool, ShardError> {
+    fn insert_new(&mut self, group: &GroupSales<'_>) -> Result<bool, ShardError> {
         let mut values = TDigest::new(TDigest::COMPRESSION_DEFAULT);
         self.customers.clear();
-        HyperLogLog::encode_with(None, &group.customers, &mut self.customers).map_err(damaged)?;
+        HyperLogLog::encode_with(None, group.customers, &mut self.customers).map_err(damaged)?;
         group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
         self.values.clear();
         values.encode(&mut self.values);
         let encoded = (&*self.customers, &*self.values);
-        self.is_last_new = store(&mut self.insert, (self.by, key), group.counts, encoded)? > 0;
+        self.is_last_new = store(&mut self.insert, (self.by, &group.key), group.counts, encoded)? > 0;
         Ok(self.is_last_new)
     }
 

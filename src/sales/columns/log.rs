@@ -16,8 +16,8 @@ pub(in super::super) const BUCKETS: usize = if cfg!(test) { 3 } else { 32 };
 /// The number of parts of a chunk, and of orders. Chunks are never moved.
 const PARTS_CHUNK: usize = if cfg!(test) { 8 } else { 1 << 10 };
 const ORDERS_CHUNK: usize = if cfg!(test) { 8 } else { 1 << 14 };
-/// The number of orders of a block. Their items fit into the CPU's first cache.
-const BLOCK_ORDERS: usize = if cfg!(test) { 3 } else { 256 };
+/// The number of orders of a block. Their items' sums fit into the CPU's first cache.
+const BLOCK_ORDERS: usize = if cfg!(test) { 3 } else { 128 };
 /// The number of items up to which an order's items are listed without a loop.
 const FEW_ITEMS: usize = if cfg!(test) { 2 } else { 8 };
 /// A total that does not fit into 32 bits is elsewhere.
@@ -291,6 +291,8 @@ impl SaleLog {
     ) -> Result<(), ShardError> {
         let Block { orders, items, len } = block;
         let items = &mut items[..std::mem::take(len)];
+        // The sums are read into the CPU's cache here, where the items behind do not depend on them.
+        let mut touched = 0_u32;
         for item in &mut *items {
             let order = &mut orders[item.order as usize];
             let product = columns.products[item.at as usize];
@@ -301,7 +303,9 @@ impl SaleLog {
                 _ => self.place(order.currency as usize, product, names)?,
             };
             order.has_parts |= item.place != LEFT_OUT;
+            touched ^= self.sums.get(item.place as usize).map_or(0, |sum| sum.last);
         }
+        std::hint::black_box(touched);
         for order in &mut *orders {
             order.number = self.orders.count;
             if order.has_parts {
@@ -338,13 +342,18 @@ impl SaleLog {
 
     #[inline]
     fn push_entry(&mut self, bucket: usize, entry: LoggedPart) {
-        let chunk = &mut self.open[bucket].parts;
+        let chunk = &self.open[bucket].parts;
         if chunk.len() == chunk.capacity() {
-            let full = std::mem::replace(chunk, Vec::with_capacity(PARTS_CHUNK));
-            self.buckets[bucket].chunks.push(full);
-            self.chunks += 1;
+            self.begin_chunk(bucket);
         }
         self.open[bucket].parts.push(entry);
+    }
+
+    #[cold]
+    fn begin_chunk(&mut self, bucket: usize) {
+        let full = std::mem::replace(&mut self.open[bucket].parts, Vec::with_capacity(PARTS_CHUNK));
+        self.buckets[bucket].chunks.push(full);
+        self.chunks += 1;
     }
 
     /// Adds entries without a sum for orders that have no part in the bucket. Returns what a part can say of the rest.

@@ -77,6 +77,8 @@ impl ListMerge {
 
 /// The maximum number of keys that are expected in the set at once. The set then has 8 MB.
 const KEYS_AT_ONCE: usize = 1 << 19;
+/// The same where the set should stay in the CPU's second cache. Its places then have 1 MB.
+const KEYS_IN_CACHE: usize = 1 << 16;
 /// The smallest number of keys that are filtered first. The filter costs more than it saves for fewer.
 const FILTERED_MIN: usize = 64;
 
@@ -99,20 +101,20 @@ impl KeySet {
     pub(super) fn count<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
         let len: usize = lists.clone().map(<[u64]>::len).sum();
         if !(FILTERED_MIN..=KEYS_AT_ONCE).contains(&len) {
-            return self.count_by_places(lists);
+            return self.count_by_places(lists, KEYS_AT_ONCE);
         }
         let mut filter = std::mem::take(&mut self.filter);
         let (alone, others) = filter.split(lists);
-        let count = alone as u64 + self.count_by_places(std::iter::once(others));
+        let count = alone as u64 + self.count_by_places(std::iter::once(others), KEYS_AT_ONCE);
         self.filter = filter;
         count
     }
 
     /// Returns the number of distinct keys. If there are many, they are counted in parts, by their highest bits. The
     /// keys are hashes, so the parts are about equal. Takes about 4 ns a key.
-    fn count_by_places<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone) -> u64 {
+    fn count_by_places<'k>(&mut self, lists: impl Iterator<Item = &'k [u64]> + Clone, at_once: usize) -> u64 {
         let len: usize = lists.clone().map(<[u64]>::len).sum();
-        let parts = len.div_ceil(KEYS_AT_ONCE).next_power_of_two();
+        let parts = len.div_ceil(at_once).next_power_of_two();
         let bits = parts.trailing_zeros();
         let (mut count, mut has_zero) = (0_usize, false);
         for part in 0..parts as u64 {
@@ -137,20 +139,9 @@ impl KeySet {
     /// Returns the number of distinct keys of one list, as [`KeySet::count`] does. Faster for short lists: the set has
     /// places for all of them, so it never grows.
     pub(super) fn count_one(&mut self, keys: &[u64]) -> u64 {
-        if keys.len() > KEYS_AT_ONCE {
-            return self.count(std::iter::once(keys));
+        if keys.len() > KEYS_IN_CACHE {
+            return self.count_by_places(std::iter::once(keys), KEYS_IN_CACHE);
         }
-        if keys.len() < FILTERED_MIN {
-            return self.count_short(keys);
-        }
-        let mut filter = std::mem::take(&mut self.filter);
-        let (alone, others) = filter.split(std::iter::once(keys));
-        let count = alone as u64 + self.count_short(others);
-        self.filter = filter;
-        count
-    }
-
-    fn count_short(&mut self, keys: &[u64]) -> u64 {
         let len = (2 * keys.len()).next_power_of_two().max(16);
         if self.places.len() < len {
             self.places.resize(len, 0);
