@@ -11,8 +11,8 @@ use crate::base::money::Currency;
 use crate::orders::SegmentColumns;
 use crate::shard::ShardError;
 
-/// The number of buckets. Ten million parts of 20,000 names leave 312,000 parts of 625 names in one.
-pub(in super::super) const BUCKETS: usize = if cfg!(test) { 3 } else { 32 };
+/// The number of buckets. Ten million parts of 20,000 names leave 625,000 parts of 1,250 names in one.
+pub(in super::super) const BUCKETS: usize = if cfg!(test) { 3 } else { 16 };
 /// The number of parts of a chunk, and of orders. Chunks are never moved.
 const PARTS_CHUNK: usize = if cfg!(test) { 8 } else { 1 << 10 };
 const ORDERS_CHUNK: usize = if cfg!(test) { 8 } else { 1 << 14 };
