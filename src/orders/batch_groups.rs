@@ -11,7 +11,8 @@ use crate::base::money::Currency;
 pub(super) type Key = (i64, Currency, i64, i64);
 
 /// Orders, units and revenue. No sum overflows, because an order that would cause an overflow is not counted as a
-/// sale ([`Sums::has_room`](super::sums::Sums::has_room)). In a file of an earlier version, a sum may already be at its limit.
+/// sale ([`Sums::has_room`](super::sums::Sums::has_room)). In a file of an earlier version, a sum may already be at its
+/// limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) orders: i64,

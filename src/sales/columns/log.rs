@@ -181,8 +181,8 @@ struct BlockItem {
     place: u32,
 }
 
-/// Orders whose items are added in one loop. A loop for each order ends after a few items, which a CPU guesses wrong, and
-/// the sums that it had begun to read for the items behind are waited for again.
+/// Orders whose items are added in one loop. A loop for each order ends after a few items, which a CPU guesses wrong,
+/// and the sums that it had begun to read for the items behind are waited for again.
 #[derive(Debug, Default)]
 struct Block {
     orders: Vec<BlockOrder>,
@@ -258,8 +258,8 @@ impl SaleLog {
         place_of(&mut self.places, currency)
     }
 
-    /// Adds the selected orders, which have the places of their currencies. Items of one name are one part of their order.
-    /// Takes about 10 ns an item.
+    /// Adds the selected orders, which have the places of their currencies. Items of one name are one part of their
+    /// order. Takes about 10 ns an item.
     pub(super) fn add(
         &mut self,
         columns: &SegmentColumns,
