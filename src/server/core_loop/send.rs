@@ -228,6 +228,7 @@ impl CoreLoop {
                     let partial = !conn.input.is_empty();
                     conn.phase = match (partial, conn.parser.in_body()) {
                         (false, _) => Phase::Idle,
+                        (true, false) if conn.input == b"\r" => Phase::Idle,
                         (true, false) => Phase::Head,
                         (true, true) => Phase::Body,
                     };
