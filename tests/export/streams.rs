@@ -496,10 +496,16 @@ const DROP_FLAGS: [&str; 6] =
 
 /// Starts a server with partitions of every stream.
 fn with_partitions(folder: &Folder) -> Server {
-    let server = filled(folder, &DROP_FLAGS, 9_000, 9_000);
-    // One ingest could be one batch, and a partition is sealed after a batch.
-    for part in orders(TENANT, 9_000, &mut Chance::seeded(7)).chunks(1_500) {
-        ingest(&server, part);
+    let server = folder.serve(&DROP_FLAGS);
+    // All rows of a kind could be one batch, and a partition is sealed after a batch.
+    for (part, orders) in (0..).zip(orders(TENANT, 9_000, &mut Chance::seeded(7)).chunks(1_500)) {
+        let numbers = part * 1_500..(part + 1) * 1_500;
+        send(
+            &server,
+            &numbers.clone().map(|number| event(TENANT, number, &padded(number))).collect::<Vec<_>>(),
+        );
+        click(&server, numbers, padded);
+        ingest(&server, orders);
         server.wait_until_stored();
     }
     server

@@ -83,6 +83,13 @@ pub struct Locked(#[expect(dead_code, reason = "held, not used")] Connection);
 /// Runs `BEGIN EXCLUSIVE`, as from the sqlite3 shell.
 #[track_caller]
 pub fn hold_lock(database: &Path) -> Locked {
+    // A server that serves already may still be creating the tables, without which nothing can be read.
+    super::wait_until("the shard has tables", || {
+        let version =
+            |connection: Connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+        Connection::open_with_flags(database, flags).and_then(version).is_ok_and(|version: i64| version > 0)
+    });
     let connection = Connection::open(database).expect("the shard opens");
     connection.busy_timeout(super::PATIENCE).expect("a time limit");
     connection.execute_batch("BEGIN EXCLUSIVE").expect("the shard is locked");
