@@ -9,7 +9,7 @@ use crate::support::commerce::{
     NDJSON, counts, ingest, ingested, problem, sales, search_all, search_path, verify,
 };
 use crate::support::oracle::{self, Order};
-use crate::support::{Chance, Folder, SmallDisk, command, cpus, hold_lock, wait_until};
+use crate::support::{Chance, Client, Folder, SmallDisk, command, cpus, hold_lock, wait_until};
 use serde_json::Value;
 
 fn orders(first: u64, count: u64) -> Vec<Order> {
@@ -93,6 +93,13 @@ fn an_ingest_over_the_high_water_mark_is_told_to_come_back() {
     let body = oracle::body(&orders(0, 4_000));
     assert!(body.len() > 1 << 20);
     let lock = hold_lock(&folder.database(0));
+    // A change of a status waits for its commit as long as an ingest that nothing hurries.
+    let mut patient = server.client();
+    let target = "/api/v1/tenants/acme/orders/order-0";
+    let request = Client::request("PATCH", target, r#"{"status":"shipped"}"#);
+    patient.write(request.as_bytes()).expect("it is sent");
+    wait_until("the change is in the journal", || server.health()["queue_size"] != 0);
+    let patient = std::thread::spawn(move || patient.answer().expect("an answer").status);
     // In the middle of a body: the rows before it are journaled, and counted as far as their outcome is known.
     for what in ["in the middle", "at the beginning"] {
         let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");
@@ -103,7 +110,9 @@ fn an_ingest_over_the_high_water_mark_is_told_to_come_back() {
             (what == "in the middle", Some("close"))
         );
     }
+    assert!(!patient.is_finished(), "an ingest that is told to come back does not wait as long");
     drop(lock);
+    assert_eq!(patient.join().expect("no panic"), 404);
     server.wait_until_stored();
     wait_until("the ingest to be taken", || {
         let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");

@@ -15,7 +15,13 @@ const PLAIN_START: &[u8] = b"HTTP/1.1 202 Accepted\r\nDate: ";
 const PLAIN_ID: &[u8] = b"\r\nX-Request-Id: ";
 const PLAIN_MIDDLE: &[u8] = b"\r\nAccess-Control-Allow-Origin: *\r\nContent-Type: application/json\r\n\
     Content-Length: 61\r\nFirehose-Ack: os\r\nFirehose-Receipt: ";
-const PLAIN_END: &[u8; 65] = b"\r\n\r\n{\"status\":\"accepted\",\"message\":\"Event queued for processing\"}";
+const PLAIN_END: &[u8; 65] = &{
+    let mut end = [0; 65];
+    let (head_end, body) = end.split_at_mut(4);
+    head_end.copy_from_slice(b"\r\n\r\n");
+    body.copy_from_slice(BODY);
+    end
+};
 
 /// Writes the hot lane's 202s. Nearly all of them differ only in the request id and the number of the receipt, so it
 /// keeps the bytes of one.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::api::error::{EventRefused, RowRefusal};
 use crate::api::write::WriteRefused;
+use crate::base::clock;
 use crate::base::ids::{Receipt, Sequence, ShardId};
 use crate::cores::executor;
 use crate::ingest::{self, KeyedRows, Pressure, Verdicts, Written};
@@ -81,6 +82,13 @@ pub struct Begun {
     /// several shards waits once, and not once for each shard.
     pub deadline_us: u64,
     pub at: BegunAt,
+}
+
+impl Begun {
+    /// Ends the wait at the latest after `patience` from now.
+    pub fn hurry(&mut self, patience: Duration) {
+        self.deadline_us = self.deadline_us.min(clock::monotonic_us() + patience.as_micros() as u64);
+    }
 }
 
 /// The core that journals the rows.

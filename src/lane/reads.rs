@@ -77,7 +77,7 @@ pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> 
     let mut held = lane.memory.hold();
     let reserve = |bytes| lane.may_hold(&mut held, bytes).map_err(|_| QueryError::MemorySpent);
     let page = query::page(call.readers(), &lane.cursors, &plan, reserve).await?;
-    // What is sent is counted from here on as every long answer.
+    // The lane counts the response from here on, as it does every long one.
     Ok(api::reads::events_page(&plan, page).into())
 }
 

@@ -55,7 +55,7 @@ impl BatchSales {
     }
 }
 
-/// What a batch contributes to one group.
+/// The share of a batch in one group.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
     counts: Counts,

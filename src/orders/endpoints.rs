@@ -184,7 +184,7 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     if matches!(poured, Err(WriteRefused::Pressure(_))) {
         // A client that has to retry later gets its response within the commit timeout, with the outcomes known by
         // then.
-        ingesting.intaking.patience = lane.keyed.commit_wait;
+        ingesting.intaking.hurry(lane.keyed.commit_wait);
     }
     let settled = ingesting.intaking.settle(lane).await;
     let durable = match poured.and(settled) {

@@ -28,6 +28,17 @@ pub(super) enum Phase {
     Linger,
 }
 
+impl Phase {
+    /// Returns the phase of a connection with these unparsed bytes. The beginning of an empty line begins no head.
+    pub(super) fn reading(unparsed: &[u8], in_body: bool) -> Phase {
+        match (unparsed, in_body) {
+            (b"", _) | (b"\r", false) => Phase::Idle,
+            (_, false) => Phase::Head,
+            (_, true) => Phase::Body,
+        }
+    }
+}
+
 /// The next step of a connection once its responses are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {

@@ -81,6 +81,17 @@ struct Limits {
     by_address: bool,
 }
 
+impl Limits {
+    /// Returns the time limit of a phase in which a connection is read.
+    fn reading_ms(&self, phase: Phase) -> u64 {
+        match phase {
+            Phase::Head => self.head_ms,
+            Phase::Body => self.body_ms,
+            _ => self.idle_ms,
+        }
+    }
+}
+
 /// What a listener is built from.
 pub(super) struct Parts {
     pub(super) core: usize,

@@ -48,7 +48,7 @@ use endpoints::ENDPOINTS;
 const MAILBOX_MAX: usize = 1024;
 /// The number of lanes per core: a listener and an executor. Each has its own desk.
 const LANES_PER_CORE: usize = 2;
-/// What the writers get for their last batches, however long the open requests took.
+/// The time that the writers always get for their last batches, however long the open requests took.
 const LAST_BATCHES_MIN: Duration = Duration::from_secs(1);
 
 /// Why the server did not start, or stopped on its own.

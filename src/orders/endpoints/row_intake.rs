@@ -44,7 +44,7 @@ pub struct RowIntake {
     /// The ends, in the journals, of the rows that the summary reports and that may not be on disk yet.
     ends: JournalEnds,
     /// How long a portion may wait for its commit.
-    pub patience: Duration,
+    patience: Duration,
     /// The memory reserved for unpacking and for rows in progress.
     held: Option<Reservation>,
 }
@@ -59,6 +59,12 @@ impl RowIntake {
     pub fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> RowIntake {
         let (open, ends) = (VecDeque::new(), JournalEnds::default());
         RowIntake { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
+    }
+
+    /// Shortens the wait for commits, also for portions that are in progress.
+    pub fn hurry(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.open.iter_mut().for_each(|portion| portion.begun.hurry(patience));
     }
 
     /// Sets the ack level of the rows that arrive from now on.

@@ -222,23 +222,12 @@ impl CoreLoop {
         if let Some(conn) = self.connections.get(key) {
             conn.parser = parser;
             conn.is_owed |= self.owed.len() > owed_before;
-            let phase = match (start < filled, in_body) {
-                (false, _) => Phase::Idle,
-                // The beginning of an empty line.
-                (true, false) if buffer[start..filled] == *b"\r" => Phase::Idle,
-                (true, false) => Phase::Head,
-                (true, true) => Phase::Body,
-            };
+            let phase = Phase::reading(&buffer[start..filled], in_body);
             // A time limit runs from the start of its phase, not from the last byte. A client therefore gains no time
             // by sending single bytes or empty lines.
             if answered || phase != conn.phase {
                 conn.phase = phase;
-                conn.deadline_ms = self.now_us / 1000
-                    + match phase {
-                        Phase::Head => self.limits.head_ms,
-                        Phase::Body => self.limits.body_ms,
-                        _ => self.limits.idle_ms,
-                    };
+                conn.deadline_ms = self.now_us / 1000 + self.limits.reading_ms(phase);
             }
         }
         match after {

@@ -225,19 +225,8 @@ impl CoreLoop {
         match conn.after {
             After::KeepAlive => {
                 if matches!(conn.phase, Phase::Write | Phase::Held) {
-                    let partial = !conn.input.is_empty();
-                    conn.phase = match (partial, conn.parser.in_body()) {
-                        (false, _) => Phase::Idle,
-                        (true, false) if conn.input == b"\r" => Phase::Idle,
-                        (true, false) => Phase::Head,
-                        (true, true) => Phase::Body,
-                    };
-                    conn.deadline_ms = now_ms
-                        + match conn.phase {
-                            Phase::Head => self.limits.head_ms,
-                            Phase::Body => self.limits.body_ms,
-                            _ => self.limits.idle_ms,
-                        };
+                    conn.phase = Phase::reading(&conn.input, conn.parser.in_body());
+                    conn.deadline_ms = now_ms + self.limits.reading_ms(conn.phase);
                 }
                 if conn.more {
                     self.again.push(key);
