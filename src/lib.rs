@@ -448,6 +448,7 @@ pub mod query;
 pub mod sales;
 pub mod server;
 pub mod shard;
+pub mod ship;
 pub mod sketch;
 pub mod sql;
 pub mod status;

@@ -31,7 +31,7 @@ const RANKS: &[&[&str]] = &[
     &["clicks", "events", "orders", "prices", "sales", "stock", "uploads", "exports"],
     &["people", "products", "status"],
     &["families"],
-    &["server", "gen_dataset", "sql"],
+    &["server", "gen_dataset", "ship", "sql"],
     &["cli"],
 ];
 

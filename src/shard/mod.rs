@@ -56,6 +56,7 @@ mod retain_tenants;
 mod retention;
 mod schema;
 mod scrub;
+mod sinks;
 mod size;
 mod sizes;
 mod stages;
@@ -113,6 +114,10 @@ pub use recover::{Recovered, check_recovered, recover};
 pub(crate) use schema::APPLICATION_ID;
 pub use schema::{VERSION, check_current, is_current, is_made, migrate};
 pub use scrub::Scrub;
+pub use sinks::{
+    Confirmed, SINK_NAME_MAX, SINKS_FOLDER, SinkEntry, confirmed, is_sink_name, register_sink, remove_sink,
+    sink, sinks, write_confirmed,
+};
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
 pub use stores::committing;
