@@ -397,6 +397,7 @@ fn swap(
             // the copy.
             let mut opened = Shard::open(&there, options, &FAMILIES).map_err(std::io::Error::other)?;
             opened.number_from(LANE).map_err(std::io::Error::other)?;
+            opened.begin_resharded().map_err(std::io::Error::other)?;
             opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;
             drop(opened);
             durable::rename(there.dir(), place.dir())?;

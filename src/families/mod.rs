@@ -32,5 +32,6 @@ pub static FAMILIES: Families = Families {
         "events in no order of time",
         "what every commit changes, on one page",
         "prices in order of arrival",
+        "one feed of changes, and the lives of row ids",
     ],
 };

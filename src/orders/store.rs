@@ -28,8 +28,8 @@ use crate::base::money::Currency;
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::suppressed::{self, ErasureMode, Suppression};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, Opening, Outcome, PartitionInfo, Record, Shard, ShardError, Stage, Store,
-    Stream, TenantSlice, load_ids,
+    Batch, BatchWriter, BuiltIndex, ChangeKind, Opening, Outcome, PartitionInfo, Record, Shard, ShardError,
+    Stage, Store, Stream, TenantSlice, append_change, load_ids,
 };
 
 /// The in-memory state of a shard's orders.
@@ -501,7 +501,16 @@ impl<'t> Writer<'t> {
         self.connection
             .prepare_cached(&format!("UPDATE {} SET status = ?2 WHERE id = ?1", known.table))?
             .execute(params![known.id, status.status as u8])?;
-        self.orders.segments.status_changed(self.connection, known.id, status.status as u8)?;
+        let code = status.status.code();
+        self.orders.segments.status_changed(self.connection, known.id, code)?;
+        append_change(
+            self.connection,
+            ChangeKind::Status,
+            None,
+            known.id,
+            Some(i64::from(code)),
+            status.received_us,
+        )?;
         self.orders.sums.touch(tenant);
         if known.status.is_sale() != status.status.is_sale() {
             let items = items(self.connection, &known.table, known.id)?;

@@ -1,8 +1,8 @@
 //! Deletes old prices in slices, each with its anomaly and the changes of the anomaly.
 //!
 //! The newest accepted prices of a product in a currency stay, because later prices are compared with them: as many as
-//! the window that was in force for the newest one, and at least one. The newest change of a shard stays too, so that
-//! change numbers only increase.
+//! the window that was in force for the newest one, and at least one. The newest change of prices stays too, because
+//! streams hold its number.
 //!
 //! A pass over all prices reads them in order of arrival. A price that stays although it is much older than most others
 //! moves to the end of the table, because the ids of all prices after the oldest one are kept in memory. A pass over the
@@ -282,14 +282,19 @@ fn oldest_kept(
     Ok(transaction.prepare_cached(NEWEST_SQL)?.query_row([series, at], read).optional()?)
 }
 
+/// The SQL that finds the last change of an anomaly, and the newest change of prices.
+const LAST_CHANGE_SQL: &str = "SELECT max(seq), (SELECT seq FROM change INDEXED BY change_price \
+    WHERE kind IN ('anomaly', 'review') ORDER BY seq DESC LIMIT 1) FROM change INDEXED BY change_price_anomaly \
+    WHERE kind IN ('anomaly', 'review') AND ref = ?1";
+const DELETE_CHANGES_SQL: &str =
+    "DELETE FROM change INDEXED BY change_price_anomaly WHERE kind IN ('anomaly', 'review') AND ref = ?1";
+
 /// Deletes a price and what belongs to it. Returns `false` if its anomaly has the newest change.
 fn delete(transaction: &Connection, rows: &mut Rows<'_>, price: &Price) -> Result<bool, ShardError> {
     if let Some(anomaly) = price.anomaly {
-        let sql = "SELECT max(change), (SELECT max(change) FROM price_change) FROM price_change \
-                   INDEXED BY price_change_anomaly WHERE anomaly = ?1";
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let (last, newest): (Option<i64>, Option<i64>) =
-            transaction.prepare_cached(sql)?.query_row([anomaly], read)?;
+            transaction.prepare_cached(LAST_CHANGE_SQL)?.query_row([anomaly], read)?;
         if last.is_some() && last == newest {
             return Ok(false);
         }
@@ -297,8 +302,7 @@ fn delete(transaction: &Connection, rows: &mut Rows<'_>, price: &Price) -> Resul
                    SELECT tenant, ?2 FROM price_anomaly WHERE id = ?1 \
                    ON CONFLICT (tenant) DO UPDATE SET change = max(change, excluded.change)";
         transaction.prepare_cached(sql)?.execute(params![anomaly, last.unwrap_or_default()])?;
-        let sql = "DELETE FROM price_change WHERE anomaly = ?1";
-        transaction.prepare_cached(sql)?.execute([anomaly])?;
+        transaction.prepare_cached(DELETE_CHANGES_SQL)?.execute([anomaly])?;
         transaction.prepare_cached("DELETE FROM price_anomaly WHERE id = ?1")?.execute([anomaly])?;
     }
     let series = rows.series.find_by_id(transaction, price.series, false)?;
@@ -351,6 +355,8 @@ pub(super) fn statements() -> Vec<(String, String)> {
         ("the next product of a tenant, for retention", NEXT_SERIES_SQL),
         ("accepted prices of a product, for retention", ACCEPTED_SQL),
         ("the oldest accepted price that stays", NEWEST_SQL),
+        ("changes of an anomaly, for retention", LAST_CHANGE_SQL),
+        ("deletion of the changes of an anomaly", DELETE_CHANGES_SQL),
     ]
     .map(|(name, sql)| (name.to_owned(), sql.to_owned()))
     .into()

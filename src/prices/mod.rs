@@ -56,7 +56,7 @@ pub static PRICE_ROWS: Ledger = Ledger {
     place: 3,
     name: "price_row",
     all: "price_row_all",
-    tables: &["price_row", "price_sorted", "price_anomaly", "price_change"],
+    tables: &["price_row", "price_sorted", "price_anomaly"],
     setting: "prices",
 };
 

@@ -12,7 +12,7 @@ use crate::base::keys::KeyHasher;
 use crate::base::money::{Currency, write_decimal};
 use crate::base::prices::PriceRules;
 use crate::shard::read::{write_rfc3339, write_string};
-use crate::shard::{ShardError, ids};
+use crate::shard::{ShardError, ids, newest_copy};
 
 /// The content of the response to a price event. Once it is stored, it never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,12 +356,24 @@ pub fn anomalies(
     Ok(lines)
 }
 
-/// Returns the position of the newest change.
+/// Returns the position of the newest change of prices. Other changes do not move it.
 pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
-    let sql = "SELECT epoch, (SELECT coalesce(max(change), 0) FROM price_change) FROM price_change_epoch";
     let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?));
-    let (epoch, change) = connection.prepare_cached(sql)?.query_row([], read)?;
+    let (epoch, change) = connection.prepare_cached(MARK_SQL)?.query_row([], read)?;
+    let epoch = match newest_copy(connection)? {
+        Some(id) => epoch_of(&id)?,
+        None => epoch,
+    };
     Ok(ChangeMark { epoch, change: change.unsigned_abs() })
+}
+
+const MARK_SQL: &str = "SELECT epoch, coalesce((SELECT seq FROM change INDEXED BY change_price \
+    WHERE kind IN ('anomaly', 'review') ORDER BY seq DESC LIMIT 1), 0) FROM price_change_epoch";
+
+/// Returns the number of a stream's numbering in a file whose rows come from another one: the start of the epoch's id.
+fn epoch_of(id: &str) -> Result<u32, ShardError> {
+    let start = id.get(..8).and_then(|start| u32::from_str_radix(start, 16).ok());
+    start.ok_or_else(|| ShardError::Corrupt(format!("the id of an epoch is {id:?}")))
 }
 
 /// Returns the greatest number of a tenant's changes that retention has deleted, or 0.
@@ -385,17 +397,17 @@ pub fn changes(
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut values: Vec<Value> = vec![number(after).into(), number(upto).into(), (limit as i64).into()];
     let (index, whose) = match tenant_id {
-        None => ("NOT INDEXED", ""),
+        None => ("INDEXED BY change_price", ""),
         Some(tenant_id) => {
             values.push(tenant_id.to_owned().into());
             let whose = "AND c.tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?4)";
-            ("INDEXED BY price_change_tenant", whose)
+            ("INDEXED BY change_price_tenant", whose)
         }
     };
     let sql = format!(
-        "SELECT {COLUMNS}, c.change, c.kind = 'review', c.at_us, t.tenant_id FROM price_change c {index} \
-         CROSS JOIN price_anomaly a ON a.id = c.anomaly CROSS JOIN tenant_row t ON t.id = c.tenant \
-         WHERE c.change > ?1 AND c.change <= ?2 {whose} ORDER BY c.change LIMIT ?3"
+        "SELECT {COLUMNS}, c.seq, c.kind = 'review', c.at_us, t.tenant_id FROM change c {index} \
+         CROSS JOIN price_anomaly a ON a.id = c.ref CROSS JOIN tenant_row t ON t.id = c.tenant \
+         WHERE c.kind IN ('anomaly', 'review') AND c.seq > ?1 AND c.seq <= ?2 {whose} ORDER BY c.seq LIMIT ?3"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;

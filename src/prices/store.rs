@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::PRICE_ROWS;
 use super::convert::{self, EARLIER, Sought};
 use super::detect::{Finding, judge};
 use super::dropped::PricePass;
@@ -22,8 +23,8 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::prices::PriceRules;
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, DropSlice, Opening, Outcome, Record, Shard, ShardError, Stage, Store,
-    load_ids,
+    Batch, BatchWriter, BuiltIndex, ChangeKind, DropSlice, Opening, Outcome, Record, Shard, ShardError,
+    Stage, Store, append_change, load_ids,
 };
 
 /// The in-memory state of a shard's prices.
@@ -85,6 +86,10 @@ impl Store for PriceStore {
     fn rolled_back(&mut self) {
         self.ids.rolled_back();
         self.series.clear();
+    }
+
+    fn last_ids(&self) -> Vec<(&'static str, i64)> {
+        vec![(PRICE_ROWS.name, self.ids.next_of_table() - 1)]
     }
 
     fn memory_bytes(&self) -> usize {
@@ -367,7 +372,7 @@ impl Writer<'_> {
                 None => convert::approve(batch.connection, (tenant, &found.product_id), key)?,
             }
         }
-        note(batch, tenant, "review", found.anomaly, review.received_us)?;
+        note(batch, tenant, ChangeKind::Review, found.anomaly, review.received_us)?;
         Ok(Outcome::Inserted)
     }
 }
@@ -483,19 +488,22 @@ fn store_anomaly(
             reviewed.map(|review| review.at_us),
             price_id,
         ])?;
-    note(batch, tenant, "anomaly", anomaly, observed.received_us)?;
+    note(batch, tenant, ChangeKind::Anomaly, anomaly, observed.received_us)?;
     if let Some(review) = reviewed {
-        note(batch, tenant, "review", anomaly, review.at_us)?;
+        note(batch, tenant, ChangeKind::Review, anomaly, review.at_us)?;
     }
     Ok(anomaly)
 }
 
-/// Assigns the next number to the change. The last change is never deleted, so numbers only increase.
-fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64) -> Result<(), ShardError> {
-    batch
-        .connection
-        .prepare_cached("INSERT INTO price_change (tenant, kind, anomaly, at_us) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![tenant, kind, anomaly, at_us])?;
+/// Appends the change to the shard's feed, which gives it its number.
+fn note(
+    batch: &mut Batch<'_>,
+    tenant: i64,
+    kind: ChangeKind,
+    anomaly: i64,
+    at_us: i64,
+) -> Result<(), ShardError> {
+    append_change(batch.connection, kind, Some(tenant), anomaly, None, at_us)?;
     batch.applied.changes += 1;
     Ok(())
 }

@@ -59,13 +59,14 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "anomalies without exactly one change, or reviewed anomalies without exactly one more",
-        "SELECT count(*) FROM (SELECT a.id FROM price_anomaly a LEFT JOIN price_change c ON c.anomaly = a.id \
-         GROUP BY a.id HAVING coalesce(sum(c.kind = 'anomaly'), 0) <> 1 \
-         OR coalesce(sum(c.kind = 'review'), 0) <> (a.status <> 'open') OR coalesce(sum(c.tenant <> a.tenant), 1))",
+        "SELECT count(*) FROM (SELECT a.id FROM price_anomaly a LEFT JOIN change c ON c.ref = a.id \
+         AND c.kind IN ('anomaly', 'review') GROUP BY a.id HAVING coalesce(sum(c.kind = 'anomaly'), 0) <> 1 \
+         OR coalesce(sum(c.kind = 'review'), 0) <> (a.status <> 'open') OR coalesce(sum(c.tenant IS NOT a.tenant), 1))",
     ),
     (
         "changes of an anomaly that does not exist",
-        "SELECT count(*) FROM price_change c WHERE NOT EXISTS (SELECT 1 FROM price_anomaly a WHERE a.id = c.anomaly)",
+        "SELECT count(*) FROM change c WHERE c.kind IN ('anomaly', 'review') \
+         AND NOT EXISTS (SELECT 1 FROM price_anomaly a WHERE a.id = c.ref)",
     ),
 ];
 

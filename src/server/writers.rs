@@ -15,7 +15,7 @@ use crate::ingest::write::{self, Settle, Stop, WriteSettings};
 use crate::ingest::{Board, home};
 use crate::orders::ORDERS;
 use crate::prices::PRICE_ROWS;
-use crate::shard::{ShardOptions, TenantKeeps};
+use crate::shard::{ShardOptions, ShipOptions, TenantKeeps};
 use crate::stock::STOCK_EVENTS;
 
 pub(super) struct Writers {
@@ -38,6 +38,7 @@ impl Writers {
         for parts in shards {
             let (stop, mut settings) = (stop.clone(), settings(config, folder_id, cache_bytes, shard_count));
             settings.shard.tenant_keeps = keeps.clone();
+            settings.shard.ship = Some(ShipOptions::of(config.data.clone(), parts.shard));
             let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
             let copier_cpu = copier_cpu(usize::from(parts.shard.0), cpu, cpus);

@@ -6,6 +6,7 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::copied::CopiedFile;
 use super::error::ShardError;
 use super::family::{Applied, Batch, BatchWriter, KindTable, Record};
 use super::file::Shard;
@@ -134,6 +135,7 @@ impl Shard {
         sorted: &Sorted<'_>,
         outcome: &mut dyn FnMut(LaneId, Sequence, Outcome),
     ) -> Result<(Applied, Vec<StreamDone>, Vec<usize>), ShardError> {
+        CopiedFile::begin_epoch(&mut self.copied, &mut self.connection)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut batch = Batch {
             connection: &transaction,

@@ -119,7 +119,8 @@ impl Shard {
         self.file_bytes = self.database_bytes();
         let took = Duration::from_micros(clock::monotonic_us() - started_us);
         if complete {
-            self.checkpointed.note(self.places());
+            let places = self.places()?;
+            self.checkpointed.note(places);
         }
         let durable = if complete { self.positions() } else { Vec::new() };
         Ok(Checkpoint { complete, wal_bytes: self.wal_bytes(), durable, took })

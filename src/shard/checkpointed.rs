@@ -29,6 +29,17 @@ CREATE TABLE checkpointed (
 /// Row ids by stream, and records by journal.
 pub(super) type Places = BTreeMap<String, i64>;
 
+/// Returns how far the file is complete without its WAL: the last row id of each stream and ledger, the last number of
+/// the feed of changes and of the epochs, the last record of each journal. A name that is not listed has none.
+///
+/// # Errors
+/// SQLite reports an error.
+pub fn checkpointed(connection: &Connection) -> Result<Places, ShardError> {
+    let mut statement = connection.prepare_cached("SELECT stream, last FROM checkpointed")?;
+    let stored = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(stored.collect::<Result<_, _>>()?)
+}
+
 /// The content of the table, and what is to be written to it.
 #[derive(Debug, Default)]
 pub(super) struct Checkpointed {
@@ -39,9 +50,7 @@ pub(super) struct Checkpointed {
 
 impl Checkpointed {
     pub(super) fn load(connection: &Connection) -> Result<Checkpointed, ShardError> {
-        let mut statement = connection.prepare("SELECT stream, last FROM checkpointed")?;
-        let stored = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Checkpointed { stored: stored.collect::<Result<_, _>>()?, next: None })
+        Ok(Checkpointed { stored: checkpointed(connection)?, next: None })
     }
 
     /// Notes how far a checkpoint has come.
@@ -54,13 +63,25 @@ impl Checkpointed {
     pub(super) fn save(&mut self, connection: &mut Connection) -> Result<bool, ShardError> {
         let Some(next) = &self.next else { return Ok(false) };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (stream, last) in next.iter().filter(|(stream, last)| self.stored.get(*stream) != Some(*last)) {
-            let sql = "INSERT INTO checkpointed (stream, last) VALUES (?1, ?2) \
-                       ON CONFLICT (stream) DO UPDATE SET last = excluded.last";
-            transaction.prepare_cached(sql)?.execute(params![stream, last])?;
-        }
+        write_places(
+            &transaction,
+            next.iter().filter(|(stream, last)| self.stored.get(*stream) != Some(*last)),
+        )?;
         transaction.commit()?;
         self.stored.append(&mut self.next.take().unwrap_or_default());
         Ok(true)
     }
+}
+
+/// Writes some entries of the table, in the caller's transaction.
+pub(super) fn write_places<'p>(
+    connection: &Connection,
+    places: impl IntoIterator<Item = (&'p String, &'p i64)>,
+) -> Result<(), ShardError> {
+    for (stream, last) in places {
+        let sql = "INSERT INTO checkpointed (stream, last) VALUES (?1, ?2) \
+                   ON CONFLICT (stream) DO UPDATE SET last = excluded.last";
+        connection.prepare_cached(sql)?.execute(params![stream, last])?;
+    }
+    Ok(())
 }

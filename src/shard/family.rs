@@ -126,6 +126,11 @@ pub trait Store: Any + Debug + Send {
         0
     }
 
+    /// Returns the last committed row id of each of its ledgers, by name.
+    fn last_ids(&self) -> Vec<(&'static str, i64)> {
+        Vec::new()
+    }
+
     /// Returns `true` if [`Store::upkeep`] has work in this stage.
     fn upkeep_due(&self, _stage: Stage, _shard: &Shard) -> bool {
         false

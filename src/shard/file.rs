@@ -9,6 +9,7 @@ use rusqlite::hooks::Wal;
 
 use super::catalog::ShardFolder;
 use super::checkpointed::Checkpointed;
+use super::copied::CopiedFile;
 use super::dropped::DropReason;
 use super::error::ShardError;
 use super::family::{Families, KindTable, Opening, Store};
@@ -59,6 +60,8 @@ pub struct Shard {
     /// Set while the copier may be copying.
     pub(super) is_copying: bool,
     pub(super) checkpointed: Checkpointed,
+    /// Set while the file is another one than that of its newest epoch.
+    pub(super) copied: Option<CopiedFile>,
     /// Set if a checkpoint may shorten the file, because another program has enabled `auto_vacuum`.
     pub(super) can_shrink: bool,
     /// The length of the file after the last checkpoint.
@@ -99,6 +102,9 @@ impl Shard {
         if before.is_none() {
             durable::sync_folder(folder.dir())?;
         }
+        let mut copied = CopiedFile::find(&connection, &streams, &stores)?;
+        // On a full disk, the epoch begins with the next commit.
+        let _ = CopiedFile::begin_epoch(&mut copied, &mut connection);
         let found = WalFrames::by(&connection, "NOOP")?;
         let (wal_frames, wal_copied) = (Arc::new(Cell::new(found.whole)), Arc::new(Cell::new(found.copied)));
         let (hook_frames, hook_copied) = (Arc::clone(&wal_frames), Arc::clone(&wal_copied));
@@ -133,6 +139,7 @@ impl Shard {
             path,
             positions: Positions::load(&connection)?,
             checkpointed: Checkpointed::load(&connection)?,
+            copied,
             can_shrink: connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? != 0,
             rejected: load_total(&connection, REJECTED)?,
             other: load_total(&connection, OTHER)?,

@@ -1,7 +1,39 @@
 //! Settings of a shard.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::stream::{Ledger, Stream};
 use super::tenant_keeps::TenantKeeps;
+use crate::base::ids::ShardId;
+
+/// The sinks that a shard's rows are shipped to, as far as they hold rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShipOptions {
+    /// The data folder.
+    pub data: PathBuf,
+    pub shard: ShardId,
+    /// How long rows stay after every sink has confirmed them.
+    pub keep: Duration,
+    /// The maximum bytes of this shard that stay only because a sink has not confirmed them.
+    pub hold_bytes_max: u64,
+    /// Whether retention drops rows beyond that, confirmed or not.
+    pub drops_when_full: bool,
+}
+
+impl ShipOptions {
+    /// Returns the options of a shard of the data folder `data`, with the defaults.
+    #[must_use]
+    pub fn of(data: PathBuf, shard: ShardId) -> ShipOptions {
+        ShipOptions {
+            data,
+            shard,
+            keep: Duration::from_secs(24 * 60 * 60),
+            hold_bytes_max: 16 << 30,
+            drops_when_full: false,
+        }
+    }
+}
 
 /// A shard's settings. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
@@ -35,6 +67,8 @@ pub struct ShardOptions {
     pub tenant_keeps: TenantKeeps,
     /// Whether the sums of a period are deleted once no row of the period is left. Otherwise they are kept.
     pub drops_sums: bool,
+    /// The sinks, or `None` for a shard whose rows are not shipped.
+    pub ship: Option<ShipOptions>,
     /// If true, families that can do so write no derived tables, to measure their cost. Such a file fails
     /// `verify_aggregates`.
     #[doc(hidden)]
@@ -56,6 +90,7 @@ impl Default for ShardOptions {
             ledger_bytes: Vec::new(),
             tenant_keeps: TenantKeeps::default(),
             drops_sums: false,
+            ship: None,
             without_aggregates: false,
         }
     }

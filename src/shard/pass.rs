@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::checkpointed::Places;
+use super::copied::last_numbers;
 use super::copier::{PassOrder, Passed};
+use super::epochs::{self, EPOCH};
 use super::error::ShardError;
 use super::file::Shard;
 use super::wal_file::WalFrames;
@@ -37,7 +39,7 @@ impl Shard {
             file_bytes: if self.can_shrink { 0 } else { self.file_bytes },
         };
         let mark =
-            Mark { positions: self.positions(), places: self.places(), began_us: clock::monotonic_us() };
+            Mark { positions: self.positions(), places: self.places()?, began_us: clock::monotonic_us() };
         Ok((mark, order))
     }
 
@@ -74,13 +76,13 @@ impl Shard {
         self.checkpointed.save(&mut self.connection)
     }
 
-    /// Returns the last row id of every stream, and the position of every journal.
-    pub(super) fn places(&self) -> Places {
-        let streams = self.streams.iter().filter_map(|state| {
-            let last = state.open.as_ref()?.next_id - 1;
-            Some((state.stream.name.to_owned(), last))
-        });
+    /// Returns the last row id of every stream and ledger, the last numbers of the feed of changes and of the epochs, and
+    /// the position of every journal.
+    pub(super) fn places(&self) -> Result<Places, ShardError> {
         let journals = self.positions().into_iter().map(|(lane, last)| (lane.folder(), last.0.cast_signed()));
-        streams.chain(journals).collect()
+        let mut places = last_numbers(&self.connection, &self.streams, &self.stores)?;
+        places.insert(EPOCH.to_owned(), epochs::newest_number(&self.connection)?);
+        places.extend(journals);
+        Ok(places)
     }
 }

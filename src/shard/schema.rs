@@ -1,7 +1,10 @@
 //! A shard's schema: the tables that always exist, and the migrations that create them.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::epochs::{self, EpochReason};
 use super::error::ShardError;
 use super::family::Families;
 use crate::base::clock;
@@ -17,11 +20,14 @@ type Migration = fn(&Connection) -> Result<(), ShardError>;
 /// Released versions are never edited.
 const MIGRATIONS: &[Migration] = &[
     version_1, version_2, nothing, version_4, nothing, nothing, version_7, version_8, nothing, nothing,
-    version_11, nothing, nothing, version_14, version_15, nothing,
+    version_11, nothing, nothing, version_14, version_15, nothing, version_17,
 ];
 
 /// The newest schema version that this program supports.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// The first schema version with epochs.
+const FIRST_WITH_EPOCHS: u32 = 17;
 
 fn nothing(_: &Connection) -> Result<(), ShardError> {
     Ok(())
@@ -143,6 +149,12 @@ fn version_15(connection: &Connection) -> Result<(), ShardError> {
     super::commit_page::create_table(connection)
 }
 
+/// Adds the feed of changes and the epochs.
+fn version_17(connection: &Connection) -> Result<(), ShardError> {
+    super::change::create_table(connection)?;
+    epochs::create_tables(connection)
+}
+
 /// Refuses a file of another program or of a newer version, without changing it.
 pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
     // One snapshot, because another program may be creating the file.
@@ -200,6 +212,10 @@ pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), S
             )?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", version + 1)?;
+        }
+        if found < FIRST_WITH_EPOCHS && version_of(&transaction)? >= FIRST_WITH_EPOCHS {
+            let reason = if found == 0 { EpochReason::Made } else { EpochReason::Migrated };
+            epochs::begin(&transaction, reason, &BTreeMap::new())?;
         }
         transaction.commit()?;
     }

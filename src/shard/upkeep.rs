@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::copied::CopiedFile;
 use super::error::ShardError;
 use super::family::Renewed;
 use super::file::Shard;
@@ -38,6 +39,7 @@ impl Shard {
     /// Runs one slice of about `budget`, in short separate transactions. Call it between batches. Returns an index if
     /// the slice completed one.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
+        CopiedFile::begin_epoch(&mut self.copied, &mut self.connection)?;
         for stage in Stage::ALL {
             if stage == Stage::Retain {
                 if self.retain_due() {

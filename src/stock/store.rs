@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
+use super::STOCK_EVENTS;
 use super::convert::{self, Conversion};
 use super::decide::{Level, Mode, StockCode, next};
 use super::dropped::{self, StockPass, content_hash, event_hash};
@@ -91,6 +92,10 @@ impl Store for StockStore {
 
     fn rolled_back(&mut self) {
         self.ids.rolled_back();
+    }
+
+    fn last_ids(&self) -> Vec<(&'static str, i64)> {
+        vec![(STOCK_EVENTS.name, self.ids.next_of_table() - 1)]
     }
 
     fn memory_bytes(&self) -> usize {
