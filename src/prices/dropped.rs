@@ -283,8 +283,8 @@ fn oldest_kept(
 }
 
 /// The SQL that finds the last change of an anomaly, and the newest change of prices.
-const LAST_CHANGE_SQL: &str = "SELECT max(seq), (SELECT seq FROM change INDEXED BY change_price \
-    WHERE kind IN ('anomaly', 'review') ORDER BY seq DESC LIMIT 1) FROM change INDEXED BY change_price_anomaly \
+const LAST_CHANGE_SQL: &str = "SELECT max(seq), (SELECT max(seq) FROM change INDEXED BY change_price \
+    WHERE kind IN ('anomaly', 'review')) FROM change INDEXED BY change_price_anomaly \
     WHERE kind IN ('anomaly', 'review') AND ref = ?1";
 const DELETE_CHANGES_SQL: &str =
     "DELETE FROM change INDEXED BY change_price_anomaly WHERE kind IN ('anomaly', 'review') AND ref = ?1";

@@ -57,6 +57,7 @@ pub static PRICE_ROWS: Ledger = Ledger {
     name: "price_row",
     all: "price_row_all",
     tables: &["price_row", "price_sorted", "price_anomaly"],
+    next_id_sql: schema::NEXT_ID_SQL,
     setting: "prices",
 };
 

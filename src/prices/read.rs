@@ -367,8 +367,8 @@ pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
     Ok(ChangeMark { epoch, change: change.unsigned_abs() })
 }
 
-const MARK_SQL: &str = "SELECT epoch, coalesce((SELECT seq FROM change INDEXED BY change_price \
-    WHERE kind IN ('anomaly', 'review') ORDER BY seq DESC LIMIT 1), 0) FROM price_change_epoch";
+const MARK_SQL: &str = "SELECT epoch, coalesce((SELECT max(seq) FROM change INDEXED BY change_price \
+    WHERE kind IN ('anomaly', 'review')), 0) FROM price_change_epoch";
 
 /// Returns the number of a stream's numbering in a file whose rows come from another one: the start of the epoch's id.
 fn epoch_of(id: &str) -> Result<u32, ShardError> {

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
 
+use super::checkpoint::sync_commits;
+use super::copied;
 use super::error::ShardError;
 use super::family::Families;
 use super::identity::beside;
 use super::inspect::{Verified, verify};
-use super::open;
+use super::{open, schema};
 use crate::base::durable;
 
 /// Pages copied between two progress reports: 16 MiB at the default page size.
@@ -18,7 +20,8 @@ const STEP_PAGES: i32 = 1024;
 /// Copies the shard at `source` to the new file `copy`, syncs it and verifies it with SQLite's integrity check and a
 /// recount of every counter. The backup of the folder began at `began_us`. Newer data that refers to rows of other
 /// shards is left out ([`Family::forget_since`](super::Family::forget_since)). `progress` is called with the number
-/// of copied pages and the total. The source is read in one transaction, so the copy is a snapshot, and the WAL of a
+/// of copied pages and the total. The copy notes that it is
+/// complete, and an epoch begins in it when it is opened. The source is read in one transaction, so the copy is a snapshot, and the WAL of a
 /// running server cannot restart until the copy is complete. Takes about two seconds per gigabyte, including the
 /// verification.
 pub fn backup(
@@ -54,6 +57,11 @@ pub fn backup(
         }
     }
     families.list.iter().try_for_each(|family| family.forget_since(&target, began_us))?;
+    if schema::is_current(&target)? {
+        // A power cut must not make the source give out again a row id that the copy has.
+        sync_commits(&snapshot)?;
+        copied::complete(&target, families)?;
+    }
     target.close().map_err(|(_, error)| error)?;
     File::open(copy)?.sync_all()?;
     let verified = verify(copy, families)?;

@@ -9,7 +9,9 @@ use super::change::{CHANGES, last_change};
 use super::checkpointed::{checkpointed, write_places};
 use super::epochs::{self, EPOCH, EpochReason, is_epoch_of_file};
 use super::error::ShardError;
+use super::family::Families;
 use super::file::Shard;
+use super::options::ShardOptions;
 use super::stores::Stores;
 use super::streams::Streams;
 
@@ -68,6 +70,19 @@ pub(super) fn last_numbers(
     let ledgers = ledgers.map(|(ledger, last)| (ledger.to_owned(), last));
     let feed = [(CHANGES.to_owned(), last_change(connection)?)];
     Ok(streams.chain(ledgers).chain(feed).collect())
+}
+
+/// Notes in a copy, which is no open shard, that it is complete, and that it is another file than that of its epochs.
+pub(super) fn complete(copy: &Connection, families: &Families) -> Result<(), ShardError> {
+    let streams = Streams::load(copy, families.streams(), &ShardOptions::default())?;
+    let mut places = last_numbers(copy, &streams, &Stores::default())?;
+    for ledger in families.ledgers() {
+        let next: i64 = copy.query_row(ledger.next_id_sql, [], |row| row.get(0))?;
+        places.insert(ledger.name.to_owned(), next - 1);
+    }
+    places.insert(EPOCH.to_owned(), epochs::newest_number(copy)?);
+    write_places(copy, &places)?;
+    epochs::leave_home(copy)
 }
 
 impl Shard {

@@ -24,6 +24,7 @@ use super::stores::Stores;
 use super::stream::Stream;
 use super::streams::{StreamState, Streams};
 use super::totals::{OTHER, REJECTED, load_total};
+use super::trim::Trim;
 use super::wal_file::WalFrames;
 use super::{healed, open};
 use crate::base::counters::Cell;
@@ -62,6 +63,7 @@ pub struct Shard {
     pub(super) checkpointed: Checkpointed,
     /// Set while the file is another one than that of its newest epoch.
     pub(super) copied: Option<CopiedFile>,
+    pub(super) trim: Trim,
     /// Set if a checkpoint may shorten the file, because another program has enabled `auto_vacuum`.
     pub(super) can_shrink: bool,
     /// The length of the file after the last checkpoint.
@@ -140,6 +142,7 @@ impl Shard {
             positions: Positions::load(&connection)?,
             checkpointed: Checkpointed::load(&connection)?,
             copied,
+            trim: Trim::default(),
             can_shrink: connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? != 0,
             rejected: load_total(&connection, REJECTED)?,
             other: load_total(&connection, OTHER)?,

@@ -7,6 +7,8 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::checkpoint::CheckpointMode;
+use super::checkpointed::write_places;
+use super::epochs;
 use super::error::ShardError;
 use super::file::Shard;
 use super::healed::{HEALED, PART, RECORD, remove};
@@ -38,6 +40,9 @@ impl Shard {
                 _ => return Err(ShardError::Busy),
             }
         }
+        // The copy is complete, and an epoch begins in it when it is opened.
+        write_places(&copy, &self.places()?)?;
+        epochs::leave_home(&copy)?;
         copy.close().map_err(|(_, error)| error)?;
         File::open(&part)?.sync_all()?;
         durable::rename(&part, &beside(&self.path, HEALED))?;

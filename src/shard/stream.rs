@@ -86,6 +86,8 @@ pub struct Ledger {
     pub all: &'static str,
     /// The tables whose rows leave.
     pub tables: &'static [&'static str],
+    /// Returns the row id after the highest one that was ever assigned. May read many rows.
+    pub next_id_sql: &'static str,
     /// The word for its rows in the settings of a tenant.
     pub setting: &'static str,
 }

@@ -15,6 +15,7 @@ impl Shard {
     #[must_use]
     pub fn upkeep_due(&self) -> bool {
         self.retain_due()
+            || self.trim_due()
             || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
@@ -56,6 +57,9 @@ impl Shard {
             let done = store.upkeep(stage, self, budget);
             self.stores.put_back(family, store);
             return done;
+        }
+        if self.trim_due() {
+            self.trim(budget)?;
         }
         Ok(None)
     }

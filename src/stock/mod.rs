@@ -59,6 +59,7 @@ pub static STOCK_EVENTS: Ledger = Ledger {
     name: "stock_event",
     all: "stock_event_all",
     tables: &["stock_event"],
+    next_id_sql: schema::NEXT_ID_SQL,
     setting: "stock",
 };
 

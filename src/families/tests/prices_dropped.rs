@@ -43,7 +43,7 @@ fn old_prices_leave_and_verdicts_continue() {
     let number = |shard: &mut Shard, sql: &str| -> i64 {
         shard.connection().query_row(sql, [], |row| row.get(0)).unwrap()
     };
-    assert_eq!(number(&mut shard, "SELECT max(change) FROM price_change"), 6);
+    assert_eq!(number(&mut shard, "SELECT max(seq) FROM change"), 6);
     for turn in 0..100 {
         shard.retain_now();
         shard.upkeep(Duration::ZERO).unwrap();
@@ -66,7 +66,7 @@ fn old_prices_leave_and_verdicts_continue() {
     assert_eq!(number(&mut shard, &left("USD", 1)), 7);
     assert_eq!(number(&mut shard, &left("JPY", 1)), 6);
     assert_eq!(number(&mut shard, &left("USD", 0)), 1, "the anomaly with the newest change");
-    assert_eq!(number(&mut shard, "SELECT count(*) FROM price_change"), 1);
+    assert_eq!(number(&mut shard, "SELECT count(*) FROM change"), 1);
     let oldest = "SELECT min(observed_at_us) FROM price_row WHERE event_id <> 'young'";
     assert_eq!(number(&mut shard, oldest), 24);
     let reader = open_reader(shard.path()).unwrap();
@@ -78,13 +78,13 @@ fn old_prices_leave_and_verdicts_continue() {
     assert_eq!(send(&mut shard, "usd 29", 29, 101, "USD", now_us), Outcome::Duplicate);
     assert_eq!(send(&mut shard, "usd 3", 3, 101, "USD", now_us), Outcome::Inserted, "its id has left");
     assert_eq!(send(&mut shard, "odd again", 40, 900, "USD", now_us), Outcome::Flagged);
-    assert_eq!(number(&mut shard, "SELECT max(change) FROM price_change"), 7);
+    assert_eq!(number(&mut shard, "SELECT max(seq) FROM change"), 7);
     // The earlier anomaly no longer has the newest change.
     shard.retain_now();
     while shard.upkeep_due() {
         shard.upkeep(Duration::ZERO).unwrap();
     }
-    assert_eq!(number(&mut shard, "SELECT min(change) FROM price_change"), 7);
+    assert_eq!(number(&mut shard, "SELECT min(seq) FROM change"), 7);
     assert_eq!(dropped_changes(&open_reader(shard.path()).unwrap(), "t").unwrap(), 6);
 
     // The prices in yen stay, and the ids after the oldest price are kept in memory. Once many others have arrived, the

@@ -196,7 +196,7 @@ fn a_foreign_or_newer_file_is_refused_and_not_changed() {
     let stranger = rusqlite::Connection::open(&path).unwrap();
     stranger.execute_batch("PRAGMA user_version = 99").unwrap();
     let refused = Shard::open(&folder(dir.path()), &options(), &FAMILIES);
-    assert!(matches!(refused, Err(ShardError::TooNew { found: 99, known: 16 })));
+    assert!(matches!(refused, Err(ShardError::TooNew { found: 99, known: 17 })));
     stranger.execute_batch("PRAGMA user_version = 2; PRAGMA application_id = 5").unwrap();
     drop(stranger);
     let before = std::fs::read(&path).unwrap();
