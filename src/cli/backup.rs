@@ -79,6 +79,10 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         tenants.copy_to(dest).map_err(|error| error.to_string())?;
     }
     shard::copy_cursor_secret(data, dest).map_err(|error| error.to_string())?;
+    // A served copy waits for its sinks as the original does. Their notes are of the original's row ids.
+    for (name, sink) in shard::sinks(data).map_err(|error| error.to_string())? {
+        shard::register_sink(dest, &name, &sink).map_err(failed)?;
+    }
     folder.manifest().copy_to(dest).map_err(|error| error.to_string())?;
     if args.json {
         let uploads = uploads.uploads;

@@ -1,5 +1,6 @@
 //! Promises of a shard, tested on real files.
 
+mod changes;
 mod crash;
 mod events;
 mod frames;

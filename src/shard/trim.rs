@@ -44,7 +44,7 @@ impl Shard {
     }
 
     /// Looks at the notes of the sinks, and deletes for about `budget`.
-    pub(super) fn trim(&mut self, budget: Duration) -> Result<(), ShardError> {
+    pub(crate) fn trim(&mut self, budget: Duration) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64;
         if self.trim.upto == 0 {
             self.trim.look_at_us = clock::monotonic_us() + LOOK_EVERY_US;

@@ -73,7 +73,7 @@ impl Order {
         self.items.iter().map(|(product, _, quantity)| i64::from(*quantity) * price(*product)).sum()
     }
 
-    fn record(&self, ingest: (i64, i64)) -> Vec<u8> {
+    pub(super) fn record(&self, ingest: (i64, i64)) -> Vec<u8> {
         let names: Vec<(String, String, u8)> = self
             .items
             .iter()

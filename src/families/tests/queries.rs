@@ -156,6 +156,7 @@ fn every_statement_finds_its_rows_by_an_index() {
     statements.extend(prices::price_statements());
     statements.extend(stock::stock_statements());
     statements.extend(people::person_statements());
+    statements.extend(crate::shard::trim_statements());
     statements.sort();
     statements.dedup_by(|a, b| a.0 == b.0);
     let mut changing = Vec::new();
