@@ -343,6 +343,7 @@
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | P1 | a price event is stored once and always has the same response | `tests/prices.rs`, `src/families/tests/prices.rs` |
 //! | P2 | a stream of changes neither omits nor repeats one, across cores, shards, restarts and slow readers | `tests/prices.rs` |
+//! | C1 | each applied change of a status is in the feed of changes once, numbers are given out once in an epoch, and a copied file begins an epoch | `tests/changes.rs`, `src/families/tests/changes.rs` |
 //! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs`, `src/families/tests/segments.rs`, `src/exports/parquet/tests.rs` |
 //! | D1 | the same seed generates the same bytes; the expected totals of a dataset equal a recount | `tests/dataset.rs` |
 //! | D2 | a dataset that is loaded or posted is stored once, whatever is repeated or killed, and its indexes are built when the command ends | `tests/dataset_stored.rs` |

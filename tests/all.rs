@@ -7,6 +7,7 @@
 mod support;
 
 mod any_sqlite;
+mod changes;
 mod checkpoints;
 mod commit_page;
 mod dataset;
