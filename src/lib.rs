@@ -397,7 +397,8 @@
 //! | *accepted price* | a price without an anomaly, approved, or loaded as history; others are compared with it |
 //! | *anomaly* | a price that differs too much from the accepted ones |
 //! | *price change* | an anomaly or a decision on one, with a number in its shard |
-//! | *epoch* | the identity of the numbering of changes in a shard's file |
+//! | *feed* | the changes of a shard that are no new rows, numbered in one order |
+//! | *epoch* | one life of the row ids and change numbers of a shard's file |
 //! | *erasure* | the removal of a person's rows and bytes from all files |
 //! | *suppress* | to refuse later records of an erased person |
 //! | *token* | replaces the name of a pseudonymised customer |

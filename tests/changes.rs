@@ -133,7 +133,10 @@ fn streams_of_an_earlier_folder_resume_and_its_changes_keep_their_numbers() {
         assert_eq!(*value, None);
     }
     let kinds: Vec<&str> = feed.iter().map(|change| change.1.as_str()).collect();
-    assert_eq!(kinds, ["anomaly", "anomaly", "anomaly", "review", "review", "anomaly", "status", "status", "anomaly"]);
+    assert_eq!(
+        kinds,
+        ["anomaly", "anomaly", "anomaly", "review", "review", "anomaly", "status", "status", "anomaly"]
+    );
     assert_eq!((feed[6].3, feed[7].3), (Some(4), Some(2)), "the codes of delivered and paid");
     assert_eq!(reasons(&folder.data()), ["migrated"]);
     let noted = rows_of(&folder.data(), "SELECT stream, last FROM checkpointed ORDER BY stream", |row| {

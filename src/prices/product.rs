@@ -144,5 +144,6 @@ pub fn price_statements() -> Vec<(String, String)> {
     ];
     statements.extend(super::series::statements());
     statements.extend(super::dropped::statements());
+    statements.extend(super::read::statements());
     statements
 }

@@ -241,7 +241,7 @@ impl ChangePosition {
             let mark = |bytes: &[u8; 12]| {
                 let (epoch, change) = bytes.split_first_chunk::<4>()?;
                 let change = u64::from_le_bytes(*change.first_chunk()?);
-                Some(ChangeMark { epoch: u32::from_le_bytes(*epoch), change })
+                Some(ChangeMark::at(u32::from_le_bytes(*epoch), change))
             };
             let marks = marks.iter().map(mark).collect::<Option<Vec<_>>>()?;
             let fits = |(of, now): (&ChangeMark, &ChangeMark)| !of.is_lost(*now);
@@ -361,7 +361,7 @@ impl Changes {
         };
         let change = self.shards[place].ready.pop_front();
         if let Some(change) = &change {
-            self.at.0[place] = ChangeMark { epoch: self.upto.0[place].epoch, change: change.change };
+            self.at.0[place] = ChangeMark::at(self.upto.0[place].epoch, change.change);
         }
         Ok(change)
     }

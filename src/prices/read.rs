@@ -12,7 +12,7 @@ use crate::base::keys::KeyHasher;
 use crate::base::money::{Currency, write_decimal};
 use crate::base::prices::PriceRules;
 use crate::shard::read::{write_rfc3339, write_string};
-use crate::shard::{ShardError, ids, newest_copy};
+use crate::shard::{CHANGES, Epoch, EpochReason, ShardError, epochs, ids, is_copy};
 
 /// The content of the response to a price event. Once it is stored, it never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +91,9 @@ pub struct StoredAnomaly {
 pub struct ChangeMark {
     pub epoch: u32,
     pub change: u64,
+    /// Of a shard's newest position in a copied file: the numbering before this one, and up to which number both have the
+    /// same changes.
+    pub before: Option<(u32, u64)>,
 }
 
 impl ChangeMark {
@@ -99,7 +102,14 @@ impl ChangeMark {
     /// changes. A position of zero is valid in any numbering.
     #[must_use]
     pub fn is_lost(self, now: ChangeMark) -> bool {
-        self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
+        let is_of = |(epoch, upto): (u32, u64)| self.epoch == epoch && self.change <= upto;
+        self.change > 0 && !is_of((now.epoch, now.change)) && !now.before.is_some_and(is_of)
+    }
+
+    /// Returns a position that a stream holds.
+    #[must_use]
+    pub fn at(epoch: u32, change: u64) -> ChangeMark {
+        ChangeMark { epoch, change, before: None }
     }
 }
 
@@ -359,21 +369,34 @@ pub fn anomalies(
 /// Returns the position of the newest change of prices. Other changes do not move it.
 pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
     let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?));
-    let (epoch, change) = connection.prepare_cached(MARK_SQL)?.query_row([], read)?;
-    let epoch = match newest_copy(connection)? {
-        Some(id) => epoch_of(&id)?,
-        None => epoch,
+    let (made, change) = connection.prepare_cached(MARK_SQL)?.query_row([], read)?;
+    let now = ChangeMark::at(made, change.unsigned_abs());
+    if !is_copy(connection)? {
+        return Ok(now);
+    }
+    let epochs = epochs(connection)?;
+    let Some((newest, before)) = epochs.split_last() else { return Ok(now) };
+    let before = match before.last() {
+        None => None,
+        Some(before) => {
+            let upto = newest.starts.get(CHANGES).copied().unwrap_or_default();
+            Some((epoch_of(before, made)?, upto.unsigned_abs()))
+        }
     };
-    Ok(ChangeMark { epoch, change: change.unsigned_abs() })
+    Ok(ChangeMark { epoch: epoch_of(newest, made)?, before, ..now })
 }
 
 const MARK_SQL: &str = "SELECT epoch, coalesce((SELECT max(seq) FROM change INDEXED BY change_price \
     WHERE kind IN ('anomaly', 'review')), 0) FROM price_change_epoch";
 
-/// Returns the number of a stream's numbering in a file whose rows come from another one: the start of the epoch's id.
-fn epoch_of(id: &str) -> Result<u32, ShardError> {
-    let start = id.get(..8).and_then(|start| u32::from_str_radix(start, 16).ok());
-    start.ok_or_else(|| ShardError::Corrupt(format!("the id of an epoch is {id:?}")))
+/// Returns the number of the numbering of an epoch: the start of its id, or, of the file's first one, what was drawn when
+/// the file was made.
+fn epoch_of(epoch: &Epoch, made: u32) -> Result<u32, ShardError> {
+    if matches!(epoch.reason, EpochReason::Made | EpochReason::Migrated) {
+        return Ok(made);
+    }
+    let start = epoch.id.get(..8).and_then(|start| u32::from_str_radix(start, 16).ok());
+    start.ok_or_else(|| ShardError::Corrupt(format!("the id of an epoch is {:?}", epoch.id)))
 }
 
 /// Returns the greatest number of a tenant's changes that retention has deleted, or 0.
@@ -396,20 +419,8 @@ pub fn changes(
 ) -> Result<Vec<PriceChange>, ShardError> {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut values: Vec<Value> = vec![number(after).into(), number(upto).into(), (limit as i64).into()];
-    let (index, whose) = match tenant_id {
-        None => ("INDEXED BY change_price", ""),
-        Some(tenant_id) => {
-            values.push(tenant_id.to_owned().into());
-            let whose = "AND c.tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?4)";
-            ("INDEXED BY change_price_tenant", whose)
-        }
-    };
-    let sql = format!(
-        "SELECT {COLUMNS}, c.seq, c.kind = 'review', c.at_us, t.tenant_id FROM change c {index} \
-         CROSS JOIN price_anomaly a ON a.id = c.ref CROSS JOIN tenant_row t ON t.id = c.tenant \
-         WHERE c.kind IN ('anomaly', 'review') AND c.seq > ?1 AND c.seq <= ?2 {whose} ORDER BY c.seq LIMIT ?3"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    values.extend(tenant_id.map(|tenant_id| tenant_id.to_owned().into()));
+    let mut statement = connection.prepare_cached(&changes_sql(tenant_id.is_some()))?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -424,4 +435,26 @@ pub fn changes(
         });
     }
     Ok(found)
+}
+
+/// Returns the SQL that reads changes of one tenant or of all. Changes of other kinds are not among the entries of the
+/// indexes.
+fn changes_sql(is_of_tenant: bool) -> String {
+    let (index, whose) = match is_of_tenant {
+        false => ("change_price", ""),
+        true => ("change_price_tenant", "AND c.tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?4)"),
+    };
+    format!(
+        "SELECT {COLUMNS}, c.seq, c.kind = 'review', c.at_us, t.tenant_id FROM change c INDEXED BY {index} \
+         CROSS JOIN price_anomaly a ON a.id = c.ref CROSS JOIN tenant_row t ON t.id = c.tenant \
+         WHERE c.kind IN ('anomaly', 'review') AND c.seq > ?1 AND c.seq <= ?2 {whose} ORDER BY c.seq LIMIT ?3"
+    )
+}
+
+/// Returns the statements of streams of changes, for checking query plans.
+pub(super) fn statements() -> Vec<(String, String)> {
+    vec![
+        ("changes of prices of all tenants".to_owned(), changes_sql(false)),
+        ("changes of prices of a tenant".to_owned(), changes_sql(true)),
+    ]
 }

@@ -158,18 +158,16 @@ pub fn epochs(connection: &Connection) -> Result<Vec<Epoch>, ShardError> {
     Ok(epochs)
 }
 
-/// Returns the id of the newest epoch if its rows come from another file: if the numbers that the file gives out are
+/// Returns `true` if the rows before the newest epoch come from another file: if the numbers that this file gives out may be
 /// others than those that clients know.
 ///
 /// # Errors
 /// SQLite reports an error.
-pub fn newest_copy(connection: &Connection) -> Result<Option<String>, ShardError> {
-    let mut statement = connection.prepare_cached(COPY_SQL)?;
-    Ok(statement.query_row([], |row| row.get(0)).optional()?.flatten())
+pub fn is_copy(connection: &Connection) -> Result<bool, ShardError> {
+    let sql = "SELECT reason IN ('copied', 'resharded') FROM epoch ORDER BY number DESC LIMIT 1";
+    let found: Option<bool> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or_default())
 }
-
-const COPY_SQL: &str = "SELECT CASE WHEN reason IN ('copied', 'resharded') THEN id END FROM epoch \
-                        ORDER BY number DESC LIMIT 1";
 
 /// Returns the id of the newest epoch.
 pub(super) fn newest_id(connection: &Connection) -> Result<Option<String>, ShardError> {

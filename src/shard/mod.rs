@@ -89,7 +89,7 @@ pub use checkpoint::{Checkpoint, CheckpointMode, sync_commits};
 pub use checkpointed::checkpointed;
 pub use copier::{Copier, Ended, JournalWork, PassOrder, PassStep, Passed};
 pub use dropped::{DropReason, DroppedRows, dropped_rows};
-pub use epochs::{EPOCH, Epoch, EpochReason, epochs, is_epoch_of_file, newest_copy};
+pub use epochs::{EPOCH, Epoch, EpochReason, epochs, is_copy, is_epoch_of_file};
 pub use error::{FolderError, ShardError};
 pub use family::{
     Applied, Batch, BatchWriter, CountLeaving, DropSlice, EachRecord, Families, Family, Opening, Record,

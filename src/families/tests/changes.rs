@@ -228,7 +228,11 @@ fn an_epoch_begins_in_a_copied_file_and_in_no_other() {
     assert_eq!(found[1].starts["sales_order"], 1, "order 2 was not noted as complete");
     assert_eq!(found[1].starts[CHANGES], 1);
     assert_eq!(found[1].starts["price_row"], 0);
-    assert_ne!(mark(&path).epoch, numbering.epoch, "positions of streams are of another numbering");
+    let now = mark(&path);
+    assert_ne!(now.epoch, numbering.epoch, "positions of streams are of another numbering");
+    let held = |change: u64| ChangeMark::at(numbering.epoch, change);
+    assert!(!held(1).is_lost(now), "the copy has the same change");
+    assert!(held(2).is_lost(now), "the copy may have another one");
     drop(sender);
     drop(open(dir.path()));
     assert_eq!(epochs_of(&path), found);

@@ -197,7 +197,7 @@ impl Hub {
                 Some(position) => (**position).clone(),
                 None => return Ok(()),
             };
-            position.0[place] = ChangeMark { epoch, change: change.change };
+            position.0[place] = ChangeMark::at(epoch, change.change);
             let topic = self.topics.borrow().get(&*change.tenant_id).cloned();
             let frame =
                 topic.as_ref().map(|_| frame(key, &change.tenant_id, &position, change)).transpose()?;
@@ -416,7 +416,7 @@ mod tests {
     fn a_shard_that_cannot_be_read_keeps_out_only_who_needs_it() {
         let hub = Hub::new(async_channel::bounded(1));
         let place = |changes: [u64; 2]| {
-            ChangePosition(changes.map(|change| ChangeMark { epoch: u32::from(change > 0), change }).to_vec())
+            ChangePosition(changes.map(|change| ChangeMark::at(u32::from(change > 0), change)).to_vec())
         };
         let join = |from: Option<[u64; 2]>| {
             let (reply, replied) = async_channel::bounded(1);
