@@ -136,6 +136,9 @@
 //! 4. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
 //!    segments. The progress is stored in the shard, so a crash changes nothing. Last, exports that were created in
 //!    between and filter by a customer are removed, and with them the file.
+//! 5. Rows may have been shipped. An erasure is a change of the shard's feed (`people/feed.rs` reads it for the sinks), and
+//!    after its own work it waits, without delaying others, until every sink has confirmed the change
+//!    (`people/waiting.rs`). Only then are the person's record and the bytes that it leaves overwritten.
 //!
 //! # Where these walks lead
 //!
@@ -177,6 +180,20 @@
 //! virtual table for each view of `docs/sql.md`. SQLite offers the conditions of a statement to these tables, and they
 //! become one statement for each shard and partition that may have rows. A new column of a shard's view is also a column
 //! in `src/sql/views`; `tests/sql/views.rs` compares both.
+//!
+//! # The life of a shipped row
+//!
+//! `firehose ship` is a process of its own ([`ship`]) with a thread for each shard (`ship/run.rs`, `ship/turns.rs`).
+//!
+//! 1. `ship/source.rs` reads the next rows of a stream in one short snapshot, up to what the file has without its WAL:
+//!    until a checkpoint has copied a row, a power cut may give its id to another one. What is no append of a row (a
+//!    status, a decision on a price, an erasure) comes from the feed (`shard/change.rs`), in order.
+//! 2. `ship/shipper.rs` gives the batch to the [`Sink`](ship::sink::Sink), which stores rows and place in one transaction
+//!    (`ship/postgres/write.rs`). The place is in the target only: after any error, the shipper asks for it again.
+//! 3. In a file that is not the one in which the newest epoch began (`shard/epochs.rs`), ids are issued again.
+//!    `ship/lives.rs` computes where such a life begins in the target.
+//! 4. After the commit, `ship/notes.rs` notes the places in `DATA/ship/NAME`. Retention (`shard/hold.rs`), trimming
+//!    (`shard/trim.rs`) and erasures (`people/waiting.rs`) wait for the notes of every registered sink.
 //!
 //! # The life of a figure
 //!
@@ -318,6 +335,7 @@
 //! | 10 | [`families`] | the list of the features with records, handed to every shard that is opened |
 //! | 11 | [`server`] | assembly; the table of endpoints; the loop of each core |
 //! | 11 | [`gen_dataset`] | datasets generated from a seed, for `cli` alone |
+//! | 11 | [`ship`] | rows onward to an engine, exactly once, for `cli` alone |
 //! | 11 | [`sql`] | SQL over all shards as one read-only database, for `cli` alone |
 //! | 12 | [`cli`] | commands |
 //!
@@ -347,7 +365,7 @@
 //! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs`, `src/families/tests/segments.rs`, `src/exports/parquet/tests.rs` |
 //! | D1 | the same seed generates the same bytes; the expected totals of a dataset equal a recount | `tests/dataset.rs` |
 //! | D2 | a dataset that is loaded or posted is stored once, whatever is repeated or killed, and its indexes are built when the command ends | `tests/dataset_stored.rs` |
-//! | E1 | an erased person is in no file of the data folder, and does not reappear; an export of a person contains what an erasure removes | `tests/people.rs`, `tests/people_many.rs`, `tests/people_access.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
+//! | E1 | an erased person is in no file of the data folder, and does not reappear; an export of a person contains what an erasure removes | `tests/people.rs`, `tests/people_many.rs`, `tests/people_shipped.rs`, `tests/people_access.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
 //! | K1 | once there are keys, no endpoint reads or writes a tenant's rows without a key for them | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit applies at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from other hosts, and shows only the data of `/health` without a required key | `tests/dashboard.rs`, `src/status/dashboard/files.rs` |

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Sql(args) => cli::sql(&args),
         Command::Backup { folder, dest } => cli::backup(&folder, &dest),
         Command::Reshard { folder, to } => cli::reshard(&folder, to),
+        Command::Ship(args) => cli::ship(&args),
         Command::Tenant(command) => cli::tenant(&command),
         Command::Key(command) => cli::key(&command),
         Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::commerce::{encoded, ingested, verify};
 use crate::support::oracle::{self, Order};
 use crate::support::{Chance, Client, Folder, Server, rows_of, wait_until};
-use firehose::shard::{SinkEntry, register_sink, sinks};
+use firehose::shard::{SinkEntry, register_sink, remove_sink, sinks};
 
 const ANSWERS: &str = include_str!("fixtures/folder-v16-orders/answers.json");
 
@@ -150,9 +150,9 @@ fn streams_of_an_earlier_folder_resume_and_its_changes_keep_their_numbers() {
 }
 
 #[test]
-fn every_change_of_a_status_is_in_the_feed_once_although_the_server_is_killed() {
+fn c1_every_change_of_a_status_is_in_the_feed_once_although_the_server_is_killed() {
     let folder = Folder::new();
-    fs::create_dir_all(folder.data()).expect("the folder is made");
+    folder.serve(&["--shards", "1"]).stop();
     register(&folder.data());
     let mut chance = Chance::seeded(11);
     let mut orders: Vec<Order> = (0..6).map(|id| Order::random(&mut chance, "acme", id)).collect();
@@ -184,7 +184,7 @@ fn every_change_of_a_status_is_in_the_feed_once_although_the_server_is_killed() 
 }
 
 #[test]
-fn a_restored_backup_and_new_shards_begin_epochs() {
+fn c1_a_restored_backup_and_new_shards_begin_epochs() {
     let folder = earlier();
     register(&folder.data());
     folder.serve(&["--shards", "1"]).stop();
@@ -205,6 +205,10 @@ fn a_restored_backup_and_new_shards_begin_epochs() {
     let expected = [("change", 6), ("price_row", 19), ("sales_order", 8)];
     assert_eq!(found, expected.map(|(stream, last)| (stream.to_owned(), last)));
 
+    // The sink has nothing, so the folder waits for it.
+    let output = folder.run(&["reshard", "--to", "2"]);
+    assert!(!output.status.success(), "{output:?}");
+    assert!(remove_sink(&folder.data(), "one").expect("the sink is removed"));
     let output = folder.run(&["reshard", "--to", "2"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(reasons(&folder.data()), ["resharded", "resharded"]);

@@ -87,6 +87,8 @@ enum Scenario {
     Sse(Setup),
     /// 10 M order items as CSV and Parquet, against DuckDB's COPY and the sqlite3 shell.
     Export(Setup),
+    /// 1 M clicks and events to PostgreSQL, against psql's COPY of the same rows; the listener's cost, and freshness.
+    Ship(Setup),
     /// Flame graphs of one build: commits, exact and approximate sales, orders, exports.
     Flames(scenario::Flames),
     #[command(hide = true)]
@@ -133,6 +135,7 @@ fn main() -> ExitCode {
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),
         Scenario::Export(setup) => measure(setup, scenario::export),
+        Scenario::Ship(setup) => measure(setup, scenario::ship),
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
         Scenario::Stock(setup) => measure(setup, scenario::stock),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),

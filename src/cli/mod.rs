@@ -7,8 +7,10 @@ mod backup;
 mod doctor;
 mod key;
 mod reshard;
+mod reshard_sinks;
 mod serve;
 mod shards;
+mod ship;
 mod sql;
 mod suggestions;
 mod tenant;
@@ -29,6 +31,7 @@ pub use key::{KeyCommand, key};
 pub use reshard::reshard;
 pub use serve::{config, serve};
 pub use shards::{drill_lock, shards, verify};
+pub use ship::{ShipArgs, ship};
 pub use sql::{SqlArgs, sql};
 pub use tenant::{LimitArgs, TenantCommand, tenant};
 
@@ -122,6 +125,15 @@ pub enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         to: u16,
     },
+
+    /// Sends every row of a data folder, exactly once, to a PostgreSQL database (plain or Citus).
+    ///
+    /// It is a process next to the server, reads the shards only, and continues until SIGTERM or SIGINT. Rows and the
+    /// place behind them are stored in one transaction of the target. Rows that retention drops remain in the target,
+    /// and erasures are repeated there. Retention waits for the sink until `firehose ship remove`. The password is read
+    /// from ship_password_file or from the variable PGPASSWORD.
+    #[command(args_conflicts_with_subcommands = true)]
+    Ship(ShipArgs),
 
     /// Adds tenants and sets their limits. It works while a server runs on the folder.
     #[command(subcommand)]

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 
 use super::FolderArgs;
+use super::reshard_sinks::{check_drained, replace_notes};
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
@@ -33,9 +34,12 @@ const BATCH_RECORDS: usize = 10_000;
 const LANE: LaneId = LaneId(0);
 
 /// The state of a running reshard, in a file next to the manifest.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 struct Marker {
     to: u16,
+    /// The ids of the sinks that have all rows.
+    #[serde(default)]
+    drained: Vec<String>,
     /// Set once everything is copied and verified, and the folders are being swapped.
     swapping: bool,
 }
@@ -71,11 +75,12 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(format!("{}: {error}", marker_path.display())),
     };
-    if let Some(begun) = begun.filter(|begun| begun.to != to) {
+    if let Some(begun) = begun.as_ref().filter(|begun| begun.to != to) {
         return Err(format!("a reshard to {} is unfinished; finish it first", begun.to));
     }
     let from = folder.manifest().shards;
-    let is_swapping = begun.is_some_and(|begun| begun.swapping);
+    let is_swapping = begun.as_ref().is_some_and(|begun| begun.swapping);
+    let mut drained = begun.as_ref().map(|begun| begun.drained.clone()).unwrap_or_default();
     if from == to && !is_swapping {
         return Err(format!("the folder has {to} shards already"));
     }
@@ -90,7 +95,8 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         }
         check_journals(&folder)?;
         check_erasures(&folder)?;
-        write_marker(&marker_path, Marker { to, swapping: false })?;
+        drained = check_drained(&folder)?;
+        write_marker(&marker_path, &Marker { to, drained: drained.clone(), swapping: false })?;
         let records = match copy(config, &folder, &fresh, to) {
             Ok(records) => records,
             Err(CopyFault::Failed(reason)) => return Err(reason),
@@ -102,10 +108,12 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         };
         said = prove(&folder, &fresh, to, records)?;
         sync(&folder, &fresh, to).map_err(text)?;
-        write_marker(&marker_path, Marker { to, swapping: true })?;
+        write_marker(&marker_path, &Marker { to, drained: drained.clone(), swapping: true })?;
     }
     let options = options(config, folder.manifest().folder_id());
     swap(&folder, &options, (&fresh, &before), (from, to)).map_err(text)?;
+    let resharded = DataFolder::read_only(folder.dir()).map_err(text)?;
+    replace_notes(&resharded, &drained).map_err(text)?;
     durable::remove(&marker_path).map_err(text)?;
     Ok(format!(
         "{said}the folder now has {to} shards; the old ones are in {} until you remove them\n",
@@ -113,8 +121,8 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
     ))
 }
 
-fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
-    let bytes = serde_json::to_vec(&marker).map_err(text)?;
+fn write_marker(path: &Path, marker: &Marker) -> Result<(), String> {
+    let bytes = serde_json::to_vec(marker).map_err(text)?;
     durable::replace(path, &bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 

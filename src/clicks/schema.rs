@@ -20,6 +20,7 @@ pub static CLICKS: Stream = Stream {
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],
     shared_bytes_sql: None,
+    has_statuses: false,
     has_sealed_index: true,
     partition_rows_max: None,
 };

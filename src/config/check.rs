@@ -93,6 +93,8 @@ impl Rules<'_> {
                 self.bytes(name, value, RETENTION_BYTES_MIN, 1024 * 1024 * GIB);
             }
         }
+        self.time("ship_keep", config.ship_keep, Duration::ZERO, RETENTION_MAX);
+        self.bytes("ship_hold_max", config.ship_hold_max, 0, 1024 * 1024 * GIB);
         let change = (1..=PriceRules::CHANGE_BP_MAX).contains(&config.price_change_percent);
         self.rule("price_change_percent", &[], change, "expected 0.01 to 1000000");
         let score = (1..=PriceRules::SCORE_MILLI_MAX).contains(&config.price_score);

@@ -66,6 +66,8 @@ impl Complaints {
     /// Reports an invalid value of `name` and its allowed values.
     pub(super) fn refuse(&mut self, raw: &Raw, name: &'static str, allowed: &str) {
         let (place, value) = match raw.get(name) {
+            // It may contain a password.
+            Some(setting) if name == "ship_to" => (setting.source.place(name), "***".to_owned()),
             Some(setting) => (setting.source.place(name), setting.text.clone()),
             None => (Source::Default.place(name), super::raw::spec(name).default.to_owned()),
         };

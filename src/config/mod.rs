@@ -22,8 +22,8 @@ pub use raw::{Raw, Setting, Source};
 pub use settings::{Config, SETTINGS, Spec};
 pub(crate) use suggest::near;
 pub use values::{
-    AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, SumsPolicy, decimal, decimal_text,
-    duration, duration_text,
+    AckLevel, CoreList, DataMode, HoldPolicy, LogFormat, LogLevel, RuntimeChoice, SumsPolicy, TargetUrl,
+    decimal, decimal_text, duration, duration_text,
 };
 pub use web::{HostName, WebOrigin, is_safe_host, is_same_authority};
 
@@ -34,4 +34,10 @@ pub use web::{HostName, WebOrigin, is_safe_host, is_same_authority};
 /// Every invalid setting at once. The operator must correct all of them.
 pub fn load(flags: &Flags) -> Result<Loaded, Vec<ConfigError>> {
     layers::load(flags, std::env::vars_os())
+}
+
+/// Returns the password for PostgreSQL in the process environment, under the name that its own programs use.
+#[must_use]
+pub fn postgres_password() -> Option<String> {
+    std::env::var_os("PGPASSWORD")?.into_string().ok().filter(|password| !password.is_empty())
 }

@@ -137,22 +137,24 @@ impl clap::FromArgMatches for Raw {
 /// Returns the placeholder after the flag in `--help`.
 fn value_name(spec: &Spec) -> &'static str {
     match spec.name {
-        "listen" | "ops_listen" => "ADDRESS",
-        "data" | "log_file" => "PATH",
+        "listen" | "ops_listen" | "ship_metrics" => "ADDRESS",
+        "data" | "log_file" | "ship_password_file" => "PATH",
+        "ship_name" => "NAME",
         "cores" => "CPUS",
-        "ack" | "runtime" | "log_level" | "log_format" | "retention_orders_sums" => "WORD",
+        "ack" | "runtime" | "log_level" | "log_format" | "retention_orders_sums" | "ship_hold_full" => "WORD",
         "insecure" => "BOOL",
-        "public_url" => "URL",
+        "public_url" | "ship_to" => "URL",
         "allowed_hosts" => "HOSTS",
         "cors_origins" => "ORIGINS",
         "trusted_proxies" => "NETWORKS",
         name if ["_timeout", "_interval", "_delay", "_expiry"].iter().any(|end| name.ends_with(end)) => {
             "DURATION"
         }
+        "ship_keep" => "DURATION",
         "data_mode" => "MODE",
         "price_change_percent" | "price_score" => "NUMBER",
         _ if spec.allowed.contains("with us, ms, s, m, h or d") => "DURATION",
-        _ if spec.bare || matches!(spec.name, "shards" | "rate_per_address") => "COUNT",
+        _ if spec.bare || matches!(spec.name, "shards" | "rate_per_address" | "ship_rate_max") => "COUNT",
         _ => "BYTES",
     }
 }

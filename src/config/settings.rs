@@ -11,7 +11,8 @@ use super::error::Complaints;
 use super::networks::Network;
 use super::raw::Raw;
 use super::values::{
-    self, AckLevel, Codec, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, SumsPolicy,
+    self, AckLevel, Codec, CoreList, DataMode, HoldPolicy, LogFormat, LogLevel, RuntimeChoice, SumsPolicy,
+    TargetUrl,
 };
 use super::web::{HostName, WebOrigin};
 
@@ -227,6 +228,17 @@ settings! {
         /// The treatment of the sales figures of deleted orders: "keep" or "drop".
         /// With "drop", a day's figures are deleted once all its orders are.
         retention_orders_sums: SumsPolicy as Sums = "keep";
+        /// Minimum time for which a row stays after every sink of `firehose ship` has confirmed it.
+        /// A target that is set back to an earlier state by no more than this time gets the rows again. Without a
+        /// sink, rows do not wait.
+        ship_keep: Duration as Time = "1d";
+        /// Maximum bytes per shard of rows that retention would delete, but that a sink has not confirmed.
+        /// Above it, /health reports "degraded".
+        ship_hold_max: u64 as Bytes = "16GiB";
+        /// The treatment of unconfirmed rows above ship_hold_max: "keep" or "drop".
+        /// With "keep", they stay until the disk is full (507). With "drop", retention deletes them, although the sink
+        /// will never get them; the log and metrics count them.
+        ship_hold_full: HoldPolicy as Hold = "keep";
     }
     "Prices" {
         /// Maximum difference in percent between a price and the accepted price before it. Above it: an anomaly.
@@ -241,6 +253,22 @@ settings! {
         price_events_per_second: u64 as Count = "5000";
         /// Maximum price events per second of one product. Above it: 429.
         product_events_per_second: u64 as Count = "100";
+    }
+    "Shipping" {
+        /// URL of the PostgreSQL database to which `firehose ship` sends every row, or "none".
+        /// Such as postgres://user@host:5432/database?sslmode=verify-full. Keep the password out of it: use
+        /// ship_password_file or the variable PGPASSWORD.
+        ship_to: Option<TargetUrl> as TargetOrNone = "none";
+        /// Name of the sink, under which the data folder notes what the target has.
+        /// Each target of a data folder requires its own name.
+        ship_name: String as SinkName = "postgres";
+        /// File with the password for the target in its first line, or "none".
+        ship_password_file: Option<PathBuf> as FileOrNone = "none";
+        /// Maximum rows per second of all shards together that `firehose ship` sends, or "off".
+        /// Set it if the target must not be busy with a backlog.
+        ship_rate_max: Option<u64> as CountOrOff = "off";
+        /// Address and port of the metrics of `firehose ship`, or "off". Keep it off public networks.
+        ship_metrics: Option<SocketAddr> as AddressOrOff = "off";
     }
     "Reading" {
         /// Number of threads per core that read the shards for queries.

@@ -92,6 +92,13 @@ pub enum SumsPolicy {
     Drop,
 }
 
+/// The treatment of rows that a sink has not confirmed, once they take more bytes than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldPolicy {
+    Keep,
+    Drop,
+}
+
 /// Kernel CPU numbers, ascending, unique, never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreList(Vec<usize>);
@@ -317,6 +324,70 @@ impl Codec for Time {
     }
 }
 
+/// The URL of a target, which may contain a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TargetUrl(String);
+
+impl TargetUrl {
+    fn parse(text: &str) -> Option<TargetUrl> {
+        let (scheme, rest) = text.split_once("://")?;
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase());
+        (is_scheme && !rest.is_empty()).then(|| TargetUrl(text.to_owned()))
+    }
+
+    /// Returns the URL as it is set.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the URL with `***` instead of a password. A part whose form is unclear is left out, too.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if query.contains('@') {
+            return format!("{scheme}://***");
+        }
+        let (login, place) = place.rsplit_once('@').unwrap_or(("", place));
+        let mut masked = format!("{scheme}://");
+        if !login.is_empty() {
+            masked.push_str(login.split(':').next().unwrap_or_default());
+            masked.push_str(if login.contains(':') { ":***@" } else { "@" });
+        }
+        masked.push_str(place);
+        if !query.is_empty() {
+            let is_open = !query.to_ascii_lowercase().contains("pass") && !query.contains('%');
+            masked.push('?');
+            masked.push_str(if is_open { query } else { "***" });
+        }
+        masked
+    }
+}
+
+impl std::fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+/// The maximum length of a sink's name.
+const SINK_NAME_MAX: usize = 64;
+
+pub(super) struct SinkName;
+impl Codec for SinkName {
+    type Value = String;
+    const ALLOWED: &'static str = "1 to 64 letters, digits, dashes and underscores";
+    fn read(text: &str) -> Option<String> {
+        let is_name = (1..=SINK_NAME_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        is_name.then(|| text.to_owned())
+    }
+    fn write(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// Declares codecs for settings that are either a word or a value.
 macro_rules! optional {
     ($($name:ident = $word:literal or $type:ty, $allowed:literal, $read:expr, $write:expr;)+) => {$(
@@ -347,6 +418,8 @@ optional! {
     FileOrNone = "none" or PathBuf, "a path, or \"none\"", Folder::read, Folder::write;
     OriginOrNone = "none" or WebOrigin, "a URL without a path such as https://events.example.com, or \"none\"",
         WebOrigin::parse, |origin: &WebOrigin| origin.as_str().to_owned();
+    TargetOrNone = "none" or TargetUrl, "a URL such as postgres://user@host/database, or \"none\"",
+        TargetUrl::parse, TargetUrl::masked;
     BytesOrOff = "off" or u64, "bytes such as 64MiB or 2GB, or \"off\"", Bytes::read, Bytes::write;
     BytesOrAuto = "auto" or u64, "bytes such as 64MiB or 2GB, or \"auto\"", Bytes::read, Bytes::write;
     CountOrOff = "off" or u64, "a whole number from 1 to 1000000000, or \"off\"",
@@ -417,6 +490,7 @@ choice! {
     }
     Privacy = DataMode, "\"0700\" or \"0750\"" { "0700" => Owner, "0750" => Group }
     Format = LogFormat, "\"auto\", \"json\" or \"text\"" { "auto" => Auto, "json" => Json, "text" => Text }
+    Hold = HoldPolicy, "\"keep\" or \"drop\"" { "keep" => Keep, "drop" => Drop }
     Sums = SumsPolicy, "\"keep\" or \"drop\"" { "keep" => Keep, "drop" => Drop }
 }
 

@@ -22,6 +22,7 @@ pub static EVENTS: Stream = Stream {
     side_tables: &[],
     tables: |partition| vec![partition.to_owned()],
     shared_bytes_sql: None,
+    has_statuses: false,
     has_sealed_index: false,
     partition_rows_max: None,
 };

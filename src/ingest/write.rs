@@ -461,5 +461,6 @@ fn publish_rows(status: &ShardStatus, shard: &Shard) {
     for state in shard.streams() {
         status.set_stored(state.stream, state.rows);
     }
+    status.set_held(shard.held());
     shard.dropped().for_each(|(place, reason, rows)| status.set_dropped(place, reason, rows));
 }

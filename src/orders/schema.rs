@@ -30,6 +30,7 @@ pub static ORDERS: Stream = Stream {
         [&[partition.to_owned()][..], &side].concat()
     },
     shared_bytes_sql: Some(segment::BYTES_SQL),
+    has_statuses: true,
     has_sealed_index: true,
     partition_rows_max: Some(100_000),
 };

@@ -9,13 +9,18 @@ use super::matcher;
 use super::record::{ErasureRecord, Subject};
 use super::report::{self, ErasureReport};
 use super::rows::Walk;
+use super::steps::{CLICKS, FINISHED, PAGES, SHIPS, WAL, is_shared};
+use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
-use crate::shard::{ErasureMode, Scrub, ShardError};
+use crate::clicks;
+use crate::shard::{ChangeKind, ErasureMode, Scrub, ShardError, append_change, partitions_of};
 
 /// One person who is being erased.
 #[derive(Debug)]
 pub(super) struct ErasedSubject {
     number: i64,
+    /// The number of the erasure's change in the shard's feed, once it has one.
+    seq: Option<i64>,
     /// The subject, or `None` once it is deleted.
     pub(super) subject: Option<Subject>,
     report: ErasureReport,
@@ -70,13 +75,14 @@ fn progress(row: &Row<'_>) -> rusqlite::Result<Progress> {
 }
 
 impl ActiveErasure {
-    /// Loads the oldest unfinished erasure, with all people of its request that are at the same step. People whose
-    /// records arrived later follow in an erasure of their own.
+    /// Loads the erasures in shared steps or, without any, the oldest one that is not finished and does not wait for a sink,
+    /// with all people of its request that are at the same step. People whose records arrived later follow in an
+    /// erasure of their own.
     pub(super) fn load(connection: &Connection) -> Result<Option<ActiveErasure>, ShardError> {
-        let sql = "SELECT number, step, place, at, mode, batch FROM erasure WHERE finished_us IS NULL \
-                   ORDER BY number LIMIT 1";
+        let sql = "SELECT number, step, place, at, mode, batch FROM erasure WHERE finished_us IS NULL AND step <> ?1 \
+                   ORDER BY step IN (?2, ?3) DESC, number LIMIT 1";
         let Some((number, step, place, at, mode, batch)) =
-            connection.query_row(sql, [], progress).optional()?
+            connection.query_row(sql, [SHIPS, PAGES, WAL], progress).optional()?
         else {
             return Ok(None);
         };
@@ -103,10 +109,12 @@ impl ActiveErasure {
     /// Loads the people at the current step.
     fn load_people(&mut self, connection: &Connection, first: i64) -> Result<(), ShardError> {
         let mut statement = connection.prepare(
-            "SELECT number, subject, report FROM erasure WHERE number = ?1 \
-             OR (batch = ?2 AND step = ?3 AND mode = ?4 AND finished_us IS NULL) ORDER BY number",
+            "SELECT number, subject, report, seq FROM erasure WHERE number = ?1 \
+             OR (step = ?3 AND finished_us IS NULL AND (?5 OR batch = ?2 AND mode = ?4)) ORDER BY number",
         )?;
-        let mut rows = statement.query(params![first, self.batch, self.step, self.mode.as_str()])?;
+        let is_shared = is_shared(&self.step);
+        let mut rows =
+            statement.query(params![first, self.batch, self.step, self.mode.as_str(), is_shared])?;
         self.people.clear();
         while let Some(row) = rows.next()? {
             let subject = match row.get::<_, Option<Vec<u8>>>(1)?.as_deref().map(ErasureRecord::decode) {
@@ -115,13 +123,23 @@ impl ActiveErasure {
                 Some(_) => return Err(damaged()),
             };
             let report = report::parse(&row.get::<_, String>(2)?)?;
-            self.people.push(ErasedSubject { number: row.get(0)?, subject, report, is_changed: false });
+            let (number, seq) = (row.get(0)?, row.get(3)?);
+            self.people.push(ErasedSubject { number, seq, subject, report, is_changed: false });
+        }
+        if is_shared {
+            self.matcher = PeopleMatcher::default();
+            return Ok(());
         }
         let matcher = |person: &ErasedSubject| {
             person.subject.as_ref().map(|subject| subject.matcher(self.mode)).unwrap_or_default()
         };
         self.matcher = PeopleMatcher::new(self.people.iter().map(matcher).collect());
         Ok(())
+    }
+
+    /// Returns the number of a person's erasure.
+    pub(super) fn number(&self, person: usize) -> Option<i64> {
+        Some(self.people.get(person)?.number)
     }
 
     /// Returns `true` if a person is no longer known.
@@ -216,8 +234,14 @@ impl ActiveErasure {
         if is_first && let Some(first) = self.people.first().map(|person| person.number) {
             self.load_people(transaction, first)?;
         }
+        if self.step == CLICKS {
+            self.note_clicks(transaction)?;
+        }
         step.clone_into(&mut self.step);
         (self.walk, self.orders, self.answers) = (Walk::default(), None, None);
+        if step == SHIPS {
+            self.announce(transaction)?;
+        }
         for person in &self.people {
             transaction
                 .prepare_cached("UPDATE erasure SET step = ?2, place = '', at = 0 WHERE number = ?1")?
@@ -226,37 +250,59 @@ impl ActiveErasure {
         self.save(transaction)
     }
 
-    /// Deletes the subjects.
-    pub(super) fn forget_subjects(&mut self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
-        self.matcher = PeopleMatcher::default();
-        for person in &mut self.people {
-            person.subject = None;
+    /// Stores up to which click the user's are gone, once the last of them is. Later ones are not part of the erasure.
+    fn note_clicks(&self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
+        let upto = partitions_of(transaction, &clicks::CLICKS)?.last().map_or(0, |last| last.end_id - 1);
+        for person in &self.people {
             transaction
-                .prepare_cached("UPDATE erasure SET subject = NULL WHERE number = ?1")?
-                .execute([person.number])?;
+                .prepare_cached("UPDATE erasure SET clicks_upto = ?2 WHERE number = ?1")?
+                .execute([person.number, upto])?;
         }
         Ok(())
     }
 
-    /// Ends the erasure of everyone at this time. Removes the oldest finished erasures beyond `kept_max`.
+    /// Appends an erasure's change to the shard's feed. It comes after the last row was deleted: a sink that applies it has
+    /// got every row that it can ever get of the person, and reads no more of them. It is also appended if there is no
+    /// sink, because one may be registered until the step ends.
+    fn announce(&mut self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
+        for person in self.people.iter_mut().filter(|person| person.seq.is_none() && person.subject.is_some())
+        {
+            let (kind, now_us) = (ChangeKind::Erasure, clock::unix_us());
+            let seq = append_change(transaction, kind, None, person.number, None, now_us)?;
+            transaction
+                .prepare_cached("UPDATE erasure SET seq = ?2 WHERE number = ?1")?
+                .execute([person.number, seq])?;
+            person.seq = Some(seq);
+        }
+        Ok(())
+    }
+
+    /// Ends the last step at this time: those whose subject is deleted are finished, and the others, which are done in this
+    /// shard, wait for the sinks. Removes the oldest finished erasures beyond `kept_max`. Returns `true` if someone waits.
     pub(super) fn finish(
         &self,
         transaction: &Transaction<'_>,
         now_us: i64,
         kept_max: i64,
-    ) -> Result<(), ShardError> {
+    ) -> Result<bool, ShardError> {
         for person in &self.people {
+            let (step, finished_us) = match person.subject {
+                None => (FINISHED, Some(now_us)),
+                Some(_) => (SHIPS, None),
+            };
             transaction
                 .prepare_cached(
-                    "UPDATE erasure SET step = 'finished', finished_us = ?2, place = '', at = 0 WHERE number = ?1",
+                    "UPDATE erasure SET step = ?2, finished_us = ?3, local_us = coalesce(local_us, ?4), \
+                     sinks = CASE WHEN ?3 IS NULL THEN sinks ELSE coalesce(sinks, '[]') END, place = '', at = 0 \
+                     WHERE number = ?1",
                 )?
-                .execute(params![person.number, now_us])?;
+                .execute(params![person.number, step, finished_us, now_us])?;
         }
         let first = self.people.first().map_or(0, |person| person.number);
         transaction.execute(
             "DELETE FROM erasure WHERE finished_us IS NOT NULL AND number <= ?1",
             [first - kept_max],
         )?;
-        Ok(())
+        Ok(self.people.iter().any(|person| person.subject.is_some()))
     }
 }

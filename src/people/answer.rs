@@ -1,8 +1,11 @@
 //! Erasures: the query parameters, the certificate, and the responses.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::notes::SinkNotes;
 use super::places;
 use super::report::{ErasureState, KnownCustomer};
 use crate::api;
@@ -15,6 +18,10 @@ use crate::query::{Parameters, QueryError};
 use crate::shard::ErasureMode;
 
 const MODE: &[&str] = &["mode", "ack"];
+
+/// The states of what an erasure consists of: the data folder, and each sink.
+const DONE: &str = "done";
+const PENDING: &str = "pending";
 
 /// Parses `?mode=`. The default is that of every erasure, and the only mode for a user of the collector, whose data has
 /// no figures to preserve.
@@ -33,6 +40,8 @@ pub(super) struct Erasure<'e> {
     pub shards: &'e [Option<ErasureState>],
     /// Set if files next to the shards may still have to be removed.
     pub is_pending: bool,
+    /// The sinks that the erasure may wait for.
+    pub sinks: &'e SinkNotes,
 }
 
 impl Erasure<'_> {
@@ -40,6 +49,42 @@ impl Erasure<'_> {
     pub(super) fn is_finished(&self) -> bool {
         !self.is_pending
             && self.shards.iter().all(|shard| shard.as_ref().is_some_and(|shard| shard.finished_us.is_some()))
+    }
+
+    /// Returns `true` if nothing about the person is left in the data folder but what waits for the sinks.
+    #[must_use]
+    fn is_local_done(&self) -> bool {
+        let is_done = |shard: &ErasureState| shard.local_us.or(shard.finished_us).is_some();
+        !self.is_pending && self.shards.iter().all(|shard| shard.as_ref().is_some_and(is_done))
+    }
+
+    /// Returns the sinks that had the erasure at its end, or `None` if an earlier version finished it.
+    fn sinks_at_end(&self) -> Option<BTreeSet<&str>> {
+        let mut all = BTreeSet::new();
+        for shard in self.shards.iter().flatten() {
+            all.extend(shard.sinks.as_ref()?.iter().map(String::as_str));
+        }
+        Some(all)
+    }
+
+    /// Returns every sink with its state.
+    fn sinks(&self) -> Vec<Value> {
+        let told = |name: &str, is_done| json!({"name": name, "state": if is_done { DONE } else { PENDING }});
+        match self.is_finished() {
+            true => {
+                self.sinks_at_end().unwrap_or_default().into_iter().map(|name| told(name, true)).collect()
+            }
+            false => self.sinks.states(self.shards).into_iter().map(|(name, is)| told(name, is)).collect(),
+        }
+    }
+
+    /// Adds what is done in the data folder and in the sinks. The answer about an erasure that an earlier version finished
+    /// does not change, because its digest was given out.
+    fn add_sinks(&self, told: &mut Value) {
+        if !self.is_finished() || self.sinks_at_end().is_some() {
+            told["local"] = json!(if self.is_local_done() { DONE } else { PENDING });
+            told["sinks"] = Value::from(self.sinks());
+        }
     }
 
     fn first(&self) -> Option<&ErasureState> {
@@ -73,6 +118,7 @@ impl Erasure<'_> {
             "exports_removed": first.exports,
             "names_truncated": first.names_truncated,
         });
+        self.add_sinks(&mut told);
         told["digest"] = Value::from(digest(&told));
         told
     }
@@ -91,6 +137,7 @@ impl Erasure<'_> {
         let is_finished = self.is_finished();
         let state = if is_finished { "finished" } else { "running" };
         let mut told = json!({"id": self.id, "state": state, "shards": steps});
+        self.add_sinks(&mut told);
         if is_finished {
             told["certificate"] = self.certificate();
         }
@@ -204,10 +251,14 @@ pub(super) fn customer(
     )
 }
 
-/// Returns the response to a later request for the state.
+/// Returns the response to a later request for the state: 202 while a sink is waited for.
 #[must_use]
 pub(super) fn status(erasure: &Erasure<'_>) -> Answer {
-    json_answer(200, &erasure.json())
+    let body = erasure.json();
+    match !erasure.is_finished() && body["sinks"].as_array().is_some_and(|sinks| !sinks.is_empty()) {
+        true => json_answer(202, &body).with("Retry-After", "5"),
+        false => json_answer(200, &body),
+    }
 }
 
 #[cfg(test)]
@@ -220,7 +271,10 @@ mod tests {
             tenant_id: Some("t".to_owned()),
             mode: "erase".to_owned(),
             began_us: 0,
+            local_us: finished_us,
             finished_us,
+            seq: None,
+            sinks: None,
             step: "orders".to_owned(),
             uploads: 1,
             exports: 0,
@@ -233,7 +287,8 @@ mod tests {
     #[test]
     fn a_certificate_has_the_digest_of_all_the_rest() {
         let shards = [state(Some(5)), state(Some(9))];
-        let erasure = Erasure { id: "0a", shards: &shards, is_pending: false };
+        let none = SinkNotes::default();
+        let erasure = Erasure { id: "0a", shards: &shards, is_pending: false, sinks: &none };
         let mut told = erasure.certificate();
         assert_eq!(
             (&told["finished_at"], &told["shards"][1]["orders"]),
@@ -250,10 +305,62 @@ mod tests {
         );
     }
 
+    /// A certificate of an earlier version keeps its digest.
+    #[test]
+    fn a_certificate_has_the_sinks_at_the_end_and_an_older_one_has_none() {
+        let none = SinkNotes::default();
+        let of = |shards: &[Option<ErasureState>]| {
+            let erasure = Erasure { id: "0a", shards, is_pending: false, sinks: &none };
+            erasure.json()
+        };
+        let ended = |names: &[&str]| {
+            let sinks = Some(names.iter().map(|name| (*name).to_owned()).collect());
+            state(Some(5)).map(|state| ErasureState { sinks, ..state })
+        };
+        let told = of(&[ended(&["lake", "pg"]), ended(&["pg"])]);
+        let sinks = json!([{"name": "lake", "state": "done"}, {"name": "pg", "state": "done"}]);
+        for part in [&told, &told["certificate"]] {
+            assert_eq!((&part["local"], &part["sinks"]), (&json!("done"), &sinks), "{told}");
+        }
+        assert_eq!(of(&[ended(&[]), ended(&[])])["certificate"]["sinks"], json!([]));
+        let older = of(&[ended(&[]), state(Some(5))]);
+        for part in [&older, &older["certificate"]] {
+            assert!(part.get("sinks").is_none() && part.get("local").is_none(), "{older}");
+        }
+    }
+
+    #[test]
+    fn a_sink_is_pending_until_it_has_the_change_of_every_shard() {
+        let waits =
+            |seq, local_us| state(None).map(|state| ErasureState { seq: Some(seq), local_us, ..state });
+        let notes = SinkNotes::of(&[("lake", &[8, 7]), ("pg", &[7, 9])]);
+        let status_of = |shards: &[Option<ErasureState>], is_pending| {
+            let answer = status(&Erasure { id: "0a", shards, is_pending, sinks: &notes });
+            let told: Value = serde_json::from_slice(&answer.body).unwrap();
+            let states = told["sinks"].as_array().into_iter().flatten();
+            let states: Vec<&str> = states.filter_map(|sink| sink["state"].as_str()).collect();
+            (answer.status, told["local"].as_str().unwrap_or_default().to_owned(), states.join(" "))
+        };
+        let is = |status, local: &str, sinks: &str| (status, local.to_owned(), sinks.to_owned());
+        assert_eq!(
+            status_of(&[waits(8, Some(1)), waits(7, Some(1))], false),
+            is(202, "done", "done pending")
+        );
+        assert_eq!(
+            status_of(&[waits(8, Some(1)), waits(7, None)], false),
+            is(202, "pending", "done pending")
+        );
+        assert_eq!(status_of(&[waits(7, Some(1)), waits(7, Some(1))], true), is(202, "pending", "done done"));
+        assert_eq!(status_of(&[state(Some(1)), waits(9, Some(1))], false), is(202, "done", "pending done"));
+        assert_eq!(status_of(&[None, state(None)], false), is(202, "pending", "pending pending"));
+        assert_eq!(status_of(&[state(Some(1)), state(Some(1))], false), is(200, "", ""));
+    }
+
     #[test]
     fn it_is_finished_when_every_shard_is() {
         for shards in [[state(Some(1)), state(None)], [state(Some(1)), None]] {
-            let erasure = Erasure { id: "0a", shards: &shards, is_pending: false };
+            let none = SinkNotes::default();
+            let erasure = Erasure { id: "0a", shards: &shards, is_pending: false, sinks: &none };
             assert!(!erasure.is_finished() && erasure.json()["certificate"].is_null());
         }
         assert!(matches!(mode(None, false), Ok(ErasureMode::Erase)));

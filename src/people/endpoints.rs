@@ -2,7 +2,7 @@
 //! shard and from the files next to the shards. `GET …/customers/{customer}` and its export: what is held of a person.
 //!
 //! ```text
-//! suppress ─► every shard ─► uploads, exports ─► pending file ─► erase ─► every shard ─► finished ─► exports again
+//! suppress ─► every shard ─► uploads, exports ─► pending file ─► erase ─► every shard ─► exports again ─► sinks ─► finished
 //! ```
 //! Once the pending file is written, the erasure finishes, even after a crash ([`pending`]). Until then, nothing is
 //! promised to the client, and a repeated request completes the erasure.
@@ -22,9 +22,11 @@ use self::pending::pending_folder;
 use super::answer::{self, Erasure};
 use super::body::EraseRequest;
 use super::exported::{erase_user_from_exports, sweep_user_exports};
+use super::notes::SinkNotes;
 use super::query;
 use super::record::{ErasureRecord, RemovedOutside, Subject};
 use super::refused::PeopleRefused;
+use super::report::ErasureState;
 use crate::api;
 use crate::base::clock;
 use crate::config::AckLevel;
@@ -38,6 +40,8 @@ use crate::shard::ErasureMode;
 const WAIT: Duration = Duration::from_secs(10);
 /// The pause between two checks of a condition that a request waits for.
 const LOOK: Duration = Duration::from_millis(20);
+/// The longest pause between two checks of what takes longer.
+const LOOK_MAX: Duration = Duration::from_millis(250);
 
 /// Returns the customer in the path.
 fn customer_in_path(call: &Call<'_>) -> Result<String, PeopleRefused> {
@@ -59,9 +63,10 @@ pub async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, Peopl
         detached(async move { begin::begin(&lane, mode, tenant_id, vec![customer_id], wants_disk).await });
     let mut begun = begun.await.unwrap_or(Err(PeopleRefused::Lost))?;
     let id = begun.ids.first().cloned().unwrap_or_default();
-    let is_finished = waited(&mut begun).await;
+    let is_local_done = waited(call.lane, &mut begun).await?;
     let shards = query::erasure(&call.lane.readers, &id).await?;
-    let erasure = Erasure { id: &id, shards: &shards, is_pending: !is_finished };
+    let sinks = SinkNotes::read(&call.lane.readers, &call.lane.vitals.config.data).await?;
+    let erasure = Erasure { id: &id, shards: &shards, is_pending: !is_local_done, sinks: &sinks };
     let location = answer::location(call.tenant(), &id);
     Ok(answer::one(&erasure, location, AckLevel::of(wants_disk)))
 }
@@ -77,24 +82,35 @@ pub async fn erase_customers(call: Call<'_>, body: Body<'_>) -> Result<Answer, P
     let (lane, tenant_id, ids) = (call.lane.clone(), call.tenant().to_owned(), customers.clone());
     let begun = detached(async move { begin::begin(&lane, mode, tenant_id, ids, wants_disk).await });
     let mut begun = begun.await.unwrap_or(Err(PeopleRefused::Lost))?;
-    let is_finished = waited(&mut begun).await;
+    let is_local_done = waited(call.lane, &mut begun).await?;
     let states = query::erasures(&call.lane.readers, &begun.ids).await?;
+    let sinks = SinkNotes::read(&call.lane.readers, &call.lane.vitals.config.data).await?;
     let erasures = begun.ids.iter().zip(&states);
-    let erasures: Vec<Erasure<'_>> =
-        erasures.map(|(id, shards)| Erasure { id, shards, is_pending: !is_finished }).collect();
+    let erasures: Vec<Erasure<'_>> = erasures
+        .map(|(id, shards)| Erasure { id, shards, is_pending: !is_local_done, sinks: &sinks })
+        .collect();
     Ok(answer::several(call.tenant(), &customers, &erasures, AckLevel::of(wants_disk)))
 }
 
-/// Waits for the erasure to finish, for at most [`WAIT`]. Returns `true` if it is finished.
-async fn waited(begun: &mut Begun) -> bool {
+/// Waits for the erasure to finish, for at most [`WAIT`]. Returns `true` if it is done in the data folder, whether a sink
+/// is still pending or not.
+async fn waited(lane: &Lane, begun: &mut Begun) -> Result<bool, PeopleRefused> {
     let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
-    while !begun.finished.is_closed() {
+    while !begun.done.is_closed() {
         if clock::monotonic_us() >= until_us {
-            return false;
+            return Ok(false);
         }
         executor::sleep(LOOK).await;
     }
-    true
+    let count = begun.ids.len() as u64;
+    let mut pause = LOOK;
+    while query::progress(&lane.readers, &begun.name).await?.iter().any(|shard| shard.finished < count)
+        && clock::monotonic_us() < until_us
+    {
+        executor::sleep(pause).await;
+        pause = LOOK_MAX.min(pause * 2);
+    }
+    Ok(true)
 }
 
 /// Handles `DELETE /clicks/users/{user_id}`.
@@ -126,14 +142,19 @@ async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result
     send(lane, &[record], wants_disk).await?;
     drop(hold);
     let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
+    let mut pause = LOOK;
     loop {
         let shards = query::erasure(&lane.readers, &id).await?;
-        let erasure = Erasure { id: &id, shards: &shards, is_pending: false };
-        if erasure.is_finished() || clock::monotonic_us() >= until_us {
+        let is_finished = |shard: &ErasureState| shard.finished_us.is_some();
+        let are_finished = shards.iter().all(|shard| shard.as_ref().is_some_and(is_finished));
+        if are_finished || clock::monotonic_us() >= until_us {
             sweep_user_exports(lane, user_id).await?;
+            let sinks = SinkNotes::read(&lane.readers, &lane.vitals.config.data).await?;
+            let erasure = Erasure { id: &id, shards: &shards, is_pending: false, sinks: &sinks };
             return Ok(answer::one(&erasure, format!("/clicks/erasures/{id}"), AckLevel::of(wants_disk)));
         }
-        executor::sleep(LOOK).await;
+        executor::sleep(pause).await;
+        pause = LOOK_MAX.min(pause * 2);
     }
 }
 
@@ -146,7 +167,8 @@ pub async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefuse
     let Some(first) = first else { return Err(PeopleRefused::NoSuchErasure) };
     let name = first.batch.as_deref().unwrap_or(&id);
     let is_pending = pending_folder(call.lane).join(name).exists();
-    Ok(answer::status(&Erasure { id: &id, shards: &shards, is_pending }))
+    let sinks = SinkNotes::read(call.readers(), &call.lane.vitals.config.data).await?;
+    Ok(answer::status(&Erasure { id: &id, shards: &shards, is_pending, sinks: &sinks }))
 }
 
 /// The erasures of one request.

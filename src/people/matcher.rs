@@ -184,7 +184,7 @@ fn string_end(text: &[u8]) -> Option<usize> {
     }
 }
 
-fn is_object(text: &str) -> bool {
+pub(super) fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 

@@ -12,8 +12,10 @@
 //!
 //! ```text
 //! suppress ─► erase ─► wait for the journals ─► orders ─► customers ─► words ─► events │ clicks ─► rejected records,
-//! responses ─► new journals ─► subject deleted ─► unused bytes of every page ─► WAL truncated ─► finished
+//! responses ─► new journals ─► sinks ─► subject deleted ─► unused bytes of every page ─► WAL truncated ─► finished
 //! ```
+//!
+//! An erasure that waits for a sink does not delay others (`waiting.rs`).
 //!
 //! `Suppress` comes first and goes to every shard. From then on, no new data about the person is stored, so the rows
 //! that later steps have processed remain clean.
@@ -25,9 +27,11 @@ mod body;
 mod carry;
 pub mod endpoints;
 mod exported;
+pub mod feed;
 mod forget;
 mod many;
 mod matcher;
+mod notes;
 pub mod openapi;
 mod place;
 mod places;
@@ -37,8 +41,10 @@ mod refused;
 mod report;
 mod rows;
 pub mod shapes;
+mod steps;
 mod store;
 mod uploads;
+mod waiting;
 
 use rusqlite::Connection;
 
@@ -50,6 +56,7 @@ pub use self::report::{
     ErasureReport, ErasureState, KnownCustomer, erasure, known_customer, orders_of_customers,
 };
 pub use self::store::PeopleStore;
+pub use self::waiting::WaitPauses;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Opening, PartitionInfo, ShardError, Store};
@@ -84,15 +91,24 @@ impl Family for People {
 
     /// The kernel creates the tables, because other families query them.
     fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError> {
-        if version == 7 {
+        match version {
             // The request that erases several people at once; NULL for one person.
-            connection.execute_batch("ALTER TABLE erasure ADD COLUMN batch TEXT")?;
+            7 => connection.execute_batch("ALTER TABLE erasure ADD COLUMN batch TEXT")?,
+            17 => connection.execute_batch(
+                "
+ALTER TABLE erasure ADD COLUMN seq INTEGER;          -- its change in the feed
+ALTER TABLE erasure ADD COLUMN clicks_upto INTEGER;  -- the last click that it may have deleted
+ALTER TABLE erasure ADD COLUMN local_us INTEGER;     -- when nothing was left here but this record; NULL in earlier versions
+ALTER TABLE erasure ADD COLUMN sinks TEXT;           -- JSON: the names of the sinks that had it at the end
+",
+            )?,
+            _ => {}
         }
         Ok(())
     }
 
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(PeopleStore::open(opening.connection)?))
+        Ok(Box::new(PeopleStore::open(opening.connection, opening.options)?))
     }
 
     fn carry(

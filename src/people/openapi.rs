@@ -9,8 +9,8 @@ use utoipa::openapi::{ContentBuilder, Ref, Required};
 use super::place::Read;
 use super::places;
 use super::shapes::{
-    CustomerErasure, EndOfHeldRows, ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep,
-    Erasures, HeldCustomer, HeldRow, HeldRows, NewErasures,
+    CustomerErasure, EndOfHeldRows, ErasedInShard, ErasedInSink, ErasureCertificate, ErasureProgress,
+    ErasureStep, Erasures, HeldCustomer, HeldRow, HeldRows, NewErasures,
 };
 use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
 use crate::api::openapi::parameters::{ack, id_in_path, identifier, in_path, number, parameter, words};
@@ -22,6 +22,7 @@ pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<ErasureCertificate>()
         .schema_from::<ErasedInShard>()
+        .schema_from::<ErasedInSink>()
         .schema_from::<ErasureProgress>()
         .schema_from::<ErasureStep>()
         .schema_from::<NewErasures>()
@@ -52,8 +53,8 @@ fn erasing(operation: OperationBuilder, link: Next) -> OperationBuilder {
     let operation = operation.tag("people").response("200", with_links(done, &[link])).response(
         "202",
         answer(
-            "The erasure takes longer than ten seconds and continues in the background, also after a \
-                 crash. `Location` is the URL of its progress.",
+            "The erasure takes longer than ten seconds, or a sink of `firehose ship` does not have it yet. It \
+                 continues in the background, also after a crash. `Location` is the URL of its progress.",
             json_of("ErasureProgress"),
             "application/json",
         ),
@@ -75,7 +76,8 @@ pub fn erase_customer() -> OperationBuilder {
                  the id, name and e-mail address. The same policy applies to the customer's later records: \
                  after an erasure, new orders fail with the code `suppressed`. Once the erasure is \
                  finished, no file of the data folder contains the personal data: no database with its \
-                 unused pages and write-ahead log, and no journal, upload or export. Backups outside the \
+                 unused pages and write-ahead log, and no journal, upload or export, and every registered sink of \
+                 `firehose ship` has erased its copies. Backups outside the \
                  data folder are your responsibility. Order ids are the tenant's own names and remain when \
                  a customer is pseudonymised. Repeating an erasure is safe.",
             ))
@@ -117,8 +119,8 @@ pub fn erase_customers() -> OperationBuilder {
         .response(
             "202",
             erased(
-                "The erasures take longer than ten seconds and continue in the background, also after a crash. \
-                 Each has the `url` of its progress.",
+                "The erasures take longer than ten seconds, or a sink does not have them yet. They continue in the \
+                 background, also after a crash. Each has the `url` of its progress.",
             ),
         );
     let problems = [Problem::InvalidErasure];
@@ -212,7 +214,16 @@ fn telling(operation: OperationBuilder) -> OperationBuilder {
         .tag("people")
         .summary(Some("Progress of an erasure"))
         .parameter(id_in_path("erasure", "The erasure's id, from the certificate or `Location`."))
-        .response("200", answer("The erasure's state.", json_of("ErasureProgress"), "application/json"));
+        .response("200", answer("The erasure's state.", json_of("ErasureProgress"), "application/json"))
+        .response(
+            "202",
+            answer(
+                "The erasure is not finished, and sinks of `firehose ship` are registered. `sinks` has the state of \
+                 each.",
+                json_of("ErasureProgress"),
+                "application/json",
+            ),
+        );
     with_problems(operation, &[READING, &[Problem::NoSuchErasure]].concat())
 }
 
@@ -237,6 +248,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::answer::{Erasure, customer, several, status};
+    use super::super::notes::SinkNotes;
     use super::super::report::{ErasureReport, ErasureState, KnownCustomer};
     use crate::api::openapi::document_of;
     use crate::config::AckLevel;
@@ -250,7 +262,10 @@ mod tests {
             tenant_id: None,
             mode: "erase".to_owned(),
             began_us: 0,
+            local_us: Some(1),
             finished_us: Some(1),
+            seq: Some(1),
+            sinks: Some(vec!["postgres".to_owned()]),
             step: "finished".to_owned(),
             uploads: 0,
             exports: 0,
@@ -258,14 +273,16 @@ mod tests {
             report: ErasureReport::default(),
             batch: None,
         };
-        let answer = status(&Erasure { id: "0", shards: &[Some(state.clone())], is_pending: false });
+        let sinks = &SinkNotes::default();
+        let answer = status(&Erasure { id: "0", shards: &[Some(state.clone())], is_pending: false, sinks });
         let said: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(keys(&said), described("ErasureProgress"));
         assert_eq!(keys(&said["shards"][0]), described("ErasureStep"));
         assert_eq!(keys(&said["certificate"]), described("ErasureCertificate"));
         assert_eq!(keys(&said["certificate"]["shards"][0]), described("ErasedInShard"));
+        assert_eq!(keys(&said["sinks"][0]), described("ErasedInSink"));
         let names = ["c-7".to_owned()];
-        let erasures = [Erasure { id: "0", shards: &[Some(state)], is_pending: false }];
+        let erasures = [Erasure { id: "0", shards: &[Some(state)], is_pending: false, sinks }];
         let answer = several("acme", &names, &erasures, AckLevel::Os);
         let said: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!((answer.status, keys(&said)), (200, described("Erasures")));

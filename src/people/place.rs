@@ -59,6 +59,8 @@ pub(super) enum Erase {
     Slices(&'static str, Slice),
     /// By each shard's writer, in a step of this name.
     Writer(&'static str, WriterTask),
+    /// By the sinks, for which each shard waits in a step of this name.
+    Sinks(&'static str),
     /// Together with the place before it.
     WithTheLast,
 }
@@ -82,7 +84,7 @@ impl Place {
     /// Returns the name of the step that erases this place in a shard.
     pub(super) fn step(&self) -> Option<&'static str> {
         match self.erase {
-            Erase::Slices(step, _) | Erase::Writer(step, _) => Some(step),
+            Erase::Slices(step, _) | Erase::Writer(step, _) | Erase::Sinks(step) => Some(step),
             Erase::Files(_) | Erase::WithTheLast => None,
         }
     }

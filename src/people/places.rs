@@ -15,15 +15,10 @@ use super::rows::{
     erase_answers, erase_clicks, erase_customers, erase_events, erase_orders, erase_rejected, merge_words,
     scrub_pages,
 };
+use super::steps::{CLICKS, JOURNALS, PAGES, SHIPS, WAITING, WAL};
 use crate::shard::WriterTask;
 
-/// The first step of every erasure: it waits for the records that were in the journals when the erasure started.
-pub(super) const WAITING: &str = "waiting";
-/// The step after which a shard no longer knows who is erased.
-pub(super) const JOURNALS: &str = "journals";
-
-/// Every place, in the order in which it is erased. The steps after [`JOURNALS`] overwrite unused bytes, together with
-/// the bytes of the subject, which is deleted at the end of [`JOURNALS`].
+/// Every place, in the order in which it is erased.
 pub(super) static PLACES: &[Place] = &[
     Place {
         name: "uploads",
@@ -70,7 +65,7 @@ pub(super) static PLACES: &[Place] = &[
     Place {
         name: "clicks",
         of: Of::Users,
-        erase: Erase::Slices("clicks", erase_clicks),
+        erase: Erase::Slices(CLICKS, erase_clicks),
         read: Read::Never("clicks belong to no customer; GET /clicks?user_id= returns them"),
         counts: &["clicks"],
     },
@@ -103,16 +98,25 @@ pub(super) static PLACES: &[Place] = &[
         counts: &["quarantined_segments"],
     },
     Place {
+        name: "sinks",
+        of: Of::Everyone,
+        erase: Erase::Sinks(SHIPS),
+        read: Read::Never(
+            "copies that `firehose ship` has made of the same rows are in the targets' own databases",
+        ),
+        counts: &[],
+    },
+    Place {
         name: "unused_bytes",
         of: Of::Everyone,
-        erase: Erase::Slices("pages", scrub_pages),
+        erase: Erase::Slices(PAGES, scrub_pages),
         read: Read::Never("unused bytes of pages are remains of rows that no longer exist"),
         counts: &["pages"],
     },
     Place {
         name: "wal",
         of: Of::Everyone,
-        erase: Erase::Writer("wal", WriterTask::TruncateWal),
+        erase: Erase::Writer(WAL, WriterTask::TruncateWal),
         read: Read::Never("the write-ahead log contains pages of the same rows"),
         counts: &[],
     },
@@ -129,13 +133,13 @@ pub(super) fn next_step(step: &str, is_user: bool) -> &'static str {
     if step != WAITING {
         steps.by_ref().find(|known| *known == step);
     }
-    steps.next().unwrap_or("wal")
+    steps.next().unwrap_or(WAL)
 }
 
-/// Returns `true` if a shard knows who is erased during this step.
+/// Returns `true` if a shard knows who is erased during this step. In later steps, it may or may not.
 pub(super) fn knows_subject(step: &str) -> bool {
     let at = |step| PLACES.iter().position(|place| place.step() == Some(step));
-    step == WAITING || at(step).is_some_and(|place| Some(place) <= at(JOURNALS))
+    step == WAITING || at(step).is_some_and(|place| Some(place) <= at(SHIPS))
 }
 
 /// Returns the counts of one shard, as in the certificate.
@@ -173,6 +177,7 @@ pub(super) fn countable() -> Vec<&'static Place> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::steps::is_shared;
     use super::*;
 
     /// A count without a place, or a place without a count, is a place that only one of the two knows.
@@ -192,18 +197,29 @@ mod tests {
     fn e1_steps_follow_in_the_order_of_the_list() {
         let walk = |is_user| {
             let (mut steps, mut step) = (Vec::new(), WAITING);
-            while steps.last() != Some(&"wal") {
+            while steps.last() != Some(&WAL) {
                 step = next_step(step, is_user);
                 steps.push(step);
             }
             steps
         };
-        let of_customers =
-            ["orders", "customers", "words", "events", "rejected", "answers", "journals", "pages", "wal"];
+        let of_customers = [
+            "orders",
+            "customers",
+            "words",
+            "events",
+            "rejected",
+            "answers",
+            "journals",
+            "ships",
+            "pages",
+            "wal",
+        ];
         assert_eq!(walk(false), of_customers);
-        assert_eq!(walk(true), ["clicks", "rejected", "journals", "pages", "wal"]);
+        assert_eq!(walk(true), ["clicks", "rejected", "journals", "ships", "pages", "wal"]);
         for step in of_customers {
             assert_eq!(knows_subject(step), !["pages", "wal"].contains(&step), "{step}");
+            assert_eq!(is_shared(step), ["pages", "wal"].contains(&step), "{step}");
         }
         assert!(knows_subject(WAITING) && !knows_subject("else"));
     }

@@ -45,7 +45,15 @@ pub struct ErasureState {
     pub tenant_id: Option<String>,
     pub mode: String,
     pub began_us: i64,
+    /// When nothing about the person was left in this shard but the record that waits for the sinks. Absent for an erasure
+    /// that an earlier version finished.
+    pub local_us: Option<i64>,
     pub finished_us: Option<i64>,
+    /// The number of the erasure's change in the shard's feed, once it has one.
+    pub seq: Option<i64>,
+    /// The names of the sinks that had the erasure at its end, sorted. Absent before, and for an erasure that an earlier
+    /// version finished.
+    pub sinks: Option<Vec<String>>,
     /// The current step, or `finished`.
     pub step: String,
     pub uploads: u64,
@@ -59,14 +67,17 @@ pub struct ErasureState {
 
 /// Returns an erasure by its id, or `None` if the shard does not have it.
 pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>, ShardError> {
-    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated, batch \
-               FROM erasure WHERE id = ?1";
+    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated, batch, \
+               local_us, seq, sinks FROM erasure WHERE id = ?1";
     let read = |row: &rusqlite::Row<'_>| {
         let state = ErasureState {
             tenant_id: row.get(0)?,
             mode: row.get(1)?,
             began_us: row.get(2)?,
             finished_us: row.get(3)?,
+            local_us: row.get(10)?,
+            seq: row.get(11)?,
+            sinks: None,
             step: row.get(4)?,
             uploads: row.get::<_, i64>(5)?.unsigned_abs(),
             exports: row.get::<_, i64>(6)?.unsigned_abs(),
@@ -74,11 +85,13 @@ pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>
             report: ErasureReport::default(),
             batch: row.get(9)?,
         };
-        Ok((state, row.get::<_, String>(7)?))
+        Ok((state, row.get::<_, String>(7)?, row.get::<_, Option<String>>(12)?))
     };
     let found = connection.prepare_cached(sql)?.query_row([id], read).optional()?;
-    let Some((state, report)) = found else { return Ok(None) };
-    Ok(Some(ErasureState { report: parse(&report)?, ..state }))
+    let Some((state, report, sinks)) = found else { return Ok(None) };
+    let damaged = |_| ShardError::Corrupt("an erasure has no list of sinks".to_owned());
+    let sinks = sinks.map(|names| serde_json::from_str(&names).map_err(damaged)).transpose()?;
+    Ok(Some(ErasureState { report: parse(&report)?, sinks, ..state }))
 }
 
 pub(super) fn parse(report: &str) -> Result<ErasureReport, ShardError> {
@@ -154,13 +167,18 @@ pub fn orders_of_customers(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct BatchProgress {
     pub(super) known: u64,
+    /// Those that are done in the shard, except for what waits for the sinks.
+    pub(super) local: u64,
     pub(super) finished: u64,
 }
 
 /// Returns the progress of the erasures of one request. `name` is the id of its batch, or of its only erasure.
 pub(super) fn progress(connection: &Connection, name: &str) -> Result<BatchProgress, ShardError> {
-    let sql = "SELECT count(*), count(finished_us) FROM erasure WHERE batch = ?1 OR id = ?1";
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-    let (known, finished) = connection.prepare_cached(sql)?.query_row([name], read)?;
-    Ok(BatchProgress { known: known.unsigned_abs(), finished: finished.unsigned_abs() })
+    let sql = "SELECT count(*), count(coalesce(local_us, finished_us)), count(finished_us) FROM erasure \
+               WHERE batch = ?1 OR id = ?1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let count = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.unsigned_abs());
+        Ok(BatchProgress { known: count(0)?, local: count(1)?, finished: count(2)? })
+    };
+    Ok(connection.prepare_cached(sql)?.query_row([name], read)?)
 }

@@ -32,6 +32,15 @@ pub struct ErasureCertificate {
     /// a megabyte in total. The orders, and all rows with the customer's id, are gone. Events and uploads that
     /// contain only another address may remain.
     pub names_truncated: bool,
+    /// `done`: nothing about the person is left in the data folder. Absent in certificates of versions without sinks, as
+    /// `sinks` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "done")]
+    pub local: Option<String>,
+    /// The sinks of `firehose ship` that had copies of rows and have erased the person, by name. Empty if none was
+    /// registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<Vec<ErasedInSink>>,
     /// The SHA-256 of the certificate without this member, as canonical JSON (RFC 8785).
     #[schema(example = "sha-256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub digest: String,
@@ -67,6 +76,16 @@ pub struct ErasedInShard {
     pub pages: u64,
 }
 
+/// The state of an erasure in one sink.
+#[derive(Serialize, ToSchema)]
+pub struct ErasedInSink {
+    #[schema(example = "postgres")]
+    pub name: String,
+    /// `done` or `pending`.
+    #[schema(example = "pending")]
+    pub state: String,
+}
+
 /// The progress of an erasure.
 #[derive(Serialize, ToSchema)]
 pub struct ErasureProgress {
@@ -75,6 +94,14 @@ pub struct ErasureProgress {
     #[schema(example = "running")]
     pub state: String,
     pub shards: Vec<ErasureStep>,
+    /// `done` if nothing about the person is left in the data folder but the masked record that waits for the sinks, or
+    /// `pending`. Absent if an earlier version finished the erasure, as `sinks` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "done")]
+    pub local: Option<String>,
+    /// The sinks of `firehose ship` that may have copies of rows, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<Vec<ErasedInSink>>,
     /// The certificate. It is present once the erasure is finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<ErasureCertificate>,

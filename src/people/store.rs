@@ -6,14 +6,16 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::active::ActiveErasure;
 use super::place::Erase;
-use super::places::{self, WAITING};
+use super::places;
 use super::record::{ErasureRecord, Subject};
 use super::report::ErasureReport;
+use super::steps::WAITING;
+use super::waiting::{WaitPauses, Waiting};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, EachRecord, Outcome, Record, Renewed, Shard, ShardError, Stage, Store,
-    WriterTask, suppressed, unfinished_erasures,
+    Batch, BatchWriter, BuiltIndex, EachRecord, Outcome, Record, Renewed, Shard, ShardError, ShardOptions,
+    Stage, Store, WriterTask, suppressed, unfinished_erasures,
 };
 
 /// The maximum number of finished erasures that remain stored. Their reports contain no personal data.
@@ -27,15 +29,23 @@ pub struct PeopleStore {
     /// Set if the current batch contains an erasure record.
     is_staged: bool,
     active: Option<Box<ActiveErasure>>,
+    waiting: Waiting,
 }
 
 impl PeopleStore {
-    pub(super) fn open(connection: &Connection) -> Result<PeopleStore, ShardError> {
-        Ok(PeopleStore { is_due: unfinished_erasures(connection)? > 0, is_staged: false, active: None })
+    pub(super) fn open(connection: &Connection, options: &ShardOptions) -> Result<PeopleStore, ShardError> {
+        let is_due = unfinished_erasures(connection)? > 0;
+        let waiting = Waiting::open(connection, options)?;
+        Ok(PeopleStore { is_due, is_staged: false, active: None, waiting })
+    }
+
+    /// Sets how long erasures wait for sinks between their steps.
+    pub fn set_pauses(&mut self, pauses: WaitPauses) {
+        self.waiting.pauses = pauses;
     }
 
     fn is_slice_due(&self, shard: &Shard) -> bool {
-        let Some(erasing) = &self.active else { return self.is_due };
+        let Some(erasing) = &self.active else { return self.is_due || self.waiting.is_due() };
         match places::of_step(&erasing.step).map(|place| &place.erase) {
             Some(Erase::Slices(..)) => true,
             Some(_) => false,
@@ -46,8 +56,12 @@ impl PeopleStore {
         }
     }
 
-    /// Loads the next erasure, in the state of its last transaction.
-    fn load(&mut self, connection: &Connection) -> Result<(), ShardError> {
+    /// Loads the next erasure, in the state of its last transaction. Erasures that no longer wait for a sink come
+    /// first.
+    fn load(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
+        if self.waiting.is_due() {
+            self.waiting.look(connection)?;
+        }
         self.active = ActiveErasure::load(connection)?.map(Box::new);
         self.is_due = self.active.is_some();
         let Some(erasing) = &self.active else { return Ok(()) };
@@ -141,7 +155,7 @@ impl Store for PeopleStore {
         self.active.as_ref().is_some_and(|erasing| !erasing.who_may(bytes).is_empty())
     }
 
-    /// Deletes the subjects. From then on, only unused bytes may still identify the people.
+    /// Ends the part of the erasure that requires its subjects. They are deleted once the sinks have the erasure.
     fn journals_renewed(&mut self, connection: &mut Connection, renewed: Renewed) -> Result<(), ShardError> {
         let Some(mut erasing) = self.active.take() else { return Ok(()) };
         erasing.count_all(|report| {
@@ -151,19 +165,22 @@ impl Store for PeopleStore {
         });
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         advance(&mut erasing, &transaction)?;
-        erasing.forget_subjects(&transaction)?;
         transaction.commit()?;
-        self.active = Some(erasing);
+        self.waiting.begin(false);
+        self.is_due = true;
         Ok(())
     }
 
-    /// Finishes the erasure. No file contains the people's data any more.
+    /// Finishes the erasures of people whom no file contains any more. The others are done except for the sinks.
     fn wal_truncated(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
         let Some(erasing) = self.active.take() else { return Ok(()) };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        erasing.finish(&transaction, clock::unix_us(), FINISHED_MAX)?;
+        let does_wait = erasing.finish(&transaction, clock::unix_us(), FINISHED_MAX)?;
         transaction.commit()?;
-        self.is_due = unfinished_erasures(connection)? > 0;
+        if does_wait {
+            self.waiting.begin(true);
+        }
+        self.is_due = true;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::series::{NewPrice, Rows};
 use crate::base::clock;
-use crate::shard::{DropSlice, ShardError};
+use crate::shard::{DropSlice, DroppedSlice, ShardError};
 
 /// The number of prices read between two checks of the clock.
 const ROWS: i64 = if cfg!(test) { 3 } else { 64 };
@@ -100,34 +100,30 @@ const NEWEST_SQL: &str = "SELECT observed_at_us, event_id FROM price_sorted WHER
                           ORDER BY observed_at_us DESC, event_id DESC LIMIT 1 OFFSET ?2";
 
 impl PricePass {
-    /// Runs one slice. Returns the number of deleted prices, and `true` at the end of the pass.
+    /// Runs one slice.
     pub(super) fn slice(
         &mut self,
         transaction: &Connection,
         rows: &mut Rows<'_>,
         slice: DropSlice,
-    ) -> Result<(u64, bool), ShardError> {
+    ) -> Result<DroppedSlice, ShardError> {
         if slice.is_first {
             self.at = Some(self.first(rows, slice.tenant));
         }
         // Prices that arrived since the last slice may be newer.
         let mut oldest = HashMap::new();
-        let mut deleted = 0;
+        let mut of = Dropping { transaction, slice: &slice, done: DroppedSlice::default() };
         while let Some(at) = self.at.take() {
-            let (count, next) = match at {
-                Progress::All { .. } => self.all(transaction, rows, slice.cutoff_us, at, &mut oldest)?,
-                Progress::Anomalies { tenant, after } => {
-                    anomalies(transaction, rows, slice.cutoff_us, tenant, after)?
-                }
-                Progress::Accepted { .. } => accepted(transaction, rows, slice.cutoff_us, at)?,
+            self.at = match at {
+                Progress::All { .. } => self.all(&mut of, rows, at, &mut oldest)?,
+                Progress::Anomalies { tenant, after } => anomalies(&mut of, rows, tenant, after)?,
+                Progress::Accepted { .. } => accepted(&mut of, rows, at)?,
             };
-            deleted += count;
-            self.at = next;
             if clock::monotonic_us() >= slice.until_us {
                 break;
             }
         }
-        Ok((deleted, self.at.is_none()))
+        Ok(DroppedSlice { is_done: self.at.is_none(), ..of.done })
     }
 
     fn first(&self, rows: &Rows<'_>, tenant: Option<i64>) -> Progress {
@@ -145,21 +141,20 @@ impl PricePass {
 
     fn all(
         &mut self,
-        transaction: &Connection,
+        of: &mut Dropping<'_>,
         rows: &mut Rows<'_>,
-        cutoff_us: i64,
         at: Progress,
         oldest: &mut HashMap<i64, Option<Key>>,
-    ) -> Result<(u64, Option<Progress>), ShardError> {
-        let Progress::All { mut after, mut kept, anew_below } = at else { return Ok((0, Some(at))) };
+    ) -> Result<Option<Progress>, ShardError> {
+        let Progress::All { mut after, mut kept, anew_below } = at else { return Ok(Some(at)) };
+        let Dropping { transaction, slice, .. } = *of;
         let prices: Vec<Price> = transaction
             .prepare_cached(ALL_SQL)?
             .query_map([after, ROWS], Price::read)?
             .collect::<Result<_, _>>()?;
-        let mut deleted = 0;
         for price in &prices {
             after = price.id;
-            let mut stays = price.received_us >= cutoff_us;
+            let mut stays = price.received_us >= slice.cutoff_us;
             if !stays && price.is_accepted {
                 let oldest = match oldest.get(&price.series) {
                     Some(oldest) => oldest,
@@ -170,11 +165,7 @@ impl PricePass {
                 };
                 stays = oldest.as_ref().is_none_or(|oldest| price.key >= *oldest);
             }
-            if !stays {
-                stays = !delete(transaction, rows, price)?;
-            }
-            if !stays {
-                deleted += 1;
+            if !stays && of.delete(rows, price)? {
                 continue;
             }
             kept += 1;
@@ -184,67 +175,63 @@ impl PricePass {
         }
         if (prices.len() as i64) < ROWS {
             self.left = Some(kept);
-            return Ok((deleted, None));
+            return Ok(None);
         }
-        Ok((deleted, Some(Progress::All { after, kept, anew_below })))
+        Ok(Some(Progress::All { after, kept, anew_below }))
     }
 }
 
 /// Deletes some anomalies of a tenant that were not approved, with their prices.
 fn anomalies(
-    transaction: &Connection,
+    of: &mut Dropping<'_>,
     rows: &mut Rows<'_>,
-    cutoff_us: i64,
     tenant: i64,
     mut after: (i64, String),
-) -> Result<(u64, Option<Progress>), ShardError> {
+) -> Result<Option<Progress>, ShardError> {
+    let Dropping { transaction, slice: DropSlice { cutoff_us, .. }, .. } = *of;
     let read = |row: &Row<'_>| Ok(((row.get(0)?, row.get(1)?), row.get(2)?));
     let found: Vec<((i64, String), Option<i64>)> = transaction
         .prepare_cached(ANOMALIES_SQL)?
         .query_map(params![tenant, after.0, after.1, cutoff_us, ROWS], read)?
         .collect::<Result<_, _>>()?;
     let is_done = (found.len() as i64) < ROWS;
-    let mut deleted = 0;
     for (place, price_id) in found {
         after = place;
         let sql = "SELECT id, series, observed_at_us, event_id, received_us, accepted, anomaly FROM price_row \
                    WHERE id = ?1";
         let price = transaction.prepare_cached(sql)?.query_row([price_id], Price::read).optional()?;
-        let old = price.filter(|price| price.received_us < cutoff_us && !price.is_accepted);
+        let old = price.filter(|price| price.received_us < *cutoff_us && !price.is_accepted);
         if let Some(price) = old {
-            deleted += u64::from(delete(transaction, rows, &price)?);
+            of.delete(rows, &price)?;
         }
     }
     let (product_id, currency) = (String::new(), String::new());
-    Ok((
-        deleted,
-        Some(match is_done {
-            true => Progress::Accepted { tenant, product_id, currency, within: None },
-            false => Progress::Anomalies { tenant, after },
-        }),
-    ))
+    Ok(Some(match is_done {
+        true => Progress::Accepted { tenant, product_id, currency, within: None },
+        false => Progress::Anomalies { tenant, after },
+    }))
 }
 
 /// Deletes some accepted prices of a tenant.
 fn accepted(
-    transaction: &Connection,
+    of: &mut Dropping<'_>,
     rows: &mut Rows<'_>,
-    cutoff_us: i64,
     at: Progress,
-) -> Result<(u64, Option<Progress>), ShardError> {
-    let Progress::Accepted { tenant, product_id, currency, within } = at else { return Ok((0, Some(at))) };
+) -> Result<Option<Progress>, ShardError> {
+    let Progress::Accepted { tenant, product_id, currency, within } = at else { return Ok(Some(at)) };
+    let Dropping { transaction, slice: DropSlice { cutoff_us, .. }, .. } = *of;
     let Some(mut within) = within else {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let values = params![tenant, product_id, currency];
         let next: Option<(i64, String, String)> =
             transaction.prepare_cached(NEXT_SERIES_SQL)?.query_row(values, read).optional()?;
-        let Some((series, product_id, currency)) = next else { return Ok((0, None)) };
+        let Some((series, product_id, currency)) = next else { return Ok(None) };
         let within = oldest_kept(transaction, rows, series)?.map(|oldest_kept| Within {
             series,
             after: (i64::MIN, String::new()),
             oldest_kept,
         });
-        return Ok((0, Some(Progress::Accepted { tenant, product_id, currency, within })));
+        return Ok(Some(Progress::Accepted { tenant, product_id, currency, within }));
     };
     let ((after_us, after_id), (oldest_us, oldest_id)) = (&within.after, &within.oldest_kept);
     let values = params![within.series, after_us, after_id, oldest_us, oldest_id, ROWS];
@@ -253,15 +240,14 @@ fn accepted(
         .query_map(values, Price::read)?
         .collect::<Result<_, _>>()?;
     let is_done = (prices.len() as i64) < ROWS;
-    let mut deleted = 0;
     for price in prices {
-        if price.received_us < cutoff_us {
-            deleted += u64::from(delete(transaction, rows, &price)?);
+        if price.received_us < *cutoff_us {
+            of.delete(rows, &price)?;
         }
         within.after = price.key;
     }
     let within = (!is_done).then_some(within);
-    Ok((deleted, Some(Progress::Accepted { tenant, product_id, currency, within })))
+    Ok(Some(Progress::Accepted { tenant, product_id, currency, within }))
 }
 
 /// Returns the time and id of the oldest accepted price of a series that stays, or `None` if all stay. Adds all prices of
@@ -289,25 +275,43 @@ const LAST_CHANGE_SQL: &str = "SELECT max(seq), (SELECT max(seq) FROM change IND
 const DELETE_CHANGES_SQL: &str =
     "DELETE FROM change INDEXED BY change_price_anomaly WHERE kind IN ('anomaly', 'review') AND ref = ?1";
 
-/// Deletes a price and what belongs to it. Returns `false` if its anomaly has the newest change.
-fn delete(transaction: &Connection, rows: &mut Rows<'_>, price: &Price) -> Result<bool, ShardError> {
-    if let Some(anomaly) = price.anomaly {
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (last, newest): (Option<i64>, Option<i64>) =
-            transaction.prepare_cached(LAST_CHANGE_SQL)?.query_row([anomaly], read)?;
-        if last.is_some() && last == newest {
-            return Ok(false);
-        }
-        let sql = "INSERT INTO price_change_dropped (tenant, change) \
+/// The transaction and the counts of one slice.
+struct Dropping<'d> {
+    transaction: &'d Connection,
+    slice: &'d DropSlice,
+    done: DroppedSlice,
+}
+
+impl Dropping<'_> {
+    /// Deletes a price and what belongs to it. Returns `false` if its anomaly has the newest change, or if a sink holds it.
+    fn delete(&mut self, rows: &mut Rows<'_>, price: &Price) -> Result<bool, ShardError> {
+        let Dropping { transaction, slice, done } = self;
+        let mut change = 0;
+        if let Some(anomaly) = price.anomaly {
+            let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let (last, newest): (Option<i64>, Option<i64>) =
+                transaction.prepare_cached(LAST_CHANGE_SQL)?.query_row([anomaly], read)?;
+            if last.is_some() && last == newest {
+                return Ok(false);
+            }
+            change = last.unwrap_or_default();
+            if !done.may_leave(slice, price.id, change) {
+                return Ok(false);
+            }
+            let sql = "INSERT INTO price_change_dropped (tenant, change) \
                    SELECT tenant, ?2 FROM price_anomaly WHERE id = ?1 \
                    ON CONFLICT (tenant) DO UPDATE SET change = max(change, excluded.change)";
-        transaction.prepare_cached(sql)?.execute(params![anomaly, last.unwrap_or_default()])?;
-        transaction.prepare_cached(DELETE_CHANGES_SQL)?.execute([anomaly])?;
-        transaction.prepare_cached("DELETE FROM price_anomaly WHERE id = ?1")?.execute([anomaly])?;
+            transaction.prepare_cached(sql)?.execute(params![anomaly, change])?;
+            transaction.prepare_cached(DELETE_CHANGES_SQL)?.execute([anomaly])?;
+            transaction.prepare_cached("DELETE FROM price_anomaly WHERE id = ?1")?.execute([anomaly])?;
+        } else if !done.may_leave(slice, price.id, 0) {
+            return Ok(false);
+        }
+        done.deleted(slice, price.id, change);
+        let series = rows.series.find_by_id(transaction, price.series, false)?;
+        series.delete(transaction, (price.key.0, &price.key.1), price.id)?;
+        Ok(true)
     }
-    let series = rows.series.find_by_id(transaction, price.series, false)?;
-    series.delete(transaction, (price.key.0, &price.key.1), price.id)?;
-    Ok(true)
 }
 
 /// Moves a price to the end of its table.

@@ -523,7 +523,7 @@ mod tests {
         let key = CursorKey::new(&[3; 16]);
         // The state after an older copy has replaced the file: the same epoch, but fewer changes.
         let ahead = ChangeMark { change: 4, ..now };
-        let other = ChangeMark { epoch: now.epoch.wrapping_add(1), change: 1 };
+        let other = ChangeMark::at(now.epoch.wrapping_add(1), 1);
         for (place, is_lost) in [(ahead, true), (other, true), (now, false), (ChangeMark::default(), false)] {
             let (mark, found) = block_on(changes_of_shard(&readers, 0, place, 9)).unwrap();
             assert_eq!(mark, now);

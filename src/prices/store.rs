@@ -23,8 +23,8 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::prices::PriceRules;
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, ChangeKind, DropSlice, Opening, Outcome, Record, Shard, ShardError,
-    Stage, Store, append_change, load_ids,
+    Batch, BatchWriter, BuiltIndex, ChangeKind, DropSlice, DroppedSlice, Opening, Outcome, Record, Shard,
+    ShardError, Stage, Store, append_change, load_ids,
 };
 
 /// The in-memory state of a shard's prices.
@@ -126,16 +126,16 @@ impl Store for PriceStore {
         done.map(|_| None)
     }
 
-    fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<(u64, bool), ShardError> {
+    fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<DroppedSlice, ShardError> {
         if self.is_converting {
             // Prices are deleted in the order of their row ids, which they do not have yet.
-            return Ok((0, true));
+            return Ok(DroppedSlice { is_done: true, ..DroppedSlice::default() });
         }
         let PriceStore { keys, pass, ids, series, .. } = self;
         let done = pass.slice(transaction, &mut Rows { keys, ids, series }, slice)?;
         series.save(transaction)?;
         ids.save(transaction)?;
-        if done.1 {
+        if done.is_done {
             let first: Option<i64> =
                 transaction.query_row("SELECT min(id) FROM price_row", [], |row| row.get(0))?;
             let first = first.unwrap_or_else(|| self.ids.next_of_table());

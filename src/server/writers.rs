@@ -6,8 +6,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::open::ShardParts;
+use crate::base::ids::ShardId;
 use crate::clicks::CLICKS;
-use crate::config::{Config, SumsPolicy};
+use crate::config::{Config, HoldPolicy, SumsPolicy};
 use crate::cores::pin::{self, Rank};
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
@@ -36,9 +37,9 @@ impl Writers {
         let cache_bytes = config.shard_cache.min(config.shard_caches / shards.len().max(1) as u64);
         let shard_count = shards.len().max(1) as u64;
         for parts in shards {
-            let (stop, mut settings) = (stop.clone(), settings(config, folder_id, cache_bytes, shard_count));
+            let stop = stop.clone();
+            let mut settings = settings(config, (folder_id, parts.shard), cache_bytes, shard_count);
             settings.shard.tenant_keeps = keeps.clone();
-            settings.shard.ship = Some(ShipOptions::of(config.data.clone(), parts.shard));
             let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
             let copier_cpu = copier_cpu(usize::from(parts.shard.0), cpu, cpus);
@@ -73,7 +74,12 @@ fn copier_cpu(shard: usize, writer_cpu: usize, cpus: &[usize]) -> usize {
     spare.get(shard % spare.len().max(1)).copied().unwrap_or(writer_cpu)
 }
 
-fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64, shard_count: u64) -> WriteSettings {
+fn settings(
+    config: &Config,
+    (folder_id, shard): ([u8; 16], ShardId),
+    cache_bytes: u64,
+    shard_count: u64,
+) -> WriteSettings {
     WriteSettings {
         flush_interval: config.flush_interval,
         batch_rows_max: config.batch_rows_max as usize,
@@ -117,6 +123,13 @@ fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64, shard_count:
             .into_iter()
             .filter_map(|(ledger, bytes)| Some((ledger, bytes? / shard_count)))
             .collect(),
+            ship: Some(ShipOptions {
+                data: config.data.clone(),
+                shard,
+                keep: config.ship_keep,
+                hold_bytes_max: config.ship_hold_max,
+                drops_when_full: config.ship_hold_full == HoldPolicy::Drop,
+            }),
             drops_sums: config.retention_orders_sums == SumsPolicy::Drop,
             ..ShardOptions::default()
         },

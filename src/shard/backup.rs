@@ -1,16 +1,22 @@
 //! A consistent copy of one shard, created while its server continues to write.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::checkpoint::sync_commits;
-use super::copied;
+use super::checkpointed::write_places;
+use super::epochs::{self, EPOCH};
 use super::error::ShardError;
 use super::family::Families;
 use super::identity::beside;
 use super::inspect::{Verified, verify};
+use super::options::ShardOptions;
+use super::stores::Stores;
+use super::streams::Streams;
 use super::{open, schema};
 use crate::base::durable;
 
@@ -60,7 +66,7 @@ pub fn backup(
     if schema::is_current(&target)? {
         // A power cut must not make the source give out again a row id that the copy has.
         sync_commits(&snapshot)?;
-        copied::complete(&target, families)?;
+        complete(&target, families)?;
     }
     target.close().map_err(|(_, error)| error)?;
     File::open(copy)?.sync_all()?;
@@ -76,4 +82,27 @@ pub fn backup(
         durable::sync_folder(dir)?;
     }
     Ok(verified)
+}
+
+/// Returns the last number that a file, which is no open shard, has given out for each stream and ledger and for the feed
+/// of changes.
+pub(super) fn file_numbers(
+    connection: &Connection,
+    families: &Families,
+) -> Result<BTreeMap<String, i64>, ShardError> {
+    let streams = Streams::load(connection, families.streams(), &ShardOptions::default())?;
+    let mut places = Stores::default().last_numbers(connection, &streams)?;
+    for ledger in families.ledgers() {
+        let next: i64 = connection.query_row(ledger.next_id_sql, [], |row| row.get(0))?;
+        places.insert(ledger.name.to_owned(), next - 1);
+    }
+    Ok(places)
+}
+
+/// Notes in a copy, which is no open shard, that it is complete, and that it is another file than that of its epochs.
+fn complete(copy: &Connection, families: &Families) -> Result<(), ShardError> {
+    let mut places = file_numbers(copy, families)?;
+    places.insert(EPOCH.to_owned(), epochs::newest_number(copy)?);
+    write_places(copy, &places)?;
+    epochs::leave_home(copy)
 }

@@ -14,10 +14,14 @@ pub enum DropReason {
     Size,
     /// They were older than the retention of their tenant.
     Tenant,
+    /// They would have left for another reason, but a sink had not confirmed them for so long that they took more bytes
+    /// than allowed.
+    Unshipped,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 3] = [DropReason::Age, DropReason::Size, DropReason::Tenant];
+    pub const ALL: [DropReason; 4] =
+        [DropReason::Age, DropReason::Size, DropReason::Tenant, DropReason::Unshipped];
 
     /// Returns the name in the log, in metrics and in the file.
     #[must_use]
@@ -26,6 +30,7 @@ impl DropReason {
             DropReason::Age => "age",
             DropReason::Size => "size",
             DropReason::Tenant => "tenant",
+            DropReason::Unshipped => "unshipped",
         }
     }
 }

@@ -169,12 +169,6 @@ pub fn is_copy(connection: &Connection) -> Result<bool, ShardError> {
     Ok(found.unwrap_or_default())
 }
 
-/// Returns the id of the newest epoch.
-pub(super) fn newest_id(connection: &Connection) -> Result<Option<String>, ShardError> {
-    let mut statement = connection.prepare_cached("SELECT id FROM epoch ORDER BY number DESC LIMIT 1")?;
-    Ok(statement.query_row([], |row| row.get(0)).optional()?)
-}
-
 /// Returns the number of the newest epoch, or 0.
 pub(super) fn newest_number(connection: &Connection) -> Result<i64, ShardError> {
     Ok(connection

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::carried::Carried;
+use super::drop_slice::{DropSlice, DroppedSlice};
 use super::error::ShardError;
 use super::file::Shard;
 use super::options::ShardOptions;
@@ -203,10 +204,13 @@ pub trait Store: Any + Debug + Send {
     /// Called once no tenant has rows to delete. The store releases what it kept for [`Store::drop_tenant`].
     fn tenants_dropped(&mut self) {}
 
-    /// Runs one slice of a pass over a ledger. Returns the number of deleted rows, and `true` at the end of the pass.
-    /// Called like [`Store::leave`].
-    fn drop_rows(&mut self, _transaction: &Connection, _slice: DropSlice) -> Result<(u64, bool), ShardError> {
-        Ok((0, true))
+    /// Runs one slice of a pass over a ledger. Called like [`Store::leave`].
+    fn drop_rows(
+        &mut self,
+        _transaction: &Connection,
+        _slice: DropSlice,
+    ) -> Result<DroppedSlice, ShardError> {
+        Ok(DroppedSlice { is_done: true, ..DroppedSlice::default() })
     }
 
     /// Returns the task that this family waits for and that only the shard's writer can do.
@@ -248,20 +252,6 @@ pub struct TenantSlice<'s> {
     pub partitions: &'s [PartitionInfo],
     /// The monotonic time at which the slice ends.
     pub until_us: u64,
-}
-
-/// One slice of a pass over a ledger.
-#[derive(Clone, Copy, Debug)]
-pub struct DropSlice {
-    pub ledger: &'static Ledger,
-    /// The number of the only tenant whose rows are deleted, if there is one.
-    pub tenant: Option<i64>,
-    /// Only rows that arrived before this time are deleted.
-    pub cutoff_us: i64,
-    /// The monotonic time at which the slice ends.
-    pub until_us: u64,
-    /// Whether the pass begins with this slice.
-    pub is_first: bool,
 }
 
 /// The result of [`WriterTask::RotateJournals`].

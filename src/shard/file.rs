@@ -24,7 +24,7 @@ use super::stores::Stores;
 use super::stream::Stream;
 use super::streams::{StreamState, Streams};
 use super::totals::{OTHER, REJECTED, load_total};
-use super::trim::Trim;
+use super::trimmed::Trim;
 use super::wal_file::WalFrames;
 use super::{healed, open};
 use crate::base::counters::Cell;
@@ -104,7 +104,7 @@ impl Shard {
         if before.is_none() {
             durable::sync_folder(folder.dir())?;
         }
-        let mut copied = CopiedFile::find(&connection, &streams, &stores)?;
+        let mut copied = CopiedFile::find(&connection, stores.last_numbers(&connection, &streams)?)?;
         // On a full disk, the epoch begins with the next commit.
         let _ = CopiedFile::begin_epoch(&mut copied, &mut connection);
         let found = WalFrames::by(&connection, "NOOP")?;

@@ -24,6 +24,7 @@ mod checkpointed;
 pub mod commit_page;
 mod copied;
 mod copier;
+mod drop_slice;
 mod dropped;
 mod epochs;
 mod error;
@@ -32,10 +33,13 @@ mod file;
 mod free;
 mod heal;
 mod healed;
+mod hold;
+mod holds;
 mod identity;
 pub mod ids;
 mod index_build;
 mod inspect;
+mod lag;
 mod lock;
 mod manifest;
 mod moving;
@@ -53,6 +57,7 @@ mod private;
 pub mod read;
 mod rebuild;
 mod recover;
+mod resharded;
 mod retain;
 mod retain_clock;
 mod retain_tenants;
@@ -73,6 +78,7 @@ mod tenant_marks;
 mod tenant_rows;
 mod totals;
 mod trim;
+mod trimmed;
 mod upkeep;
 pub mod view;
 mod wal;
@@ -88,20 +94,24 @@ pub use change::{CHANGES, ChangeKind, append_change};
 pub use checkpoint::{Checkpoint, CheckpointMode, sync_commits};
 pub use checkpointed::checkpointed;
 pub use copier::{Copier, Ended, JournalWork, PassOrder, PassStep, Passed};
+pub use drop_slice::{DropSlice, DroppedSlice};
 pub use dropped::{DropReason, DroppedRows, dropped_rows};
 pub use epochs::{EPOCH, Epoch, EpochReason, epochs, is_copy, is_epoch_of_file};
 pub use error::{FolderError, ShardError};
 pub use family::{
-    Applied, Batch, BatchWriter, CountLeaving, DropSlice, EachRecord, Families, Family, Opening, Record,
-    Renewed, Stateless, Store, TenantSlice, WriteRecord,
+    Applied, Batch, BatchWriter, CountLeaving, EachRecord, Families, Family, Opening, Record, Renewed,
+    Stateless, Store, TenantSlice, WriteRecord,
 };
 pub use file::Shard;
+pub use hold::Upto;
+pub use holds::{HeldRows, hold_statements};
 pub use identity::Identity;
 pub use index_build::{Entries, IndexBuild};
 pub use inspect::{
     Inspection, Problems, Verified, differences, inspect, ledger_rows, verify, verify_aggregates,
     with_snapshot,
 };
+pub use lag::{Lag, lag};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use moving::Earlier;

@@ -73,3 +73,15 @@ pub fn partitions_of(
     found.iter().try_for_each(|partition| check_name(stream, &partition.name))?;
     Ok(found)
 }
+
+/// A sealed partition.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub(super) name: String,
+    pub(super) first_id: i64,
+    /// The highest row id that was assigned in it.
+    pub(super) last_id: i64,
+    pub(super) rows: i64,
+    pub(super) sealed_us: i64,
+    pub(super) is_indexed: bool,
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::checkpointed::Places;
-use super::copied::last_numbers;
 use super::copier::{PassOrder, Passed};
 use super::epochs::{self, EPOCH};
 use super::error::ShardError;
@@ -80,7 +79,7 @@ impl Shard {
     /// the position of every journal.
     pub(super) fn places(&self) -> Result<Places, ShardError> {
         let journals = self.positions().into_iter().map(|(lane, last)| (lane.folder(), last.0.cast_signed()));
-        let mut places = last_numbers(&self.connection, &self.streams, &self.stores)?;
+        let mut places = self.stores.last_numbers(&self.connection, &self.streams)?;
         places.insert(EPOCH.to_owned(), epochs::newest_number(&self.connection)?);
         places.extend(journals);
         Ok(places)

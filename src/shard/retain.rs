@@ -17,33 +17,24 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row, TransactionBehavior};
 
+use super::change::CHANGES;
+use super::drop_slice::DropSlice;
 use super::dropped::{self, DropReason};
 use super::error::ShardError;
-use super::family::DropSlice;
 use super::file::Shard;
+use super::hold::Upto;
+use super::holds::{Leave, unshipped_rows};
 use super::partition::{Partition, check_name, firsts, names};
-use super::partitions::partitions_of;
-use super::retain_clock::{ClockCheck, report_hold};
-use super::retention::{Leaving, Pass, write_hold};
+use super::partitions::{Sealed, partitions_of};
+use super::retain_clock::{ClockCheck, LOOK_EVERY_US, report_hold};
+use super::retention::{Leaving, Pass, Retention, write_hold};
 use super::stores::committing;
-use super::stream::{Ledger, Stream};
+use super::stream::Stream;
 use super::{totals, view};
 use crate::base::clock;
 
-/// The time between two searches for old partitions.
-pub(super) const LOOK_EVERY_US: u64 = 10_000_000;
 /// An open partition is sealed after 1/`OPEN_SHARE` of the retention.
 pub(super) const OPEN_SHARE: u32 = 8;
-
-/// A sealed partition.
-pub(super) struct Sealed {
-    pub(super) name: String,
-    /// The highest row id that was assigned in it.
-    pub(super) last_id: i64,
-    pub(super) rows: i64,
-    pub(super) sealed_us: i64,
-    pub(super) is_indexed: bool,
-}
 
 /// Returns the time before which rows arrived that have the age.
 pub(super) fn cutoff_of(keep: Duration) -> i64 {
@@ -89,8 +80,11 @@ impl Shard {
         }
         self.follow_keeps();
         let may_drop = self.may_drop()?;
+        if self.begin_holds()? {
+            return Ok(());
+        }
         for (stream, keep) in self.options.retention.clone() {
-            if self.seal_old(stream, keep / OPEN_SHARE)? || (may_drop && self.drop_old(stream, keep)?) {
+            if self.seal_old(stream, keep / OPEN_SHARE)? || self.drop_old(stream, keep, may_drop)? {
                 return Ok(());
             }
         }
@@ -101,7 +95,7 @@ impl Shard {
             return Ok(());
         }
         let leave = may_drop && (self.leave_tenants(budget)? || self.begin_tenant_pass()?);
-        if leave || self.seal_for_tenants(budget)? {
+        if leave || self.seal_for_tenants(budget)? || self.settle_holds()? {
             return Ok(());
         }
         let next_us = clock::monotonic_us() + LOOK_EVERY_US;
@@ -112,11 +106,16 @@ impl Shard {
     /// Begins the pass over a ledger that is due. Returns `true` if there is one.
     fn begin_pass(&mut self) -> bool {
         let now_us = clock::monotonic_us();
-        let due = |(ledger, _): &&(&'static Ledger, Duration)| self.retention.is_pass_due(ledger, now_us);
-        let Some((ledger, keep)) = self.options.ledger_retention.iter().find(due) else { return false };
-        self.retention.next_pass(ledger, now_us.saturating_add(pass_pause_us(*keep)));
-        self.retention.pass = Some(Pass::new(ledger, cutoff_of(*keep), DropReason::Age, None));
-        true
+        for (ledger, keep) in self.options.ledger_retention.clone() {
+            let is_forced = self.is_pass_forced(ledger, None);
+            if is_forced || self.retention.is_pass_due(ledger, now_us) {
+                self.retention.next_pass(ledger, now_us.saturating_add(pass_pause_us(keep)));
+                let pass = Pass::new(ledger, cutoff_of(keep), DropReason::Age, None);
+                self.retention.pass = Some(Pass { is_forced, ..pass });
+                return true;
+            }
+        }
+        false
     }
 
     /// Runs one slice of a pass. After an error, the pass is repeated later.
@@ -126,33 +125,54 @@ impl Shard {
         let Some(store) = self.stores.at(family) else { return Ok(()) };
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         let tenant = pass.tenant.as_ref().map(|(_, number)| *number);
-        let slice = DropSlice { ledger, tenant, cutoff_us, until_us, is_first: !pass.is_begun };
+        let (is_first, is_forced) = (!pass.is_begun, pass.is_forced);
+        let Retention { holds, clock, .. } = &self.retention;
+        let ship = self.options.ship.as_ref();
         let done = committing(&mut **store, |store| {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let (rows, is_done) = store.drop_rows(&transaction, slice)?;
-            if rows > 0 {
-                dropped::count(&transaction, ledger.name, reason, rows, cutoff_us)?;
+            let limits = holds.limits_now(&transaction, ship, clock)?;
+            let [upto, changes] = [ledger.name, CHANGES].map(|stream| match is_forced {
+                true => Upto { kept: i64::MAX, ..limits.of(stream) },
+                false => limits.of(stream),
+            });
+            let slice = DropSlice { ledger, tenant, cutoff_us, until_us, is_first, upto, changes };
+            let done = store.drop_rows(&transaction, slice)?;
+            let shipped = done.rows - done.unshipped;
+            for (reason, rows) in [(reason, shipped), (DropReason::Unshipped, done.unshipped)] {
+                if rows > 0 {
+                    dropped::count(&transaction, ledger.name, reason, rows, cutoff_us)?;
+                }
             }
             transaction.commit()?;
-            Ok::<_, ShardError>((rows, is_done))
+            Ok::<_, ShardError>(done)
         });
-        let (rows, is_done) = done?;
-        self.retention.count_dropped(ledger.name, reason, rows, cutoff_us);
-        pass.rows += rows;
+        let done = done?;
+        let shipped = done.rows - done.unshipped;
+        self.retention.count_dropped(ledger.name, reason, shipped, cutoff_us);
+        self.retention.count_dropped(ledger.name, DropReason::Unshipped, done.unshipped, cutoff_us);
+        pass.done.add(done);
         pass.is_begun = true;
-        if is_done {
-            if pass.rows > 0 {
-                let tenant_id = pass.tenant.as_ref().map(|(tenant_id, _)| &**tenant_id);
-                self.report(ledger.name, pass.rows, cutoff_us, reason, tenant_id);
-            } else if reason == DropReason::Size {
-                self.pass_was_fruitless(ledger);
-            }
-        } else {
+        if !done.is_done {
             self.retention.pass = Some(pass);
+            return Ok(());
+        }
+        let all = pass.done;
+        let tenant_id = pass.tenant.as_ref().map(|(tenant_id, _)| &**tenant_id);
+        if all.rows > 0 {
+            self.report(ledger.name, all.rows - all.unshipped, cutoff_us, reason, tenant_id);
+            self.report(ledger.name, all.unshipped, cutoff_us, DropReason::Unshipped, tenant_id);
+        } else if reason == DropReason::Size && all.held == 0 && all.waiting == 0 {
+            self.pass_was_fruitless(ledger);
+        }
+        let (left, now_us) = ((all.held, all.waiting), clock::monotonic_us());
+        let name = tenant_id.unwrap_or_default();
+        if let Some(pause_us) = self.retention.holds.pass_ended(ledger, name, left, now_us - pass.began_us) {
+            self.retention.pass_sooner(ledger, name, now_us.saturating_add(pause_us));
         }
         Ok(())
     }
 
+    /// Logs dropped rows, if there are any.
     pub(super) fn report(
         &self,
         kind: &str,
@@ -161,6 +181,20 @@ impl Shard {
         reason: DropReason,
         tenant_id: Option<&str>,
     ) {
+        if rows == 0 {
+            return;
+        }
+        if reason == DropReason::Unshipped {
+            tracing::error!(
+                path = %self.path.display(),
+                stream = kind,
+                tenant = tenant_id,
+                rows,
+                cutoff = clock::rfc3339(cutoff_us),
+                "ship_hold_max is exceeded: retention dropped rows that a sink does not have"
+            );
+            return;
+        }
         tracing::info!(
             path = %self.path.display(),
             stream = kind,
@@ -211,23 +245,35 @@ impl Shard {
         Ok(())
     }
 
-    /// Drops the oldest partition of a stream if it was sealed long enough ago and has its index.
-    fn drop_old(&mut self, stream: &'static Stream, keep: Duration) -> Result<bool, ShardError> {
+    /// Drops the oldest partition of a stream if it was sealed long enough ago, has its index and is held for no sink.
+    fn drop_old(
+        &mut self,
+        stream: &'static Stream,
+        keep: Duration,
+        may_drop: bool,
+    ) -> Result<bool, ShardError> {
+        if !may_drop && !self.retention.holds.is_shipped() {
+            return Ok(false);
+        }
         let cutoff_us = cutoff_of(keep);
-        let oldest = self.oldest_indexed(stream)?.filter(|oldest| oldest.sealed_us <= cutoff_us);
-        let Some(oldest) = oldest else { return Ok(false) };
-        self.begin_drop(stream, oldest.name, cutoff_us, DropReason::Age)?;
-        Ok(true)
-    }
-
-    /// Returns the oldest partition of a stream that has its index.
-    pub(super) fn oldest_indexed(&self, stream: &'static Stream) -> Result<Option<Sealed>, ShardError> {
-        Ok(self.sealed(stream)?.into_iter().find(|partition| partition.is_indexed))
+        let is_old = |partition: &Sealed| partition.is_indexed && partition.sealed_us <= cutoff_us;
+        // Partitions leave in order. Those behind a held one are only noted.
+        let mut is_behind = !may_drop;
+        for oldest in self.sealed(stream)?.into_iter().filter(is_old) {
+            let leave = self.may_leave(stream, &oldest, !is_behind)?;
+            if !is_behind && matches!(leave, Leave::Now | Leave::Unshipped) {
+                let is_forced = leave == Leave::Unshipped;
+                self.begin_drop(stream, oldest.name, cutoff_us, (DropReason::Age, is_forced))?;
+                return Ok(true);
+            }
+            is_behind = true;
+        }
+        Ok(false)
     }
 
     /// Returns the sealed partitions of a stream, oldest first.
     pub(super) fn sealed(&self, stream: &'static Stream) -> Result<Vec<Sealed>, ShardError> {
-        let sql = "SELECT name, first_id + rows + erased - 1, rows, sealed_at, indexed_at IS NOT NULL \
+        let sql = "SELECT name, first_id + rows + erased - 1, rows, sealed_at, indexed_at IS NOT NULL, first_id \
                    FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL ORDER BY first_id";
         let read = |row: &Row<'_>| {
             let sealed_at: String = row.get(3)?;
@@ -235,6 +281,7 @@ impl Shard {
                 sealed_at.parse::<jiff::Timestamp>().map_or(i64::MAX, jiff::Timestamp::as_microsecond);
             Ok(Sealed {
                 name: row.get(0)?,
+                first_id: row.get(5)?,
                 last_id: row.get(1)?,
                 rows: row.get(2)?,
                 sealed_us,
@@ -253,11 +300,11 @@ impl Shard {
         stream: &'static Stream,
         partition: String,
         cutoff_us: i64,
-        reason: DropReason,
+        (reason, is_forced): (DropReason, bool),
     ) -> Result<(), ShardError> {
         let family = self.families.family_of(stream);
         let counting = self.stores.at(family).and_then(|store| store.count_leaving(stream));
-        let mut leaving = Leaving { stream, partition, cutoff_us, reason, count: None };
+        let mut leaving = Leaving { stream, partition, cutoff_us, reason, is_forced, count: None };
         let Some(counted) = counting else { return self.drop_partition(&leaving, None) };
         let (path, partition) = (self.path.clone(), leaving.partition.clone());
         let count = std::thread::Builder::new().name("retain".to_owned());
@@ -279,31 +326,56 @@ impl Shard {
         leaving: &Leaving,
         counted: Option<Box<dyn Any + Send>>,
     ) -> Result<(), ShardError> {
-        let Leaving { stream, partition, cutoff_us, reason, .. } = leaving;
+        let Leaving { stream, partition, cutoff_us, reason, is_forced, .. } = leaving;
         let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
+        let Retention { holds, clock, .. } = &self.retention;
+        let ship = self.options.ship.as_ref();
         let done = committing(&mut **store, |store| {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let limits = holds.limits_now(&transaction, ship, clock)?;
+            let ids = ids_of(&transaction, partition)?;
+            let mut unshipped = 0;
+            // A sink may have been registered while the rows were counted.
+            if limits.is_shipped() && holds.judge(&transaction, &limits, stream, ids)? != Leave::Now {
+                if !is_forced {
+                    return Ok(None);
+                }
+                unshipped = unshipped_rows(&transaction, &limits, stream, (partition, ids.0, ids.1))?;
+            }
             let rows = leave(&transaction, stream, partition)?;
             store.leave(&transaction, stream, counted, &partitions_of(&transaction, stream)?)?;
-            if rows > 0 {
-                dropped::count(&transaction, stream.name, *reason, rows, *cutoff_us)?;
+            let unshipped = unshipped.min(rows);
+            for (reason, rows) in [(*reason, rows - unshipped), (DropReason::Unshipped, unshipped)] {
+                if rows > 0 {
+                    dropped::count(&transaction, stream.name, reason, rows, *cutoff_us)?;
+                }
             }
             let left = firsts(&transaction, stream)?;
             transaction.commit()?;
-            Ok::<_, ShardError>((rows, left))
+            Ok::<_, ShardError>(Some((rows, unshipped, left)))
         });
-        let (rows, left) = done?;
+        let Some((rows, unshipped, left)) = done? else {
+            self.retention.holds.look_again();
+            return Ok(());
+        };
         let state = self.streams.get_mut(stream);
         state.firsts = left;
         state.rows = state.rows.saturating_sub(rows);
         self.retention.freeing = true;
         self.retention.sizes.forget(partition);
-        self.retention.count_dropped(stream.name, *reason, rows, *cutoff_us);
-        if rows > 0 {
-            self.report(stream.name, rows, *cutoff_us, *reason, None);
+        for (reason, rows) in [(*reason, rows - unshipped), (DropReason::Unshipped, unshipped)] {
+            self.retention.count_dropped(stream.name, reason, rows, *cutoff_us);
+            self.report(stream.name, rows, *cutoff_us, reason, None);
         }
         Ok(())
     }
+}
+
+/// Returns the first and the last row id of a partition, and its number of rows.
+pub(super) fn ids_of(connection: &Connection, name: &str) -> Result<(i64, i64, i64), ShardError> {
+    let sql = "SELECT first_id, first_id + rows + erased - 1, rows FROM partition WHERE name = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
 }
 
 /// Removes a partition from the catalogue, the views and the totals. Returns its number of rows.
@@ -324,6 +396,7 @@ impl Shard {
     /// Makes the next step search for old partitions.
     pub(crate) fn retain_now(&mut self) {
         self.retention.look_at_us = 0;
+        self.retention.holds.look_again();
         self.retention.next_passes.clear();
         self.retention.tenant_passes.iter_mut().for_each(std::collections::HashMap::clear);
         self.retention.sizes.measure_now();

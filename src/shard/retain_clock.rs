@@ -8,6 +8,9 @@ use std::path::Path;
 
 use crate::base::clock;
 
+/// The time between two searches for old partitions.
+pub(super) const LOOK_EVERY_US: u64 = 10_000_000;
+
 /// If the wall clock advances by more than this beyond the monotonic clock between two checks, this counts as a jump.
 /// The value is far above the corrections that a network time service makes to a running clock.
 const JUMP_US: i64 = 10 * 60 * 1_000_000;

@@ -17,16 +17,18 @@ use super::dropped::{self, DropReason};
 use super::error::ShardError;
 use super::family::TenantSlice;
 use super::file::Shard;
+use super::holds::Leave;
 use super::names::tenant_number;
 use super::partition::{Deleted, subtract_deleted, widened};
+use super::partitions::Sealed;
 use super::partitions::partitions_of;
-use super::retain::{OPEN_SHARE, Sealed, cutoff_of, pass_pause_us};
-use super::retention::{Leaving, Pass, ROWS_MIN, TenantLeaving, TenantRows};
+use super::retain::{OPEN_SHARE, cutoff_of, ids_of, pass_pause_us};
+use super::retention::{Leaving, Pass, ROWS_MIN, Retention, TenantLeaving, TenantRows};
 use super::stores::committing;
 use super::stream::Stream;
 use super::tenant_keeps::TenantKeep;
 use super::tenant_marks::TenantMarks;
-use super::tenant_rows::{has_rows, list, times_of, value_of};
+use super::tenant_rows::{count_rows, has_rows, list, times_of, value_of};
 use crate::base::clock;
 
 /// The maximum number of rows in one transaction.
@@ -66,7 +68,8 @@ impl Shard {
             let sealed = self.sealed(stream)?;
             if let Some(empty) = sealed.iter().find(|partition| partition.rows == 0 && partition.is_indexed) {
                 let (partition, reason) = (empty.name.clone(), DropReason::Tenant);
-                let leaving = Leaving { stream, partition, cutoff_us: now_us, reason, count: None };
+                let leaving =
+                    Leaving { stream, partition, cutoff_us: now_us, reason, is_forced: false, count: None };
                 self.drop_partition(&leaving, None)?;
                 return Ok(true);
             }
@@ -76,7 +79,25 @@ impl Shard {
                 let from = sealed.partition_point(|partition| partition.last_id <= upto);
                 let old = |partition: &&Sealed| partition.is_indexed && partition.sealed_us <= cutoff_us;
                 let tenant = value_of(&self.connection, column, tenant_id)?;
+                // Rows leave in order. Those behind a held partition are only noted.
+                let mut is_behind = false;
                 for partition in sealed[from..].iter().take_while(old) {
+                    if clock::monotonic_us() >= until_us && is_behind {
+                        break;
+                    }
+                    let leave = match &tenant {
+                        None => Leave::Now,
+                        Some(tenant) => {
+                            let of = (stream, &**tenant_id);
+                            self.may_leave_of_tenant(of, partition, !is_behind, |connection| {
+                                count_rows(connection, (stream, column), &partition.name, tenant)
+                            })?
+                        }
+                    };
+                    is_behind |= matches!(leave, Leave::Held | Leave::Waits);
+                    if is_behind {
+                        continue;
+                    }
                     if let Some(tenant) = &tenant
                         && has_rows(&self.connection, (stream, column), &partition.name, tenant)?
                     {
@@ -89,13 +110,14 @@ impl Shard {
                             column,
                             tenant_id: tenant_id.clone(),
                             tenant: tenant.clone(),
-                            partition: partition.name.clone(),
-                            last_id: partition.last_id,
+                            sealed: partition.clone(),
                             cutoff_us,
+                            is_forced: leave == Leave::Unshipped,
                             listing: Some(listing.spawn(move || list(&path, of, &name, &value))?),
                             rows: TenantRows::default(),
                             at: 0,
                             dropped: 0,
+                            unshipped: 0,
                         });
                         return Ok(true);
                     }
@@ -120,22 +142,34 @@ impl Shard {
             let gone = |_| ShardError::Other("the thread that lists a tenant's rows is gone".to_owned());
             leaving.rows = listing.join().map_err(gone)??;
         }
-        let TenantLeaving { stream, column, cutoff_us, last_id, .. } = leaving;
+        let TenantLeaving { stream, column, cutoff_us, is_forced, .. } = leaving;
+        let last_id = leaving.sealed.last_id;
         let (reason, of) = (DropReason::Tenant, (stream, column));
         let partitions = partitions_of(&self.connection, stream)?;
         let Some(store) = self.stores.at(self.families.family_of(stream)) else { return Ok(()) };
-        let (tenant_id, partition) = (&*leaving.tenant_id, &*leaving.partition);
+        let (tenant_id, partition) = (&*leaving.tenant_id, &*leaving.sealed.name);
         let left = leaving.rows.ids.get(leaving.at..).unwrap_or_default();
         let ids = &left[..left.len().min(self.retention.tenant_rows)];
         let (began_us, budget_us) = (clock::monotonic_us(), budget.as_micros() as u64);
         let until_us = began_us + budget_us / 2;
         let slice = TenantSlice { tenant_id, partition, ids, partitions: &partitions, until_us };
+        let Retention { holds, clock, .. } = &self.retention;
+        let ship = self.options.ship.as_ref();
         let done = committing(&mut **store, |store| {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // A sink may have been registered while the rows were listed.
+            let limits = holds.limits_now(&transaction, ship, clock)?;
+            let of_partition = ids_of(&transaction, partition)?;
+            if limits.is_shipped()
+                && !is_forced
+                && holds.judge(&transaction, &limits, stream, of_partition)? != Leave::Now
+            {
+                return Ok(None);
+            }
             let (handled, rows) = store.drop_tenant(&transaction, slice)?;
             let upto_id = match handled.checked_sub(1).and_then(|last| ids.get(last)) {
                 Some(id) if handled < left.len() => *id,
-                None if !left.is_empty() => return Ok((handled, None)),
+                None if !left.is_empty() => return Ok(Some((handled, None))),
                 _ => last_id,
             };
             let mut times_left = times_of(&transaction, of, partition, &leaving.tenant)?;
@@ -144,15 +178,23 @@ impl Shard {
             }
             let gone = subtract_deleted(&transaction, stream, partition, Deleted { rows, times_left })?;
             TenantMarks::save(&transaction, stream, tenant_id, upto_id)?;
-            if rows > 0 {
-                dropped::count(&transaction, stream.name, reason, rows, cutoff_us)?;
+            let confirmed = limits.of(stream.name).confirmed;
+            let unshipped = ids[..handled].iter().filter(|id| **id > confirmed).count() as u64;
+            let unshipped = unshipped.min(rows);
+            for (reason, rows) in [(reason, rows - unshipped), (DropReason::Unshipped, unshipped)] {
+                if rows > 0 {
+                    dropped::count(&transaction, stream.name, reason, rows, cutoff_us)?;
+                }
             }
             transaction.commit()?;
-            Ok::<_, ShardError>((handled, Some((gone, upto_id))))
+            Ok::<_, ShardError>(Some((handled, Some((gone, upto_id, unshipped)))))
         });
-        let (handled, done) = done?;
+        let Some((handled, done)) = done? else {
+            self.retention.holds.look_again();
+            return Ok(());
+        };
         let took_us = clock::monotonic_us() - began_us;
-        if let Some((gone, upto_id)) = done {
+        if let Some((gone, upto_id, unshipped)) = done {
             let rows = &mut self.retention.tenant_rows;
             match took_us {
                 us if us > budget_us => *rows = (*rows / 2).max(ROWS_MIN),
@@ -160,15 +202,19 @@ impl Shard {
                 _ => {}
             }
             self.retention.marks.set(stream, &leaving.tenant_id, upto_id);
-            self.retention.count_dropped(stream.name, reason, gone.rows, cutoff_us);
+            self.retention.count_dropped(stream.name, reason, gone.rows - unshipped, cutoff_us);
+            self.retention.count_dropped(stream.name, DropReason::Unshipped, unshipped, cutoff_us);
             leaving.dropped += gone.rows;
-            self.rows_gone(stream, &leaving.partition, &gone);
+            leaving.unshipped += unshipped;
+            self.rows_gone(stream, &leaving.sealed.name, &gone);
         }
         leaving.at += handled;
         if leaving.at < leaving.rows.ids.len() {
             self.retention.tenant = Some(leaving);
         } else {
-            self.report(stream.name, leaving.dropped, cutoff_us, reason, Some(&leaving.tenant_id));
+            let tenant_id = Some(&*leaving.tenant_id);
+            self.report(stream.name, leaving.dropped - leaving.unshipped, cutoff_us, reason, tenant_id);
+            self.report(stream.name, leaving.unshipped, cutoff_us, DropReason::Unshipped, tenant_id);
         }
         Ok(())
     }
@@ -179,14 +225,16 @@ impl Shard {
         let keeps = self.retention.keeps.clone();
         for ledger in self.families.ledgers() {
             for TenantKeep { tenant_id, keep, .. } in keeps.iter().filter(|of| of.setting == ledger.setting) {
+                let is_forced = self.is_pass_forced(ledger, Some(tenant_id));
                 let next = &mut self.retention.tenant_passes[ledger.place];
-                if next.get(tenant_id).is_some_and(|at_us| *at_us > now_us) {
+                if !is_forced && next.get(tenant_id).is_some_and(|at_us| *at_us > now_us) {
                     continue;
                 }
                 next.insert(tenant_id.clone(), now_us.saturating_add(pass_pause_us(*keep)));
                 let Some(tenant) = tenant_number(&self.connection, tenant_id)? else { continue };
                 let tenant = Some((tenant_id.clone(), tenant));
-                self.retention.pass = Some(Pass::new(ledger, cutoff_of(*keep), DropReason::Tenant, tenant));
+                let pass = Pass::new(ledger, cutoff_of(*keep), DropReason::Tenant, tenant);
+                self.retention.pass = Some(Pass { is_forced, ..pass });
                 return Ok(true);
             }
         }

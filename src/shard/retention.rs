@@ -9,14 +9,18 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+use super::drop_slice::DroppedSlice;
 use super::dropped::{DropReason, DroppedRows, dropped_rows};
 use super::error::ShardError;
+use super::holds::Holds;
+use super::partitions::Sealed;
 use super::retain_clock::RetainClock;
 use super::sizes::Sizes;
 use super::stream::{Ledger, STREAMS_MAX, Stream, TenantColumn};
 use super::tenant_keeps::TenantKeep;
 use super::tenant_marks::TenantMarks;
 use super::totals;
+use crate::base::clock;
 
 /// The minimum number of a tenant's rows in one transaction. What follows from the rows (buckets, sums) takes far longer
 /// for some than for others, so the number follows the time that the last transactions took.
@@ -48,6 +52,7 @@ pub(super) struct Retention {
     pub(super) tenant_passes: [HashMap<Box<str>, u64>; STREAMS_MAX],
     /// The index of the age with which the search for partitions to seal continues.
     pub(super) seal_at: usize,
+    pub(super) holds: Holds,
     /// What was dropped so far, as committed.
     pub(super) dropped: Vec<DroppedRows>,
 }
@@ -58,6 +63,8 @@ pub(super) struct Leaving {
     pub(super) partition: String,
     pub(super) cutoff_us: i64,
     pub(super) reason: DropReason,
+    /// It leaves although a sink has not confirmed it.
+    pub(super) is_forced: bool,
     pub(super) count: Option<JoinHandle<Result<Box<dyn Any + Send>, ShardError>>>,
 }
 
@@ -81,16 +88,18 @@ pub(super) struct TenantLeaving {
     pub(super) tenant_id: Box<str>,
     /// The tenant's value in the column.
     pub(super) tenant: Value,
-    pub(super) partition: String,
-    /// The highest row id that was assigned in the partition.
-    pub(super) last_id: i64,
+    /// The ids and the number of the rows when it began to leave.
+    pub(super) sealed: Sealed,
     pub(super) cutoff_us: i64,
+    /// Its rows leave although a sink has not confirmed them.
+    pub(super) is_forced: bool,
     pub(super) listing: Option<JoinHandle<Result<TenantRows, ShardError>>>,
     pub(super) rows: TenantRows,
     /// The number of listed rows that were handled.
     pub(super) at: usize,
-    /// Rows deleted so far.
+    /// Rows deleted so far, and those of them that a sink has not confirmed.
     pub(super) dropped: u64,
+    pub(super) unshipped: u64,
 }
 
 /// A pass over all rows of a ledger, or over those of one tenant.
@@ -101,9 +110,13 @@ pub(super) struct Pass {
     pub(super) reason: DropReason,
     /// The name and number of the tenant.
     pub(super) tenant: Option<(Box<str>, i64)>,
-    /// Rows dropped so far.
-    pub(super) rows: u64,
+    /// What was done so far.
+    pub(super) done: DroppedSlice,
     pub(super) is_begun: bool,
+    /// Rows leave although a sink has not confirmed them.
+    pub(super) is_forced: bool,
+    /// The monotonic time of the beginning.
+    pub(super) began_us: u64,
 }
 
 impl Pass {
@@ -113,7 +126,8 @@ impl Pass {
         reason: DropReason,
         tenant: Option<(Box<str>, i64)>,
     ) -> Pass {
-        Pass { ledger, cutoff_us, reason, tenant, rows: 0, is_begun: false }
+        let (done, began_us) = (DroppedSlice::default(), clock::monotonic_us());
+        Pass { ledger, cutoff_us, reason, tenant, done, is_begun: false, is_forced: false, began_us }
     }
 }
 
@@ -142,6 +156,16 @@ impl Retention {
                 rows,
                 cutoff_us,
             }),
+        }
+    }
+
+    /// Makes a pass over a ledger due at a time, unless it is due earlier.
+    pub(super) fn pass_sooner(&mut self, ledger: &'static Ledger, tenant_id: &str, at_us: u64) {
+        if tenant_id.is_empty() {
+            let next = self.next_passes.iter_mut().filter(|(known, _)| *known == ledger);
+            next.for_each(|(_, known_us)| *known_us = at_us.min(*known_us));
+        } else if let Some(known_us) = self.tenant_passes[ledger.place].get_mut(tenant_id) {
+            *known_us = at_us.min(*known_us);
         }
     }
 
@@ -178,6 +202,7 @@ impl Retention {
             tenant_rows: ROWS_MIN,
             tenant_passes: Default::default(),
             seal_at: 0,
+            holds: Holds::default(),
             dropped: dropped_rows(connection)?,
         })
     }

@@ -96,14 +96,28 @@ pub fn sink(data: &Path, name: &str) -> io::Result<Option<SinkEntry>> {
     read(&folder_of(data, name).join(SINK_FILE))
 }
 
-/// Registers a sink, durably.
+/// Registers a sink, durably. Of several processes that do so at once, one succeeds.
 ///
 /// # Errors
-/// Disk errors.
+/// [`io::ErrorKind::AlreadyExists`] if the name is registered. Disk errors.
 pub fn register_sink(data: &Path, name: &str, sink: &SinkEntry) -> io::Result<()> {
     let folder = folder_of(data, name);
     durable::create_folder(&folder)?;
-    durable::replace(&folder.join(SINK_FILE), &serde_json::to_vec(sink)?)
+    let path = folder.join(SINK_FILE);
+    let draft = own_draft_of(&path);
+    durable::write(&draft, &serde_json::to_vec(sink)?)?;
+    // Unlike a rename, a link fails if the name exists.
+    let linked = fs::hard_link(&draft, &path);
+    fs::remove_file(&draft)?;
+    linked?;
+    durable::sync_folder(&folder)
+}
+
+/// Returns a temporary name that no other process writes to.
+fn own_draft_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    durable::draft_of(Path::new(&name))
 }
 
 /// Removes a sink and its notes. Returns `false` if there is none with this name.
@@ -135,7 +149,7 @@ pub fn confirmed(data: &Path, name: &str, shard: ShardId) -> io::Result<Option<C
 /// Disk errors. [`io::ErrorKind::NotFound`] if the sink was removed.
 pub fn write_confirmed(data: &Path, name: &str, shard: ShardId, confirmed: &Confirmed) -> io::Result<()> {
     let path = note_of(data, name, shard);
-    let draft = durable::draft_of(&path);
+    let draft = own_draft_of(&path);
     fs::write(&draft, serde_json::to_vec(confirmed)?)?;
     fs::rename(&draft, &path)
 }

@@ -5,6 +5,7 @@
 //! the time between two measurements is a multiple of the time that one takes. What counts is the used bytes of pages,
 //! because free space within pages is reused.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
@@ -12,9 +13,11 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use super::dropped::DropReason;
 use super::error::ShardError;
 use super::file::Shard;
+use super::holds::Leave;
 use super::open::open_reader;
 use super::partitions::{PartitionInfo, partitions_of};
-use super::retain::{LOOK_EVERY_US, OPEN_SHARE};
+use super::retain::OPEN_SHARE;
+use super::retain_clock::LOOK_EVERY_US;
 use super::retention::Pass;
 use super::sizes::Measured;
 use super::stream::{Ledger, Stream};
@@ -82,7 +85,7 @@ impl Shard {
         self.retention.sizes.measuring.as_ref().map(|_| clock::monotonic_us() + POLL_US)
     }
 
-    fn measure(
+    pub(super) fn measure(
         &mut self,
         work: impl FnOnce(&Path) -> Result<Measured, ShardError> + Send + 'static,
     ) -> Result<(), ShardError> {
@@ -107,6 +110,7 @@ impl Shard {
                 }
             }
             Measured::Open { name, rows, bytes } => self.retention.sizes.set_open(name, rows, bytes),
+            Measured::Row { ledger, bytes } => self.row_measured(ledger, bytes),
             Measured::Ledger { ledger, bytes, mut arrivals, took_us } => {
                 let pause_us = LOOK_EVERY_US.max(took_us.saturating_mul(MEASURE_SHARE));
                 let now_us = clock::monotonic_us();
@@ -164,18 +168,33 @@ impl Shard {
         }
         let bytes_of =
             |info: &PartitionInfo| sizes.of(&info.name).unwrap_or(sizes.estimate(&infos, info.rows));
-        let total: u64 = infos.iter().map(bytes_of).sum();
+        let mut total: u64 = infos.iter().map(bytes_of).sum();
         if total <= limit {
             return Ok(false);
         }
-        let Some(oldest) = self.oldest_indexed(stream)? else { return Ok(false) };
-        self.begin_drop(stream, oldest.name, oldest.sealed_us, DropReason::Size)?;
-        Ok(true)
+        let sized: HashMap<String, u64> =
+            infos.iter().map(|info| (info.name.clone(), bytes_of(info))).collect();
+        // Partitions leave in order. Those behind a held one are only noted.
+        let mut is_behind = false;
+        for oldest in self.sealed(stream)?.into_iter().filter(|partition| partition.is_indexed) {
+            let leave = self.may_leave(stream, &oldest, !is_behind)?;
+            if !is_behind && matches!(leave, Leave::Now | Leave::Unshipped) {
+                let is_forced = leave == Leave::Unshipped;
+                self.begin_drop(stream, oldest.name, oldest.sealed_us, (DropReason::Size, is_forced))?;
+                return Ok(true);
+            }
+            is_behind = true;
+            total = total.saturating_sub(sized.get(&oldest.name).copied().unwrap_or(0));
+            if total <= limit {
+                break;
+            }
+        }
+        Ok(false)
     }
 }
 
 /// Returns the used bytes of tables and their indexes. Reads all their pages.
-fn bytes_of(reader: &Connection, tables: &[String]) -> Result<u64, ShardError> {
+pub(super) fn bytes_of(reader: &Connection, tables: &[String]) -> Result<u64, ShardError> {
     let mut trees = reader.prepare("SELECT name FROM sqlite_schema WHERE tbl_name = ?1 AND rootpage > 0")?;
     let mut size =
         reader.prepare("SELECT pgsize - unused FROM dbstat WHERE name = ?1 AND aggregate = TRUE")?;
@@ -192,7 +211,7 @@ fn bytes_of(reader: &Connection, tables: &[String]) -> Result<u64, ShardError> {
 }
 
 /// Returns the bytes of a partition in tables that all partitions share. Reads no overflow page.
-fn shared_bytes(reader: &Connection, partition: &PartitionInfo) -> Result<u64, ShardError> {
+pub(super) fn shared_bytes(reader: &Connection, partition: &PartitionInfo) -> Result<u64, ShardError> {
     let Some(sql) = partition.stream.shared_bytes_sql else { return Ok(0) };
     let ids = [partition.first_id, partition.end_id];
     let bytes: Option<i64> = reader.query_row(sql, ids, |row| row.get(0))?;

@@ -24,6 +24,7 @@ pub(super) struct Sizes {
 pub(super) enum Measured {
     Sealed { name: String, bytes: u64 },
     Open { name: String, rows: u64, bytes: u64 },
+    Row { ledger: &'static Ledger, bytes: u64 },
     Ledger { ledger: &'static Ledger, bytes: u64, arrivals: Vec<i64>, took_us: u64 },
 }
 

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use hdrhistogram::Histogram;
 
 use super::dropped::DropReason;
+use super::holds::HeldRows;
 use super::stream::{STREAMS_MAX, Stream};
 use crate::base::clock;
 use crate::base::counters::Cell;
@@ -113,6 +114,11 @@ pub struct ShardStatus {
     pub caught_up_us: Cell,
     /// The newest acceptance time among the committed rows, in microseconds since 1970. 0 before the first.
     pub received_us_max: Cell,
+    /// Bytes of rows that retention would drop, but that a sink has not confirmed.
+    pub ship_held_bytes: Cell,
+    /// 1 while these are more than allowed.
+    pub ship_hold_full: Cell,
+    ship_problem: ArcSwapOption<String>,
     commit_us: ArcSwapOption<Histogram<u64>>,
     rows_per_commit: ArcSwapOption<Histogram<u64>>,
     last_error: ArcSwapOption<String>,
@@ -148,6 +154,9 @@ impl ShardStatus {
             suppressed: Cell::default(),
             caught_up_us: Cell::new(clock::unix_us().max(0) as u64),
             received_us_max: Cell::default(),
+            ship_held_bytes: Cell::default(),
+            ship_hold_full: Cell::default(),
+            ship_problem: ArcSwapOption::empty(),
             commit_us: ArcSwapOption::empty(),
             rows_per_commit: ArcSwapOption::empty(),
             last_error: ArcSwapOption::empty(),
@@ -190,6 +199,21 @@ impl ShardStatus {
     #[must_use]
     pub fn outage(&self) -> Option<Arc<Outage>> {
         self.outage.load_full()
+    }
+
+    /// Returns why a file of a sink could not be read. Then no row of the shard is dropped.
+    #[must_use]
+    pub fn ship_problem(&self) -> Option<Arc<String>> {
+        self.ship_problem.load_full()
+    }
+
+    /// Sets what the shard holds for its sinks. Only the writer calls this.
+    pub fn set_held(&self, held: &HeldRows) {
+        self.ship_held_bytes.set(held.bytes);
+        self.ship_hold_full.set(u64::from(held.is_full));
+        if self.ship_problem().as_deref() != held.problem.as_ref() {
+            self.ship_problem.store(held.problem.clone().map(Arc::new));
+        }
     }
 
     /// Returns a histogram of the commit latencies since the start, in microseconds. It may be up to about a second out

@@ -1,8 +1,14 @@
 //! The stores of all families, one each, in the order of the families.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
+use rusqlite::Connection;
+
+use super::change::{CHANGES, last_change};
+use super::error::ShardError;
 use super::family::Store;
+use super::streams::Streams;
 
 /// Runs a transaction outside of batches, and tells the store how it has ended.
 pub fn committing<S: Store + ?Sized, T, E>(
@@ -61,5 +67,21 @@ impl Stores {
 
     pub(super) fn get_mut<T: Store>(&mut self) -> Option<&mut T> {
         self.iter_mut().find_map(|store| (&mut **store as &mut dyn Any).downcast_mut())
+    }
+
+    /// Returns the last number that the file has given out for each stream and ledger and for the feed of changes.
+    pub(super) fn last_numbers(
+        &self,
+        connection: &Connection,
+        streams: &Streams,
+    ) -> Result<BTreeMap<String, i64>, ShardError> {
+        let streams = streams.iter().filter_map(|state| {
+            let last = state.open.as_ref()?.next_id - 1;
+            Some((state.stream.name.to_owned(), last))
+        });
+        let ledgers = self.iter().flat_map(|store| store.last_ids());
+        let ledgers = ledgers.map(|(ledger, last)| (ledger.to_owned(), last));
+        let feed = [(CHANGES.to_owned(), last_change(connection)?)];
+        Ok(streams.chain(ledgers).chain(feed).collect())
     }
 }

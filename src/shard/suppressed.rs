@@ -150,23 +150,25 @@ pub fn unfinished_erasures(connection: &Connection) -> Result<u64, ShardError> {
     Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-/// Returns `true` while a customer of this tenant is being erased. With `*`, any tenant counts.
+/// Returns `true` while a customer of this tenant is being erased. With `*`, any tenant counts. An erasure that only
+/// waits for sinks does not count, here and below.
 pub fn is_erasing(connection: &Connection, scope: &str) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NOT NULL \
-               AND ?1 IN (tenant_id, '*'))";
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND local_us IS NULL \
+               AND tenant_id IS NOT NULL AND ?1 IN (tenant_id, '*'))";
     Ok(connection.prepare_cached(sql)?.query_row([scope], |row| row.get(0))?)
 }
 
 /// Returns `true` while a user's clicks are being erased.
 pub fn is_erasing_clicks(connection: &Connection) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NULL)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND local_us IS NULL \
+               AND tenant_id IS NULL)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Returns `true` while a customer of this tenant is being pseudonymised.
 pub fn is_pseudonymising(connection: &Connection, tenant_id: &str) -> Result<bool, ShardError> {
-    let sql =
-        "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id = ?1 AND mode = ?2)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND local_us IS NULL \
+               AND tenant_id = ?1 AND mode = ?2)";
     let mode = ErasureMode::Pseudonymise.as_str();
     Ok(connection.prepare_cached(sql)?.query_row([tenant_id, mode], |row| row.get(0))?)
 }

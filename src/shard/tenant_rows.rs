@@ -35,6 +35,18 @@ pub(super) fn has_rows(
     Ok(connection.prepare_cached(&sql)?.exists([tenant])?)
 }
 
+/// Counts the tenant's rows in the partition, by its index.
+pub(super) fn count_rows(
+    connection: &Connection,
+    (stream, column): (&'static Stream, TenantColumn),
+    partition: &str,
+    tenant: &Value,
+) -> Result<u64, ShardError> {
+    let [.., sql] = statements(stream, column, partition);
+    let rows: i64 = connection.prepare_cached(&sql)?.query_row([tenant], |row| row.get(0))?;
+    Ok(rows.unsigned_abs())
+}
+
 /// Returns the times of the tenant's rows in the partition. Takes two seeks.
 pub(super) fn times_of(
     connection: &Connection,
@@ -57,7 +69,7 @@ pub(super) fn list(
     tenant: &Value,
 ) -> Result<TenantRows, ShardError> {
     let reader = open_reader(path)?;
-    let [_, _, _, ids, before, behind] = statements(stream, column, partition);
+    let [_, _, _, ids, before, behind, _] = statements(stream, column, partition);
     let mut found = TenantRows::default();
     for sql in [before, behind] {
         if let Some((low, high)) = reader.prepare(&sql)?.query_row([tenant], times)? {
@@ -76,8 +88,8 @@ fn times(row: &Row<'_>) -> rusqlite::Result<Times> {
 }
 
 /// The SQL that finds whether there is a row of the tenant, the earliest and the latest time of its rows, their ids, and
-/// the times of the rows before and behind them in the index.
-fn statements(stream: &Stream, column: TenantColumn, partition: &str) -> [String; 6] {
+/// the times of the rows before and behind them in the index, and the number of its rows.
+fn statements(stream: &Stream, column: TenantColumn, partition: &str) -> [String; 7] {
     let (time, TenantColumn { column, index, .. }) = (stream.time_column, column);
     let from = format!("FROM {partition} INDEXED BY {partition}{index} WHERE {column}");
     [
@@ -87,6 +99,7 @@ fn statements(stream: &Stream, column: TenantColumn, partition: &str) -> [String
         format!("SELECT id {from} = ?1"),
         format!("SELECT min({time}), max({time}) {from} < ?1"),
         format!("SELECT min({time}), max({time}) {from} > ?1"),
+        format!("SELECT count(*) {from} = ?1"),
     ]
 }
 
@@ -101,6 +114,7 @@ pub fn tenant_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
         "the ids of a tenant's rows",
         "the times of other tenants' rows, before",
         "the times of other tenants' rows, behind",
+        "the number of a tenant's rows",
     ];
     let named = |what: &str| format!("{}: {what}", partition.stream.name);
     what.into_iter().map(named).zip(statements(partition.stream, column, &partition.name)).collect()

@@ -1,4 +1,4 @@
-//! Deletes from the feed of changes what every sink has confirmed, or everything if there is no sink. Changes of prices
+//! Deletes from the feed of changes what every sink has confirmed long enough ago, or everything if there is no sink. Changes of prices
 //! stay as long as their anomalies. The newest row stays, so that numbers only rise, and the change of an unfinished
 //! erasure, which waits for the sinks.
 
@@ -6,31 +6,17 @@ use std::time::Duration;
 
 use rusqlite::{Row, TransactionBehavior};
 
-use super::change::{CHANGES, ChangeKind, last_change};
-use super::epochs::newest_id;
+use super::change::{ChangeKind, last_change};
 use super::error::ShardError;
 use super::file::Shard;
-use super::options::ShipOptions;
-use super::sinks::{confirmed, sinks};
+use super::retention::Retention;
+use super::trimmed::Trim;
 use crate::base::clock;
 
 /// The time between two looks at the sinks' notes.
 const LOOK_EVERY_US: u64 = 10_000_000;
 /// The number of changes that are read between two checks of the clock.
 const ROWS: i64 = if cfg!(test) { 3 } else { 256 };
-
-/// The progress of the deletion.
-#[derive(Debug, Default)]
-pub(super) struct Trim {
-    /// The monotonic time of the next look.
-    look_at_us: u64,
-    /// Every change up to here stays, or was deleted.
-    done: i64,
-    /// Changes up to here are to be deleted. 0 between two looks.
-    upto: i64,
-    /// The first change that stays because of its erasure.
-    held: Option<i64>,
-}
 
 /// The next changes, and whether a change is of an unfinished erasure.
 const NEXT_SQL: &str = "SELECT c.seq, c.kind, c.kind = 'erasure' AND e.number IS NOT NULL AND e.finished_us IS NULL \
@@ -49,7 +35,7 @@ impl Shard {
         if self.trim.upto == 0 {
             self.trim.look_at_us = clock::monotonic_us() + LOOK_EVERY_US;
             let newest = last_change(&self.connection)?;
-            let upto = self.confirmed_changes().min(newest - 1);
+            let upto = self.kept_changes()?.min(newest - 1);
             if upto <= self.trim.done {
                 return Ok(());
             }
@@ -91,22 +77,12 @@ impl Shard {
         Ok(())
     }
 
-    /// Returns the last change that every sink has confirmed, or the greatest number if there is no sink. A note that
-    /// cannot be read, or that is of another epoch, confirms nothing.
-    fn confirmed_changes(&self) -> i64 {
-        let Some(ship) = &self.options.ship else { return 0 };
-        let Ok(registered) = sinks(&ship.data) else { return 0 };
-        let Ok(epoch) = newest_id(&self.connection) else { return 0 };
-        let of = |ship: &ShipOptions, name: &str, sink: &str| -> Option<i64> {
-            let note = confirmed(&ship.data, name, ship.shard).ok()??;
-            let is_current = note.sink == sink && Some(&note.epoch) == epoch.as_ref();
-            note.last.get(CHANGES).copied().filter(|_| is_current)
-        };
-        registered
-            .iter()
-            .map(|(name, sink)| of(ship, name, &sink.id).unwrap_or_default())
-            .min()
-            .unwrap_or(i64::MAX)
+    /// Returns the last change that every sink has confirmed long enough ago, or the greatest number if there is no sink. A
+    /// target that is set back gets the changes after it again.
+    fn kept_changes(&mut self) -> Result<i64, ShardError> {
+        let Some(ship) = &self.options.ship else { return Ok(0) };
+        let Retention { holds, clock, .. } = &mut self.retention;
+        holds.kept_changes(&self.connection, ship, clock)
     }
 
     /// Looks at the notes at the next upkeep, for tests.

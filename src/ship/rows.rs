@@ -193,18 +193,37 @@ pub struct ErasureRow {
     pub began_us: i64,
     /// `None`: a user of the collector.
     pub tenant_id: Option<String>,
-    /// The customer's id, or the user's number.
-    pub subject_id: String,
-    /// `None`: rows are deleted. Otherwise, orders remain under this name.
+    /// The ids under which the customer may have orders, or the user's number.
+    pub subject_ids: Vec<String>,
+    /// The row id of the last click of the shard that the erasure of a user concerns. `None`: every click that the sink
+    /// has of the shard. The user's later clicks remain.
+    pub clicks_upto: Option<i64>,
+    /// `None`: rows are deleted. Otherwise, orders remain under this id, without name and address.
     pub pseudonym: Option<String>,
-    /// Texts, one of which is in every event that refers to the person: candidates for [`ErasureRow::refers`].
+    /// Texts, one of which is in every payload that refers to the person, if the case of ASCII letters is ignored:
+    /// candidates for the matcher.
     pub needles: Vec<String>,
+    /// The same for an event's id, source and type.
+    pub name_needles: Vec<String>,
     pub matcher: Matcher,
 }
 
-/// Decides whether a JSON text refers to the person of an erasure.
+/// The effect of an erasure on one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventFate {
+    /// The event does not refer to the person.
+    Other,
+    Deleted,
+    /// The event remains with this payload.
+    Replaced(String),
+}
+
+/// Decides by an event's id, source and type, and its payload, which effect an erasure has on it.
 #[derive(Clone)]
-pub struct Matcher(pub std::sync::Arc<dyn Fn(&str) -> bool + Send + Sync>);
+pub struct Matcher(pub MatcherFn);
+
+/// See [`Matcher`].
+pub type MatcherFn = std::sync::Arc<dyn Fn([&str; 3], &str) -> EventFate + Send + Sync>;
 
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -22,7 +22,10 @@ fn shard_health(board: &ShardBoard) -> ShardHealth {
     ShardHealth {
         shard: board.shard.0,
         state: state.name(),
-        reason: (state != ShardState::Open).then(|| reason(board)),
+        reason: match state {
+            ShardState::Open => held(board),
+            _ => Some(reason(board)),
+        },
         received: flow.received - other,
         processed: flow.processed - other,
         pending: flow.pending(),
@@ -30,6 +33,22 @@ fn shard_health(board: &ShardBoard) -> ShardHealth {
         database_events: board.status.rows(),
         upkeep_pending: board.status.upkeep_pending.get() > 0,
     }
+}
+
+/// Returns what an open shard holds for its sinks, if this needs attention.
+fn held(board: &ShardBoard) -> Option<String> {
+    if let Some(problem) = board.status.ship_problem() {
+        return Some(format!(
+            "retention holds every row, because a file of a sink cannot be read: {problem}"
+        ));
+    }
+    (board.status.ship_hold_full.get() > 0).then(|| {
+        format!(
+            "{} bytes of rows that retention would delete are held, because a sink of firehose ship has not \
+             confirmed them: more than ship_hold_max",
+            board.status.ship_held_bytes.get()
+        )
+    })
 }
 
 pub(super) fn reason(board: &ShardBoard) -> String {
@@ -45,7 +64,11 @@ pub(super) fn reason(board: &ShardBoard) -> String {
 pub fn health(vitals: &Vitals) -> Answer {
     let shards: Vec<ShardHealth> = vitals.board.shards.iter().map(shard_health).collect();
     let sum = |of: fn(&ShardHealth) -> u64| shards.iter().map(of).sum();
-    let healthy = vitals.board.shards.iter().all(|board| board.status.state() == ShardState::Open);
+    let healthy = vitals
+        .board
+        .shards
+        .iter()
+        .all(|board| board.status.state() == ShardState::Open && board.status.ship_hold_full.get() == 0);
     json(
         200,
         &Health {

@@ -361,15 +361,14 @@ fn shards(page: &mut Page, vitals: &Vitals) {
     );
     for board in &vitals.board.shards {
         let shard = board.shard.to_string();
-        let streams = [&CLICKS, &EVENTS, &ORDERS].map(|stream| (stream.place, stream.name));
-        let ledgers = [&PRICE_ROWS, &STOCK_EVENTS].map(|ledger| (ledger.place, ledger.name));
-        for (place, kind) in streams.into_iter().chain(ledgers) {
+        for (place, kind) in kept_kinds() {
             for reason in DropReason::ALL {
                 let labels = [("shard", shard.as_str()), ("kind", kind), ("reason", reason.as_str())];
                 page.sample(&labels, board.status.dropped(place, reason) as f64);
             }
         }
     }
+    ships(page, vitals);
     by_shard(
         page,
         vitals,
@@ -453,6 +452,47 @@ fn shards(page: &mut Page, vitals: &Vitals) {
             page.sample(&[("shard", &shard), ("state", state.name())], u64::from(*state == now));
         }
     }
+}
+
+/// Writes what the shards hold for the sinks, and what they dropped although a sink does not have it.
+fn ships(page: &mut Page, vitals: &Vitals) {
+    by_shard(
+        page,
+        vitals,
+        "firehose_ship_held_bytes",
+        Kind::Gauge,
+        "Bytes of rows that retention would drop, but that a sink has not confirmed.",
+        "bytes",
+        |b| b.status.ship_held_bytes.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_ship_hold_full",
+        Kind::Gauge,
+        "1 while these are more than ship_hold_max.",
+        "",
+        |b| b.status.ship_hold_full.get() as f64,
+    );
+    page.family(
+        "firehose_ship_dropped_rows",
+        Kind::Counter,
+        "Rows that retention has dropped although a sink had not confirmed them, since the shard was created.",
+        "",
+    );
+    for board in &vitals.board.shards {
+        for (place, kind) in kept_kinds() {
+            let labels = [("shard", &*board.shard.to_string()), ("kind", kind)];
+            page.sample(&labels, board.status.dropped(place, DropReason::Unshipped) as f64);
+        }
+    }
+}
+
+/// Returns the index and the name of every kind of rows that retention drops.
+fn kept_kinds() -> impl Iterator<Item = (usize, &'static str)> {
+    let streams = [&CLICKS, &EVENTS, &ORDERS].map(|stream| (stream.place, stream.name));
+    let ledgers = [&PRICE_ROWS, &STOCK_EVENTS].map(|ledger| (ledger.place, ledger.name));
+    streams.into_iter().chain(ledgers)
 }
 
 fn journals(page: &mut Page, vitals: &Vitals) {

@@ -117,7 +117,8 @@ pub struct RouteState {
 /// The server's health. Counters continue across restarts: they count from the creation of the data folder.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `healthy`, or `degraded` while a shard cannot be written. Events are still accepted in that state.
+    /// `healthy`, or `degraded` while a shard cannot be written, or holds more rows for a sink than `ship_hold_max`.
+    /// Events are still accepted in that state.
     #[schema(example = "healthy")]
     pub status: &'static str,
     /// Records accepted but not yet stored: events, orders, and changes of order status, stock and prices.
@@ -158,7 +159,7 @@ pub struct ShardHealth {
     /// `ok`, or one word that says why the shard cannot be written.
     #[schema(example = "ok")]
     pub state: &'static str,
-    /// The state as a sentence, if it is not `ok`.
+    /// The state as a sentence, if it is not `ok`; or what an open shard holds for its sinks, if this needs attention.
     pub reason: Option<String>,
     pub received: u64,
     pub processed: u64,

@@ -16,7 +16,7 @@ use super::decide::{Level, Mode};
 use super::record::{DroppedEvent, StockChange};
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::shard::{DropSlice, ShardError};
+use crate::shard::{DropSlice, DroppedSlice, ShardError};
 
 /// The number of rows read between two checks of the clock.
 const ROWS: usize = if cfg!(test) { 3 } else { 256 };
@@ -95,29 +95,28 @@ pub(super) enum StockPass {
 }
 
 impl StockPass {
-    /// Runs one slice. Returns the number of deleted events, and `true` at the end of the pass.
+    /// Runs one slice.
     pub(super) fn slice(
         &mut self,
         transaction: &Connection,
         keys: &KeyHasher,
         slice: DropSlice,
-    ) -> Result<(u64, bool), ShardError> {
+    ) -> Result<DroppedSlice, ShardError> {
         if slice.is_first {
             *self = match slice.tenant {
                 None => StockPass::All(i64::MIN),
                 Some(tenant) => StockPass::Tenant(TenantPass { tenant, ..TenantPass::default() }),
             };
         }
-        let mut deleted = 0;
+        let mut done = DroppedSlice::default();
         loop {
-            let (rows, is_done) = match self {
-                StockPass::Nothing => (0, true),
-                StockPass::All(after) => drop_next(transaction, keys, slice.cutoff_us, after)?,
-                StockPass::Tenant(pass) => pass.step(transaction, keys, slice.cutoff_us)?,
-            };
-            deleted += rows;
-            if is_done || clock::monotonic_us() >= slice.until_us {
-                return Ok((deleted, is_done));
+            done.add(match self {
+                StockPass::Nothing => DroppedSlice { is_done: true, ..DroppedSlice::default() },
+                StockPass::All(after) => drop_next(transaction, keys, &slice, after)?,
+                StockPass::Tenant(pass) => pass.step(transaction, keys, &slice)?,
+            });
+            if done.is_done || clock::monotonic_us() >= slice.until_us {
+                return Ok(done);
             }
         }
     }
@@ -131,14 +130,13 @@ struct OldChange {
     ids: Vec<i64>,
 }
 
-/// Deletes the old changes among the next events, if no earlier change of their product remains. Returns the number of
-/// deleted events, and `true` if there are no more.
+/// Deletes the old changes among the next events, if no earlier change of their product remains.
 fn drop_next(
     transaction: &Connection,
     keys: &KeyHasher,
-    cutoff_us: i64,
+    slice: &DropSlice,
     after: &mut i64,
-) -> Result<(u64, bool), ShardError> {
+) -> Result<DroppedSlice, ShardError> {
     let (mut changes, mut count): (Vec<OldChange>, usize) = (Vec::new(), 0);
     let mut is_done = true;
     {
@@ -146,7 +144,7 @@ fn drop_next(
         let mut rows = statement.query([*after])?;
         while let Some(row) = rows.next()? {
             let (id, product, version) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let is_old = row.get::<_, i64>(3)? < cutoff_us;
+            let is_old = row.get::<_, i64>(3)? < slice.cutoff_us;
             match changes.last_mut() {
                 Some(last) if (last.product, last.version) == (product, version) => {
                     last.ids.push(id);
@@ -162,8 +160,16 @@ fn drop_next(
         }
     }
     let mut bases: HashMap<i64, Level> = HashMap::new();
-    let mut deleted = 0;
+    let mut done = DroppedSlice { is_done, ..DroppedSlice::default() };
     for change in changes.iter().filter(|change| change.is_old) {
+        // A change leaves as a whole.
+        let mut may_leave = true;
+        for id in &change.ids {
+            may_leave &= done.may_leave(slice, *id, 0);
+        }
+        if !may_leave {
+            continue;
+        }
         let level = match bases.get_mut(&change.product) {
             Some(level) => level,
             None => {
@@ -174,10 +180,10 @@ fn drop_next(
         if level.version + 1 == change.version {
             drop_change(transaction, keys, change, level)?;
             set_base(transaction, change.product, level)?;
-            deleted += change.ids.len() as u64;
+            change.ids.iter().for_each(|id| done.deleted(slice, *id, 0));
         }
     }
-    Ok((deleted, is_done))
+    Ok(done)
 }
 
 /// Deletes the events of the change that follows a level, and changes the level by them.
@@ -227,22 +233,23 @@ pub(super) struct TenantPass {
     old: VecDeque<(i64, i64)>,
     /// Whether newer old events were left out.
     is_part: bool,
+    /// The version of the last event that may not leave. The other events of this change may not leave either.
+    kept_version: Option<i64>,
 }
 
 impl TenantPass {
-    /// Reads or deletes some events. Returns the number of deleted events, and `true` at the end of the pass.
+    /// Reads or deletes some events.
     fn step(
         &mut self,
         transaction: &Connection,
         keys: &KeyHasher,
-        cutoff_us: i64,
-    ) -> Result<(u64, bool), ShardError> {
+        slice: &DropSlice,
+    ) -> Result<DroppedSlice, ShardError> {
         if self.at.is_some() {
-            self.look(transaction, cutoff_us)?;
-            return Ok((0, false));
+            return self.look(transaction, slice);
         }
         if !self.old.is_empty() {
-            return Ok((self.delete(transaction, keys)?, false));
+            return self.delete(transaction, keys, slice);
         }
         let sql = match std::mem::take(&mut self.is_part) {
             true => SAME_PRODUCT_SQL,
@@ -254,11 +261,13 @@ impl TenantPass {
         let is_done = next.is_none();
         if let Some(next) = next {
             (self.product, self.product_id, self.at) = next;
+            self.kept_version = None;
         }
-        Ok((0, is_done))
+        Ok(DroppedSlice { is_done, ..DroppedSlice::default() })
     }
 
-    fn look(&mut self, transaction: &Connection, cutoff_us: i64) -> Result<(), ShardError> {
+    fn look(&mut self, transaction: &Connection, slice: &DropSlice) -> Result<DroppedSlice, ShardError> {
+        let mut done = DroppedSlice::default();
         let sql = "SELECT previous, version, received_us FROM stock_event WHERE id = ?1 AND product = ?2";
         let mut statement = transaction.prepare_cached(sql)?;
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?));
@@ -272,7 +281,12 @@ impl TenantPass {
                 break;
             };
             self.at = previous;
-            if received_us >= cutoff_us {
+            // A change leaves as a whole.
+            let may_leave = received_us < slice.cutoff_us && done.may_leave(slice, id, 0);
+            if !may_leave {
+                self.kept_version = Some(version);
+            }
+            if self.kept_version == Some(version) {
                 self.old.clear();
                 self.is_part = false;
                 continue;
@@ -287,15 +301,20 @@ impl TenantPass {
                 }
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Deletes some of the old changes, oldest first.
-    fn delete(&mut self, transaction: &Connection, keys: &KeyHasher) -> Result<u64, ShardError> {
+    fn delete(
+        &mut self,
+        transaction: &Connection,
+        keys: &KeyHasher,
+        slice: &DropSlice,
+    ) -> Result<DroppedSlice, ShardError> {
         let mut level = base(transaction, self.product)?.unwrap_or_default();
-        let mut deleted = 0;
+        let mut done = DroppedSlice::default();
         while let Some((_, version)) = self.old.back().copied()
-            && deleted < ROWS as u64
+            && done.rows < ROWS as u64
         {
             let mut change = OldChange { product: self.product, version, is_old: true, ids: Vec::new() };
             while let Some((id, of)) = self.old.back().copied()
@@ -309,13 +328,19 @@ impl TenantPass {
                 self.is_part = false;
                 break;
             }
+            // A sink may have been registered since these events were read.
+            if change.ids.iter().any(|id| *id > slice.upto.kept) {
+                self.old.clear();
+                self.is_part = false;
+                break;
+            }
             drop_change(transaction, keys, &change, &mut level)?;
-            deleted += change.ids.len() as u64;
+            change.ids.iter().for_each(|id| done.deleted(slice, *id, 0));
         }
-        if deleted > 0 {
+        if done.rows > 0 {
             set_base(transaction, self.product, &level)?;
         }
-        Ok(deleted)
+        Ok(done)
     }
 }
 

@@ -24,8 +24,8 @@ use crate::base::clock;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, DropSlice, Opening, Outcome, Record, Shard, ShardError, Stage, Store,
-    load_ids,
+    Batch, BatchWriter, BuiltIndex, DropSlice, DroppedSlice, Opening, Outcome, Record, Shard, ShardError,
+    Stage, Store, load_ids,
 };
 
 /// The in-memory state of a shard's stock.
@@ -129,19 +129,19 @@ impl Store for StockStore {
         done.map(|()| None)
     }
 
-    fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<(u64, bool), ShardError> {
+    fn drop_rows(&mut self, transaction: &Connection, slice: DropSlice) -> Result<DroppedSlice, ShardError> {
         if self.conversion.is_pending() {
             // The events of a product are deleted in the order of their row ids, which they do not have yet.
-            return Ok((0, true));
+            return Ok(DroppedSlice { is_done: true, ..DroppedSlice::default() });
         }
         self.has_dropped = true;
-        let (deleted, is_done) = self.pass.slice(transaction, &self.keys, slice)?;
-        if is_done {
+        let done = self.pass.slice(transaction, &self.keys, slice)?;
+        if done.is_done {
             let first: Option<i64> =
                 transaction.query_row("SELECT min(id) FROM stock_event", [], |row| row.get(0))?;
             self.ids.forget_below(transaction, first.unwrap_or_else(|| self.ids.next_of_table()))?;
         }
-        Ok((deleted, is_done))
+        Ok(done)
     }
 }
 

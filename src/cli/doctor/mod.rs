@@ -5,6 +5,7 @@
 
 mod disk;
 mod machine;
+mod ships;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         disk::sync_latency(config),
         disk::temporary_files(config),
         disk::privacy(config),
+        ships::sinks(config),
     ]
 }
 

@@ -138,7 +138,7 @@ fn complete(shard: &mut Shard) {
 }
 
 #[test]
-fn every_applied_change_is_in_the_feed_once_and_in_order() {
+fn c1_every_applied_change_is_in_the_feed_once_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut sender = Sender::open(dir.path());
     sender.order(1);
@@ -195,7 +195,7 @@ fn a_stream_of_prices_sees_only_changes_of_prices() {
 }
 
 #[test]
-fn an_epoch_begins_in_a_copied_file_and_in_no_other() {
+fn c1_an_epoch_begins_in_a_copied_file_and_in_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let mut sender = Sender::open(dir.path());
     sender.order(1);

@@ -40,17 +40,21 @@ fn line_of((ingest, line): (i64, i64), number: usize, customer: &str, name: &str
     bytes
 }
 
-fn event(number: usize, payload: &str) -> Vec<u8> {
+pub(super) fn event(number: usize, payload: &str) -> Vec<u8> {
     event_of("t", number, payload)
 }
 
 fn event_of(tenant_id: &str, number: usize, payload: &str) -> Vec<u8> {
+    event_named(tenant_id, (&format!("e{number}"), number), payload)
+}
+
+pub(super) fn event_named(tenant_id: &str, (event_id, number): (&str, usize), payload: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     ServiceEventRow {
         timestamp_us: (number * 29 % 71) as i64 * 31_000_000,
         received_us: 1,
         tenant_id,
-        event_id: &format!("e{number}"),
+        event_id,
         source: "web",
         event_type: "view",
         payload,
@@ -59,7 +63,7 @@ fn event_of(tenant_id: &str, number: usize, payload: &str) -> Vec<u8> {
     bytes
 }
 
-fn subject() -> Subject {
+pub(super) fn subject() -> Subject {
     Subject::Customer {
         tenant_id: "t".to_owned(),
         customer_id: "cust-Zq7x9".to_owned(),
@@ -69,7 +73,7 @@ fn subject() -> Subject {
     }
 }
 
-fn records() -> Vec<(u8, Vec<u8>)> {
+pub(super) fn records() -> Vec<(u8, Vec<u8>)> {
     let mut records = Vec::new();
     for number in 0..70 {
         let is_theirs = number % 4 == 1;
@@ -81,11 +85,11 @@ fn records() -> Vec<(u8, Vec<u8>)> {
     records
 }
 
-fn small() -> ShardOptions {
+pub(super) fn small() -> ShardOptions {
     ShardOptions { partition_rows_max: 20, partition_rows_max_of: vec![(&ORDERS, 25)], ..options() }
 }
 
-fn apply(shard: &mut Shard, records: &[(u8, Vec<u8>)]) -> Vec<Outcome> {
+pub(super) fn apply(shard: &mut Shard, records: &[(u8, Vec<u8>)]) -> Vec<Outcome> {
     let first = shard.position(KEYED).0 + 1;
     let numbered =
         records.iter().zip(first..).map(|((kind, payload), n)| (Sequence(n), *kind, payload.clone()));
@@ -94,7 +98,7 @@ fn apply(shard: &mut Shard, records: &[(u8, Vec<u8>)]) -> Vec<Outcome> {
     outcomes
 }
 
-fn encoded(record: &ErasureRecord) -> (u8, Vec<u8>) {
+pub(super) fn encoded(record: &ErasureRecord) -> (u8, Vec<u8>) {
     let mut bytes = Vec::new();
     record.encode(&mut bytes).unwrap();
     (ERASURE.number(), bytes)

@@ -16,8 +16,8 @@ use crate::people;
 use crate::query::{Cursor, CursorKey, Filter, QueryError, ReadShard, Readers, page, stream};
 use crate::shard::read::Position;
 use crate::shard::{
-    Entry, PartitionInfo, Records, Shard, ShardFolder, ShardOptions, ShardState, inspect, open_reader,
-    tenant_statements,
+    Entry, PartitionInfo, Records, Shard, ShardFolder, ShardOptions, ShardState, hold_statements, inspect,
+    open_reader, tenant_statements, trim_statements,
 };
 use crate::{prices, sales, stock};
 
@@ -156,7 +156,8 @@ fn every_statement_finds_its_rows_by_an_index() {
     statements.extend(prices::price_statements());
     statements.extend(stock::stock_statements());
     statements.extend(people::person_statements());
-    statements.extend(crate::shard::trim_statements());
+    statements.extend(hold_statements());
+    statements.extend(trim_statements());
     statements.sort();
     statements.dedup_by(|a, b| a.0 == b.0);
     let mut changing = Vec::new();

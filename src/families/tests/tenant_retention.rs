@@ -60,7 +60,7 @@ pub(super) fn age(shard: &mut Shard, stream: &str, partitions: u8, sealed_at: &s
 }
 
 /// Runs upkeep until nothing leaves any more.
-fn settle(shard: &mut Shard) {
+pub(super) fn settle(shard: &mut Shard) {
     shard.retain_now();
     let mut turns = 0;
     while shard.upkeep_pending() || shard.is_retaining() {
@@ -300,7 +300,7 @@ fn a_customer_leaves_with_a_partition_that_was_listed_meanwhile() {
     check(&shard);
 }
 
-fn event(sequence: u64, tenant: &str, id: &str) -> (Sequence, u8, Vec<u8>) {
+pub(super) fn event(sequence: u64, tenant: &str, id: &str) -> (Sequence, u8, Vec<u8>) {
     let mut bytes = Vec::new();
     ServiceEventRow {
         // Three minutes, in an order of their own.

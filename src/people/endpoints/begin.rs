@@ -33,8 +33,10 @@ const ROWS_MAX: usize = 250;
 pub(super) struct Begun {
     /// The ids of the erasures, in the order of the customers.
     pub(super) ids: ErasureIds,
-    /// A channel that is closed when all of them are finished.
-    pub(super) finished: async_channel::Receiver<()>,
+    /// The id of the batch, or of the only erasure.
+    pub(super) name: String,
+    /// A channel that is closed when all of them are done in the data folder.
+    pub(super) done: async_channel::Receiver<()>,
 }
 
 pub(super) fn random() -> Result<String, PeopleRefused> {
@@ -138,8 +140,9 @@ pub(super) async fn begin(
         return Err(error);
     }
     drop((claims, hold));
-    let finished = pending::complete(lane.clone(), pending, Vec::new());
-    Ok(Begun { ids: Arc::new(ids), finished })
+    let name = pending.name.clone();
+    let done = pending::complete(lane.clone(), pending, Vec::new());
+    Ok(Begun { ids: Arc::new(ids), name, done })
 }
 
 /// Erases the people from all files. Returns the number of removed files for each.

@@ -1,5 +1,5 @@
-//! Erasures that have been started and are not finished. Each request has a file with its records, from before they are
-//! sent until the last export is removed. If the server is killed in between, the next start sends the records again
+//! Erasures that have been started and are not done in the data folder. Each request has a file with its records, from
+//! before they are sent until the last export is removed. If the server is killed in between, the next start sends the records again
 //! to shards that do not have them, and completes the rest.
 //!
 //! A file contains masked records, as a journal does, and is deleted with the last trace of the people.
@@ -17,6 +17,7 @@ use super::super::refused::PeopleRefused;
 use super::super::report::BatchProgress;
 use super::super::uploads::ErasedPeople;
 use super::begin::send;
+use super::{LOOK, LOOK_MAX};
 use crate::base::durable;
 use crate::base::ids::is_random_hex;
 use crate::cores::executor;
@@ -26,9 +27,6 @@ use crate::lane::{Component, Lane};
 const FOLDER: &str = "erasures";
 /// The core that continues the erasures of an earlier run.
 const CONTINUING_CORE: usize = 0;
-/// The pause before the first check of the shards. It doubles after each check, up to the maximum.
-const LOOK_MIN: Duration = Duration::from_millis(20);
-const LOOK_MAX: Duration = Duration::from_millis(250);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -60,7 +58,7 @@ pub(super) fn pending_folder(lane: &Lane) -> PathBuf {
 #[derive(Clone)]
 pub(super) struct Pending {
     /// The id of the batch, or of the only erasure.
-    name: String,
+    pub(super) name: String,
     path: PathBuf,
     people: Arc<ErasedPeople>,
 }
@@ -154,7 +152,7 @@ pub(super) fn complete(
     pending: Pending,
     records: Vec<ErasureRecord>,
 ) -> async_channel::Receiver<()> {
-    let (tell, finished) = async_channel::bounded::<()>(1);
+    let (tell, done) = async_channel::bounded::<()>(1);
     executor::spawn(async move {
         let _tell = tell;
         let mut records = records;
@@ -163,7 +161,7 @@ pub(super) fn complete(
             executor::sleep(RETRY).await;
         }
     });
-    finished
+    done
 }
 
 async fn try_complete(
@@ -177,11 +175,12 @@ async fn try_complete(
         records.clear();
     }
     let count = pending.people.customer_ids.len() as u64;
-    let mut pause = LOOK_MIN;
+    let mut pause = LOOK;
     loop {
         let shards = query::progress(&lane.readers, &pending.name).await?;
-        let is_finished = |shard: &BatchProgress| shard.known >= count && shard.finished >= count;
-        if shards.iter().all(is_finished) {
+        // What then waits for the sinks continues in each shard, from its own record.
+        let is_done = |shard: &BatchProgress| shard.known >= count && shard.local >= count;
+        if shards.iter().all(is_done) {
             break;
         }
         executor::sleep(pause).await;

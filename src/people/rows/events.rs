@@ -4,11 +4,12 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::active::ActiveErasure;
 use super::super::many::PeopleMatcher;
+use super::super::waiting;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
 use crate::events::{Buckets, EVENTS, ServiceEventRow, drop_build};
 use crate::shard::partition::{count_deleted, widened};
-use crate::shard::{ErasureMode, Shard, ShardError, partitions_of, suppressed};
+use crate::shard::{ChangeKind, ErasureMode, Shard, ShardError, append_change, partitions_of, suppressed};
 
 /// Deletes the tenant's service events that refer to the people, or replaces the people in them.
 pub(in super::super) fn erase_events(
@@ -82,6 +83,7 @@ fn change_events(
     found: &[MatchingEvent],
 ) -> Result<(), ShardError> {
     let (keys, has_buckets) = (*shard.keys(), !shard.options().without_aggregates);
+    let (is_shipped, now_us) = (waiting::is_shipped(shard.options()), clock::unix_us());
     let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut buckets = Buckets::default();
     let (mut gone, mut times) = (0, None::<(i64, i64)>);
@@ -100,6 +102,11 @@ fn change_events(
             continue;
         }
         transaction.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?.execute([event.id])?;
+        let number = event.refers.who.first().and_then(|person| erasing.number(*person));
+        // A sink that is registered later never reads the row.
+        if is_shipped {
+            append_change(&transaction, ChangeKind::Erased, None, event.id, number, now_us)?;
+        }
         let key = suppressed::bytes(keys.hash(tenant_id, &event.event_id));
         suppressed::add_event(&transaction, key)?;
         buckets.count(&event.row(tenant_id));
@@ -154,7 +161,7 @@ impl EventRefers {
     }
 
     /// Returns `true` if an erasure in this mode keeps the event, with a pseudonym.
-    fn is_kept(&self, mode: ErasureMode) -> bool {
+    pub(in super::super) fn is_kept(&self, mode: ErasureMode) -> bool {
         mode == ErasureMode::Pseudonymise && !self.is_named
     }
 }

@@ -119,7 +119,8 @@ fn end_passes(writer: &mut Writer) {
 
 fn checkpointed(path: &Path) -> Vec<(String, i64)> {
     let reader = open_reader(path).unwrap();
-    let mut statement = reader.prepare("SELECT stream, last FROM checkpointed ORDER BY stream").unwrap();
+    let sql = "SELECT stream, last FROM checkpointed WHERE stream IN ('click', 'hot') ORDER BY stream";
+    let mut statement = reader.prepare(sql).unwrap();
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
