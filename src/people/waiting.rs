@@ -23,7 +23,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::steps::{PAGES, SHIPS};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::shard::{CHANGES, ShardError, ShardOptions, ShipOptions, SinkEntry, confirmed, epochs, sinks};
+use crate::shard::{CHANGES, ShardError, ShardOptions, ShipOptions, SinkEntry, confirmed_by, epochs, sinks};
 
 /// The pauses between the steps of erasures that wait.
 #[derive(Clone, Copy, Debug)]
@@ -129,17 +129,17 @@ impl Waiting {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let names = serde_json::to_string(&sinks.names).unwrap_or_default();
         transaction.execute(
-            "UPDATE erasure SET subject = NULL, sinks = ?4, step = ?5, place = '', at = 0 \
+            "UPDATE erasure SET subject = NULL, sinks = ?4, step = ?5 \
              WHERE finished_us IS NULL AND step = ?1 AND (seq <= ?2 OR ?3)",
             params![SHIPS, upto, sinks.names.is_empty(), names, PAGES],
         )?;
         // The others take part in the pass, unless they did in an earlier one.
         transaction.execute(
-            "UPDATE erasure SET step = ?2, place = '', at = 0 \
+            "UPDATE erasure SET step = ?2 \
              WHERE finished_us IS NULL AND step = ?1 AND local_us IS NULL",
             [SHIPS, PAGES],
         )?;
-        // A pass that was interrupted begins again, so that it overwrites every page for those that join it.
+        // One that was interrupted begins again, so that it overwrites every page for those that join it.
         transaction.execute(
             "UPDATE erasure SET place = '', at = 0 WHERE finished_us IS NULL AND step = ?1",
             [PAGES],
@@ -157,8 +157,12 @@ impl Waiting {
         let Some(ship) = &self.ship else { return Ok(ConfirmedBySinks::default()) };
         let read = || -> Result<ConfirmedBySinks, NotesError> {
             let mut all = ConfirmedBySinks::default();
-            for (name, sink) in sinks(&ship.data)? {
-                let epoch = newest_epoch(connection)?;
+            let registered = sinks(&ship.data)?;
+            if registered.is_empty() {
+                return Ok(all);
+            }
+            let epoch = newest_epoch(connection)?;
+            for (name, sink) in registered {
                 all.upto = all.upto.min(confirmed_changes(&ship.data, (&name, &sink), ship.shard, &epoch)?);
                 all.names.push(name);
             }
@@ -219,7 +223,7 @@ pub(super) fn confirmed_changes(
     shard: ShardId,
     epoch: &str,
 ) -> io::Result<i64> {
-    let note = confirmed(data, name, shard)?.filter(|note| note.sink == sink.id && note.epoch == epoch);
+    let note = confirmed_by(data, (name, sink), shard)?.filter(|note| note.epoch == epoch);
     Ok(note.and_then(|note| note.last.get(CHANGES).copied()).unwrap_or(0))
 }
 

@@ -26,10 +26,9 @@ const STEP_PAGES: i32 = 1024;
 /// Copies the shard at `source` to the new file `copy`, syncs it and verifies it with SQLite's integrity check and a
 /// recount of every counter. The backup of the folder began at `began_us`. Newer data that refers to rows of other
 /// shards is left out ([`Family::forget_since`](super::Family::forget_since)). `progress` is called with the number
-/// of copied pages and the total. The copy notes that it is
-/// complete, and an epoch begins in it when it is opened. The source is read in one transaction, so the copy is a snapshot, and the WAL of a
-/// running server cannot restart until the copy is complete. Takes about two seconds per gigabyte, including the
-/// verification.
+/// of copied pages and the total. The source is read in one transaction, so the copy is a snapshot, and the WAL of a
+/// running server cannot restart until the copy is complete. The copy notes that it is complete, and an epoch begins in
+/// it when it is opened. Takes about two seconds per gigabyte, including the verification.
 pub fn backup(
     source: &Path,
     copy: &Path,

@@ -203,11 +203,6 @@ impl Look<'_> {
 
     fn find(&self, connection: &Connection) -> Result<Result<Found, Limits>, ShardError> {
         let (data, shard) = (&self.options.data, self.options.shard);
-        match fs::metadata(data.join(SINKS_FOLDER)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(Limits::default())),
-            Err(error) => return Ok(Err(Limits::unreadable(format!("{SINKS_FOLDER}: {error}")))),
-            Ok(_) => {}
-        }
         let sinks = match sinks::sinks(data) {
             Ok(sinks) if sinks.is_empty() => return Ok(Err(Limits::default())),
             Ok(sinks) => sinks,
@@ -216,8 +211,8 @@ impl Look<'_> {
         let lives = Lives::read(connection)?;
         let (mut notes, mut problem) = (BTreeMap::new(), None);
         for (name, sink) in sinks {
-            let confirmed = match sinks::confirmed(data, &name, shard) {
-                Ok(note) => note.filter(|note| note.sink == sink.id).map(|note| {
+            let confirmed = match sinks::confirmed_by(data, (&name, &sink), shard) {
+                Ok(note) => note.map(|note| {
                     let Confirmed { epoch, last, at_us, .. } = note;
                     (at_us, lives.carried(&epoch, last))
                 }),
@@ -290,12 +285,7 @@ impl Look<'_> {
     /// Stores the marks of a sink. If that fails, only a restart notices: rows then stay longer.
     fn store(&self, name: &str, marks: &Marks) {
         let path = self.path(name);
-        let draft = crate::base::durable::draft_of(&path);
-        let written = serde_json::to_vec(marks)
-            .map_err(io::Error::from)
-            .and_then(|text| fs::write(&draft, text))
-            .and_then(|()| fs::rename(&draft, &path));
-        match written {
+        match sinks::write(&path, marks) {
             // The sink was removed in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(

@@ -31,7 +31,8 @@ impl Identity {
 }
 
 /// Returns the path with a suffix, such as `shard.db-wal` for `shard.db`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+#[must_use]
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

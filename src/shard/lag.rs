@@ -9,7 +9,7 @@ use super::backup::file_numbers;
 use super::error::ShardError;
 use super::family::Families;
 use super::hold::Lives;
-use super::sinks::{SinkEntry, confirmed};
+use super::sinks::{SinkEntry, confirmed_by};
 use crate::base::ids::ShardId;
 
 /// What a sink lacks of one shard.
@@ -35,7 +35,7 @@ pub fn lag(
     connection: &Connection,
     families: &Families,
 ) -> Result<Lag, ShardError> {
-    let note = confirmed(data, name, shard)?.filter(|note| note.sink == sink.id);
+    let note = confirmed_by(data, (name, sink), shard)?;
     let noted_us = note.as_ref().map(|note| note.at_us);
     let places = match note {
         None => BTreeMap::new(),

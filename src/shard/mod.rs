@@ -105,7 +105,7 @@ pub use family::{
 pub use file::Shard;
 pub use hold::Upto;
 pub use holds::{HeldRows, hold_statements};
-pub use identity::Identity;
+pub use identity::{Identity, beside};
 pub use index_build::{Entries, IndexBuild};
 pub use inspect::{
     Inspection, Problems, Verified, differences, inspect, ledger_rows, verify, verify_aggregates,
@@ -132,8 +132,8 @@ pub(crate) use schema::APPLICATION_ID;
 pub use schema::{VERSION, check_current, is_current, is_made, migrate};
 pub use scrub::Scrub;
 pub use sinks::{
-    Confirmed, SINK_NAME_MAX, SINKS_FOLDER, SinkEntry, confirmed, is_sink_name, register_sink, remove_sink,
-    sink, sinks, write_confirmed,
+    Confirmed, SINK_NAME_MAX, SINKS_FOLDER, SinkEntry, confirmed, confirmed_by, is_sink_name, register_sink,
+    remove_sink, sink, sinks, write_confirmed,
 };
 pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};

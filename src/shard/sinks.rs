@@ -143,15 +143,32 @@ pub fn confirmed(data: &Path, name: &str, shard: ShardId) -> io::Result<Option<C
     read(&note_of(data, name, shard))
 }
 
+/// Returns how far a sink has a shard's rows, as [`confirmed`] does. A note of another registration under the same name
+/// is none of this one.
+///
+/// # Errors
+/// The note cannot be read.
+pub fn confirmed_by(
+    data: &Path,
+    (name, sink): (&str, &SinkEntry),
+    shard: ShardId,
+) -> io::Result<Option<Confirmed>> {
+    Ok(confirmed(data, name, shard)?.filter(|note| note.sink == sink.id))
+}
+
 /// Writes how far a sink has a shard's rows. Readers see the whole note or the one before it.
 ///
 /// # Errors
 /// Disk errors. [`io::ErrorKind::NotFound`] if the sink was removed.
 pub fn write_confirmed(data: &Path, name: &str, shard: ShardId, confirmed: &Confirmed) -> io::Result<()> {
-    let path = note_of(data, name, shard);
-    let draft = own_draft_of(&path);
-    fs::write(&draft, serde_json::to_vec(confirmed)?)?;
-    fs::rename(&draft, &path)
+    write(&note_of(data, name, shard), confirmed)
+}
+
+/// Writes a file of a sink. Readers see the whole file or the one before it; a power cut may lose it.
+pub(super) fn write(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    let draft = own_draft_of(path);
+    fs::write(&draft, serde_json::to_vec(content)?)?;
+    fs::rename(&draft, path)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {

@@ -95,6 +95,16 @@ impl Shard {
         Ok(())
     }
 
+    /// Begins to measure a sealed partition.
+    pub(super) fn measure_sealed(&mut self, info: PartitionInfo) -> Result<(), ShardError> {
+        let tables = (info.stream.tables)(&info.name);
+        self.measure(move |path| {
+            let reader = open_reader(path)?;
+            let bytes = bytes_of(&reader, &tables)? + shared_bytes(&reader, &info)?;
+            Ok(Measured::Sealed { bytes, name: info.name })
+        })
+    }
+
     fn measured(&mut self, measured: Measured) -> Result<(), ShardError> {
         match measured {
             Measured::Sealed { name, bytes } => {
@@ -141,12 +151,7 @@ impl Shard {
         let is_unmeasured =
             |info: &&PartitionInfo| info.sealed && info.indexed && sizes.of(&info.name).is_none();
         if let Some(info) = infos.iter().find(is_unmeasured) {
-            let (info, tables) = (info.clone(), (stream.tables)(&info.name));
-            self.measure(move |path| {
-                let reader = open_reader(path)?;
-                let bytes = bytes_of(&reader, &tables)? + shared_bytes(&reader, &info)?;
-                Ok(Measured::Sealed { bytes, name: info.name })
-            })?;
+            self.measure_sealed(info.clone())?;
             return Ok(true);
         }
         let open = infos.iter().find(|info| !info.sealed && info.rows > 0);

@@ -85,7 +85,7 @@ impl ShardFigures {
         figures.skipped.fetch_add(skipped, Ordering::Relaxed);
     }
 
-    /// Sets the number of rejected rows of earlier runs.
+    /// Sets the places that the target has confirmed; 0 for a stream that is not listed.
     pub(super) fn set_places(&self, places: &Places) {
         for stream in ShipStream::ALL {
             let place = places.get(&stream).copied().unwrap_or_default();

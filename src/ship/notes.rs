@@ -3,7 +3,7 @@
 //! A note is written after the target's commit, so it is never ahead of the target. Places are read from notes only to
 //! show them while the target is away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::sink::{EpochId, Places};
 use crate::base::ids::{ShardId, random_hex};
 use crate::base::{clock, durable};
 use crate::shard::{
-    Confirmed, DataFolder, FolderError, SINKS_FOLDER, SinkEntry, confirmed, register_sink, sink,
+    Confirmed, DataFolder, FolderError, SINKS_FOLDER, SinkEntry, confirmed_by, register_sink, sink,
     write_confirmed,
 };
 
@@ -150,8 +150,8 @@ impl Notes {
     /// # Errors
     /// The note cannot be read.
     pub(super) fn open(registration: &Registration, shard: ShardId) -> io::Result<Notes> {
-        let noted = confirmed(&registration.data, &registration.name, shard)?
-            .filter(|noted| noted.sink == registration.sink.id);
+        let Registration { data, name, sink, .. } = registration;
+        let noted = confirmed_by(data, (name, sink), shard)?;
         let rejected_before = noted.as_ref().map_or(0, |noted| noted.rejected);
         Ok(Notes { registration: registration.clone(), shard, noted, rejected_before, next_us: 0 })
     }
@@ -221,11 +221,10 @@ impl Notes {
 /// Returns the places of a note.
 #[must_use]
 pub(super) fn places_of(noted: &Confirmed) -> Places {
-    let known: BTreeMap<_, _> = noted
+    noted
         .last
         .iter()
         .filter_map(|(stream, last)| Some((ShipStream::parse(stream)?, *last)))
         .filter(|(_, last)| *last > 0)
-        .collect();
-    known
+        .collect()
 }

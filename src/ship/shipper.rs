@@ -153,7 +153,7 @@ impl<S: Sink> Shipper<S> {
                 turn.is_at_limit = false;
                 continue;
             }
-            match self.ship(stream) {
+            match self.ship(&look, stream) {
                 Ok(Shipped::Moved) => (turn.has_moved, turn.is_at_limit) = (true, false),
                 Ok(Shipped::Nothing) => {}
                 Ok(Shipped::Waits) => (turn.is_waiting, turn.is_at_limit) = (true, false),
@@ -220,9 +220,15 @@ impl<S: Sink> Shipper<S> {
         Ok(())
     }
 
-    fn ship(&mut self, stream: ShipStream) -> Result<Shipped, ShipError> {
+    /// Ships the next rows of a stream, up to the limits of `look` at the least.
+    fn ship(&mut self, look: &Look, stream: ShipStream) -> Result<Shipped, ShipError> {
         let Some(life) = &self.life else { return Ok(Shipped::Waits) };
         let after = life.places.get(&stream).copied().unwrap_or_default();
+        // Most streams have nothing most of the time, which needs no further snapshot.
+        if after >= look.limits.get(&stream).copied().unwrap_or_default() {
+            self.refused.remove(&stream);
+            return Ok(Shipped::Nothing);
+        }
         let rows_max = self.rate.rows_now();
         if rows_max == 0 {
             return Ok(Shipped::Waits);

@@ -21,7 +21,9 @@ use rusqlite::Connection;
 
 use super::rows::{Rows, ShipStream};
 use super::sink::{EpochId, Places};
-use crate::shard::{Epoch, Identity, ShardError, check_current, checkpointed, epochs, is_made, open_reader};
+use crate::shard::{
+    EPOCH, Epoch, Identity, ShardError, beside, check_current, checkpointed, epochs, is_made, open_reader,
+};
 
 pub use portion::ReadLimits;
 pub use seen::{Seen, Unshipped};
@@ -33,8 +35,6 @@ use self::portion::Portion;
 const CACHE_KIB: i64 = 2_048;
 /// The maximum number of compiled statements of a connection.
 const STATEMENTS: usize = 48;
-/// The entry of `checkpointed` with the number of the newest epoch that the file has without its WAL.
-const EPOCH_ENTRY: &str = "epoch";
 
 /// The durable state of a shard's file in one snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,9 +186,7 @@ struct Files {
 impl Files {
     fn of(path: &Path) -> Result<Files, ShardError> {
         let database = Identity::of(path)?.ok_or(ShardError::Missing)?;
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        Ok(Files { database, wal: Identity::of(Path::new(&wal))? })
+        Ok(Files { database, wal: Identity::of(&beside(path, "-wal"))? })
     }
 }
 
@@ -204,7 +202,7 @@ fn open(path: &Path) -> Result<Connection, ShardError> {
 
 fn look(snapshot: &Connection) -> Result<Look, ShardError> {
     let entries = checkpointed(snapshot)?;
-    let newest = entries.get(EPOCH_ENTRY).copied().unwrap_or_default();
+    let newest = entries.get(EPOCH).copied().unwrap_or_default();
     let mut all = epochs(snapshot)?;
     let count = all.len();
     all.retain(|epoch| epoch.number <= newest);

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::equal::{assert_equal, count, wait_for_answer};
 use crate::fill::{event, fill, orders, send};
 use crate::postgres::Postgres;
-use crate::shipper::{Shipper, drain, ship_command, ship_once, verified};
+use crate::shipper::{Shipper, all_arrives, drain, ship_command, ship_once, verified};
 use crate::support::{Folder, Load, Report, command, cpus, stored, wait_until};
 
 /// Kills the server at a moment at which no pass of a checkpoint is incomplete, as a power cut between two passes
@@ -81,11 +81,7 @@ fn s3_a_backup_that_is_served_after_its_first_life_shipped_further_ships_its_new
     assert!(output.status.success(), "{output:?}");
     // The first life continues.
     fill(&server, "first", 1_001, 30);
-    server.wait_until_stored();
-    server.stop();
-    shipper.stop();
-    drain(&folder, &postgres);
-    assert_equal(&[&folder], &postgres);
+    all_arrives(server, shipper, (&folder, &postgres));
     // The copy has the same row ids for other rows.
     let server = copy.serve(&quick);
     fill(&server, "second", 2_001, 50);
@@ -132,11 +128,7 @@ fn s13_a_target_that_was_set_back_gets_the_missing_rows_again_and_none_twice() {
     wait_for_answer(&postgres, "SELECT count(*) FROM fh.clicks", "80");
     fill(&server, "acme", 2_001, 40);
     wait_for_answer(&postgres, "SELECT count(*) FROM fh.clicks", "120");
-    server.wait_until_stored();
-    server.stop();
-    shipper.stop();
-    drain(&folder, &postgres);
-    assert_equal(&[&folder], &postgres);
+    all_arrives(server, shipper, (&folder, &postgres));
     verified(&folder, &postgres);
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::equal::{assert_equal, count, wait_for_answer};
 use crate::fill::{fill, send};
 use crate::postgres::Postgres;
-use crate::shipper::{Shipper, drain, ship_once, verified};
+use crate::shipper::{Shipper, all_arrives, drain, ship_once, verified};
 use crate::support::{Folder, cpus, rows_of, stored, wait_until, wait_until_moved};
 
 /// Short enough that a test need not wait for a checkpoint.
@@ -21,11 +21,7 @@ fn rows_of_every_kind_arrive_once_while_the_server_runs_and_after_it() {
     wait_for_answer(&postgres, "SELECT count(*) FROM fh.clicks", "60");
     fill(&server, "zeta", 1_001, 60);
     wait_for_answer(&postgres, "SELECT count(*) FROM fh.clicks", "120");
-    server.wait_until_stored();
-    server.stop();
-    shipper.stop();
-    drain(&folder, &postgres);
-    assert_equal(&[&folder], &postgres);
+    all_arrives(server, shipper, (&folder, &postgres));
     verified(&folder, &postgres);
     // A pass over a folder that is shipped changes nothing.
     let before = postgres.ask("SELECT stream, shard, last FROM fh.position ORDER BY 1, 2");
@@ -140,11 +136,7 @@ fn a_target_that_hangs_holds_back_no_checkpoint() {
     }
     postgres.signal("CONT");
     wait_for_answer(&postgres, "SELECT count(*) FROM fh.clicks", "120");
-    server.wait_until_stored();
-    server.stop();
-    shipper.stop();
-    drain(&folder, &postgres);
-    assert_equal(&[&folder], &postgres);
+    all_arrives(server, shipper, (&folder, &postgres));
 }
 
 /// The folders that earlier versions left, with one shard each.

@@ -47,6 +47,14 @@ fn register(dir: &Path, name: &str) {
     shard::register_sink(dir, name, &entry).unwrap();
 }
 
+/// Makes a shard with the sink `a`, for which rows stay an hour longer.
+fn shipped() -> (tempfile::TempDir, Shard) {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
+    register(dir.path(), "a");
+    (dir, shard)
+}
+
 /// Notes what a sink had confirmed some time ago.
 fn confirm(dir: &Path, shard: &mut Shard, name: &str, last: &[(&str, i64)], ago: Duration) {
     let epoch = epochs(shard.connection()).unwrap().pop().unwrap().id;
@@ -185,9 +193,7 @@ fn partitions_wait_for_every_sink() {
 
 #[test]
 fn confirmed_rows_stay_for_ship_keep_also_over_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_clicks(&mut shard, 350);
     settle(&mut shard);
     age(&mut shard, "click", 3, LONG_AGO);
@@ -211,9 +217,7 @@ fn confirmed_rows_stay_for_ship_keep_also_over_a_restart() {
 
 #[test]
 fn a_sink_that_is_removed_holds_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_clicks(&mut shard, 250);
     settle(&mut shard);
     age(&mut shard, "click", 2, LONG_AGO);
@@ -227,9 +231,7 @@ fn a_sink_that_is_removed_holds_nothing() {
 
 #[test]
 fn a_file_of_a_sink_that_cannot_be_read_holds_everything_and_is_reported() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_clicks(&mut shard, 250);
     settle(&mut shard);
     confirm(dir.path(), &mut shard, "a", &[("click", 250)], 2 * HOUR);
@@ -252,9 +254,7 @@ fn a_file_of_a_sink_that_cannot_be_read_holds_everything_and_is_reported() {
 /// The note of another registration under the same name, or of another life of the file, confirms nothing.
 #[test]
 fn a_note_about_other_rows_confirms_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_clicks(&mut shard, 250);
     settle(&mut shard);
     age(&mut shard, "click", 2, LONG_AGO);
@@ -272,9 +272,7 @@ fn a_note_about_other_rows_confirms_nothing() {
 /// In a copy of the file, a note of the life before confirms the rows that both have.
 #[test]
 fn a_copied_file_keeps_what_was_confirmed_of_the_original() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_clicks(&mut shard, 350);
     settle(&mut shard);
     confirm(dir.path(), &mut shard, "a", &[("click", 350)], 2 * HOUR);
@@ -312,9 +310,7 @@ fn a_sink_that_comes_late_holds_what_is_about_to_leave() {
 
 #[test]
 fn an_order_waits_for_its_changes_of_status() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_orders(&mut shard, 0..25);
     (0..9).for_each(|n| ship_order(&mut shard, n + 12));
     ship_order(&mut shard, 3);
@@ -337,9 +333,7 @@ fn an_order_waits_for_its_changes_of_status() {
 /// A target that is set back gets the changes again that it had.
 #[test]
 fn changes_of_status_stay_for_ship_keep() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_orders(&mut shard, 0..8);
     (0..8).for_each(|n| ship_order(&mut shard, n));
     let changes = |shard: &mut Shard| {
@@ -358,9 +352,7 @@ fn changes_of_status_stay_for_ship_keep() {
 
 #[test]
 fn rows_of_ledgers_wait() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut shard = reopen(dir.path(), &shipping(dir.path(), HOUR));
-    register(dir.path(), "a");
+    let (dir, mut shard) = shipped();
     add_stock(&mut shard, 0..30);
     (0..5).for_each(|n| add_price(&mut shard, n, 100));
     add_price(&mut shard, 5, 900);

@@ -6,7 +6,7 @@ use super::super::error::ShardError;
 use super::super::file::Shard;
 use super::super::open::open_reader;
 use super::super::partitions::{Sealed, partitions_of};
-use super::super::size::{bytes_of, shared_bytes};
+use super::super::size::bytes_of;
 use super::super::sizes::Measured;
 use super::super::stream::{Ledger, Stream};
 use super::{HeldRows, Holds, Leave, ROW_BYTES};
@@ -162,12 +162,7 @@ impl Shard {
                 );
             }
             let Some(info) = infos.pop() else { return Ok(false) };
-            let tables = (info.stream.tables)(&info.name);
-            self.measure(move |path| {
-                let reader = open_reader(path)?;
-                let bytes = bytes_of(&reader, &tables)? + shared_bytes(&reader, &info)?;
-                Ok(Measured::Sealed { bytes, name: info.name })
-            })?;
+            self.measure_sealed(info)?;
             return Ok(true);
         }
         let place = ledgers.values().map(|rows| rows.place).find(|place| row_bytes[*place] == 0);

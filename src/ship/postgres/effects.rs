@@ -13,7 +13,7 @@ use super::erase;
 use super::error::Failure;
 use super::store::{Context, Stored};
 use super::tables::ORDER_STATUS;
-use crate::ship::rows::{AnomalyRow, Change, ChangeRow};
+use crate::ship::rows::{AnomalyRow, Change, ChangeRow, Rows};
 
 /// The number of statements that are sent before the response to the first is awaited.
 const PIPELINE: usize = 256;
@@ -21,6 +21,11 @@ const PIPELINE: usize = 256;
 /// Returns `true` if a change erases, which may take long.
 pub(super) fn erases(row: &ChangeRow) -> bool {
     matches!(row.change, Change::Erasure(_) | Change::FinishedErasure { .. } | Change::ErasedEvent { .. })
+}
+
+/// Returns `true` if rows are changes of which one erases.
+pub(super) fn is_any_erasing(rows: &Rows) -> bool {
+    matches!(rows, Rows::Changes(rows) if rows.iter().any(erases))
 }
 
 /// Applies successive changes, inside a transaction.

@@ -37,7 +37,6 @@ use connect::{CALL_MAX, Caller, LONG_CALL_MAX, Session};
 use days::Days;
 use error::Failure;
 use places::{KnownEpoch, KnownEpochs};
-use slice::Slice;
 use store::Context;
 
 use super::rows::{Rows, ShipStream};
@@ -197,9 +196,7 @@ impl PostgresSink {
         };
         let context = Context { session, origin: epoch.origin, epochs: &self.epochs };
         let state = self.streams.entry(batch.stream).or_default();
-        let is_long =
-            matches!(Slice::of(&batch.rows), Slice::Changes(rows) if rows.iter().any(effects::erases));
-        let time_max = if is_long { LONG_CALL_MAX } else { CALL_MAX };
+        let time_max = if effects::is_any_erasing(&batch.rows) { LONG_CALL_MAX } else { CALL_MAX };
         let call = write::write(&context, batch, state.is_careful, state.rejected_in_a_row);
         let outcome = self.caller.run(time_max, call)?;
         state.is_careful = outcome.written.twice > 0;

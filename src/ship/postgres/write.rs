@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::effects::erases;
+use super::effects::{erases, is_any_erasing};
 use super::error::Failure;
 use super::places;
 use super::slice::Slice;
@@ -55,7 +55,7 @@ pub(super) async fn write(
 
 async fn begin(context: &Context<'_>, batch: &ShipBatch) -> Result<(), Failure> {
     context.session.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    if matches!(Slice::of(&batch.rows), Slice::Changes(rows) if rows.iter().any(erases)) {
+    if is_any_erasing(&batch.rows) {
         // A batch whose connection was lost may still be committing. It must not bring a person back.
         places::lock_all(context.session, &context.origin).await?;
     }

@@ -6,8 +6,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::equal::assert_equal;
 use crate::postgres::Postgres;
-use crate::support::{Ended, Folder, command, wait_until};
+use crate::support::{Ended, Folder, Server, command, wait_until};
 
 /// A running shipper. It ends with the test.
 pub(crate) struct Shipper {
@@ -139,4 +140,14 @@ impl Drop for Shipper {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Ends the server and the shipper, ships what is left, and compares all rows of both sides.
+#[track_caller]
+pub(crate) fn all_arrives(server: Server, shipper: Shipper, (folder, postgres): (&Folder, &Postgres)) {
+    server.wait_until_stored();
+    server.stop();
+    shipper.stop();
+    drain(folder, postgres);
+    assert_equal(&[folder], postgres);
 }
