@@ -186,8 +186,8 @@
 //! `firehose ship` is a process of its own ([`ship`]) with a thread for each shard (`ship/run.rs`, `ship/turns.rs`).
 //!
 //! 1. `ship/source.rs` reads the next rows of a stream in one short snapshot, up to what the file has without its WAL:
-//!    until a checkpoint has copied a row, a power cut may give its id to another one. What is no append of a row (a
-//!    status, a decision on a price, an erasure) comes from the feed (`shard/change.rs`), in order.
+//!    until a checkpoint has copied a row, a power cut may give its id to another one. A change that appends no row
+//!    (a status, a decision on a price, an erasure) comes from the feed (`shard/change.rs`), in order.
 //! 2. `ship/shipper.rs` gives the batch to the [`Sink`](ship::sink::Sink), which stores rows and place in one transaction
 //!    (`ship/postgres/write.rs`). The place is in the target only: after any error, the shipper asks for it again.
 //! 3. In a file that is not the one in which the newest epoch began (`shard/epochs.rs`), ids are issued again.

@@ -31,7 +31,7 @@ use crate::shard::{ErasureMode, ShardError};
 pub struct FeedErasure {
     /// `erasure.number` in this shard.
     pub number: i64,
-    /// When the request began, in microseconds since 1970.
+    /// The time at which the request began, in microseconds since 1970.
     pub began_us: i64,
     pub mode: ErasureMode,
     pub subject: Subject,

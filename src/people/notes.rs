@@ -1,4 +1,4 @@
-//! Which sinks have an erasure, as responses show it.
+//! The sinks that have an erasure, as responses list them.
 
 use std::path::Path;
 

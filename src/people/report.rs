@@ -45,7 +45,7 @@ pub struct ErasureState {
     pub tenant_id: Option<String>,
     pub mode: String,
     pub began_us: i64,
-    /// When nothing about the person was left in this shard but the record that waits for the sinks. Absent for an erasure
+    /// The time from which only the record that waits for the sinks is left of the person in this shard. Absent for an erasure
     /// that an earlier version finished.
     pub local_us: Option<i64>,
     pub finished_us: Option<i64>,

@@ -30,7 +30,7 @@ use crate::shard::{CHANGES, ShardError, ShardOptions, ShipOptions, SinkEntry, co
 pub struct WaitPauses {
     /// Between two looks at the notes of the sinks.
     pub look: Duration,
-    /// How long an erasure waits before the unused bytes are overwritten without the sinks. A sink that is not behind
+    /// The time that an erasure waits before the unused bytes are overwritten without the sinks. A sink that is not behind
     /// answers earlier, so that one pass over the file suffices.
     pub patience: Duration,
     /// Between two passes over the file, while some erasures wait that the sinks do not have.
@@ -61,7 +61,7 @@ pub(super) struct Waiting {
     look_us: u64,
     /// Since when an erasure waits whose remains in unused bytes were not overwritten. `None` without one.
     unscrubbed_us: Option<u64>,
-    /// When the last pass over the file began.
+    /// The monotonic time at which the last pass over the file began.
     passed_us: Option<u64>,
     /// The last reported failure to read the notes.
     failure: Option<String>,
@@ -187,7 +187,7 @@ impl Waiting {
     }
 }
 
-/// How far all sinks have the feed of a shard.
+/// The part of a shard's feed that all sinks have.
 #[derive(Debug)]
 struct ConfirmedBySinks {
     upto: i64,

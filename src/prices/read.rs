@@ -91,8 +91,8 @@ pub struct StoredAnomaly {
 pub struct ChangeMark {
     pub epoch: u32,
     pub change: u64,
-    /// Of a shard's newest position in a copied file: the numbering before this one, and up to which number both have the
-    /// same changes.
+    /// The numbering before this one, and the last number up to which both have the same changes. Set only in a shard's
+    /// newest position, and only in a copied file.
     pub before: Option<(u32, u64)>,
 }
 

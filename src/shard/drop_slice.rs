@@ -13,7 +13,7 @@ pub struct DropSlice {
     pub cutoff_us: i64,
     /// The monotonic time at which the slice ends.
     pub until_us: u64,
-    /// Whether the pass begins with this slice.
+    /// Set if the pass begins with this slice.
     pub is_first: bool,
     /// Only rows whose ids the sinks have had for long enough are deleted.
     pub upto: Upto,
@@ -21,7 +21,7 @@ pub struct DropSlice {
     pub changes: Upto,
 }
 
-/// What one slice of a pass over a ledger did.
+/// The result of one slice of a pass over a ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DroppedSlice {
     /// Deleted rows.
@@ -32,7 +32,7 @@ pub struct DroppedSlice {
     pub held: u64,
     /// Old rows that stay only because the sinks have not had them for long enough.
     pub waiting: u64,
-    /// Whether the pass has ended.
+    /// Set if the pass has ended.
     pub is_done: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How far the registered sinks have the rows of a shard, and how far they have had them for long enough.
+//! The rows of a shard that the registered sinks have, and those that they have had for long enough.
 //!
 //! A row may leave once every sink has confirmed it and a time (`keep`) has passed since. Until then, a target that is
 //! set back to an earlier state gets it again. Confirmed places are noted per sink from time to time in
@@ -104,7 +104,7 @@ impl Marks {
     }
 }
 
-/// How far the sinks have the rows of a stream or ledger, or the feed of changes.
+/// The part of a stream, a ledger or the feed of changes that the sinks have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upto {
     /// The last row id that every sink has confirmed.
@@ -123,12 +123,12 @@ impl Upto {
     }
 }
 
-/// What the sinks have confirmed of a shard, as of one look at their notes.
+/// The rows of a shard that the sinks have confirmed, as of one look at their notes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limits {
     /// The limits of each stream. `None` if there is no sink.
     upto: Option<BTreeMap<String, Upto>>,
-    /// Why a file of a sink could not be read. Then it has confirmed nothing.
+    /// The reason why a file of a sink could not be read. Such a sink has confirmed nothing.
     pub(super) problem: Option<String>,
 }
 
@@ -298,7 +298,7 @@ impl Look<'_> {
     }
 }
 
-/// What a sink has noted about a shard.
+/// The note of a sink about a shard.
 struct Note {
     sink: String,
     /// The time of the note, and its places in the newest epoch.

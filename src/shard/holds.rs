@@ -1,4 +1,4 @@
-//! What retention does not drop yet because of the sinks, in one shard.
+//! The rows of one shard that retention does not drop yet because of the sinks.
 //!
 //! A partition leaves as a whole, and partitions of a stream leave in order. Each search of retention looks at the notes
 //! of the sinks once, and collects what would leave but is held because a sink has not confirmed it. If this takes more
@@ -25,7 +25,7 @@ const ROW_BYTES: u64 = 256;
 /// A pass over a ledger with held rows is repeated sooner, for at most one part in this many of the time.
 const PASS_SHARE: u64 = 50;
 
-/// Whether rows may leave.
+/// The decision about rows that retention would drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
     Now,
@@ -37,14 +37,14 @@ pub(super) enum Leave {
     Held,
 }
 
-/// What a shard holds for its sinks, for its status.
+/// The rows that a shard holds for its sinks, for its status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldRows {
     /// The bytes of rows that would leave, but that a sink has not confirmed.
     pub bytes: u64,
-    /// Whether these are more than allowed.
+    /// Set if these are more than allowed.
     pub is_full: bool,
-    /// Why a file of a sink could not be read. Then every row is held.
+    /// The reason why a file of a sink could not be read. Then every row is held.
     pub problem: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a sink lacks of a shard, for reports and before the shards are redistributed.
+//! The rows of a shard that a sink lacks, for reports and before the shards are redistributed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::hold::Lives;
 use super::sinks::{SinkEntry, confirmed_by};
 use crate::base::ids::ShardId;
 
-/// What a sink lacks of one shard.
+/// The rows of one shard that a sink lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// The time of the sink's note, in microseconds since 1970. `None` if it has no note.
@@ -20,7 +20,7 @@ pub struct Lag {
     /// Numbers that were given out and are not confirmed, by stream; `change` has the feed's. Streams without any are not
     /// listed.
     pub behind: BTreeMap<String, i64>,
-    /// When the oldest partition with unconfirmed rows was sealed, in microseconds since 1970, by stream.
+    /// The time at which the oldest partition with unconfirmed rows was sealed, in microseconds since 1970, by stream.
     pub sealed_us: BTreeMap<String, i64>,
 }
 

@@ -13,11 +13,11 @@ pub struct ShipOptions {
     /// The data folder.
     pub data: PathBuf,
     pub shard: ShardId,
-    /// How long rows stay after every sink has confirmed them.
+    /// The time that rows stay after every sink has confirmed them.
     pub keep: Duration,
     /// The maximum bytes of this shard that stay only because a sink has not confirmed them.
     pub hold_bytes_max: u64,
-    /// Whether retention drops rows beyond that, confirmed or not.
+    /// Set if retention drops rows beyond that, confirmed or not.
     pub drops_when_full: bool,
 }
 

@@ -110,7 +110,7 @@ pub(super) struct Pass {
     pub(super) reason: DropReason,
     /// The name and number of the tenant.
     pub(super) tenant: Option<(Box<str>, i64)>,
-    /// What was done so far.
+    /// The result so far.
     pub(super) done: DroppedSlice,
     pub(super) is_begun: bool,
     /// Rows leave although a sink has not confirmed them.

@@ -34,7 +34,7 @@ pub struct SinkEntry {
     pub registered_at: String,
 }
 
-/// How far a sink has the rows of one shard.
+/// The rows of one shard that a sink has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmed {
     /// The id of the registration.
@@ -43,7 +43,7 @@ pub struct Confirmed {
     pub epoch: String,
     /// The last confirmed row id of each stream; `change` has the feed's.
     pub last: BTreeMap<String, i64>,
-    /// When the note was written, in microseconds since 1970.
+    /// The time at which the note was written, in microseconds since 1970.
     pub at_us: i64,
     /// Rows that the target refused for their data.
     #[serde(default)]

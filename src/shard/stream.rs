@@ -57,7 +57,7 @@ pub struct Stream {
     /// The SQL of a partition's bytes in tables that all partitions share. Its parameters are the partition's first
     /// row id and the one after its last.
     pub shared_bytes_sql: Option<&'static str>,
-    /// Whether changes of the kind `status` refer to its rows.
+    /// Set if changes of the kind `status` refer to its rows.
     pub has_statuses: bool,
     /// Whether a sealed partition gets an additional index.
     pub has_sealed_index: bool,

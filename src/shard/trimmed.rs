@@ -1,4 +1,4 @@
-//! How far the feed of changes is trimmed.
+//! The place up to which the feed of changes is trimmed.
 
 /// The progress of the deletion.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ struct StreamFigures {
     skipped: AtomicU64,
     place: AtomicI64,
     behind_rows: AtomicU64,
-    /// When the oldest row that is not shipped was received.
+    /// The time at which the oldest row that is not shipped was received.
     oldest_us: AtomicI64,
 }
 

@@ -1,4 +1,4 @@
-//! What a sink has, noted in the data folder for retention and erasures: `DATA/ship/NAME/`.
+//! The places of a sink, noted in the data folder for retention and erasures: `DATA/ship/NAME/`.
 //!
 //! A note is written after the target's commit, so it is never ahead of the target. Places are read from notes only to
 //! show them while the target is away.
@@ -23,7 +23,7 @@ const NOTE_EVERY_US: u64 = 1_000_000;
 /// The file of the epochs that are sent whole.
 const WHOLE_FILE: &str = "whole.json";
 
-/// Why a note cannot be written.
+/// The reason why a note cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum NoteError {
     #[error("the note of what the sink has cannot be written: {0}")]

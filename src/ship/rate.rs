@@ -11,7 +11,7 @@ const AHEAD_US: u64 = 200_000;
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
     rows_a_second: Option<u64>,
-    /// When the next rows may be sent, in monotonic microseconds.
+    /// The time at which the next rows may be sent, in monotonic microseconds.
     next_us: AtomicU64,
 }
 

@@ -39,7 +39,7 @@ const STOP_PATIENCE_US: u64 = 800_000;
 /// The time after which a run that is to end gives up on a target or a shard.
 pub(super) const PATIENCE_US: u64 = 60_000_000;
 
-/// When a run ends by itself.
+/// The point at which a run ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Never.
@@ -63,11 +63,11 @@ pub struct RunSettings {
     /// Rows a second of all shards together.
     pub rate_max: Option<u64>,
     pub metrics: Option<SocketAddr>,
-    /// Whether a bar is shown if there is a terminal.
+    /// Set if a bar is shown on a terminal.
     pub with_bar: bool,
 }
 
-/// Why a run ended.
+/// The reason why a run ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A person has to change the settings. A restart does not help.
@@ -97,7 +97,7 @@ impl From<FolderError> for RunError {
     }
 }
 
-/// What the shards' threads get once the target was reached.
+/// The values that the shards' threads get once the target was reached.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
     pub(super) registration: Registration,
@@ -105,7 +105,7 @@ pub(super) struct Ready {
     pub(super) whole: Arc<BTreeSet<String>>,
 }
 
-/// What all threads of a run share.
+/// The values that all threads of a run share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) data: PathBuf,

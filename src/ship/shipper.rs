@@ -30,7 +30,7 @@ const TURN: [ShipStream; 6] = [
     ShipStream::Changes,
 ];
 
-/// Why a turn ended early.
+/// The reason why a turn ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShipError {
     /// The shard cannot be read.
@@ -67,17 +67,17 @@ pub(super) fn is_passing_read(error: &ShardError) -> bool {
 /// The result of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Turn {
-    /// Whether the place of any stream has moved.
+    /// Set if the place of any stream has moved.
     pub has_moved: bool,
-    /// Whether every stream is at its limit. A refused stream is not.
+    /// Set if every stream is at its limit. A refused stream is not.
     pub is_at_limit: bool,
-    /// Whether a stream that is not refused may move soon without anything new.
+    /// Set if a stream that is not refused may move soon without anything new.
     pub is_waiting: bool,
     /// The number of refused streams.
     pub refused: usize,
 }
 
-/// What is known of the target.
+/// The state of the target, as far as it is known.
 #[derive(Clone, Debug)]
 struct Life {
     epoch: EpochId,
@@ -297,7 +297,7 @@ impl<S: Sink> Shipper<S> {
     }
 }
 
-/// What happened to one stream.
+/// The result for one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shipped {
     Moved,

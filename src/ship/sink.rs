@@ -12,7 +12,7 @@ pub struct EpochId(pub String);
 /// The places of one epoch in the target: the last row id of each stream that it has. A stream without rows is absent.
 pub type Places = BTreeMap<ShipStream, i64>;
 
-/// What the target knows of a shard.
+/// The epochs and places of a shard that the target knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// The places of each asked epoch that the target knows.
@@ -33,7 +33,7 @@ pub struct ShipBatch {
     pub rows: Rows,
 }
 
-/// What became of a batch's rows.
+/// The numbers of a batch's rows by their outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub rows: u64,
@@ -43,7 +43,7 @@ pub struct Written {
     pub rejected: u64,
 }
 
-/// Why a call failed.
+/// The reason why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The target cannot be reached, or is busy or full. A new attempt may succeed: connect again, ask for the places.

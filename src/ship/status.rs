@@ -1,4 +1,4 @@
-//! How far a sink is, by shard and stream, from the shards and the notes in the data folder.
+//! The progress of a sink by shard and stream, from the shards and the notes in the data folder.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub struct ShardState {
     pub noted: Option<Confirmed>,
     /// The shard's epochs, oldest first, or why the shard cannot be read.
     pub epochs: Result<Vec<EpochId>, String>,
-    /// What is behind the given places.
+    /// The rows behind the given places.
     pub seen: Result<Seen, String>,
     /// The places in the newest epoch.
     pub places: Places,

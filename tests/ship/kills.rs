@@ -71,7 +71,7 @@ fn s1_every_row_arrives_once_through_kills_of_the_shipper_and_of_the_target() {
     verified(&folder, &postgres);
 }
 
-/// How often the sloppy sink dies.
+/// The number of times that the sloppy sink dies.
 const DEATHS: u64 = 1;
 
 /// A sink that stores rows in one transaction and their place in another, and dies between the two now and then.

@@ -80,7 +80,7 @@ fn of_sink(config: &Config, folder: &DataFolder, name: &str, sink: &SinkEntry) -
     }
 }
 
-/// What a sink lacks of all shards.
+/// The rows of all shards that a sink lacks.
 struct State {
     /// The time of the oldest note. `None` if a shard with rows has none.
     noted_us: Option<i64>,

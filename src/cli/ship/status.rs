@@ -59,7 +59,7 @@ fn report(config: &Config) -> Result<(Value, String, bool), RunError> {
     Ok((of.page(), of.text(), has_failed))
 }
 
-/// What the target answers.
+/// The places that the target reports.
 struct Asked {
     places: Vec<TargetPlace>,
     aside: Vec<PutAside>,
@@ -81,7 +81,7 @@ fn place(places: &Places, stream: ShipStream) -> i64 {
     places.get(&stream).copied().unwrap_or_default()
 }
 
-/// What is shown.
+/// The values that are shown.
 struct StatusOf<'a> {
     name: &'a str,
     entry: &'a SinkEntry,

@@ -91,7 +91,7 @@ struct Shard {
     id: ShardId,
     source: Source,
     epochs: Vec<EpochId>,
-    /// Whether the target has every change.
+    /// Set if the target has every change.
     is_settled: bool,
 }
 

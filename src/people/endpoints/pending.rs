@@ -178,7 +178,7 @@ async fn try_complete(
     let mut pause = LOOK;
     loop {
         let shards = query::progress(&lane.readers, &pending.name).await?;
-        // What then waits for the sinks continues in each shard, from its own record.
+        // The wait for the sinks continues in each shard, from its own record.
         let is_done = |shard: &BatchProgress| shard.known >= count && shard.local >= count;
         if shards.iter().all(is_done) {
             break;

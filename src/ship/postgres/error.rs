@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::ship::sink::SinkError;
 
-/// Why a statement failed.
+/// The reason why a statement failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// A row with the same key is in the table.

@@ -27,7 +27,7 @@ pub struct TargetPlace {
     pub last: i64,
     /// Where the epoch began. Rows up to there came in an epoch before.
     pub began: i64,
-    /// When the place moved, in microseconds since 1970 by the target's clock.
+    /// The time at which the place moved, in microseconds since 1970 by the target's clock.
     pub at_us: i64,
 }
 

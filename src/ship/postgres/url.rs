@@ -47,7 +47,7 @@ pub struct PostgresOptions {
     has_password_in_url: bool,
 }
 
-/// Why a URL is not accepted. The message does not repeat the URL, because it may contain a password.
+/// The reason why a URL is not accepted. The message does not repeat the URL, because it may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the URL of the target is invalid: {0}")]
 pub struct UrlError(String);

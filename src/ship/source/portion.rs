@@ -36,7 +36,7 @@ pub(super) struct Portion {
     ended_at: Option<i64>,
 }
 
-/// Whether a read continues after a row.
+/// The decision whether a read continues after a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Continue,

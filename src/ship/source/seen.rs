@@ -1,4 +1,4 @@
-//! How much of a shard is not shipped: rows by stream, and the time of the oldest.
+//! The rows of a shard that are not shipped: their number by stream, and the time of the oldest.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::shard::{ShardError, Stream, partition, read};
 use crate::ship::rows::ShipStream;
 use crate::ship::sink::Places;
 
-/// What of one stream is not shipped.
+/// The rows of one stream that are not shipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unshipped {
     /// The number of row ids behind the place. Deleted rows are included until the place has passed them.
     pub rows: u64,
-    /// When the oldest row behind the place was received, in microseconds since 1970.
+    /// The time at which the oldest row behind the place was received, in microseconds since 1970.
     pub oldest_us: Option<i64>,
 }
 
-/// What of one shard is not shipped.
+/// The rows of one shard that are not shipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub streams: BTreeMap<ShipStream, Unshipped>,
